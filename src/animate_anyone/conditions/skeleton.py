@@ -1,0 +1,80 @@
+"""The skeleton that everybody in this field draws: OpenPose's 18 body points, 21 points a hand.
+
+``PoseSequence`` (structures.py) says where each group stands among the 128 points. Left and right
+are the person's own. Colours are RGB, 0 to 255.
+"""
+
+from __future__ import annotations
+
+BODY_JOINTS = (
+    "nose",
+    "neck",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_eye",
+    "left_eye",
+    "right_ear",
+    "left_ear",
+)
+JOINT = {name: index for index, name in enumerate(BODY_JOINTS)}
+
+# The 17 limbs, in drawing order: (from, to).
+BODY_LIMBS = (
+    (1, 2),
+    (1, 5),
+    (2, 3),
+    (3, 4),
+    (5, 6),
+    (6, 7),
+    (1, 8),
+    (8, 9),
+    (9, 10),
+    (1, 11),
+    (11, 12),
+    (12, 13),
+    (1, 0),
+    (0, 14),
+    (14, 16),
+    (0, 15),
+    (15, 17),
+)
+
+# Limb k takes colour k; joint k takes colour k.
+BODY_COLOURS = (
+    (255, 0, 0),
+    (255, 85, 0),
+    (255, 170, 0),
+    (255, 255, 0),
+    (170, 255, 0),
+    (85, 255, 0),
+    (0, 255, 0),
+    (0, 255, 85),
+    (0, 255, 170),
+    (0, 255, 255),
+    (0, 170, 255),
+    (0, 85, 255),
+    (0, 0, 255),
+    (85, 0, 255),
+    (170, 0, 255),
+    (255, 0, 255),
+    (255, 0, 170),
+    (255, 0, 85),
+)
+
+# One hand: the wrist is 0, then thumb, index, middle, ring, little finger, four points each.
+HAND_LIMBS = tuple(
+    (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
+)
+
+# Face: the common 68 points: jaw 0-16, right brow 17-21, left brow 22-26, nose 27-35,
+# right eye 36-41, left eye 42-47, mouth 48-67.

@@ -1,0 +1,9 @@
+"""The one error that is the user's to mend."""
+
+
+class InputError(ValueError):
+    """Something that came from outside cannot be used.
+
+    The message is one line: what came, what is allowed, what to do. The command line prints it
+    without a traceback and exits with status 2; in a program it is an ordinary ``ValueError``.
+    """

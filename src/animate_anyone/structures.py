@@ -1,0 +1,131 @@
+"""Records that pass between the rooms of this house: typed, frozen, checked when made.
+
+Layouts: keypoints are pixels of a stated frame size, x right, y down, the centre of the top left
+pixel at (0.5, 0.5). Pictures are ``uint8`` arrays ``(height, width, 3)``, RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+
+# One person is 128 points: OpenPose's 18 of the body, 21 of each hand, 68 of the face.
+# "Left" is the person's own left. Names, limbs and colours: conditions/skeleton.py.
+BODY = slice(0, 18)
+LEFT_HAND = slice(18, 39)
+RIGHT_HAND = slice(39, 60)
+FACE = slice(60, 128)
+NUM_KEYPOINTS = 128
+
+
+@dataclass(frozen=True)
+class PoseSequence:
+    """The poses of one person over time, as vectors.
+
+    Attributes:
+        keypoints: ``(frames, 128, 2)`` float32, pixels of a frame of ``size``. Points that were
+            not found hold any finite value; their score is 0.
+        scores: ``(frames, 128)`` float32 in [0, 1]; 0 means "not there".
+        size: ``(width, height)`` of the frame that the pixels refer to.
+        fps: nominal frame rate, frames per second.
+        times: ``(frames,)`` float64, seconds from the first frame, increasing; ``None`` where the
+            frames are evenly spaced at ``fps``.
+        depth: ``(frames, 128)`` float32 or ``None``: distance along the viewing direction, larger
+            is farther, zero at the middle of the hips, in units of ``size[1]`` (frame heights).
+    """
+
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    size: tuple[int, int]
+    fps: Fraction = Fraction(24)
+    times: NDArray[np.float64] | None = None
+    depth: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        frames = len(self.keypoints)
+        for name, want in (
+            ("keypoints", (frames, NUM_KEYPOINTS, 2)),
+            ("scores", (frames, NUM_KEYPOINTS)),
+            ("times", (frames,)),
+            ("depth", (frames, NUM_KEYPOINTS)),
+        ):
+            value = getattr(self, name)
+            if value is not None and value.shape != want:
+                raise InputError(f"PoseSequence.{name} has shape {value.shape}; it must be {want}")
+        if not np.isfinite(self.keypoints).all() or not np.isfinite(self.scores).all():
+            raise InputError("PoseSequence holds values that are not finite; mark missing points by score 0")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __getitem__(self, frames: slice) -> PoseSequence:
+        """The poses of a range of frames; times start again at zero."""
+        times = None if self.times is None else self.times[frames]
+        if times is not None and len(times):
+            times = times - times[0]
+        return replace(
+            self,
+            keypoints=self.keypoints[frames],
+            scores=self.scores[frames],
+            times=times,
+            depth=None if self.depth is None else self.depth[frames],
+        )
+
+    def scaled_to(self, size: tuple[int, int]) -> PoseSequence:
+        """The same poses in pixels of another frame size ``(width, height)``; axes scale apart."""
+        factor = np.array([size[0] / self.size[0], size[1] / self.size[1]], np.float32)
+        return replace(self, keypoints=self.keypoints * factor, size=size)
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.npz`` that :meth:`load` reads; no pickle inside."""
+        optional = {n: v for n in ("times", "depth") if (v := getattr(self, n)) is not None}
+        np.savez_compressed(
+            path,
+            keypoints=self.keypoints,
+            scores=self.scores,
+            size=np.array(self.size, np.int64),
+            fps=np.array([self.fps.numerator, self.fps.denominator], np.int64),
+            **optional,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> PoseSequence:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as f:
+                width, height = (int(v) for v in f["size"])
+                return cls(
+                    keypoints=f["keypoints"].astype(np.float32),
+                    scores=f["scores"].astype(np.float32),
+                    size=(width, height),
+                    fps=Fraction(int(f["fps"][0]), int(f["fps"][1])),
+                    times=f["times"].astype(np.float64) if "times" in f else None,
+                    depth=f["depth"].astype(np.float32) if "depth" in f else None,
+                )
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; give a .npz made by `animate-anyone pose`") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except (KeyError, ValueError, OSError, BadZipFile, ZeroDivisionError):
+            raise InputError(f"{path}: not a pose file; give a .npz made by `animate-anyone pose`") from None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The character: one picture of it and the pose it has there.
+
+    Attributes:
+        picture: ``(height, width, 3)`` uint8, RGB.
+        pose: a :class:`PoseSequence` of one frame, in pixels of ``picture``; ``None`` where no
+            person was found in it.
+    """
+
+    picture: NDArray[np.uint8]
+    pose: PoseSequence | None
