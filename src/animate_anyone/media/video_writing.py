@@ -1,0 +1,169 @@
+"""Write videos: h264, yuv420p, BT.709, an index at the front; playable in browsers while they load."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+from animate_anyone.media.files import check_writable, whole_file
+from animate_anyone.media.sound import SoundTrack
+from animate_anyone.media.video_reading import first_picture, open_media
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+_MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_TICKS = 90_000  # per second, where frames bring their own times
+_BT709, _LIMITED = 1, 1  # the same number for matrix, primaries and transfer in ITU-T H.273
+_TO_YUV = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
+_THREADS = 4  # fixed: x264's output depends on how many there are
+
+
+class VideoWriter:
+    """A video file that is written frame by frame and appears under its name only when complete.
+
+        with VideoWriter("out.mp4", (512, 768), fps, audio_from="dance.mp4", audio_start=2.0) as video:
+            for frame in frames:
+                video.write(frame)
+
+    An exception or an interrupt inside the ``with`` leaves nothing behind. The same frames give
+    the same file. An odd width or height is made even, as yuv420p needs it, by repeating the last
+    column or row.
+
+    Args:
+        path: ``.mp4``, ``.mov`` or ``.mkv``; in a folder that is there.
+        size: ``(width, height)`` of the frames, pixels.
+        fps: frames per second. Frames that bring their own times (see :meth:`write`) need it too:
+            it is the nominal rate.
+        audio_from: a file whose sound comes along; one without sound is no error. ``None``: silent.
+        audio_start: seconds since that file's first picture; what sounds then sounds at 0 here.
+        audio_end: seconds on the same clock at which the sound stops; ``None`` lets it go on. In any
+            case it ends with the pictures.
+        crf: x264's quality, 0 (lossless) to 51 (worst); 18 looks lossless.
+        gop_size: at most so many frames from one key frame to the next; short makes seeking quick.
+
+    Raises:
+        InputError: on construction, hence before any long work: the file cannot be written (see
+            :func:`check_writable`), would replace ``audio_from``, or that cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        fps: Fraction | int,
+        *,
+        audio_from: str | Path | None = None,
+        audio_start: float = 0.0,
+        audio_end: float | None = None,
+        crf: int = 18,
+        gop_size: int = 48,
+    ) -> None:
+        self._path, self._size, self._fps = check_writable(path, VIDEO_SUFFIXES), size, Fraction(fps)
+        self._crf, self._gop_size = crf, gop_size
+        if min(size) < 2 or max(size) > 16384 or self._fps <= 0:
+            raise ValueError(f"a video of {size[0]}×{size[1]} pixels at {fps} frames per second cannot be written")
+        self._audio_from = None if audio_from is None else Path(audio_from)
+        self._audio_zero = Fraction(audio_start).limit_denominator(10**6)
+        self._audio_length = math.inf if audio_end is None else audio_end - audio_start
+        if self._audio_from is not None:
+            self._check_audio(self._audio_from)
+        self._num_frames = 0
+        self._last_pts = -1
+
+    def _check_audio(self, source: Path) -> None:
+        if source.is_dir():  # a folder of pictures is silent
+            self._audio_from = None
+            return
+        if self._path.exists() and source.exists() and self._path.samefile(source):
+            raise InputError(f"{self._path}: is the video that the sound comes from; give another name for the result")
+        with open_media(source) as container:
+            if not container.streams.audio or self._audio_length <= 0:
+                self._audio_from = None
+                return
+            self._audio_zero += first_picture(source, container)
+
+    def __enter__(self) -> VideoWriter:
+        suffix = self._path.suffix.lower()
+        width, height = (side + side % 2 for side in self._size)
+        with ExitStack() as stack:
+            part = stack.enter_context(whole_file(self._path))
+            options = {} if suffix == ".mkv" else {"movflags": "+faststart"}
+            self._output = av.open(f"file:{part}", "w", format=_MUXERS[suffix], options=options)
+            stack.callback(self._output.close)
+            self._stream = self._output.add_stream("libx264", rate=self._fps, options={"crf": str(self._crf)})
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            coder = self._stream.codec_context
+            coder.thread_count, coder.gop_size = _THREADS, self._gop_size
+            coder.color_range = _LIMITED
+            coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
+            self._sound = None
+            if self._audio_from is not None:
+                source = stack.enter_context(open_media(self._audio_from))
+                self._sound = SoundTrack(source, self._audio_zero, self._audio_length, self._output)
+            self._open = stack.pop_all()
+        return self
+
+    def write(self, frame: NDArray[np.uint8], time: float | None = None) -> None:
+        """Append a frame.
+
+        Args:
+            frame: ``(height, width, 3)`` uint8, RGB, of the size given to the constructor.
+            time: seconds from the start of this file, larger than the one before; ``None`` spaces
+                frames evenly at ``fps``. All frames of a file bring a time, or none does.
+        """
+        width, height = self._size
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"frame is {frame.dtype} {frame.shape}; it must be uint8 {(height, width, 3)}")
+        if self._num_frames == 0:
+            self._timed = time is not None
+            self._time_base = Fraction(1, _TICKS) if self._timed else 1 / self._fps
+            self._stream.codec_context.time_base = self._time_base
+        if self._timed != (time is not None):
+            raise ValueError("either every frame brings a time or none does")
+        pts = self._num_frames if time is None else round(time * _TICKS)
+        if pts <= self._last_pts:
+            raise ValueError(f"frame {self._num_frames} at {time} s does not come after the one before it")
+        if width % 2 or height % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_TO_YUV,
+        )
+        first = self._num_frames == 0
+        self._step = round(1 / self._fps / self._time_base) if first else pts - self._last_pts
+        picture.pts, picture.time_base, picture.duration = pts, self._time_base, self._step
+        self._num_frames, self._last_pts = self._num_frames + 1, pts
+        self._mux(picture)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._open.__exit__(kind, error, trace)
+            return
+        with self._open:
+            if self._num_frames == 0:
+                raise ValueError(f"{self._path}: a video of no frames")
+            self._mux(None)
+            if self._sound is not None:
+                self._sound.mux_until(float((self._last_pts + self._step) * self._time_base))
+
+    def _mux(self, picture: av.VideoFrame | None) -> None:
+        """Encode, and let the sound keep up, so that the file is interleaved."""
+        try:
+            for packet in self._stream.encode(picture):
+                if self._sound is not None and packet.dts is not None and packet.time_base is not None:
+                    self._sound.mux_until(float(packet.dts * packet.time_base))
+                self._output.mux(packet)
+        except OSError as error:
+            raise InputError(f"{self._path}: could not be written ({error.strerror}); give another folder") from error

@@ -1,0 +1,217 @@
+"""The denoising UNet (Animate Anyone, section 3.2): diffusers' ``UNetMotionModel`` with the slots of
+the method: pose features after the first convolution, the reference in spatial attention.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import torch
+from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import Tensor, nn
+
+from animate_anyone.models.reference_attention import (
+    ReferenceAttentionProcessor,
+    ReferenceFeatures,
+    ReferenceKeysValues,
+    install_processors,
+    project_reference,
+    spatial_attention_layers,
+)
+
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+def parameters_of(parent: type) -> Callable[[Init], Init]:
+    """Declare that ``__init__(..., **parent's)`` takes all the parameters of ``parent``'s too.
+
+    diffusers reads a model's configuration keys from the signature of its ``__init__``.
+    """
+
+    def declare(init: Init) -> Init:
+        own = inspect.signature(init).parameters
+        inherited = inspect.signature(parent.__init__).parameters  # type: ignore[misc]
+        named = {k: p for k, p in {**inherited, **own}.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
+        merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for k, p in named.items() if k != "self"]
+        init.__signature__ = inspect.Signature([own["self"], *merged])  # type: ignore[attr-defined]
+        return init
+
+    return declare
+
+
+class ConvWithPose(nn.Conv2d):
+    """A first convolution that takes latents and pose features joined on channels.
+
+    It convolves the first ``in_channels`` and adds the rest to the result, so that pose enters after
+    the convolution without a copy of the UNet's forward. Its keys are those of ``Conv2d``.
+    """
+
+    @classmethod
+    def like(cls, conv: nn.Conv2d) -> ConvWithPose:
+        """The same convolution, sharing its parameters, with the slot for pose features."""
+        twin = cls(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)  # type: ignore[arg-type]
+        twin.weight, twin.bias = conv.weight, conv.bias
+        return twin
+
+    @staticmethod
+    def join(latents: Tensor, pose_features: Tensor | None) -> Tensor:
+        """Latents and pose features (same batch, frames and grid) on one channel axis."""
+        return latents if pose_features is None else torch.cat([latents, pose_features.to(latents.dtype)], 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        out = super().forward(input[:, : self.in_channels])
+        pose = input[:, self.in_channels :]
+        return out + pose if pose.shape[1] else out
+
+
+class PerFrameGroupNorm(nn.GroupNorm):
+    """Group normalisation of ``(batch, channels, frames, height, width)``, each frame by itself."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        frames = input.transpose(1, 2)  # (batch, frames, channels, height, width)
+        return super().forward(frames.flatten(0, 1)).view(frames.shape).transpose(1, 2)
+
+
+class NoMotion(nn.Module):
+    """Stands where a motion module would stand in a network for single frames; has no weights."""
+
+    def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return hidden_states
+
+
+class DenoisingUNet(UNetMotionModel):
+    """Predicts noise or velocity of a video's latents, given pose features and a reference.
+
+    Args (those beyond ``UNetMotionModel``'s):
+        use_motion_module: False builds the network of the image stage, without temporal layers.
+        motion_norm_num_groups: groups of the motion modules' normalisation, which is per frame.
+        reference_blocks: ``all`` (Animate Anyone) or ``mid_up`` (Animate Anyone 2): where the
+            reference is attended to.
+    """
+
+    @parameters_of(UNetMotionModel)
+    def __init__(
+        self,
+        *,
+        use_motion_module: bool = True,
+        motion_norm_num_groups: int = 32,
+        reference_blocks: Literal["all", "mid_up"] = "all",
+        **unet: Any,
+    ) -> None:
+        super().__init__(**unet)
+        self.register_to_config(
+            use_motion_module=use_motion_module,
+            motion_norm_num_groups=motion_norm_num_groups,
+            reference_blocks=reference_blocks,
+        )
+        if reference_blocks not in ("all", "mid_up"):
+            raise ValueError(f"reference_blocks is {reference_blocks!r}; it is 'all' or 'mid_up'")
+        self.conv_in = ConvWithPose.like(self.conv_in)
+        for name, module in list(self.named_modules()):
+            if isinstance(module, AnimateDiffTransformer3D):
+                if use_motion_module:
+                    module.norm = PerFrameGroupNorm(motion_norm_num_groups, module.norm.num_channels, module.norm.eps)
+                else:
+                    self.set_submodule(name, NoMotion())
+        install_processors(self, ReferenceAttentionProcessor)
+
+    @classmethod
+    def from_unet2d(  # type: ignore[override]
+        cls,
+        unet: UNet2DConditionModel,
+        motion_adapter: MotionAdapter | None = None,
+        **options: Any,
+    ) -> DenoisingUNet:
+        """Build from a Stable Diffusion UNet and, where given, AnimateDiff's motion modules.
+
+        Args:
+            unet: its weights are taken over, and its dtype.
+            motion_adapter: ``None`` starts motion modules at zero effect, or leaves them out where
+                ``use_motion_module=False`` is among the options.
+            options: further arguments of the constructor, e.g. ``reference_blocks="mid_up"``.
+        """
+        known = cls._get_init_keys(cls)
+        config = {k: v for k, v in unet.config.items() if k in known}
+        config["down_block_types"] = _with_motion(unet.config["down_block_types"])
+        config["up_block_types"] = _with_motion(unet.config["up_block_types"])
+        # UNet2DConditionModel names the number of heads `attention_head_dim` in Stable Diffusion 1.
+        config["num_attention_heads"] = unet.config["num_attention_heads"] or unet.config["attention_head_dim"]
+        if motion_adapter is not None:
+            for key in ("motion_num_attention_heads", "motion_max_seq_length", "use_motion_mid_block"):
+                config[key] = motion_adapter.config[key]
+        model = cls(**{**config, **options})
+        weights = dict(unet.state_dict())
+        if motion_adapter is not None:
+            weights |= motion_adapter.state_dict()
+        else:
+            model.zero_motion()
+            weights |= {k: v for k, v in model.state_dict().items() if ".motion_modules." in k}
+        model.load_state_dict(weights)
+        return model.to(unet.dtype)
+
+    def with_motion(self) -> DenoisingUNet:
+        """A copy with fresh motion modules of zero effect: the start of the motion stage."""
+        model = type(self)(**{**_init_config(self), "use_motion_module": True})
+        model.zero_motion()
+        weights = {k: v for k, v in model.state_dict().items() if ".motion_modules." in k}
+        model.load_state_dict(weights | self.state_dict())
+        return model.to(device=self.device, dtype=self.dtype)
+
+    def motion_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the temporal layers: all that the motion stage trains."""
+        return [p for name, p in self.named_parameters() if ".motion_modules." in name]
+
+    def zero_motion(self) -> None:
+        """Zero the last projection of every motion module, so that it adds nothing yet."""
+        for module in self.modules():
+            if isinstance(module, AnimateDiffTransformer3D):
+                nn.init.zeros_(module.proj_out.weight)
+                nn.init.zeros_(module.proj_out.bias)
+
+    def project_reference(self, features: ReferenceFeatures, num_unconditional: int = 0) -> ReferenceKeysValues:
+        """Keys and values of the reference: compute once per video, hand to every :meth:`forward`."""
+        layers = spatial_attention_layers(self)
+        if self.config["reference_blocks"] == "mid_up":
+            layers = {n: a for n, a in layers.items() if n.startswith(("mid_block.", "up_blocks."))}
+        return project_reference(features, layers, num_unconditional)
+
+    def forward(  # type: ignore[override]
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        image_tokens: Tensor,
+        pose_features: Tensor | None = None,
+        reference: ReferenceKeysValues | None = None,
+    ) -> Tensor:
+        """Predict for one denoising step.
+
+        Args:
+            latents: ``(batch, channels, frames, height, width)``, noised.
+            timestep: one for all, or ``(batch,)``.
+            image_tokens: ``(batch, tokens, cross_attention_dim)``; zeros for an unconditional sample.
+            pose_features: ``(batch, width of the first level, frames, height, width)`` or ``None``.
+            reference: from :meth:`project_reference`, or ``None`` for plain self-attention.
+
+        Returns:
+            ``(batch, out_channels, frames, height, width)``.
+        """
+        frames = latents.shape[2]
+        return super().forward(
+            ConvWithPose.join(latents, pose_features),
+            timestep,
+            image_tokens.repeat_interleave(frames, 0),
+            cross_attention_kwargs={"reference": reference},
+            return_dict=False,
+        )[0]
+
+
+def _with_motion(block_types: tuple[str, ...]) -> tuple[str, ...]:
+    # "CrossAttnDownBlock2D" -> "CrossAttnDownBlockMotion"
+    return tuple(name.removesuffix("2D") + "Motion" for name in block_types)
+
+
+def _init_config(model: DenoisingUNet) -> dict[str, Any]:
+    return {k: v for k, v in model.config.items() if k in model._get_init_keys(type(model))}

@@ -1,0 +1,88 @@
+"""Pose Guider (Animate Anyone, section 3.2): the pose picture becomes features of the latent's size,
+added to the noise latent after the denoising UNet's first convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+Layout = Literal["paper", "open"]
+
+
+class PoseGuider(ModelMixin, ConfigMixin):
+    """A light convolutional net with a zero-initialised last convolution.
+
+    Two layouts:
+
+    * ``paper``: one 4x4 convolution of stride 2 per entry of ``block_out_channels`` (16, 32, 64, 128),
+      Gaussian initial weights. Four of them divide by 16, the latent grid divides by 8, so the pose
+      picture is drawn at twice the video's size.
+    * ``open``: the layout of the published open checkpoints: 3x3 convolutions, a pair per step of
+      ``block_out_channels``, the second of each pair with stride 2; the picture has the video's size.
+
+    Args:
+        out_channels: width of the denoising UNet's first level.
+        block_out_channels: widths of the layers.
+        layout: ``paper`` or ``open``.
+        conditioning_channels: channels of the pose picture.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        out_channels: int = 320,
+        block_out_channels: tuple[int, ...] = (16, 32, 64, 128),
+        layout: Layout = "paper",
+        conditioning_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        if layout not in ("paper", "open"):
+            raise ValueError(f"layout {layout!r} is not known; it is 'paper' or 'open'")
+        first, last = block_out_channels[0], block_out_channels[-1]
+        if layout == "paper":
+            self.conv_in = nn.Conv2d(conditioning_channels, first, 4, stride=2, padding=1)
+            self.blocks = nn.ModuleList(
+                nn.Conv2d(a, b, 4, stride=2, padding=1)
+                for a, b in zip(block_out_channels, block_out_channels[1:], strict=False)
+            )
+            for conv in (self.conv_in, *self.blocks):
+                nn.init.normal_(conv.weight, std=(2.0 / (conv.in_channels * 16)) ** 0.5)
+                nn.init.zeros_(conv.bias)
+        else:
+            self.conv_in = nn.Conv2d(conditioning_channels, first, 3, padding=1)
+            self.blocks = nn.ModuleList()
+            for a, b in zip(block_out_channels, block_out_channels[1:], strict=False):
+                self.blocks.append(nn.Conv2d(a, a, 3, padding=1))
+                self.blocks.append(nn.Conv2d(a, b, 3, padding=1, stride=2))
+        self.conv_out = nn.Conv2d(last, out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    @property
+    def downscale(self) -> int:
+        """By how much the pose picture is larger than the features, per side."""
+        return 2 ** sum(conv.stride[0] == 2 for conv in (self.conv_in, *self.blocks))
+
+    def picture_size(self, size: tuple[int, int], latent_downscale: int = 8) -> tuple[int, int]:
+        """The size ``(width, height)`` at which to draw poses for a video of ``size``."""
+        return (size[0] * self.downscale // latent_downscale, size[1] * self.downscale // latent_downscale)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Encode pose pictures.
+
+        Args:
+            pictures: ``(batch, channels, frames, height, width)``, RGB in [0, 1].
+
+        Returns:
+            ``(batch, out_channels, frames, height / downscale, width / downscale)``.
+        """
+        batch = pictures.shape[0]
+        x = pictures.transpose(1, 2).flatten(0, 1)
+        for conv in (self.conv_in, *self.blocks):
+            x = F.silu(conv(x))
+        return self.conv_out(x).unflatten(0, (batch, -1)).transpose(1, 2)

@@ -1,0 +1,67 @@
+"""How long work tells how far it is. Library functions take a ``Progress``; the default says nothing.
+
+    def encode(frames, progress: Progress = SILENT):
+        for frame in progress.track(frames, total=len(frames), description="encode"):
+            ...
+
+The command line hands in a :class:`TerminalProgress`; a program can hand in its own subclass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """Passes items through and shows nothing; the base of those that show something."""
+
+    def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
+        """Yield every item, unchanged and in order.
+
+        Args:
+            items: what to go through; it is read lazily.
+            total: how many there are; ``None`` takes ``len(items)`` where there is one.
+            description: one or two words for the person who waits.
+        """
+        yield from items
+
+
+SILENT = Progress()
+
+
+class TerminalProgress(Progress):
+    """Bars on the standard error stream, one per ``track``; they may be nested.
+
+    Use it as a context manager: the bars live inside the ``with``.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def __enter__(self) -> TerminalProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
+        """As :meth:`Progress.track`, with a bar."""
+        yield from self._bars.track(items, total=total, description=description)

@@ -1,0 +1,280 @@
+"""``AnimateAnyonePipeline``: one picture and a sequence of pose pictures become a video.
+
+Layouts: latents ``(batch, channels, frames, height, width)``; frames that come out are
+``(frames, height, width, 3)`` uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.sampling.windows import WindowMean, window_weights, windows
+
+Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass
+class AnimateAnyoneOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        frames: ``(frames, height, width, 3)`` uint8, or latents for ``output_type="latent"``.
+    """
+
+    frames: NDArray[np.uint8] | Tensor
+
+
+class AnimateAnyonePipeline(DiffusionPipeline):
+    """Animate Anyone (arXiv 2311.17117).
+
+    Args:
+        denoising_unet, reference_net, pose_guider, image_encoder, vae: the networks.
+        scheduler: the noise schedule that the networks were trained with.
+        size: ``(width, height)`` that they were trained at.
+        skeleton_style: how the poses that they saw were drawn, a name in ``conditions.draw.STYLES``.
+        reference_pose: whether ReferenceNet is given the pose of the reference picture too.
+        guidance_scale: default weight of classifier-free guidance; 1 turns it off.
+        window, overlap: default windows of temporal aggregation, frames.
+    """
+
+    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->denoising_unet->vae"
+    _callback_tensor_inputs = ("latents",)
+
+    denoising_unet: DenoisingUNet
+    reference_net: ReferenceNet
+    pose_guider: PoseGuider
+    image_encoder: CLIPVisionModelWithProjection
+    vae: AutoencoderKL
+    scheduler: DDIMScheduler
+
+    def __init__(
+        self,
+        denoising_unet: DenoisingUNet,
+        reference_net: ReferenceNet,
+        pose_guider: PoseGuider,
+        image_encoder: CLIPVisionModelWithProjection,
+        vae: AutoencoderKL,
+        scheduler: DDIMScheduler,
+        size: Sequence[int] = (768, 768),
+        skeleton_style: str = "dwpose",
+        reference_pose: bool = False,
+        guidance_scale: float = 3.5,
+        window: int = 24,
+        overlap: int = 4,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            denoising_unet=denoising_unet,
+            reference_net=reference_net,
+            pose_guider=pose_guider,
+            image_encoder=image_encoder,
+            vae=vae,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            size=list(size),
+            skeleton_style=skeleton_style,
+            reference_pose=reference_pose,
+            guidance_scale=guidance_scale,
+            window=window,
+            overlap=overlap,
+        )
+
+    @property
+    def latent_downscale(self) -> int:
+        """Pixels per latent cell, per side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """At which ``(width, height)`` to draw the poses for a video of ``size``."""
+        return self.pose_guider.picture_size(size, self.latent_downscale)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        *,
+        reference_pose: NDArray[np.uint8] | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        window_batch: int = 1,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: Literal["np", "latent"] = "np",
+        return_dict: bool = True,
+    ) -> AnimateAnyoneOutput | tuple[Any]:
+        """Animate.
+
+        Args:
+            reference: ``(height, width, 3)`` uint8, the character, at the size of the video.
+            poses: as many pose pictures as there shall be frames, each ``(h, w, 3)`` uint8 with
+                ``(w, h) = self.pose_picture_size((width, height))``; may be drawn lazily.
+            reference_pose: the pose picture of ``reference``, same size; needed where the model's
+                ``reference_pose`` is set, refused where it is not.
+            num_inference_steps: DDIM steps (paper: 20).
+            guidance_scale: weight of classifier-free guidance; ``None`` takes the model's default.
+            window, overlap: frames denoised together and shared with the next window.
+            window_batch: windows computed at once; changes speed and memory only.
+            generator: for the initial noise, drawn for the whole clip at once.
+            latents: initial noise instead.
+            callback_on_step_end: called as ``callback(pipeline, step, timestep, {"latents": ...})``; may
+                return other latents.
+            output_type: ``np`` decodes; ``latent`` leaves that to :meth:`decode`.
+
+        Raises:
+            InputError: an input does not fit the model.
+        """
+        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
+        window = self.config["window"] if window is None else window
+        overlap = self.config["overlap"] if overlap is None else overlap
+
+        # 1. Check what is cheap to check.
+        self._check_inputs(reference, poses, reference_pose, num_inference_steps, window, window_batch)
+        schedule = windows(len(poses), window, overlap)
+        guided = guidance_scale != 1
+        device = self._execution_device
+
+        # 2. Look at the reference, once.
+        image_token, keys_values = self._encode_reference(reference, reference_pose, guided, device)
+
+        # 3. Encode the poses.
+        pose_features = self._encode_poses(poses)
+
+        # 4. Noise for the whole clip.
+        shape = (1, self.denoising_unet.config["in_channels"], len(poses), *pose_features.shape[-2:])
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        elif tuple(latents.shape) != shape:
+            raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
+        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+
+        # 5. Denoise: every window at every step, then their mean, then guidance.
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        weights = window_weights(len(schedule[0]), overlap)
+        with self.progress_bar(total=num_inference_steps) as bar:
+            for step, t in enumerate(self.scheduler.timesteps):
+                mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
+                for first in range(0, len(schedule), window_batch):
+                    chunk = schedule[first : first + window_batch]
+                    out = self._predict(latents, t, chunk, pose_features, image_token, keys_values, guided)
+                    for frames, prediction in zip(chunk, out, strict=True):
+                        mean.add(frames, prediction)
+                prediction = mean.value()
+                if guided:
+                    unconditional, conditional = prediction.chunk(2)
+                    prediction = unconditional + guidance_scale * (conditional - unconditional)
+                latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]  # type: ignore[arg-type]
+                if callback_on_step_end is not None:
+                    changed = callback_on_step_end(self, step, int(t), {"latents": latents})
+                    latents = (changed or {}).get("latents", latents)
+                bar.update()
+
+        # 6. Decode.
+        result = latents if output_type == "latent" else np.stack(list(self.decode(latents)))
+        self.maybe_free_model_hooks()
+        return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
+        """The frames of ``(1, channels, frames, h, w)`` latents, one ``(height, width, 3)`` at a time."""
+        for frame in latents[0].unbind(1):
+            scaled = frame[None].to(self.vae.dtype) / self.vae.config["scaling_factor"]
+            pixels = self.vae.decode(scaled, return_dict=False)[0][0]
+            yield ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+    def _predict(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        chunk: list[list[int]],
+        pose_features: Tensor,
+        image_token: Tensor,
+        keys_values: ReferenceKeysValues,
+        guided: bool,
+    ) -> Tensor:
+        # -> (windows, [unconditional, conditional] or [conditional], channels, frames, h, w)
+        noisy = torch.cat([latents[:, :, frames] for frames in chunk])
+        pose = torch.cat([pose_features[:, :, frames] for frames in chunk]).to(noisy.device)
+        token = image_token.repeat(len(chunk), 1, 1)
+        if guided:
+            noisy, pose = torch.cat([noisy] * 2), torch.cat([pose] * 2)
+            token = torch.cat([torch.zeros_like(token), token])
+        noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
+        out = self.denoising_unet(noisy, t, token, pose, keys_values)
+        return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
+
+    def _encode_reference(
+        self, reference: NDArray[np.uint8], reference_pose: NDArray[np.uint8] | None, guided: bool, device: torch.device
+    ) -> tuple[Tensor, ReferenceKeysValues]:
+        picture = torch.from_numpy(reference.copy()).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        token = image_tokens(self.image_encoder, picture).to(self.denoising_unet.dtype)
+        latent = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mean * self.vae.config["scaling_factor"]
+        pose = None if reference_pose is None else self._encode_poses([reference_pose])[:, :, 0].to(device)
+        features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
+        # The unconditional half sees no reference; all its windows count as one sample.
+        return token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
+
+    def _encode_poses(self, poses: Pictures) -> Tensor:
+        # Kept on the CPU: a long clip's features may not fit beside the networks.
+        guider, device = self.pose_guider, self._execution_device
+        features = []
+        for pose in poses:
+            picture = torch.from_numpy(pose.copy()).to(device).permute(2, 0, 1)[None, :, None]
+            features.append(guider(picture.to(guider.dtype) / 255).cpu())
+        return torch.cat(features, 2)
+
+    def _check_inputs(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        reference_pose: NDArray[np.uint8] | None,
+        num_inference_steps: int,
+        window: int,
+        window_batch: int,
+    ) -> None:
+        def is_picture(array: Any) -> bool:
+            return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
+
+        if not is_picture(reference):
+            raise InputError("reference must be a uint8 array (height, width, 3)")
+        height, width = reference.shape[:2]
+        if height % self.latent_downscale or width % self.latent_downscale:
+            raise InputError(f"reference is {width}x{height}; both must be multiples of {self.latent_downscale}")
+        if len(poses) == 0:
+            raise InputError("there are no poses; give at least one pose picture")
+        expected = self.pose_picture_size((width, height))
+        for name, picture in (("poses[0]", poses[0]), ("reference_pose", reference_pose)):
+            if picture is not None and (not is_picture(picture) or picture.shape[1::-1] != expected):
+                got = f"{picture.shape[1]}x{picture.shape[0]}" if is_picture(picture) else "no uint8 picture"
+                raise InputError(f"{name} is {got}; for a video of {width}x{height} draw it at {expected[0]}x{expected[1]}")
+        if self.config["reference_pose"] and reference_pose is None:
+            raise InputError("this model needs reference_pose, the pose picture of the reference")
+        if not self.config["reference_pose"] and reference_pose is not None:
+            raise InputError("this model was trained without reference_pose; leave it out")
+        longest = self.denoising_unet.config["motion_max_seq_length"]
+        if self.denoising_unet.config["use_motion_module"] and min(window, len(poses)) > longest:
+            raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
+        if num_inference_steps < 1 or window_batch < 1:
+            raise InputError("num_inference_steps and window_batch must be at least 1")

@@ -1,0 +1,246 @@
+"""Clips: one puppet, one motion, one scene and all the ground truth, from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+from animate_anyone.synthetic import face as faces
+from animate_anyone.synthetic.body import FIRST_FINGER, JOINT, Body, Placed, place, sample_body
+from animate_anyone.synthetic.dance import MOTIONS
+from animate_anyone.synthetic.look import Look, sample_look
+from animate_anyone.synthetic.motion import perform
+from animate_anyone.synthetic.paint import Paint
+from animate_anyone.synthetic.parts import Array, Label
+from animate_anyone.synthetic.render import NOTHING, Geometry, assemble, meet, render, to_camera
+from animate_anyone.synthetic.scene import Camera, cast_shadow, paint_backdrop, sample_backdrop, sample_camera, sample_shading
+
+SPLITS = ("train", "held_out")
+OCCLUDED_SCORE = 0.6
+LEAST_PIXELS = 6.0  # hands and faces smaller than this are not found
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A rendered clip and its truth.
+
+    Attributes:
+        frames: ``(T, H, W, 3)`` uint8 RGB.
+        pose: keypoints in pixels and scores as an estimator would give them; body joints 1, or 0.6
+            where something hides them, 0 outside the frame; hands and faces 0 where too small,
+            hidden or turned away.
+        keypoints_3d: ``(T, 128, 3)`` float32, camera space (x right, y down, z forward), metres.
+        visible: ``(T, 128)`` bool: in the frame and nothing in front.
+        depth: ``(T, H, W)`` float32, metres along the view, inf on the background.
+        mask: ``(T, H, W)`` bool, the person.
+        labels: ``(T, H, W)`` uint8, :class:`Label`.
+        description: what was drawn, JSON-able.
+    """
+
+    frames: Tensor
+    pose: PoseSequence
+    keypoints_3d: Tensor
+    visible: Tensor
+    depth: Tensor
+    mask: Tensor
+    labels: Tensor
+    seed: int
+    split: str
+    description: dict[str, str | int | float]
+
+
+def stream(split: str, seed: int, purpose: str) -> np.random.Generator:
+    """The random numbers of one purpose in one clip; no two (split, seed, purpose) share them."""
+    digest = hashlib.sha256(f"puppet studio 1/{split}/{seed}/{purpose}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
+def sample_clip(
+    seed: int,
+    *,
+    split: str = "train",
+    num_frames: int = 24,
+    size: tuple[int, int] = (128, 128),
+    fps: Fraction = Fraction(12),
+    motion: str | None = None,
+    frame_indices: Sequence[int] | None = None,
+    supersample: int = 2,
+    device: str | torch.device = "cpu",
+) -> Clip:
+    """Render the clip of a seed.
+
+    Args:
+        seed: any integer; the same seed is the same clip. split: ``train`` or ``held_out``; the two
+            share no puppet, motion or background.
+        num_frames: length of the motion. size: ``(width, height)``; another size, the same scene.
+        motion: a name of ``dance.MOTIONS``; ``None`` draws one.
+        frame_indices: render only these frames of the clip. supersample: samples per pixel and axis.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
+    if motion is not None and motion not in MOTIONS:
+        raise InputError(f"motion is {motion!r}; it must be one of {', '.join(MOTIONS)}")
+    if num_frames < 1 or min(size) < 8 or supersample < 1:
+        raise InputError("num_frames and supersample must be at least 1, both sides of size at least 8")
+    chosen = list(range(num_frames)) if frame_indices is None else [int(k) for k in frame_indices]
+    if not chosen or min(chosen) < 0 or max(chosen) >= num_frames:
+        raise InputError(f"frame_indices must name frames 0 to {num_frames - 1} and at least one")
+    where = torch.device(device)
+
+    body = sample_body(stream(split, seed, "body"))
+    look = sample_look(stream(split, seed, "look"), body)
+    rng = stream(split, seed, "motion")
+    drawn = str(rng.choice(list(MOTIONS), p=[share for _, share in MOTIONS.values()]))
+    name = motion or drawn
+    times = np.arange(num_frames) / float(fps)
+    score = MOTIONS[name][0](stream(split, seed, f"motion {name}"), times)
+    score.heading = score.heading + _facing(rng)
+    pose = perform(score, body)
+    placed = place(body, pose)
+    scene = stream(split, seed, "scene")
+    camera = sample_camera(scene, body, _hat_height(look, body), placed)
+    shading, backdrop = sample_shading(scene), sample_backdrop(scene)
+
+    some = Placed(placed.rotations[chosen], placed.origins[chosen], placed.tips[chosen], placed.stretch[chosen])
+    geometry = assemble(look.parts, some, camera.rotation, camera.position, where)
+    expression = np.stack([pose.mouth, pose.blink], -1)[chosen]
+    picture = render(
+        geometry, look.parts, body.rest_positions(), body.trunk, body.head, look.face, expression,
+        Paint(look.materials, look.lattice, where), shading, size, camera.focal, supersample,
+        batch=len(chosen) if where.type == "cuda" else max(1, 4 * 128 * 128 // (size[0] * size[1])),
+    )  # fmt: skip
+    empty = cast_shadow(paint_backdrop(backdrop, camera, size, supersample, where), backdrop, camera, placed, chosen, body)
+    frames = picture.colour + empty * (1 - picture.cover[..., None])
+    points = to_camera(find_keypoints(body, look, some, expression), camera.rotation, camera.position)
+    seen = _seen(points, geometry, _tolerance(body))
+    spots = camera.project(points, size)
+    inside = ((spots >= 0) & (spots < np.array(size))).all(-1)
+    middle = points[:, [JOINTS_18["right_hip"], JOINTS_18["left_hip"]], 2].mean(1)
+    return Clip(
+        frames=(frames * 255 + 0.5).clamp(0, 255).to(torch.uint8),
+        pose=PoseSequence(
+            keypoints=spots.astype(np.float32),
+            scores=_scores(points, spots, seen, inside, some),
+            size=size,
+            fps=fps,
+            times=_times(chosen, fps),
+            depth=((points[..., 2] - middle[:, None]) * (camera.focal / middle[:, None])).astype(np.float32),
+        ),
+        keypoints_3d=torch.from_numpy(points.astype(np.float32)),
+        visible=torch.from_numpy(seen & inside),
+        depth=picture.depth,
+        mask=picture.labels != int(Label.BACKGROUND),
+        labels=picture.labels,
+        seed=seed,
+        split=split,
+        description={"motion": name, "shading": shading.style, "background": backdrop.kind, "framing": camera.framing,
+                     "height": round(body.height, 3), **look.words},
+    )  # fmt: skip
+
+
+def _facing(rng: np.random.Generator) -> float:
+    """Which way the puppet looks: mostly to the camera, sometimes aside, seldom away."""
+    draw = rng.random()
+    if draw < 0.68:
+        return float(rng.normal(0, 0.22))
+    if draw < 0.92:
+        return float(rng.uniform(0.5, 1.6) * rng.choice([-1, 1]))
+    return float(np.pi + rng.normal(0, 0.5))
+
+
+def _hat_height(look: Look, body: Body) -> float:
+    """How far hair and hat stand above the crown, metres."""
+    parts = look.parts
+    above = parts.joint == JOINT["head"]
+    ends = parts.origin + parts.axes[:, :, 1] * parts.length[:, None]
+    tops = np.maximum(parts.origin[:, 1] + parts.radius_start, ends[:, 1] + parts.radius_end)[above]
+    cut = (parts.cut[above, :3] ** 2).sum(-1) > 0
+    return max(0.0, float(tops[~cut].max()) - (1 - faces.CHIN) * body.head)
+
+
+def _times(chosen: list[int], fps: Fraction) -> Array | None:
+    steps = np.diff(chosen)
+    if (steps == 1).all() or (steps <= 0).any():
+        return None
+    return (np.array(chosen) - chosen[0]) / float(fps)
+
+
+JOINTS_18 = {"right_hip": 8, "left_hip": 11}
+_BODY_ORDER = {2: "right_shoulder", 3: "right_elbow", 4: "right_wrist", 5: "left_shoulder", 6: "left_elbow", 7: "left_wrist",
+               8: "right_hip", 9: "right_knee", 10: "right_ankle", 11: "left_hip", 12: "left_knee", 13: "left_ankle"}  # fmt: skip
+
+
+def find_keypoints(body: Body, look: Look, placed: Placed, expression: Array) -> Array:
+    """``(T, 128, 3)`` the keypoints in the world, metres."""
+    points = np.zeros((len(placed.origins), NUM_KEYPOINTS, 3))
+    for index, name in _BODY_ORDER.items():
+        points[:, index] = placed.origins[:, JOINT[name]]
+    points[:, 1] = 0.5 * (points[:, 2] + points[:, 5])
+    for hand, (group, wrist) in enumerate(((LEFT_HAND, "left_wrist"), (RIGHT_HAND, "right_wrist"))):
+        first = FIRST_FINGER + 15 * hand
+        fingers = placed.origins[:, first : first + 15].reshape(-1, 5, 3, 3)
+        chain = np.concatenate([fingers, placed.tips[:, hand, :, None]], 2).reshape(-1, 20, 3)
+        points[:, group] = np.concatenate([placed.origins[:, JOINT[wrist], None], chain], 1)
+    local = faces.landmarks(body, look.face, expression[:, 0], expression[:, 1])
+    aside = np.broadcast_to(faces.ears(body), (len(points), 2, 3))
+    turn, at = placed.rotations[:, JOINT["head"]], placed.origins[:, JOINT["head"], None]
+    points[:, FACE] = local @ np.swapaxes(turn, 1, 2) + at
+    points[:, 16:18] = aside @ np.swapaxes(turn, 1, 2) + at
+    points[:, 0] = points[:, FACE][:, 30]
+    points[:, 14], points[:, 15] = points[:, FACE][:, 36:42].mean(1), points[:, FACE][:, 42:48].mean(1)
+    return points
+
+
+def _tolerance(body: Body) -> Array:
+    """``(128,)`` how deep under the surface a keypoint may lie, clothes included, metres."""
+    w, u = body.widths, body.trunk
+    deep = np.zeros(NUM_KEYPOINTS)
+    deep[[0, 14, 15]] = 0.03 * body.head
+    deep[[16, 17]] = 0.06 * body.head
+    deep[1] = 1.3 * w["chest"]
+    deep[[2, 5]], deep[[3, 6]], deep[[4, 7]] = 1.6 * w["shoulder"], 1.9 * w["elbow"], 2.0 * w["wrist"]
+    deep[[8, 11]], deep[[9, 12]], deep[[10, 13]] = 2.0 * w["pelvis"], 1.9 * w["knee"], 2.0 * w["ankle"]
+    deep[18:60] = 0.10 * body.hand
+    deep[[18, 39]] = deep[4]
+    deep[60:] = 0.03 * body.head
+    return deep + 0.004 * u
+
+
+def _seen(points: Array, geometry: Geometry, tolerance: Array) -> Array:
+    """``(T, 128)`` whether nothing stands in front of a keypoint (camera space), by casting a ray at each."""
+    frames, bricks = geometry.centre.shape[:2]
+    target = torch.as_tensor(points, dtype=torch.float32, device=geometry.centre.device)
+    u, v = target[..., 0] / target[..., 2].clamp_min(0.05), target[..., 1] / target[..., 2].clamp_min(0.05)
+    frame = torch.arange(frames, device=target.device).repeat_interleave(bricks)
+    brick = torch.arange(bricks, device=target.device).repeat(frames)
+    nearest = meet(u[frame], v[frame], geometry, frame, brick).reshape(frames, bricks, -1).amin(1).cpu().numpy()
+    return np.asarray((nearest >= NOTHING) | (nearest > points[..., 2] - tolerance))
+
+
+def _scores(points: Array, spots: Array, seen: Array, inside: Array, placed: Placed) -> np.ndarray:
+    """``(T, 128)`` float32 scores, as a pose estimator would give them."""
+    scores = np.where(seen, 1.0, OCCLUDED_SCORE)
+    neck = points[:, 1]
+    for group in (LEFT_HAND, RIGHT_HAND):
+        small = np.ptp(spots[:, group], axis=1).max(-1) < LEAST_PIXELS
+        hidden = seen[:, group].mean(1) < 0.15
+        scores[:, group] *= ~(small | hidden)[:, None]
+    face = points[:, FACE]
+    ahead = face[:, 27:36].mean(1) - 0.5 * (face[:, 0] + face[:, 16])  # out of the face, camera space
+    sight = face.mean(1)
+    away = (ahead * sight).sum(-1) / (np.linalg.norm(ahead, axis=-1) * np.linalg.norm(sight, axis=-1))
+    small = np.ptp(spots[:, FACE], axis=1).max(-1) < LEAST_PIXELS
+    scores[:, FACE] *= ~(small | (away > -0.25) | (seen[:, FACE].mean(1) < 0.15))[:, None]
+    for joint in (0, 14, 15, 16, 17):  # hidden by the head itself: not found
+        scores[:, joint] *= seen[:, joint] | ((away < -0.2) & (joint < 16))
+    del neck, placed
+    scores[:, BODY] = np.where(inside[:, BODY], scores[:, BODY], 0.0)
+    return (scores * inside).astype(np.float32)

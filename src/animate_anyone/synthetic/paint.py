@@ -1,0 +1,196 @@
+"""Cloth and skin: materials with patterns and emblems, evaluated at points of a puppet's surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Pattern(IntEnum):
+    PLAIN = 0
+    STRIPES_ACROSS = 1
+    STRIPES_ALONG = 2
+    STRIPES_SLANTED = 3
+    CHECKS = 4
+    PLAID = 5
+    DOTS = 6
+    GRADIENT = 7
+    NOISE = 8
+    HALVES = 9
+    STRANDS = 10
+    FACE = 11
+
+
+class Emblem(IntEnum):
+    NONE = 0
+    DISC = 1
+    RING = 2
+    STAR = 3
+    HEART = 4
+    CROSS = 5
+    BARS = 6
+    LETTER_T = 7
+    LETTER_E = 8
+    DIAMOND = 9
+    ARROW = 10
+    FACE = 11
+
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Paint for a surface.
+
+    Attributes:
+        pattern: which pattern.
+        first, second: its colours, RGB in [0, 1].
+        cycles: pattern repeats per trunk height (along) and per turn (around); both positive.
+        phase: shift of the pattern, cycles. share: how much of a cycle the second colour takes.
+        span: heights (low, high) in trunks, where a gradient or halves change.
+        emblems: on the front and on the back; ``emblem_colours``, ``emblem_size`` (trunks) and
+            ``emblem_height`` (trunks above the floor at rest) go with them.
+    """
+
+    pattern: Pattern
+    first: Colour
+    second: Colour = (0.0, 0.0, 0.0)
+    cycles: tuple[float, float] = (8.0, 8.0)
+    phase: float = 0.0
+    share: float = 0.5
+    span: tuple[float, float] = (0.0, 1.0)
+    emblems: tuple[Emblem, Emblem] = (Emblem.NONE, Emblem.NONE)
+    emblem_colours: tuple[Colour, Colour] = field(default=((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)))
+    emblem_size: float = 0.06
+    emblem_height: float = 0.8
+
+
+def inside_emblem(kind: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Whether points ``(N,)`` in [-1, 1] lie on the emblem of each point's ``kind``."""
+    inside = torch.zeros_like(x, dtype=torch.bool)
+    r, ax, ay = torch.hypot(x, y), x.abs(), y.abs()
+    turn = torch.atan2(x, y) * (5 / (2 * np.pi))
+    spike = 1 - 1.25 * (turn - turn.round()).abs()
+    box = (ax < 0.8) & (ay < 0.9)
+    shapes = {
+        Emblem.DISC: r < 0.9,
+        Emblem.RING: (r < 0.95) & (r > 0.5),
+        Emblem.STAR: r < spike,
+        Emblem.HEART: (x**2 + (1.15 * y - 0.75 * ax.sqrt() + 0.1) ** 2) < 0.6,
+        Emblem.CROSS: ((ax < 0.3) & (ay < 0.95)) | ((ay < 0.3) & (ax < 0.95)),
+        Emblem.BARS: box & ((y * 2.5 + 0.25).frac().abs() < 0.5),
+        Emblem.LETTER_T: box & ((y > 0.45) | (ax < 0.25)),
+        Emblem.LETTER_E: box & ((x < -0.35) | (y > 0.5) | (y < -0.5) | (ay < 0.2)),
+        Emblem.DIAMOND: ax + ay < 1,
+        Emblem.ARROW: ((y > 0) & (ax < 0.95 - y)) | ((y <= 0) & (ax < 0.35) & (y > -0.9)),
+        Emblem.FACE: (r < 0.95) & ~(((ax - 0.35) ** 2 + (y - 0.25) ** 2 < 0.04) | ((r < 0.65) & (r > 0.42) & (y < -0.1))),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        inside |= (kind == int(name)) & shape
+    return inside
+
+
+def value_noise(points: Tensor, lattice: Tensor) -> Tensor:
+    """Smooth noise in [0, 1] at ``(N, 3)`` points; ``lattice`` is ``(16, 16, 16)`` in [0, 1] and repeats."""
+    low = points.floor()
+    f = points - low
+    f = f * f * (3 - 2 * f)
+    i = low.long()
+    flat = lattice.reshape(-1)
+    total = torch.zeros_like(f[:, 0])
+    for corner in range(8):
+        bits = (corner & 1, corner >> 1 & 1, corner >> 2 & 1)
+        index = torch.zeros_like(i[:, 0])
+        weight = torch.ones_like(total)
+        for axis, bit in enumerate(bits):
+            index = index * 16 + (i[:, axis] + bit).remainder(16)
+            weight = weight * (f[:, axis] if bit else 1 - f[:, axis])
+        total = total + weight * flat[index]
+    return total
+
+
+class Paint:
+    """The materials of one puppet as tensors; :meth:`colours` paints points."""
+
+    def __init__(self, materials: list[Material], lattice: np.ndarray, device: torch.device) -> None:
+        def column(values: list[object]) -> Tensor:
+            return torch.tensor(np.array(values), dtype=torch.float32, device=device)
+
+        self.pattern = torch.tensor([int(m.pattern) for m in materials], device=device)
+        self.used = {m.pattern for m in materials}
+        self.has_emblem = any(m.emblems != (Emblem.NONE, Emblem.NONE) for m in materials)
+        self.first = column([m.first for m in materials])
+        self.second = column([m.second for m in materials])
+        self.numbers = column([(*m.cycles, m.phase, m.share, *m.span, m.emblem_size, m.emblem_height) for m in materials])
+        self.emblems = torch.tensor([[int(e) for e in m.emblems] for m in materials], device=device)
+        self.emblem_colours = column([m.emblem_colours for m in materials])
+        self.lattice = torch.as_tensor(lattice, dtype=torch.float32, device=device)
+
+    def colours(self, material: Tensor, rest: Tensor, around: Tensor, front: Tensor) -> Tensor:
+        """RGB ``(N, 3)`` in [0, 1].
+
+        Args:
+            material: ``(N,)`` index.
+            rest: ``(N, 3)`` the point on the resting puppet, in trunks.
+            around: ``(N,)`` the angle about its brick's axis, turns in [-0.5, 0.5], 0 in front.
+            front: ``(N,)`` forward part of the surface normal at rest, in [-1, 1].
+        """
+        kind = self.pattern[material]
+        along_cycles, around_cycles, phase, share, low, high, size, height = self.numbers[material].unbind(-1)
+        along, about = rest[:, 1] * along_cycles + phase, around * around_cycles + phase
+        first, second = self.first[material], self.second[material]
+        amount = torch.zeros_like(along)
+
+        def put(pattern: Pattern, value: Tensor) -> None:
+            nonlocal amount
+            amount = torch.where(kind == int(pattern), value.to(amount.dtype), amount)
+
+        def band(position: Tensor) -> Tensor:
+            return position - position.floor() < share
+
+        if Pattern.STRIPES_ACROSS in self.used:
+            put(Pattern.STRIPES_ACROSS, band(along))
+        if Pattern.STRIPES_ALONG in self.used:
+            put(Pattern.STRIPES_ALONG, band(about))
+        if Pattern.STRIPES_SLANTED in self.used:
+            put(Pattern.STRIPES_SLANTED, band(along + about))
+        if Pattern.CHECKS in self.used:
+            put(Pattern.CHECKS, (along.floor() + about.floor()).remainder(2) > 0.5)
+        if Pattern.PLAID in self.used:
+            put(Pattern.PLAID, 0.5 * band(along).float() + 0.5 * band(about).float())
+        if Pattern.DOTS in self.used:
+            row = along.floor()
+            fx, fy = about + 0.5 * row.remainder(2), along - row - 0.5
+            put(Pattern.DOTS, torch.hypot(fx - fx.floor() - 0.5, fy) < 0.2 + 0.2 * share)
+        if Pattern.GRADIENT in self.used:
+            put(Pattern.GRADIENT, ((rest[:, 1] - low) / (high - low)).clamp(0, 1))
+        if Pattern.HALVES in self.used:
+            put(Pattern.HALVES, rest[:, 0] > 0)
+        if Pattern.NOISE in self.used:
+            where = (kind == int(Pattern.NOISE)).nonzero()[:, 0]
+            noise = value_noise(rest[where] * along_cycles[where, None] + 7 * phase[where, None], self.lattice)
+            amount[where] = (3.0 * (noise - 0.5) + share[where]).clamp(0, 1)
+        if Pattern.STRANDS in self.used:
+            wave = torch.sin(6.2831853 * about) * 0.5 + 0.5 * torch.sin(6.2831853 * (1.7 * about + 0.8 * along))
+            put(Pattern.STRANDS, 0.5 + 0.5 * wave)
+        colour = first + (second - first) * amount[:, None]
+        if self.has_emblem:
+            colour = self._emblems(colour, material, rest, front, size, height)
+        return colour
+
+    def _emblems(
+        self, colour: Tensor, material: Tensor, rest: Tensor, front: Tensor, size: Tensor, height: Tensor
+    ) -> Tensor:
+        back = (front < 0).long()
+        kind = self.emblems[material, back]
+        x, y = rest[:, 0] / size, (rest[:, 1] - height) / size
+        where = ((kind > 0) & (x.abs() < 1) & (y.abs() < 1)).nonzero()[:, 0]
+        x = torch.where(back > 0, -x, x)
+        hit = where[inside_emblem(kind[where], x[where], y[where])]
+        colour[hit] = self.emblem_colours[material[hit], back[hit]]
+        return colour

@@ -1,0 +1,113 @@
+"""Small models only: an autoencoder and an image encoder of their own, trained before everything else.
+
+Large models take Stable Diffusion's autoencoder and CLIP, frozen (Animate Anyone, section 3.3).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.training.clips import StudioClips, stream
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.loop import Batch, Stage
+from animate_anyone.training.objective import weighted_mean_square
+
+
+def to_pixels(frames: Tensor) -> Tensor:
+    """``(..., H, W, 3)`` uint8 to ``(..., 3, H, W)`` float32 in [-1, 1]."""
+    return frames.movedim(-1, -3).float() / 127.5 - 1
+
+
+class AutoencoderStage(Stage):
+    """Trains the VAE to rebuild single frames: absolute and squared error, and a whisper of KL."""
+
+    def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
+        super().__init__()
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        if recipe.init is not None:
+            self.vae = AutoencoderKL.from_pretrained(recipe.init, subfolder="vae", torch_dtype=torch.float32)
+        else:
+            self.vae = AutoencoderKL(**recipe.networks.vae)
+        self.clips = StudioClips(recipe.data, recipe.seed, progress)
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        count = self.recipe.batch // self.recipe.accumulate
+        rng = stream(self.recipe.seed, 3, step, part)
+        frames, masks = [], []
+        for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
+            frame = rng.integers(len(clip["frames"]))
+            frames.append(clip["frames"][frame])
+            masks.append(clip["masks"][frame])
+        return {"frames": torch.from_numpy(np.stack(frames)), "masks": torch.from_numpy(np.stack(masks))}
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pixels = to_pixels(batch["frames"])
+        posterior = self.vae.encode(pixels).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        rebuilt = self.vae.decode(mean + noise * (0.5 * logvar).exp()).sample
+        weight = 1 + (self.recipe.objective.person_weight - 1) * batch["masks"][:, None].float()
+        absolute = ((rebuilt.float() - pixels).abs() * weight / weight.mean()).mean()
+        square = weighted_mean_square(rebuilt, pixels, weight)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        loss = absolute + 2 * square + self.recipe.objective.kl_weight * kl
+        return {"loss": loss, "square": square, "kl": kl}
+
+    @torch.no_grad()
+    def save(self, folder: Path) -> None:
+        latents = [self.vae.encode(to_pixels(self.batch(-1 - i, 0, 1)["frames"])).latent_dist.mean for i in range(4)]
+        self.vae.register_to_config(scaling_factor=round(1 / float(torch.cat(latents).std()), 5))
+        self.vae.save_pretrained(folder / "vae")
+
+
+class ImageEncoderStage(Stage):
+    """Trains a small CLIP vision tower: two frames of a character lie close, those of others apart.
+
+    (CLIP's own objective with a second picture in place of the text.) The background is replaced by
+    plain random colours, or the encoder would look at nothing else.
+    """
+
+    def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
+        super().__init__()
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        self.encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**recipe.networks.image_encoder))
+        self.clips = StudioClips(recipe.data, recipe.seed, progress)
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        count = self.recipe.batch // self.recipe.accumulate
+        rng = stream(self.recipe.seed, 4, step, part)
+        pictures = []
+        for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
+            for frame in rng.choice(len(clip["frames"]), 2, replace=False):
+                mask = clip["masks"][frame][..., None]
+                pictures.append(np.where(mask, clip["frames"][frame], rng.integers(0, 256, 3, np.uint8)))
+        return {"frames": torch.from_numpy(np.stack(pictures)).unflatten(0, (-1, 2))}
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        embeds = image_tokens(self.encoder, to_pixels(batch["frames"]).flatten(0, 1))[:, 0]
+        first, second = F.normalize(embeds.float(), dim=-1).unflatten(0, (-1, 2)).unbind(1)
+        logits = first @ second.T / self.recipe.objective.temperature
+        same = torch.arange(len(logits), device=logits.device)
+        loss = (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
+        return {"loss": loss, "found": (logits.argmax(1) == same).float().mean()}
+
+    def save(self, folder: Path) -> None:
+        self.encoder.save_pretrained(folder / "image_encoder")
+        if self.recipe.init is not None:
+            source = Path(self.recipe.init) / "vae"
+            if not source.exists():
+                raise InputError(f"{source}: not there; train recipes/puppet_autoencoder.yaml first")
+            shutil.copytree(source, folder / "vae", dirs_exist_ok=True)

@@ -1,0 +1,242 @@
+"""What a recipe says. Every setting has a type, a default, a meaning and a check; none is written to later."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from animate_anyone.errors import InputError
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with a linear warm-up, then constant or a cosine down to a tenth."""
+
+    lr: float = 1e-5
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where training clips come from.
+
+    Attributes:
+        source: ``studio`` renders synthetic characters.
+        size: side of the square frames, pixels.
+        frames_per_clip: how many frames of a clip are kept (image stage: spread over the clip;
+            motion stage: the first so many, in a row).
+        consecutive: frames in a row instead of spread over the clip.
+        clips: number of different clips; more are never drawn. Seeds run from ``first_seed``.
+        cache: folder that keeps rendered clips; ``None`` renders on the fly.
+        workers: processes that render.
+        supersample: rays per pixel side.
+        pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
+            layout, 1 for ``open``.
+        skeleton_style: a name in ``conditions.draw.STYLES``.
+    """
+
+    source: Literal["studio"] = "studio"
+    size: int = 256
+    frames_per_clip: int = 6
+    consecutive: bool = False
+    clips: int = 1_000_000
+    first_seed: int = 0
+    cache: str | None = None
+    workers: int = 2
+    supersample: int = 2
+    pose_scale: int = 2
+    skeleton_style: str = "scaled"
+
+    @property
+    def pose_size(self) -> int:
+        """Side of the pose pictures, pixels."""
+        return self.size * self.pose_scale
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss (Animate Anyone, eq. 1, in the prediction type of the model's noise schedule).
+
+    Attributes:
+        condition_dropout: share of samples trained without reference and image token, for guidance.
+        person_weight: how much more an error on the person's latents counts than on the background.
+        targets_per_reference: image stage: frames of a clip that are predicted from one reference.
+        kl_weight: autoencoder: weight of the Kullback-Leibler term per latent value.
+        temperature: image encoder: softmax temperature of the contrastive loss.
+    """
+
+    condition_dropout: float = 0.1
+    person_weight: float = 1.0
+    targets_per_reference: int = 1
+    kl_weight: float = 1e-6
+    temperature: float = 0.1
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
+
+    Attributes:
+        vae: ``AutoencoderKL``.
+        image_encoder: ``CLIPVisionConfig``.
+        unet: ``UNet2DConditionModel``, for ReferenceNet and the denoising UNet alike.
+        pose_guider: ``PoseGuider``.
+        motion: ``motion_*`` keys of the denoising UNet.
+        scheduler: ``DDIMScheduler``.
+        pipeline: options that travel with the model, see ``AnimateAnyonePipeline``.
+    """
+
+    vae: dict[str, Any] = field(default_factory=dict)
+    image_encoder: dict[str, Any] = field(default_factory=dict)
+    unet: dict[str, Any] = field(default_factory=dict)
+    pose_guider: dict[str, Any] = field(default_factory=dict)
+    motion: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    pipeline: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Attributes:
+        stage: what is trained: ``autoencoder``, ``image_encoder``, ``image`` (ReferenceNet, Pose Guider
+            and denoising UNet on single frames), ``motion`` (temporal layers on clips).
+        output: folder for checkpoints, the log and the result ``model/``.
+        init: model folder to start from; the stage before this one wrote it. ``init/vae`` and
+            ``init/image_encoder`` may be all that is there.
+        steps: optimiser steps.
+        batch: clips per optimiser step and process.
+        accumulate: micro-batches that one optimiser step is cut into.
+        precision: ``bfloat16`` (autocast) or ``float32``.
+        ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
+        seed: everything random follows from it and the step number.
+    """
+
+    stage: Literal["autoencoder", "image_encoder", "image", "motion"]
+    output: str
+    init: str | None = None
+    steps: int = 10_000
+    batch: int = 8
+    accumulate: int = 1
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    ema: float = 0.999
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    data: Data = field(default_factory=Data)
+    objective: Objective = field(default_factory=Objective)
+    networks: Networks = field(default_factory=Networks)
+
+    def __post_init__(self) -> None:
+        for name, low in (("steps", 1), ("batch", 1), ("accumulate", 1), ("log_every", 1), ("checkpoint_every", 1)):
+            if getattr(self, name) < low:
+                raise InputError(f"recipe: {name} is {getattr(self, name)}; it must be at least {low}")
+        if self.batch % self.accumulate:
+            raise InputError(f"recipe: batch {self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"recipe: ema is {self.ema}; it must lie in [0, 1)")
+        if not 0 <= self.objective.condition_dropout < 1:
+            raise InputError("recipe: objective.condition_dropout must lie in [0, 1)")
+        if self.data.size % 8 or self.data.size < 32:
+            raise InputError(f"recipe: data.size is {self.data.size}; it must be a multiple of 8, at least 32")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, as in the YAML file."""
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: YAML file.
+        overrides: ``KEY=VALUE`` with dots for nesting, e.g. ``optimizer.lr=1e-4``; values are YAML.
+
+    Raises:
+        InputError: for a file that is not there or no YAML, an unknown key, a value of a wrong type.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r} is not KEY=VALUE, e.g. optimizer.lr=1e-4")
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise InputError(f"{override!r}: {parent} holds a value, not settings")
+        node[leaf] = yaml.safe_load(value)
+    return _build(Recipe, tree, "")
+
+
+Record = TypeVar("Record")
+
+
+def _build(cls: type[Record], tree: dict[str, Any], where: str) -> Record:
+    hints = typing.get_type_hints(cls)
+    for key in tree:
+        if key not in hints:
+            close = get_close_matches(str(key), hints, 1)
+            hint = f"; did you mean {where}{close[0]}?" if close else f"; there are: {', '.join(hints)}"
+            raise InputError(f"recipe: unknown setting {where}{key}{hint}")
+    values = {key: _convert(hints[key], value, f"{where}{key}") for key, value in tree.items()}
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"recipe: {where}{missing[0]} is not given and has no default")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise InputError(f"recipe: {where} is {value!r}; it holds settings, give a mapping")
+        return _build(typing.cast(type, hint), value, f"{where}.")
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal and value in args:
+        return value
+    if origin is types.UnionType:
+        for option in args:
+            if (option is type(None)) == (value is None):
+                return None if value is None else _convert(option, value, where)
+    if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
+        return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    allowed = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise InputError(f"recipe: {where} is {value!r}; it must be {allowed}")

@@ -1,0 +1,207 @@
+"""Stage one (Animate Anyone, section 3.3): single frames, no temporal layer. ReferenceNet, Pose Guider and
+denoising UNet are trained; the reference is another frame of the same clip.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.training.autoencoder import to_pixels
+from animate_anyone.training.clips import StudioClips, digest, stream
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.loop import Batch, Stage
+from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
+
+
+class ImageStage(Stage):
+    """ReferenceNet, Pose Guider and denoising UNet on single frames.
+
+    Starts from ``recipe.init``: a whole model folder; or one with ``vae``, ``image_encoder`` and
+    Stable Diffusion's ``unet``; or with the first two alone, the rest built from ``recipe.networks``.
+    """
+
+    def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
+        super().__init__()
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        init = _init_folder(recipe)
+        self.vae = AutoencoderKL.from_pretrained(init, subfolder="vae", torch_dtype=torch.float32)
+        self.image_encoder = CLIPVisionModelWithProjection.from_pretrained(
+            init / "image_encoder", torch_dtype=torch.float32
+        )
+        self._build(init)
+        self.scheduler = _scheduler(recipe, init)
+        self.set_trainable()
+        self._check_pose_pictures()
+        self.clips = StudioClips(recipe.data, recipe.seed, progress)
+        self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
+
+    def _build(self, init: Path) -> None:
+        networks = self.recipe.networks
+        if (init / "denoising_unet").exists():
+            self.denoising_unet = DenoisingUNet.from_pretrained(init / "denoising_unet", torch_dtype=torch.float32)
+            self.reference_net = ReferenceNet.from_pretrained(init / "reference_net", torch_dtype=torch.float32)
+            self.pose_guider = PoseGuider.from_pretrained(init / "pose_guider", torch_dtype=torch.float32)
+            return
+        if (init / "unet").exists():
+            unet = UNet2DConditionModel.from_pretrained(init / "unet", torch_dtype=torch.float32)
+        else:
+            unet = UNet2DConditionModel(**networks.unet)
+        self.denoising_unet = DenoisingUNet.from_unet2d(unet, use_motion_module=False, **networks.motion)
+        self.reference_net = ReferenceNet.from_unet2d(unet)
+        self.pose_guider = PoseGuider(unet.config["block_out_channels"][0], **networks.pose_guider)
+
+    def set_trainable(self) -> None:
+        """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
+        self.vae.requires_grad_(False)
+        self.image_encoder.requires_grad_(False)
+        # Past its last normalisation ReferenceNet's values are not read: those weights get no gradient.
+        last = list(self.reference_net.up_blocks)[-1].attentions[-1]  # type: ignore[union-attr]
+        last.proj_out.requires_grad_(False)
+        block = last.transformer_blocks[0]
+        for part in (block.attn1, block.attn2, block.norm2, block.norm3, block.ff):
+            part.requires_grad_(False)
+
+    @property
+    def targets(self) -> int:
+        """Frames of a clip that are predicted from one reference."""
+        return self.recipe.objective.targets_per_reference
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        count = self.recipe.batch // self.recipe.accumulate
+        rng = stream(self.recipe.seed, 5, step, part)
+        rows: dict[str, list[NDArray]] = {}
+        for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
+            frames = self.choose_frames(rng, len(clip["frames"]))
+            picked = {
+                "reference": clip["frames"][frames[0]],
+                "reference_pose": clip["poses"][frames[0]],
+                "poses": clip["poses"][frames[1:]],
+                "masks": clip["masks"][frames[1:]],
+            }
+            if "latents" in clip:
+                picked["latents"] = clip["latents"][frames]
+            else:
+                picked["frames"] = clip["frames"][frames]
+            for name, value in picked.items():
+                rows.setdefault(name, []).append(value)
+        return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
+
+    def choose_frames(self, rng: np.random.Generator, available: int) -> NDArray[np.int64]:
+        """The reference's frame, then the targets'."""
+        return rng.choice(available, 1 + self.targets, replace=False)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        # Letters: b clips, k target frames, c latent channels, h, w latent grid.
+        latents = self.encode(batch["frames"]) if "frames" in batch else batch["latents"].float()
+        reference, target = latents[:, 0], latents[:, 1:]  # (b, c, h, w), (b, k, c, h, w)
+        b, k = target.shape[:2]
+        dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
+
+        # 1. Noise; each frame is a sample of its own in this stage.
+        noise = torch.randn(target.shape, generator=generator).to(target)
+        timesteps = self.timesteps(b, k, generator).to(target.device)  # (b, k)
+        noisy, wanted = noised_target(
+            self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
+        )
+
+        # 2. Conditions; the first `dropped` clips do without reference and image token.
+        token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
+        token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
+        pose = self.pose_guider(_pose_input(batch["poses"]))  # (b, C, k, h, w)
+        reference_pose = None
+        if self.recipe.networks.pipeline.get("reference_pose", False):
+            reference_pose = self.pose_guider(_pose_input(batch["reference_pose"][:, None]))[dropped:, :, 0]
+        features = self.reference_net(reference[dropped:], token[dropped:], reference_pose)
+        keys_values = self.denoising_unet.project_reference(features, num_unconditional=dropped)
+
+        # 3. Predict.
+        prediction = self.predict(noisy.unflatten(0, (b, k)), timesteps, token, pose, keys_values)
+        mask = F.adaptive_avg_pool2d(batch["masks"].float(), target.shape[-2:])[:, :, None]  # (b, k, 1, h, w)
+        weight = 1 + (self.recipe.objective.person_weight - 1) * mask
+        return {"loss": weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)}
+
+    def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
+        """One for every frame: ``(b, k)``."""
+        return torch.randint(self.scheduler.config["num_train_timesteps"], (b, k), generator=generator)
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, keys_values: object
+    ) -> Tensor:
+        """The denoising UNet on single frames: ``(b, k, c, h, w)`` in and out."""
+        b, k = noisy.shape[:2]
+        out = self.denoising_unet(
+            noisy.flatten(0, 1)[:, :, None],
+            timesteps.flatten(),
+            token.repeat_interleave(k, 0),
+            pose.transpose(1, 2).flatten(0, 1)[:, :, None],
+            keys_values,  # type: ignore[arg-type]
+        )
+        return out[:, :, 0].unflatten(0, (b, k))
+
+    def save(self, folder: Path) -> None:
+        pipeline = AnimateAnyonePipeline(
+            self.denoising_unet,
+            self.reference_net,
+            self.pose_guider,
+            self.image_encoder,
+            self.vae,
+            self.scheduler,
+            size=(self.recipe.data.size, self.recipe.data.size),
+            skeleton_style=self.recipe.data.skeleton_style,
+            **self.recipe.networks.pipeline,
+        )
+        pipeline.save_pretrained(folder, max_shard_size="14MB")
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """``(b, f, H, W, 3)`` uint8 to scaled latents ``(b, f, c, h, w)``: the mean, no noise of its own."""
+        latents = self.vae.encode(to_pixels(frames).flatten(0, 1)).latent_dist.mean
+        return (latents.float() * self.vae.config["scaling_factor"]).unflatten(0, frames.shape[:2])
+
+    def _encode_clip(self, frames: NDArray) -> NDArray:
+        return self.encode(torch.from_numpy(frames.copy())[None])[0].half().numpy()
+
+    def _check_pose_pictures(self) -> None:
+        side = self.recipe.data.size
+        want = self.pose_guider.picture_size((side, side), 2 ** (len(self.vae.config["block_out_channels"]) - 1))[0]
+        if want != self.recipe.data.pose_size:
+            raise InputError(
+                f"recipe: data.pose_scale is {self.recipe.data.pose_scale}; this Pose Guider needs {want / side:g}"
+            )
+
+
+def _pose_input(pictures: Tensor) -> Tensor:
+    # (b, k, H, W, 3) uint8 -> (b, 3, k, H, W) in [0, 1]
+    return pictures.permute(0, 4, 1, 2, 3).float() / 255
+
+
+def _init_folder(recipe: Recipe) -> Path:
+    if recipe.init is None:
+        raise InputError(f"recipe: stage {recipe.stage} needs init, a model folder with vae/ and image_encoder/")
+    init = Path(recipe.init)
+    for part in ("vae", "image_encoder"):
+        if not (init / part).is_dir():
+            raise InputError(f"{init}: has no {part}/; train the recipe before this one, or give init=FOLDER")
+    return init
+
+
+def _scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
+    if (init / "scheduler").exists():
+        return DDIMScheduler.from_pretrained(init / "scheduler")
+    return DDIMScheduler(**recipe.networks.scheduler)

@@ -1,0 +1,29 @@
+"""Which class trains which stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.loop import Stage, train
+from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stage_motion import MotionStage
+
+STAGES: dict[str, type] = {
+    "autoencoder": AutoencoderStage,
+    "image_encoder": ImageEncoderStage,
+    "image": ImageStage,
+    "motion": MotionStage,
+}
+
+
+def build_stage(recipe: Recipe, progress: Progress = SILENT) -> Stage:
+    """The stage that a recipe names, with its networks built and its clips at hand."""
+    return STAGES[recipe.stage](recipe, progress)
+
+
+def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT) -> Path:
+    """Train a recipe to its end and return the folder of the resulting model."""
+    return train(recipe, build_stage(recipe, progress), resume=resume, progress=progress)
