@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -65,8 +66,8 @@ class PoseSequence:
     def __len__(self) -> int:
         return len(self.keypoints)
 
-    def __getitem__(self, frames: slice) -> PoseSequence:
-        """The poses of a range of frames; times start again at zero."""
+    def __getitem__(self, frames: slice | NDArray[np.intp]) -> PoseSequence:
+        """The poses of some frames, a slice or their numbers; times start again at zero."""
         times = None if self.times is None else self.times[frames]
         if times is not None and len(times):
             times = times - times[0]
@@ -83,11 +84,11 @@ class PoseSequence:
         factor = np.array([size[0] / self.size[0], size[1] / self.size[1]], np.float32)
         return replace(self, keypoints=self.keypoints * factor, size=size)
 
-    def save(self, path: str | Path) -> None:
-        """Write a ``.npz`` that :meth:`load` reads; no pickle inside."""
+    def save(self, file: str | Path | IO[bytes]) -> None:
+        """Write a ``.npz`` (a path, or an open file) that :meth:`load` reads; no pickle inside."""
         optional = {n: v for n in ("times", "depth") if (v := getattr(self, n)) is not None}
         np.savez_compressed(
-            path,
+            file,
             keypoints=self.keypoints,
             scores=self.scores,
             size=np.array(self.size, np.int64),

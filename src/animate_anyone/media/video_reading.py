@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -94,7 +94,7 @@ def probe(path: str | Path) -> VideoInfo:
         timeline = _timeline(path, container, stream)
         num_frames, duration = len(timeline.pts) - 1, float(timeline.times[-1])
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
-        if not 0 < fps <= 1000:
+        if abs(fps * duration / num_frames - 1) > 0.05:  # uneven frames, or a header that says something else
             fps = Fraction(num_frames / duration).limit_denominator(1001)
         size = (stream.codec_context.width, stream.codec_context.height)
         width, height = size if rotation % 180 == 0 else size[::-1]
@@ -253,8 +253,11 @@ def _timeline(path: Path, container: InputContainer, stream: VideoStream) -> _Ti
                 end = max(end, tick + (packet.duration or 0))
     except _BROKEN as error:
         raise InputError(f"{path}: broken after frame {len(ticks)} ({error.strerror}); copy it again") from None
-    if stream.frames > packets or not _segment_is_whole(path):
-        promised = f" of {stream.frames}" if stream.frames else ""
+    counted = (
+        stream.frames if container.format.name.startswith("mov") else 0
+    )  # where the header's count is to be trusted
+    if counted > packets or not _segment_is_whole(path):
+        promised = f" of {counted}" if counted else ""
         raise InputError(f"{path}: the file is cut off after frame {packets}{promised}; copy or download it again")
     if not ticks:
         raise InputError(f"{path}: its video stream has no frames; {WANTED}")
@@ -287,13 +290,20 @@ def _segment_is_whole(path: Path) -> bool:
 
 
 def _rotation(path: Path, container: InputContainer, stream: VideoStream) -> int:
-    try:
-        frame = next(container.decode(stream), None)
-    except _BROKEN as error:
-        raise InputError(f"{path}: damaged at frame 0 ({error.strerror}); copy it again") from None
+    frame = next(_decoded(container, stream), None)
     if frame is None:
-        raise InputError(f"{path}: its video stream has no frames; {WANTED}")
+        raise InputError(f"{path}: none of its frames can be decoded; copy the file again or convert it to mp4")
     return round(frame.rotation / 90) * 90 % 360
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames in the order they are shown, from where the container stands; broken ones are left out.
+
+    Decoders report an error several frames early. Going on, one sees which frame is missing.
+    """
+    for packet in container.demux(stream):
+        with suppress(*_BROKEN):
+            yield from packet.decode()
 
 
 def _file_frames(path: Path, timeline: _Timeline, wanted: range) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -306,18 +316,13 @@ def _file_frames(path: Path, timeline: _Timeline, wanted: range) -> Iterator[tup
             container.seek(int(timeline.keys[before, 1]), stream=stream)
             number = wanted[0]
         size = (stream.codec_context.width, stream.codec_context.height)
-        decoded = container.decode(stream)
+        decoded = _decoded(container, stream)
         while number < wanted.stop:
-            try:
-                frame = next(decoded, None)
-            except _BROKEN as error:
-                raise InputError(f"{path}: damaged at frame {number} ({error.strerror}); copy it again") from None
+            frame = next(decoded, None)
             if frame is not None and timeline.exact and (frame.pts or 0) < timeline.pts[number]:
                 continue  # between the key frame and the first one wanted
-            if frame is None or (timeline.exact and frame.pts != timeline.pts[number]):
-                raise InputError(f"{path}: frame {number} cannot be decoded; copy the file again or convert it to mp4")
-            if frame.is_corrupt:
-                raise InputError(f"{path}: damaged at frame {number}; copy it again or leave it out with --frames")
+            if frame is None or frame.is_corrupt or (timeline.exact and frame.pts != timeline.pts[number]):
+                raise InputError(f"{path}: damaged at frame {number}; copy it again, or leave that out with --frames")
             if (frame.width, frame.height) != size:
                 raise InputError(f"{path}: changes its size at frame {number}; convert it to one size")
             if number in wanted:

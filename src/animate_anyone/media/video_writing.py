@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 import av
+import av.filter
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
@@ -22,7 +22,6 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _TICKS = 90_000  # per second, where frames bring their own times
 _BT709, _LIMITED = 1, 1  # the same number for matrix, primaries and transfer in ITU-T H.273
-_TO_YUV = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 _THREADS = 4  # fixed: x264's output depends on how many there are
 
 
@@ -104,6 +103,7 @@ class VideoWriter:
             coder.thread_count, coder.gop_size = _THREADS, self._gop_size
             coder.color_range = _LIMITED
             coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
+            self._converter = _rgb_to_yuv(width, height)
             self._sound = None
             if self._audio_from is not None:
                 source = stack.enter_context(open_media(self._audio_from))
@@ -133,12 +133,8 @@ class VideoWriter:
             raise ValueError(f"frame {self._num_frames} at {time} s does not come after the one before it")
         if width % 2 or height % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_TO_YUV,
-        )
+        self._converter.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+        picture = self._converter.vpull()
         first = self._num_frames == 0
         self._step = round(1 / self._fps / self._time_base) if first else pts - self._last_pts
         picture.pts, picture.time_base, picture.duration = pts, self._time_base, self._step
@@ -167,3 +163,15 @@ class VideoWriter:
                 self._output.mux(packet)
         except OSError as error:
             raise InputError(f"{self._path}: could not be written ({error.strerror}); give another folder") from error
+
+
+def _rgb_to_yuv(width: int, height: int) -> av.filter.Graph:
+    """RGB → yuv420p with chroma sited left, as h264 decoders take it; PyAV's own conversion sites it centrally."""
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add("buffer", f"video_size={width}x{height}:pix_fmt=rgb24:time_base=1/{_TICKS}:pixel_aspect=1/1"),
+        graph.add("scale", "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:flags=bicubic+accurate_rnd"),
+        graph.add("format", "pix_fmts=yuv420p"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph

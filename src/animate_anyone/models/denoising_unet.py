@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import torch
+from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds how to load a model folder
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class DenoisingUNet(UNetMotionModel):
         )
         if reference_blocks not in ("all", "mid_up"):
             raise ValueError(f"reference_blocks is {reference_blocks!r}; it is 'all' or 'mid_up'")
-        self.conv_in = ConvWithPose.like(self.conv_in)
+        self.conv_in: nn.Module = ConvWithPose.like(self.conv_in)  # type: ignore[arg-type, has-type]
         for name, module in list(self.named_modules()):
             if isinstance(module, AnimateDiffTransformer3D):
                 if use_motion_module:
@@ -150,7 +151,7 @@ class DenoisingUNet(UNetMotionModel):
             model.zero_motion()
             weights |= {k: v for k, v in model.state_dict().items() if ".motion_modules." in k}
         model.load_state_dict(weights)
-        return model.to(unet.dtype)
+        return model if unet.dtype == torch.float32 else model.to(unet.dtype)
 
     def with_motion(self) -> DenoisingUNet:
         """A copy with fresh motion modules of zero effect: the start of the motion stage."""
@@ -158,7 +159,7 @@ class DenoisingUNet(UNetMotionModel):
         model.zero_motion()
         weights = {k: v for k, v in model.state_dict().items() if ".motion_modules." in k}
         model.load_state_dict(weights | self.state_dict())
-        return model.to(device=self.device, dtype=self.dtype)
+        return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
 
     def motion_parameters(self) -> list[nn.Parameter]:
         """The parameters of the temporal layers: all that the motion stage trains."""

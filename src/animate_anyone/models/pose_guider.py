@@ -4,6 +4,7 @@ added to the noise latent after the denoising UNet's first convolution.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -48,20 +49,20 @@ class PoseGuider(ModelMixin, ConfigMixin):
             self.conv_in = nn.Conv2d(conditioning_channels, first, 4, stride=2, padding=1)
             self.blocks = nn.ModuleList(
                 nn.Conv2d(a, b, 4, stride=2, padding=1)
-                for a, b in zip(block_out_channels, block_out_channels[1:], strict=False)
+                for a, b in pairwise(block_out_channels)
             )
             for conv in (self.conv_in, *self.blocks):
                 nn.init.normal_(conv.weight, std=(2.0 / (conv.in_channels * 16)) ** 0.5)
-                nn.init.zeros_(conv.bias)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         else:
             self.conv_in = nn.Conv2d(conditioning_channels, first, 3, padding=1)
             self.blocks = nn.ModuleList()
-            for a, b in zip(block_out_channels, block_out_channels[1:], strict=False):
+            for a, b in pairwise(block_out_channels):
                 self.blocks.append(nn.Conv2d(a, a, 3, padding=1))
                 self.blocks.append(nn.Conv2d(a, b, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(last, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def downscale(self) -> int:

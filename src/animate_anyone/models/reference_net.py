@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds how to load a model folder
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class ReferenceNet(UNet2DConditionModel):
     @parameters_of(UNet2DConditionModel)
     def __init__(self, **unet: Any) -> None:
         super().__init__(**unet)
-        self.conv_in = ConvWithPose.like(self.conv_in)
+        self.conv_in: nn.Module = ConvWithPose.like(self.conv_in)  # type: ignore[arg-type, has-type]
         self.conv_norm_out = None
         self.conv_out = nn.Identity()
         install_processors(self, CollectingProcessor)
@@ -37,7 +39,7 @@ class ReferenceNet(UNet2DConditionModel):
         net = cls(**{k: v for k, v in unet.config.items() if k in cls._get_init_keys(cls)})
         weights = {k: v for k, v in unet.state_dict().items() if not k.startswith(("conv_norm_out.", "conv_out."))}
         net.load_state_dict(weights)
-        return net.to(unet.dtype)
+        return net if unet.dtype == torch.float32 else net.to(unet.dtype)
 
     def forward(  # type: ignore[override]
         self, latents: Tensor, image_tokens: Tensor, pose_features: Tensor | None = None

@@ -1,1 +1,47 @@
-""""""
+"""Looks at pixels with somebody's network: pictures and videos in, poses out.
+
+``load_estimator("mediapipe").estimate(frames, size, fps)`` gives a :class:`PoseSequence`;
+``report`` says how good it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from animate_anyone.errors import InputError
+from animate_anyone.perception.protocol import PoseEstimator
+from animate_anyone.perception.quality import PoseQuality, report
+from animate_anyone.perception.skeleton_video import is_skeleton_video
+
+__all__ = ["ESTIMATORS", "PoseEstimator", "PoseQuality", "is_skeleton_video", "load_estimator", "report"]
+
+# Name, module in this package, class. A module is imported when its estimator is asked for.
+_BACKENDS = {
+    "mediapipe": ("pose_mediapipe", "MediapipePose"),
+    "rtmlib": ("pose_rtmlib", "RtmlibPose"),
+}
+ESTIMATORS = tuple(_BACKENDS)
+"""Names that :func:`load_estimator` knows."""
+
+
+def load_estimator(name: str = "mediapipe", **options: Any) -> PoseEstimator:
+    """The pose estimator of this name.
+
+    Args:
+        name: ``mediapipe`` (no download) or ``rtmlib`` (better hands).
+        options: those of the class: see :mod:`pose_mediapipe` and :mod:`pose_rtmlib`.
+
+    Raises:
+        InputError: there is no such estimator or option, or its package is not installed.
+    """
+    if name not in _BACKENDS:
+        raise InputError(f"there is no pose estimator {name!r}; there are: {', '.join(ESTIMATORS)}")
+    module, class_name = _BACKENDS[name]
+    estimator = getattr(importlib.import_module(f"animate_anyone.perception.{module}"), class_name)
+    known = inspect.signature(estimator).parameters
+    for option in options:
+        if option not in known:
+            raise InputError(f"pose estimator {name} has no option {option!r}; there are: {', '.join(known)}")
+    return estimator(**options)

@@ -13,11 +13,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.mediapipe_layout import torso_length
-from animate_anyone.perception.picture_attempts import Attempt, Pose, attempts, best_pose, closer, plausibility
+from animate_anyone.perception.picture_attempts import Attempt, attempts, best_pose, closer
+from animate_anyone.perception.single_pose import MIN_SCORE, Pose, plausibility, torso_length
 from animate_anyone.structures import BODY
 
-_MIN_SCORE = 0.3
 _ENOUGH = 0.6  # share of the last frame's plausibility under which another look is worth its time
 _REACH = 0.3  # torso lengths that a body moves in one frame without raising doubt
 _PATIENCE = 6  # frames between two thorough looks; each costs about ten quick ones
@@ -69,7 +68,7 @@ class Follower:
 
     def _trust(self, pose: Pose) -> float:
         assert self._last is not None
-        both = np.minimum(pose[1], self._last[1])[BODY] >= _MIN_SCORE
+        both = np.minimum(pose[1], self._last[1])[BODY] >= MIN_SCORE
         if not both.any():
             return 0.0
         moved = np.hypot(*(pose[0] - self._last[0])[BODY][both].T)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND
+from animate_anyone.perception.single_pose import Pose, nobody, torso_length
+from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
 
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 11, 12
 # MediaPipe's landmark for each of our body joints; the neck is made from the shoulders.
@@ -80,17 +81,13 @@ class Landmarks:
     face: NDArray[np.float64] | None = None
 
 
-def to_pose(
-    found: Landmarks, size: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def to_pose(found: Landmarks, size: tuple[int, int]) -> Pose:
     """Points ``(128, 2)`` in pixels of ``size``, scores ``(128,)``, depth ``(128,)`` in frame heights.
 
     A hand or face that does not sit at its wrist or nose belongs to somebody else, or is a
     mistake, and is dropped. Points clearly outside the frame are guesses and get score 0.
     """
-    points = np.zeros((NUM_KEYPOINTS, 2), np.float32)
-    scores = np.zeros(NUM_KEYPOINTS, np.float32)
-    depth = np.zeros(NUM_KEYPOINTS, np.float32)
+    points, scores, depth = nobody()
     if found.body is None:
         return points, scores, depth
     frame = np.array(size)
@@ -136,14 +133,6 @@ def _head_from_face(points: NDArray[np.float32]) -> None:
     seen = np.stack([face[30], face[36:42].mean(axis=0), face[42:48].mean(axis=0)])
     points[[JOINT["right_ear"], JOINT["left_ear"]]] += (seen - points[head]).mean(axis=0)
     points[head] = seen
-
-
-def torso_length(points: NDArray[np.float32]) -> float:
-    """Pixels from the neck to the middle of the hips, guarded against a bent or foreshortened torso."""
-    body = points[BODY]
-    hips = (body[JOINT["right_hip"]] + body[JOINT["left_hip"]]) / 2
-    shoulders = body[JOINT["right_shoulder"]] - body[JOINT["left_shoulder"]]
-    return float(max(np.hypot(*(body[JOINT["neck"]] - hips)), np.hypot(*shoulders), 1.0))
 
 
 def _seen_from_behind(points: NDArray[np.float32], torso: float) -> bool:

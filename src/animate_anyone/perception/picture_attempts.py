@@ -14,15 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from animate_anyone.conditions.skeleton import BODY_JOINTS, BODY_LIMBS, JOINT
-from animate_anyone.perception.mediapipe_layout import torso_length
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.perception.single_pose import MIN_SCORE, MIRROR, Pose, plausibility, seen, torso_length
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
-Pose = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-"""Points ``(128, 2)`` in pixels of the picture, scores ``(128,)``, depth ``(128,)`` in its heights."""
-
-_MIN_SCORE = 0.3
-_MIN_POINTS = 4
 _LONG_SIDE = 1280  # crops are scaled to this, pixels
 
 _HEAD = [JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear")]
@@ -63,24 +58,10 @@ class Attempt:
         if seen(points, scores, depth) is None:
             return self
         if self.mirrored:
-            points = (points * [-1, 1] + [tried_width, 0])[_MIRROR].astype(np.float32)
-            scores, depth = scores[_MIRROR], depth[_MIRROR]
+            points = (points * [-1, 1] + [tried_width, 0])[MIRROR].astype(np.float32)
+            scores, depth = scores[MIRROR], depth[MIRROR]
         points = (points / self.scale + self.corner).astype(np.float32)
         return replace(self, pose=(points, scores, depth * np.float32(tried_height / self.scale / self.height)))
-
-
-def nobody() -> Pose:
-    """The pose of nobody: all scores 0."""
-    return (
-        np.zeros((NUM_KEYPOINTS, 2), np.float32),
-        np.zeros(NUM_KEYPOINTS, np.float32),
-        np.zeros(NUM_KEYPOINTS, np.float32),
-    )
-
-
-def seen(points: NDArray[np.float32], scores: NDArray[np.float32], depth: NDArray[np.float32]) -> Pose | None:
-    """The pose, or ``None`` where too little of the body is seen to call it somebody."""
-    return (points, scores, depth) if (scores[BODY] >= _MIN_SCORE).sum() >= _MIN_POINTS else None
 
 
 def attempts(picture: NDArray[np.uint8], around: Pose | None = None) -> Iterator[Attempt]:
@@ -110,7 +91,7 @@ def closer(picture: NDArray[np.uint8], around: Pose, margin: float, long_side: i
         long_side: scale the part to this, pixels; ``None`` leaves it as it is.
     """
     points, scores, _ = around
-    there = points[BODY][scores[BODY] >= _MIN_SCORE]
+    there = points[BODY][scores[BODY] >= MIN_SCORE]
     low, high = there.min(axis=0), there.max(axis=0)
     reach = margin * max(float((high - low).max()), 16.0)
     left, top = (int(v) for v in np.floor(low - reach))
@@ -143,23 +124,6 @@ def best_pose(tried: list[Attempt]) -> Pose | None:
     return points, scores, depth
 
 
-def plausibility(pose: Pose) -> float:
-    """In [0, 1]: how well the body is seen, and whether its proportions can be a body's."""
-    points, scores, _ = pose
-    body = points[BODY]
-    torso = torso_length(points)
-    lengths = np.array([np.hypot(*(body[a] - body[b])) for a, b in BODY_LIMBS]) / torso
-    sound = np.mean(lengths < 1.8)
-    if scores[FACE].max() > 0 and body[JOINT["nose"], 1] > body[[JOINT["right_hip"], JOINT["left_hip"]], 1].mean():
-        sound *= 0.7  # standing on the head is rarer than a mistake
-    pairs = [((2, 3), (5, 6)), ((3, 4), (6, 7)), ((8, 9), (11, 12)), ((9, 10), (12, 13))]
-    even = [
-        min(one, other) / max(one, other, 1e-6)
-        for one, other in ((np.hypot(*(body[a] - body[b])), np.hypot(*(body[c] - body[d]))) for (a, b), (c, d) in pairs)
-    ]
-    return float(scores[BODY].mean() * sound * (0.7 + 0.3 * np.mean(even)))
-
-
 def _agreement(pose: Pose, poses: list[Pose]) -> float:
     """In [0, 1]: how near the body's points are to those of the other poses."""
     if len(poses) < 2:
@@ -182,20 +146,3 @@ def _cut(picture: NDArray[np.uint8], left: int, top: int, right: int, bottom: in
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     cut[y0 - top : y1 - top, x0 - left : x1 - left] = picture[y0:y1, x0:x1]
     return cut
-
-
-def _mirror_order() -> NDArray[np.intp]:
-    order = np.arange(NUM_KEYPOINTS)
-    for name in BODY_JOINTS:
-        if name.startswith("left_"):
-            left, right = JOINT[name], JOINT["right_" + name.removeprefix("left_")]
-            order[left], order[right] = right, left
-    order[LEFT_HAND], order[RIGHT_HAND] = np.arange(NUM_KEYPOINTS)[RIGHT_HAND], np.arange(NUM_KEYPOINTS)[LEFT_HAND]
-    face = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1)]
-    face += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]  # eyes
-    face += [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]  # lips
-    order[FACE] = np.array(face) + FACE.start
-    return order
-
-
-_MIRROR = _mirror_order()

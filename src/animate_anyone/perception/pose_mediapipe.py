@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from animate_anyone.optional import require
 from animate_anyone.perception.following import Follower, look_thoroughly
-from animate_anyone.perception.mediapipe_layout import Landmarks, to_pose, torso_length
-from animate_anyone.perception.picture_attempts import Attempt, nobody, seen
+from animate_anyone.perception.mediapipe_layout import Landmarks, to_pose
+from animate_anyone.perception.picture_attempts import Attempt
 from animate_anyone.perception.protocol import check_frame, collect
+from animate_anyone.perception.single_pose import nobody, seen, torso_length
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 

@@ -25,6 +25,7 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.progress import Progress
 from animate_anyone.sampling.windows import WindowMean, window_weights, windows
 
 Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
@@ -124,6 +125,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         callback_on_step_end: StepCallback | None = None,
         output_type: Literal["np", "latent"] = "np",
         return_dict: bool = True,
+        progress: Progress | None = None,
     ) -> AnimateAnyoneOutput | tuple[Any]:
         """Animate.
 
@@ -141,6 +143,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             latents: initial noise instead.
             callback_on_step_end: called as ``callback(pipeline, step, timestep, {"latents": ...})``; may
                 return other latents.
+            progress: told how far denoising is; ``None`` shows diffusers' own bar.
             output_type: ``np`` decodes; ``latent`` leaves that to :meth:`decode`.
 
         Raises:
@@ -173,23 +176,23 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         # 5. Denoise: every window at every step, then their mean, then guidance.
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         weights = window_weights(len(schedule[0]), overlap)
-        with self.progress_bar(total=num_inference_steps) as bar:
-            for step, t in enumerate(self.scheduler.timesteps):
-                mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
-                for first in range(0, len(schedule), window_batch):
-                    chunk = schedule[first : first + window_batch]
-                    out = self._predict(latents, t, chunk, pose_features, image_token, keys_values, guided)
-                    for frames, prediction in zip(chunk, out, strict=True):
-                        mean.add(frames, prediction)
-                prediction = mean.value()
-                if guided:
-                    unconditional, conditional = prediction.chunk(2)
-                    prediction = unconditional + guidance_scale * (conditional - unconditional)
-                latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]  # type: ignore[arg-type]
-                if callback_on_step_end is not None:
-                    changed = callback_on_step_end(self, step, int(t), {"latents": latents})
-                    latents = (changed or {}).get("latents", latents)
-                bar.update()
+        timesteps = self.scheduler.timesteps
+        bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, len(timesteps), "denoise")
+        for step, t in enumerate(bar):
+            mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
+            for first in range(0, len(schedule), window_batch):
+                chunk = schedule[first : first + window_batch]
+                out = self._predict(latents, t, chunk, pose_features, image_token, keys_values, guided)
+                for frames, prediction in zip(chunk, out, strict=True):
+                    mean.add(frames, prediction)
+            prediction = mean.value()
+            if guided:
+                unconditional, conditional = prediction.chunk(2)
+                prediction = unconditional + guidance_scale * (conditional - unconditional)
+            latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]  # type: ignore[arg-type]
+            if callback_on_step_end is not None:
+                changed = callback_on_step_end(self, step, int(t), {"latents": latents})
+                latents = (changed or {}).get("latents", latents)
 
         # 6. Decode.
         result = latents if output_type == "latent" else np.stack(list(self.decode(latents)))
@@ -268,7 +271,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         for name, picture in (("poses[0]", poses[0]), ("reference_pose", reference_pose)):
             if picture is not None and (not is_picture(picture) or picture.shape[1::-1] != expected):
                 got = f"{picture.shape[1]}x{picture.shape[0]}" if is_picture(picture) else "no uint8 picture"
-                raise InputError(f"{name} is {got}; for a video of {width}x{height} draw it at {expected[0]}x{expected[1]}")
+                raise InputError(
+                    f"{name} is {got}; for a video of {width}x{height} draw it at {expected[0]}x{expected[1]}"
+                )
         if self.config["reference_pose"] and reference_pose is None:
             raise InputError("this model needs reference_pose, the pose picture of the reference")
         if not self.config["reference_pose"] and reference_pose is not None:

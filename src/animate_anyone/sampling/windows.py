@@ -23,7 +23,7 @@ def windows(num_frames: int, length: int, overlap: int) -> list[list[int]]:
         raise InputError(f"window {length}, overlap {overlap}: give a window of at least 1 and 0 <= overlap < window")
     if num_frames <= length:
         return [list(range(num_frames))]
-    starts = list(range(0, num_frames - length, length - overlap)) + [num_frames - length]
+    starts = [*range(0, num_frames - length, length - overlap), num_frames - length]
     return [list(range(start, start + length)) for start in starts]
 
 

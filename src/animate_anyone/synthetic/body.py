@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from animate_anyone.synthetic.parts import Array, Label, Part, ball
+from animate_anyone.synthetic.parts import Array
 
 JOINTS = (
     "pelvis", "waist", "chest", "neck", "head",
@@ -121,7 +121,7 @@ def sample_body(rng: np.random.Generator) -> Body:
     u = trunk  # the unit below
     cartoon = kind == "cartoon"
     leg = u * (rng.uniform(0.50, 0.60) if kind in ("cartoon", "child") else rng.uniform(0.585, 0.635))
-    shoulder_y, rise = 0.935 * u, (0.935 * u - leg)
+    shoulder_y, rise = 0.945 * u, (0.945 * u - leg)
     shoulder_x = u * rng.uniform(0.106, 0.132) * (0.5 + 0.5 * girth)
     hip_x = u * rng.uniform(0.055, 0.068) * (0.55 + 0.45 * girth)
     arm = rng.uniform(0.93, 1.08)
@@ -131,8 +131,8 @@ def sample_body(rng: np.random.Generator) -> Body:
     offsets[0] = (0, leg + 0.09 * rise, 0)
     offsets[1] = (0, 0.24 * rise, 0)
     offsets[2] = (0, 0.25 * rise, 0)
-    offsets[3] = (0, 0.95 * u - (leg + 0.58 * rise), -0.008 * u)
-    offsets[4] = (0, u + 0.18 * head - 0.95 * u, 0.012 * u)
+    offsets[3] = (0, 0.96 * u - (leg + 0.58 * rise), -0.008 * u)
+    offsets[4] = (0, u + 0.18 * head - 0.96 * u, 0.012 * u)
     for side, shoulder, hip in ((1.0, 5, 11), (-1.0, 8, 14)):
         offsets[shoulder] = (side * shoulder_x, shoulder_y - (leg + 0.58 * rise), -0.005 * u)
         offsets[shoulder + 1] = (0, -0.198 * u * arm, 0)
@@ -153,10 +153,10 @@ def sample_body(rng: np.random.Generator) -> Body:
             tips[index, finger] = (0, -0.11 * long * hand, 0)
     g, limb = girth * u, girth * u * rng.uniform(0.9, 1.1)
     widths = {
-        "neck": 0.036 * u * (0.6 + 0.4 * girth) * rng.uniform(0.92, 1.15), "shoulder": 0.040 * limb,
+        "neck": min(0.036 * u * (0.6 + 0.4 * girth) * rng.uniform(0.92, 1.15), 0.21 * head), "shoulder": 0.040 * limb,
         "elbow": 0.030 * limb, "forearm": 0.031 * limb, "wrist": 0.0205 * limb * (1.2 if cartoon else 1.0),
         "thigh": 0.059 * limb, "knee": 0.040 * limb, "calf": 0.037 * limb, "ankle": 0.026 * limb,
-        "chest": 0.066 * g * rng.uniform(0.93, 1.1), "waist": 0.059 * g * rng.uniform(0.88, 1.2),
+        "chest": 0.066 * g * rng.uniform(0.93, 1.1), "waist": 0.059 * g * rng.uniform(0.88, 1.25),
         "pelvis": 0.064 * g * rng.uniform(0.95, 1.15), "foot": 0.030 * (0.5 * u + 0.5 * limb),
     }  # fmt: skip
     if cartoon:
@@ -225,13 +225,14 @@ def _leg(hip: Array, ankle: Array, thigh: float, shin: float, forward: Array) ->
     reach = np.clip(np.linalg.norm(line, axis=-1), abs(thigh - shin) * 1.01 + 1e-6, (thigh + shin) * 0.9995)
     down = _unit(line)
     cosine = np.clip((thigh**2 + reach**2 - shin**2) / (2 * thigh * reach), -1, 1)[:, None]
-    under = np.array([0.0, -1.0, 0.0])  # the pole turns with the leg: a leg held forward bends its knee upward
-    lean = (down * forward).sum(-1, keepdims=True) / np.maximum(1 + (down * under).sum(-1, keepdims=True), 0.05)
-    pole = _unit(forward - lean * (under + down))
+    floor = np.array([0.0, -1.0, 0.0])  # the pole turns with the leg: a leg held forward bends its knee upward
+    lean = (down * forward).sum(-1, keepdims=True) / np.maximum(1 + (down * floor).sum(-1, keepdims=True), 0.05)
+    pole = _unit(forward - lean * (floor + down))
     along = down * cosine + pole * np.sqrt(1 - cosine**2)
     lower = _unit(hip + down * reach[:, None] - hip - along * thigh)
     side = _unit(np.cross(pole, down))  # the knee's hinge, the person's +x
-    return tuple(np.stack([side, -bone, np.cross(side, -bone)], -1) for bone in (along, lower))  # type: ignore[return-value]
+    thigh_turn, shin_turn = (np.stack([side, -bone, np.cross(side, -bone)], -1) for bone in (along, lower))
+    return thigh_turn, shin_turn
 
 
 def place(body: Body, pose: BodyPose) -> Placed:
@@ -280,9 +281,7 @@ def _hang_skirt(spots: Array, turns: Array, stretch: Array, body: Body) -> None:
     stretch[:, joint, 2] = 1 + np.maximum(np.abs(apart[:, 2]) / 2 / room - 0.3, 0) * 0.75
 
 
-def _bend_fingers(
-    spots: Array, turns: Array, tips: Array, body: Body, curls: Array, hand: int, wrist: int
-) -> None:
+def _bend_fingers(spots: Array, turns: Array, tips: Array, body: Body, curls: Array, hand: int, wrist: int) -> None:
     """Fill in the 15 finger joints and five tips of one hand; fingers bend towards the palm."""
     side = (1.0, -1.0)[hand]
     first = FIRST_FINGER + 15 * hand
@@ -302,80 +301,3 @@ def _bend_fingers(
         turn = turn @ rotation(angles)
         spots[:, joints], turns[:, joints] = at, turn
     tips[:, hand] = at + (turn @ body.tips[hand][:, :, None])[..., 0]
-
-
-def body_parts(body: Body, top: str, hips: str, feet: str, gloves: str) -> list[Part]:
-    """The bricks of the bare figure, painted with the named materials (torso, hips, feet, hands)."""
-    w, u, o = body.widths, body.trunk, body.offsets
-    zero = np.zeros(3)
-    chest, waist, pelvis = w["chest"], w["waist"], w["pelvis"]
-    wide = (abs(o[5, 0]) - 0.012 * u) / chest
-    parts = [
-        Part(2, np.array([0, 0.005 * u, 0]), np.array([0, o[5, 1] - 0.055 * u, 0]), 0.93 * chest, chest,
-             Label.TORSO, top, (min(wide, 1.75), 1.0)),
-        Part(1, np.array([0, -0.02 * u, 0]), o[2] + np.array([0, 0.02 * u, 0]), waist, 0.93 * chest,
-             Label.TORSO, top, (1.42, 1.0)),
-        Part(0, np.array([0, 0.03 * u, 0]), o[11] * np.array([0, 1, 0]) + np.array([0, 0.015 * u, 0]), 0.95 * pelvis,
-             pelvis, Label.TORSO, hips, (1.0 + 0.85 * abs(o[11, 0]) / pelvis * 0.62, 1.0)),
-        Part(3, np.array([0, -0.03 * u, 0]), o[4] + np.array([0, 0.05 * body.head, 0]), 1.12 * w["neck"], 0.95 * w["neck"],
-             Label.NECK, "skin"),
-    ]  # fmt: skip
-    for side, name, shoulder, hip in ((1.0, "LEFT", 5, 11), (-1.0, "RIGHT", 8, 14)):
-        def label(limb: str, name: str = name) -> Label:
-            return Label[f"{name}_{limb}"]
-
-        parts += [
-            Part(2, o[3] + np.array([side * 0.012 * u, -0.012 * u, 0]), o[shoulder] * np.array([0.9, 1.0, 1.0]),
-                 0.95 * w["neck"], 0.95 * w["shoulder"], Label.TORSO, top),
-            Part(shoulder, zero, o[shoulder + 1], w["shoulder"], w["elbow"], label("UPPER_ARM"), "skin"),
-            Part(shoulder + 1, zero, 0.35 * o[shoulder + 2], w["elbow"], w["forearm"], label("LOWER_ARM"), "skin"),
-            Part(shoulder + 1, 0.3 * o[shoulder + 2], o[shoulder + 2], w["forearm"], w["wrist"], label("LOWER_ARM"),
-                 "skin"),
-            Part(hip, zero, o[hip + 1], w["thigh"], w["knee"], label("THIGH"), "skin"),
-            Part(hip + 1, zero, o[hip + 2], w["knee"], w["ankle"], label("SHIN"), "skin"),
-            Part(hip + 1, 0.18 * o[hip + 2] - np.array([0, 0, 0.006 * u]), 0.5 * o[hip + 2] - np.array([0, 0, 0.004 * u]),
-                 w["calf"], 0.85 * w["calf"], label("SHIN"), "skin"),
-            *_foot(body, hip + 2, label("FOOT"), feet),
-            *_hand(body, shoulder + 2, int(side < 0), label("HAND"), gloves),
-        ]  # fmt: skip
-    return parts
-
-
-def _foot(body: Body, ankle: int, label: Label, material: str) -> list[Part]:
-    u, r = body.trunk, body.widths["foot"]
-    sole = -body.ankle_height
-    heel, toe = np.array([0, sole + r, -0.022 * u]), np.array([0, sole + 0.78 * r, 0.105 * u])
-    return [
-        Part(ankle, heel, toe, r, 0.78 * r, label, material, (1.12, 1.0), (0.0, 1.0, 0.0)),
-        Part(ankle, np.array([0, 0, -0.008 * u]), 0.5 * (heel + toe), max(1.05 * body.widths["ankle"], 0.8 * r), 0.95 * r,
-             label, material),
-    ]  # fmt: skip
-
-
-def _hand(body: Body, wrist: int, hand: int, label: Label, material: str) -> list[Part]:
-    size, o = body.hand, body.offsets
-    parts = [
-        Part(wrist, np.array([0, -0.08 * size, 0]), np.array([0, -0.40 * size, 0]), 0.15 * size, 0.185 * size, label,
-             material, (0.48, 1.0)),
-        Part(wrist, np.zeros(3), np.array([0, -0.1 * size, 0]), body.widths["wrist"], 0.11 * size, label, material),
-    ]  # fmt: skip
-    for finger in range(5):
-        radius = size * (0.060, 0.052, 0.054, 0.051, 0.046)[finger]
-        for segment in range(3):
-            joint = FIRST_FINGER + 15 * hand + 3 * finger + segment
-            end = o[joint + 1] if segment < 2 else body.tips[hand, finger]
-            thin = (1.1, 1.0, 0.92, 0.84)
-            parts.append(Part(joint, np.zeros(3), end, radius * thin[segment], radius * thin[segment + 1], label, material))
-    return parts
-
-
-def head_parts(body: Body) -> list[Part]:
-    """The head (first, painted with the face), nose and ears; the head joint is 0.18 heads above the chin."""
-    size = body.head
-    cranium, jaw, wide, deep = body.skull
-    start, end = np.array([0, (1 - cranium - 0.18) * size, 0]), np.array([0, (jaw - 0.18) * size, 0.02 * size])
-    parts = [Part(4, start, end, cranium * size, jaw * size, Label.HEAD, "face", (wide, deep))]
-    for side in (-1.0, 1.0):
-        spot = (side * cranium * wide * size * 0.99, (0.44 - 0.18) * size, -0.03 * size)
-        parts.append(ball(4, spot, (0.035 * size, 0.085 * size, 0.055 * size), Label.HEAD, "skin"))
-    return parts

@@ -44,7 +44,9 @@ def dance(rng: np.random.Generator, times: Array) -> Score:
         early, hands = score.angles.copy(), score.curls.copy()
         _arms(str(second), rng, beats, tempo, score)
         switch = 0.5 * times[-1] + rng.uniform(-0.3, 0.3)
-        amount = between(times, np.array([-1.0, switch - 0.35, switch + 0.35, 1e3]), np.array([[0.0], [0.0], [1.0], [1.0]]))
+        amount = between(
+            times, np.array([-1.0, switch - 0.35, switch + 0.35, 1e3]), np.array([[0.0], [0.0], [1.0], [1.0]])
+        )
         score.angles = early + (score.angles - early) * amount[:, :, None]
         score.curls = hands + (score.curls - hands) * amount[:, :, None]
     if rng.random() < 0.2:
@@ -97,8 +99,16 @@ def _step(kind: str, rng: np.random.Generator, beats: Array, score: Score) -> No
 def _swing_trunk(rng: np.random.Generator, beats: Array, score: Score) -> None:
     rate = float(rng.choice([0.25, 0.5, 0.5, 1.0]))
     size = 0.5 if rate == 1.0 else 1.0
-    for joint, axis, most in (("pelvis", "z", 0.16), ("waist", "z", 0.22), ("waist", "y", 0.35), ("chest", "x", 0.15),
-                              ("chest", "y", 0.25), ("head", "z", 0.2), ("head", "x", 0.2), ("head", "y", 0.4)):  # fmt: skip
+    for joint, axis, most in (
+        ("pelvis", "z", 0.16),
+        ("waist", "z", 0.22),
+        ("waist", "y", 0.35),
+        ("chest", "x", 0.15),
+        ("chest", "y", 0.25),
+        ("head", "z", 0.2),
+        ("head", "x", 0.2),
+        ("head", "y", 0.4),
+    ):
         amount = size * rng.uniform(0, most) * (rng.random() < 0.7)
         score.bend(joint, **{axis: amount * wave(beats, rate, rng.random())})
 
@@ -127,7 +137,13 @@ def _arms(kind: str, rng: np.random.Generator, beats: Array, tempo: float, score
         elif kind == "swing":
             score.arm(side, 0.2 + 0.9 * base[0] * swing, 0.35 + 0.5 * base[1] * (1 + cosine), 0.1, 0.3 + 0.9 * base[2])
         elif kind == "overhead":
-            score.arm(side, 0.2, 2.3 + 0.3 * base[0] + 0.35 * swing * (1 if index else -1), 0.8, 0.3 + 0.5 * base[1] + 0.2 * cosine)
+            score.arm(
+                side,
+                0.2,
+                2.3 + 0.3 * base[0] + 0.35 * swing * (1 if index else -1),
+                0.8,
+                0.3 + 0.5 * base[1] + 0.2 * cosine,
+            )
         elif kind == "disco":
             up = 0.5 + 0.5 * np.sin(TAU * 0.25 * beats + np.pi * index)
             score.curls[:, index] = HANDS["point"]

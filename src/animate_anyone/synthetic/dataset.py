@@ -9,10 +9,12 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from animate_anyone.conditions.skeleton import BODY_JOINTS
 from animate_anyone.errors import InputError
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 from animate_anyone.synthetic import face as faces
 from animate_anyone.synthetic.body import FIRST_FINGER, JOINT, Body, Placed, place, sample_body
 from animate_anyone.synthetic.dance import MOTIONS
@@ -21,7 +23,7 @@ from animate_anyone.synthetic.motion import perform
 from animate_anyone.synthetic.paint import Paint
 from animate_anyone.synthetic.parts import Array, Label
 from animate_anyone.synthetic.render import NOTHING, Geometry, assemble, meet, render, to_camera
-from animate_anyone.synthetic.scene import Camera, cast_shadow, paint_backdrop, sample_backdrop, sample_camera, sample_shading
+from animate_anyone.synthetic.scene import cast_shadow, paint_backdrop, sample_backdrop, sample_camera, sample_shading
 
 SPLITS = ("train", "held_out")
 OCCLUDED_SCORE = 0.6
@@ -43,6 +45,8 @@ class Clip:
         mask: ``(T, H, W)`` bool, the person.
         labels: ``(T, H, W)`` uint8, :class:`Label`.
         description: what was drawn, JSON-able.
+
+    Tensors lie on the device that rendered them.
     """
 
     frames: Tensor
@@ -117,25 +121,27 @@ def sample_clip(
         Paint(look.materials, look.lattice, where), shading, size, camera.focal, supersample,
         batch=len(chosen) if where.type == "cuda" else max(1, 4 * 128 * 128 // (size[0] * size[1])),
     )  # fmt: skip
-    empty = cast_shadow(paint_backdrop(backdrop, camera, size, supersample, where), backdrop, camera, placed, chosen, body)
+    empty = cast_shadow(
+        paint_backdrop(backdrop, camera, size, supersample, where), backdrop, camera, placed, chosen, body
+    )
     frames = picture.colour + empty * (1 - picture.cover[..., None])
     points = to_camera(find_keypoints(body, look, some, expression), camera.rotation, camera.position)
     seen = _seen(points, geometry, _tolerance(body))
     spots = camera.project(points, size)
     inside = ((spots >= 0) & (spots < np.array(size))).all(-1)
-    middle = points[:, [JOINTS_18["right_hip"], JOINTS_18["left_hip"]], 2].mean(1)
+    middle = points[:, [8, 11], 2].mean(1)  # the hips
     return Clip(
         frames=(frames * 255 + 0.5).clamp(0, 255).to(torch.uint8),
         pose=PoseSequence(
             keypoints=spots.astype(np.float32),
-            scores=_scores(points, spots, seen, inside, some),
+            scores=_scores(points, spots, seen, inside),
             size=size,
             fps=fps,
             times=_times(chosen, fps),
             depth=((points[..., 2] - middle[:, None]) * (camera.focal / middle[:, None])).astype(np.float32),
         ),
-        keypoints_3d=torch.from_numpy(points.astype(np.float32)),
-        visible=torch.from_numpy(seen & inside),
+        keypoints_3d=torch.from_numpy(points.astype(np.float32)).to(where),
+        visible=torch.from_numpy(seen & inside).to(where),
         depth=picture.depth,
         mask=picture.labels != int(Label.BACKGROUND),
         labels=picture.labels,
@@ -173,15 +179,10 @@ def _times(chosen: list[int], fps: Fraction) -> Array | None:
     return (np.array(chosen) - chosen[0]) / float(fps)
 
 
-JOINTS_18 = {"right_hip": 8, "left_hip": 11}
-_BODY_ORDER = {2: "right_shoulder", 3: "right_elbow", 4: "right_wrist", 5: "left_shoulder", 6: "left_elbow", 7: "left_wrist",
-               8: "right_hip", 9: "right_knee", 10: "right_ankle", 11: "left_hip", 12: "left_knee", 13: "left_ankle"}  # fmt: skip
-
-
 def find_keypoints(body: Body, look: Look, placed: Placed, expression: Array) -> Array:
     """``(T, 128, 3)`` the keypoints in the world, metres."""
     points = np.zeros((len(placed.origins), NUM_KEYPOINTS, 3))
-    for index, name in _BODY_ORDER.items():
+    for index, name in enumerate(BODY_JOINTS[2:14], 2):  # shoulders to ankles
         points[:, index] = placed.origins[:, JOINT[name]]
     points[:, 1] = 0.5 * (points[:, 2] + points[:, 5])
     for hand, (group, wrist) in enumerate(((LEFT_HAND, "left_wrist"), (RIGHT_HAND, "right_wrist"))):
@@ -206,15 +207,15 @@ def _tolerance(body: Body) -> Array:
     deep[[0, 14, 15]] = 0.03 * body.head
     deep[[16, 17]] = 0.06 * body.head
     deep[1] = 1.3 * w["chest"]
-    deep[[2, 5]], deep[[3, 6]], deep[[4, 7]] = 1.6 * w["shoulder"], 1.9 * w["elbow"], 2.0 * w["wrist"]
-    deep[[8, 11]], deep[[9, 12]], deep[[10, 13]] = 2.0 * w["pelvis"], 1.9 * w["knee"], 2.0 * w["ankle"]
+    deep[[2, 5]], deep[[3, 6]], deep[[4, 7]] = 1.7 * w["shoulder"], 2.0 * w["elbow"], 3.0 * w["wrist"]
+    deep[[8, 11]], deep[[9, 12]], deep[[10, 13]] = 2.0 * w["pelvis"], 2.0 * w["knee"], 3.0 * w["ankle"]
     deep[18:60] = 0.10 * body.hand
     deep[[18, 39]] = deep[4]
     deep[60:] = 0.03 * body.head
     return deep + 0.004 * u
 
 
-def _seen(points: Array, geometry: Geometry, tolerance: Array) -> Array:
+def _seen(points: Array, geometry: Geometry, tolerance: Array) -> NDArray[np.bool_]:
     """``(T, 128)`` whether nothing stands in front of a keypoint (camera space), by casting a ray at each."""
     frames, bricks = geometry.centre.shape[:2]
     target = torch.as_tensor(points, dtype=torch.float32, device=geometry.centre.device)
@@ -225,22 +226,26 @@ def _seen(points: Array, geometry: Geometry, tolerance: Array) -> Array:
     return np.asarray((nearest >= NOTHING) | (nearest > points[..., 2] - tolerance))
 
 
-def _scores(points: Array, spots: Array, seen: Array, inside: Array, placed: Placed) -> np.ndarray:
-    """``(T, 128)`` float32 scores, as a pose estimator would give them."""
+def _scores(points: Array, spots: Array, seen: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``(T, 128)`` scores, as a pose estimator would give them."""
     scores = np.where(seen, 1.0, OCCLUDED_SCORE)
-    neck = points[:, 1]
-    for group in (LEFT_HAND, RIGHT_HAND):
-        small = np.ptp(spots[:, group], axis=1).max(-1) < LEAST_PIXELS
-        hidden = seen[:, group].mean(1) < 0.15
-        scores[:, group] *= ~(small | hidden)[:, None]
-    face = points[:, FACE]
-    ahead = face[:, 27:36].mean(1) - 0.5 * (face[:, 0] + face[:, 16])  # out of the face, camera space
+
+    def lost(group: slice) -> NDArray[np.bool_]:
+        """Too small, or almost all of it hidden."""
+        return (np.ptp(spots[:, group], axis=1).max(-1) < LEAST_PIXELS) | (seen[:, group].mean(1) < 0.15)
+
+    for hand in (LEFT_HAND, RIGHT_HAND):
+        scores[:, hand] *= ~lost(hand)[:, None]
+    face, ear = points[:, FACE], points[:, 16:18]
     sight = face.mean(1)
-    away = (ahead * sight).sum(-1) / (np.linalg.norm(ahead, axis=-1) * np.linalg.norm(sight, axis=-1))
-    small = np.ptp(spots[:, FACE], axis=1).max(-1) < LEAST_PIXELS
-    scores[:, FACE] *= ~(small | (away > -0.25) | (seen[:, FACE].mean(1) < 0.15))[:, None]
-    for joint in (0, 14, 15, 16, 17):  # hidden by the head itself: not found
-        scores[:, joint] *= seen[:, joint] | ((away < -0.2) & (joint < 16))
-    del neck, placed
-    scores[:, BODY] = np.where(inside[:, BODY], scores[:, BODY], 0.0)
+    ahead = _cosine(face[:, 27:36].mean(1) - ear.mean(1), sight)  # -1: the face looks at the camera
+    scores[:, FACE] *= ~((ahead > -0.25) | lost(FACE))[:, None]
+    for joint in (0, 14, 15):  # nose and eyes are not found on an averted head
+        scores[:, joint] *= seen[:, joint] | (ahead < -0.2)
+    for joint, outward in ((16, ear[:, 0] - ear[:, 1]), (17, ear[:, 1] - ear[:, 0])):  # nor the ear on the far side
+        scores[:, joint] *= _cosine(outward, sight) < 0.3
     return (scores * inside).astype(np.float32)
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    return np.asarray((a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)))

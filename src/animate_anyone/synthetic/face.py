@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from animate_anyone.synthetic.body import Body, head_parts
+from animate_anyone.synthetic.body import Body
+from animate_anyone.synthetic.figure import head_parts
+from animate_anyone.synthetic.paint import Colour, rgb
 from animate_anyone.synthetic.parts import Array, Label, Part, tabulate
 
 CHIN = 0.18  # the head joint lies this many head heights above the chin
@@ -34,9 +36,9 @@ class Face:
     mouth: tuple[float, float]
     smile: float
     blush: float
-    iris_colour: tuple[float, float, float]
-    brow_colour: tuple[float, float, float]
-    lip_colour: tuple[float, float, float]
+    iris_colour: Colour
+    brow_colour: Colour
+    lip_colour: Colour
 
 
 def sample_face(rng: np.random.Generator, body: Body, hair: Array, skin: Array) -> Face:
@@ -66,33 +68,30 @@ def sample_face(rng: np.random.Generator, body: Body, hair: Array, skin: Array) 
         mouth=(rng.uniform(0.085, 0.14), rng.uniform(0.014, 0.024) * big),
         smile=rng.uniform(-0.02, 0.045),
         blush=rng.uniform(0, 0.3) if rng.random() < 0.4 else 0.0,
-        iris_colour=tuple(float(v) for v in dark),  # type: ignore[arg-type]
-        brow_colour=tuple(float(v) for v in brow),  # type: ignore[arg-type]
-        lip_colour=tuple(float(v) for v in np.clip(lips, 0, 1)),  # type: ignore[arg-type]
+        iris_colour=rgb(dark),
+        brow_colour=rgb(brow),
+        lip_colour=rgb(lips),
     )
-
-
-def _outside(points: Array, body: Body) -> Array:
-    """Signed distance-like value, positive outside the head; points ``(N, 3)`` in the head joint's frame."""
-    head = tabulate(head_parts(body)[:1], ["face"])
-    local = ((points - head.origin[0]) @ head.axes[0]) / head.stretch[0]
-    low, high, length = head.radius_start[0], head.radius_end[0], head.length[0]
-    slope = (low - high) / length
-    flank = np.sqrt(1 - slope**2)
-    out, y = np.hypot(local[:, 0], local[:, 2]), local[:, 1]
-    side = y * flank - out * slope
-    round_low, round_high = np.hypot(out, y) - low, np.hypot(out, y - length) - high
-    return np.asarray(np.where(side < 0, round_low, np.where(side > flank * length, round_high,
-                                                             out * flank + y * slope - low)))  # fmt: skip
 
 
 def on_head(origin: Array, direction: Array, body: Body) -> Array:
     """Where rays from inside the head leave it: ``(N, 3)`` origins and directions, head joint's frame."""
+    head = tabulate(head_parts(body)[:1], ["face"])
+    low, high, length = head.radius_start[0], head.radius_end[0], head.length[0]
+    slope = (low - high) / length
+    flank = np.sqrt(1 - slope**2)
+    start = ((origin - head.origin[0]) @ head.axes[0]) / head.stretch[0]
+    way = (direction @ head.axes[0]) / head.stretch[0]
     near, far = np.zeros(len(origin)), np.full(len(origin), 1.5 * body.head)
-    for _ in range(40):
+    for _ in range(24):
         middle = 0.5 * (near + far)
-        out = _outside(origin + direction * middle[:, None], body) > 0
-        near, far = np.where(out, near, middle), np.where(out, middle, far)
+        local = start + way * middle[:, None]
+        out, y = np.hypot(local[:, 0], local[:, 2]), local[:, 1]
+        side = y * flank - out * slope  # which of the two spheres or the cone between is nearest
+        distance = np.where(side < 0, np.hypot(out, y) - low,
+                            np.where(side > flank * length, np.hypot(out, y - length) - high,
+                                     out * flank + y * slope - low))  # fmt: skip
+        near, far = np.where(distance > 0, near, middle), np.where(distance > 0, middle, far)
     return origin + direction * near[:, None]
 
 
@@ -133,16 +132,14 @@ def landmarks(body: Body, face: Face, mouth: Array, blink: Array) -> Array:
     way = np.stack([np.sin(angle), -np.cos(angle), 0.35 * np.cos(angle) + 0.12], -1)
     jaw = on_head(np.broadcast_to(centre, (17, 3)), way / np.linalg.norm(way, axis=1, keepdims=True), body)
 
-    def laid(open_mouth: float, shut_eyes: float) -> Array:
-        flat = _feature_points(face, open_mouth, shut_eyes) * size
-        origin = np.concatenate([flat - np.array([0, CHIN * size]), np.zeros((len(flat), 1))], 1)
-        spot = on_head(origin, np.broadcast_to(np.array([0.0, 0.0, 1.0]), origin.shape), body)
-        spot[10:14, 2] += np.linspace(0.0, 1.0, 4) * face.nose * size
-        spot[14:19, 2] += 0.3 * face.nose * size
-        return np.concatenate([jaw, spot])
-
-    rest = laid(0.0, 0.0)
-    return np.asarray(rest + mouth[:, None, None] * (laid(1.0, 0.0) - rest) + blink[:, None, None] * (laid(0.0, 1.0) - rest))
+    flat = np.concatenate([_feature_points(face, *state) for state in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))]) * size
+    origin = np.concatenate([flat - np.array([0, CHIN * size]), np.zeros((len(flat), 1))], 1)
+    spots = on_head(origin, np.broadcast_to(np.array([0.0, 0.0, 1.0]), origin.shape), body).reshape(3, 51, 3)
+    spots[:, 10:14, 2] += np.linspace(0.0, 1.0, 4) * face.nose * size
+    spots[:, 14:19, 2] += 0.3 * face.nose * size
+    rest, talking, blinking = (np.concatenate([jaw, spot]) for spot in spots)
+    moved = mouth[:, None, None] * (talking - rest) + blink[:, None, None] * (blinking - rest)
+    return np.asarray(rest + moved)
 
 
 def ears(body: Body) -> Array:
@@ -153,8 +150,9 @@ def ears(body: Body) -> Array:
 
 def nose_part(body: Body, face: Face) -> Part:
     """The nose, a small bump; its tip is landmark 30."""
-    tip = landmarks(body, face, np.zeros(1), np.zeros(1))[0, 30]
     size = body.head * face.nose
+    middle = np.array([[0.0, (face.nose_y - CHIN) * body.head, 0.0]])
+    tip = on_head(middle, np.array([[0.0, 0.0, 1.0]]), body)[0] + np.array([0.0, 0.0, size])
     start, end = tip - np.array([0, -1.3 * size, 1.3 * size]), tip - np.array([0, 0, 0.8 * size])
     return Part(4, start, end, 0.45 * size, 0.8 * size, Label.HEAD, "nose")
 

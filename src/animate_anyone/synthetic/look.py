@@ -7,19 +7,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from animate_anyone.synthetic.body import JOINT, Body, body_parts, head_parts
+from animate_anyone.synthetic.body import JOINT, Body
 from animate_anyone.synthetic.face import Face, nose_part, sample_face
-from animate_anyone.synthetic.paint import Colour, Emblem, Material, Pattern
+from animate_anyone.synthetic.figure import body_parts, head_parts
+from animate_anyone.synthetic.paint import Colour, Emblem, Material, Pattern, rgb
 from animate_anyone.synthetic.parts import Array, Label, Part, PartTable, ball, hem, tabulate
 
-SKINS = ((0.99, 0.87, 0.78), (0.95, 0.77, 0.64), (0.87, 0.66, 0.50), (0.72, 0.50, 0.35), (0.52, 0.34, 0.23), (0.34, 0.22, 0.16))
-HAIRS = ((0.10, 0.07, 0.06), (0.28, 0.17, 0.10), (0.48, 0.30, 0.16), (0.86, 0.70, 0.38), (0.66, 0.28, 0.12), (0.72, 0.72, 0.74))
+SKINS = (
+    (0.99, 0.87, 0.78),
+    (0.95, 0.77, 0.64),
+    (0.87, 0.66, 0.50),
+    (0.72, 0.50, 0.35),
+    (0.52, 0.34, 0.23),
+    (0.34, 0.22, 0.16),
+)
+HAIRS = (
+    (0.10, 0.07, 0.06),
+    (0.28, 0.17, 0.10),
+    (0.48, 0.30, 0.16),
+    (0.86, 0.70, 0.38),
+    (0.66, 0.28, 0.12),
+    (0.72, 0.72, 0.74),
+)
 HAIR_STYLES = ("bald", "short", "bob", "long", "ponytail", "bun", "afro", "mohawk", "spikes", "pigtails", "topknot")
 UNDER_HAT = ("bald", "short", "bob", "long", "ponytail", "pigtails")
 HATS = ("none", "cap", "beanie", "top_hat", "brim", "cone", "band")
 OUTFITS = ("trousers", "shorts", "skirt", "dress", "coat", "suit")
 SLEEVES = ("none", "short", "half", "long")
-MATERIALS = ("skin", "face", "nose", "hair", "top", "sleeves", "hips", "legs", "skirt", "shoes", "socks", "gloves", "hat", "trim")
+MATERIALS = (
+    "skin",
+    "neck",
+    "face",
+    "nose",
+    "hair",
+    "top",
+    "sleeves",
+    "hips",
+    "legs",
+    "skirt",
+    "shoes",
+    "socks",
+    "gloves",
+    "hat",
+    "trim",
+)
 
 
 @dataclass(frozen=True)
@@ -68,9 +99,19 @@ def _emblazoned(rng: np.random.Generator, cloth: Material, body: Body) -> Materi
     front, back = (Emblem(int(k)) for k in rng.integers(1, len(Emblem), 2))
     which = rng.random()
     emblems = (front, back) if which < 0.45 else (front, Emblem.NONE) if which < 0.85 else (Emblem.NONE, back)
-    return Material(cloth.pattern, cloth.first, cloth.second, cloth.cycles, cloth.phase, cloth.share, cloth.span,
-                    emblems, (_contrast(rng, cloth.first), _contrast(rng, cloth.first)),
-                    float(rng.uniform(0.045, 0.075) * (0.6 + 0.4 * body.girth)), float(rng.uniform(0.80, 0.84)))  # fmt: skip
+    return Material(
+        cloth.pattern,
+        cloth.first,
+        cloth.second,
+        cloth.cycles,
+        cloth.phase,
+        cloth.share,
+        cloth.span,
+        emblems,
+        (_contrast(rng, cloth.first), _contrast(rng, cloth.first)),
+        float(rng.uniform(0.045, 0.075) * (0.6 + 0.4 * body.girth)),
+        float(rng.uniform(0.80, 0.84)),
+    )
 
 
 def sample_look(rng: np.random.Generator, body: Body) -> Look:
@@ -92,29 +133,36 @@ def sample_look(rng: np.random.Generator, body: Body) -> Look:
     gloved = rng.random() < 0.15
     boots = rng.random() < 0.3
     barefoot = not boots and rng.random() < 0.12
-    top = _cloth(rng, 0.75)
+    top = _cloth(rng, 0.55)
     if outfit != "dress" and rng.random() < 0.6:
         top = _emblazoned(rng, top, body)
     plain_top = Material(top.pattern, top.first, top.second, (top.cycles[0], max(2.0, round(top.cycles[1] * 0.4))),
                          top.phase, top.share, top.span)  # fmt: skip
-    legs = plain_top if outfit == "suit" else _cloth(rng, 0.35, plain=0.55)
+    legs = plain_top if outfit == "suit" else _cloth(rng, 0.28, plain=0.55)
     skirt = top if outfit in ("dress", "coat") else _cloth(rng, 1.0, plain=0.3)
     if outfit == "coat":
         skirt = Material(top.pattern, top.first, top.second, top.cycles, top.phase, top.share, top.span)
-    skin_colour: Colour = tuple(float(v) for v in skin)  # type: ignore[assignment]
-    hair_colour: Colour = tuple(float(v) for v in hair)  # type: ignore[assignment]
-    darker: Colour = tuple(float(v) for v in hair * 0.72)  # type: ignore[assignment]
-    nose: Colour = tuple(float(v) for v in np.clip(skin * np.array([0.93, 0.82, 0.80]), 0, 1))  # type: ignore[assignment]
+    skin_colour, hair_colour = rgb(skin), rgb(hair)
+    darker, shade = rgb(hair * 0.72), rgb(skin * 0.86)
+    nose = rgb(skin * np.array([0.93, 0.82, 0.80]))
     plain = Pattern.PLAIN
     paints = {
-        "skin": Material(plain, skin_colour), "face": Material(Pattern.FACE, skin_colour), "nose": Material(plain, nose),
+        "skin": Material(plain, skin_colour),
+        "face": Material(Pattern.FACE, skin_colour),
+        "nose": Material(plain, nose),
+        "neck": Material(plain, shade),
         "hair": Material(Pattern.STRANDS, hair_colour, darker, (9.0, float(rng.integers(9, 16)))),
-        "top": top, "sleeves": plain_top if rng.random() < 0.75 else _cloth(rng, 0.3), "legs": legs,
-        "hips": {"dress": top, "skirt": skirt}.get(outfit, legs), "skirt": skirt,
-        "shoes": Material(plain, colour(rng, 0.1, 0.9)), "socks": _cloth(rng, 0.25, plain=0.6),
-        "gloves": Material(plain, _contrast(rng, skin_colour)), "hat": _cloth(rng, 0.5, plain=0.6),
+        "top": top,
+        "sleeves": plain_top if rng.random() < 0.75 else _cloth(rng, 0.24),
+        "legs": legs,
+        "hips": {"dress": top, "skirt": skirt}.get(outfit, legs),
+        "skirt": skirt,
+        "shoes": Material(plain, colour(rng, 0.1, 0.9)),
+        "socks": _cloth(rng, 0.25, plain=0.6),
+        "gloves": Material(plain, _contrast(rng, skin_colour)),
+        "hat": _cloth(rng, 0.5, plain=0.6),
         "trim": Material(plain, _contrast(rng, top.first)),
-    }  # fmt: skip
+    }
     parts = body_parts(body, "top", "hips", "skin" if barefoot else "shoes", "gloves" if gloved else "skin")
     face = sample_face(rng, body, hair, skin)
     parts += [*head_parts(body), nose_part(body, face)]
@@ -134,7 +182,7 @@ def _sides() -> list[tuple[str, int, int]]:
 def _sleeves(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
     w, o, zero = body.widths, body.offsets, np.zeros(3)
     loose = rng.uniform(1.08, 1.3)
-    flare = rng.uniform(1.1, 1.9) if rng.random() < 0.6 else rng.uniform(1.9, 3.0)
+    flare = rng.uniform(1.1, 1.7) if rng.random() < 0.7 else rng.uniform(1.7, 2.2)
     parts: list[Part] = []
     for name, shoulder, _ in _sides():
         upper, lower = Label[f"{name}_UPPER_ARM"], Label[f"{name}_LOWER_ARM"]
@@ -142,12 +190,32 @@ def _sleeves(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
         if kind == "none":
             continue
         whole = kind in ("half", "long")
-        parts.append(Part(shoulder, zero, arm, w["shoulder"] * (0.5 + 0.5 * loose), w["elbow"] * (1.12 if whole else 1.0) * loose,
-                          upper, "sleeves", cut=None if whole else hem(zero, arm, rng.uniform(0.42, 0.62))))  # fmt: skip
+        parts.append(
+            Part(
+                shoulder,
+                zero,
+                arm,
+                w["shoulder"] * (0.5 + 0.5 * loose),
+                w["elbow"] * (1.12 if whole else 1.0) * loose,
+                upper,
+                "sleeves",
+                cut=None if whole else hem(zero, arm, rng.uniform(0.42, 0.62)),
+            )
+        )
         if whole:
             reach = 0.96 if kind == "long" else 0.28
-            parts.append(Part(shoulder + 1, zero, fore, w["elbow"] * 1.12 * loose, w["wrist"] * flare * loose, lower,
-                              "sleeves", cut=hem(zero, fore, reach)))  # fmt: skip
+            parts.append(
+                Part(
+                    shoulder + 1,
+                    zero,
+                    fore,
+                    w["elbow"] * 1.12 * loose,
+                    w["wrist"] * flare * loose,
+                    lower,
+                    "sleeves",
+                    cut=hem(zero, fore, reach),
+                )
+            )
     return parts
 
 
@@ -180,8 +248,26 @@ def _legwear(rng: np.random.Generator, body: Body, outfit: str, boots: bool, bar
         start, end = np.array([0, 0.05 * u, 0]), np.array([0, -1.3 * long, 0])
         waist = w["pelvis"] * 1.08
         wide = waist + long * rng.uniform(0.10, 0.45 if outfit != "coat" else 0.25)
+        stretch = max(1.38, (abs(o[JOINT["left_hip"], 0]) + 1.3 * w["thigh"]) / waist)
         parts.append(Part(JOINT["skirt"], start, end, waist, waist + (wide - waist) * 1.3, Label.SKIRT, "skirt",
-                          (1.38, 1.0), cut=(np.array([0.0, -1.0, 0.0]), long)))  # fmt: skip
+                          (stretch, 1.0), cut=(np.array([0.0, -1.0, 0.0]), long)))  # fmt: skip
+        parts += _drape(body, long)
+    return parts
+
+
+def _drape(body: Body, long: float) -> list[Part]:
+    """The skirt's cloth on the legs themselves, so that a raised knee lifts it instead of piercing it."""
+    w, zero, parts = body.widths, np.zeros(3), []
+    for _, _, hip in _sides():
+        thigh, shin = body.offsets[hip + 1], body.offsets[hip + 2]
+        upper, lower = float(-thigh[1]), float(-shin[1])
+        share = min(1.0, 0.88 * long / upper)
+        parts.append(Part(hip, zero, thigh, 1.04 * w["thigh"], 1.25 * w["knee"], Label.SKIRT, "skirt",
+                          cut=hem(zero, thigh, share) if share < 1 else None))  # fmt: skip
+        if 0.85 * long > upper:
+            share = min(0.9, (0.85 * long - upper) / lower)
+            parts.append(Part(hip + 1, zero, shin, 1.1 * w["knee"], 1.5 * w["ankle"], Label.SKIRT, "skirt",
+                              cut=hem(zero, shin, share)))  # fmt: skip
     return parts
 
 
@@ -198,9 +284,6 @@ def _extras(rng: np.random.Generator, body: Body, outfit: str) -> list[Part]:
     if rng.random() < 0.10 and outfit != "dress":
         spot = (0.0, 0.05 * u, -1.45 * w["chest"])
         parts.append(ball(2, spot, (0.085 * u, 0.12 * u, 0.055 * u), Label.TORSO, "trim"))
-    if rng.random() < 0.25 and body.girth > 1.1:
-        spot = (0.0, 0.02 * u, 0.35 * w["waist"])
-        parts.append(ball(1, spot, (1.35 * w["waist"], 0.085 * u, 1.05 * w["waist"]), Label.TORSO, "top"))
     return parts
 
 
@@ -221,20 +304,27 @@ def _hair(rng: np.random.Generator, body: Body, style: str) -> list[Part]:
     hairline = rng.uniform(0.22, 0.34) * r
 
     def tail(start: tuple[float, float, float], end: tuple[float, float, float], ra: float, rb: float) -> Part:
-        return Part(4, c + np.array(start) * (x, r, z), c + np.array(end) * (x, r, z), ra * r, rb * r, Label.HAIR, "hair")
+        return Part(
+            4, c + np.array(start) * (x, r, z), c + np.array(end) * (x, r, z), ra * r, rb * r, Label.HAIR, "hair"
+        )
 
     cap = ball(4, c, (x * thick, r * thick, z * thick), Label.HAIR, "hair", cut=(normal, hairline))
     parts = [cap]
     if style == "bob":
         low = c - np.array([0, 0.28 * r, 0.06 * z])
-        parts.append(ball(4, low, (1.17 * x, 1.02 * r, 1.10 * z), Label.HAIR, "hair", cut=(np.array([0.0, 0.0, 1.0]), 0.12 * z)))
+        parts.append(
+            ball(4, low, (1.17 * x, 1.02 * r, 1.10 * z), Label.HAIR, "hair", cut=(np.array([0.0, 0.0, 1.0]), 0.12 * z))
+        )
     elif style == "long":
         long = rng.uniform(1.5, 2.6)
         start, end = c - np.array([0, 0.05 * r, 0.2 * z]), c - np.array([0, long * r, 0.62 * z])
         parts.append(Part(4, start, end, 1.02 * r, 0.8 * r, Label.HAIR, "hair", (1.05 * x / r, 0.62),
                           cut=(np.array([0.0, 0.0, 1.0]), 0.25 * z)))  # fmt: skip
     elif style == "ponytail":
-        parts += [tail((0, 0.35, -0.95), (0, -0.3, -1.55), 0.26, 0.30), tail((0, -0.3, -1.55), (0, -1.5, -1.45), 0.30, 0.1)]
+        parts += [
+            tail((0, 0.35, -0.95), (0, -0.3, -1.55), 0.26, 0.30),
+            tail((0, -0.3, -1.55), (0, -1.5, -1.45), 0.30, 0.1),
+        ]
     elif style == "pigtails":
         for s in (-1, 1):
             parts.append(tail((s * 1.0, 0.2, -0.3), (s * 1.55, -0.2, -0.35), 0.2, 0.28))
@@ -265,7 +355,9 @@ def _hat(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
     dome = ball(4, c, (1.14 * x, 1.14 * r, 1.14 * z), Label.HAT, "hat", cut=low)
     up = np.array([0.0, 1.0, 0.0])
     if kind == "cap":
-        visor = ball(4, c + np.array([0, -low[1] + 0.03 * r, 0.85 * z]), (0.72 * x, 0.075 * r, 0.75 * z), Label.HAT, "hat")
+        visor = ball(
+            4, c + np.array([0, -low[1] + 0.03 * r, 0.85 * z]), (0.72 * x, 0.075 * r, 0.75 * z), Label.HAT, "hat"
+        )
         return [dome, visor]
     if kind == "beanie":
         bobble = ball(4, c + up * 1.2 * r, (0.25 * r, 0.25 * r, 0.25 * r), Label.HAT, "trim")
@@ -280,8 +372,19 @@ def _hat(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
         band = ball(4, start + up * 0.16 * r, (1.16 * x, 0.16 * r, 1.16 * z), Label.HAT, "trim")
         return [tube, brim, band]
     if kind == "cone":
-        return [dome, Part(4, c + up * 0.45 * r, c + up * rng.uniform(1.9, 2.6) * r, 0.92 * r, 0.07 * r, Label.HAT, "hat",
-                           (x / r, z / r))]  # fmt: skip
+        return [
+            dome,
+            Part(
+                4,
+                c + up * 0.45 * r,
+                c + up * rng.uniform(1.9, 2.6) * r,
+                0.92 * r,
+                0.07 * r,
+                Label.HAT,
+                "hat",
+                (x / r, z / r),
+            ),
+        ]
     if kind == "band":
         tilt = np.array([0, 0.42 * r, 0.0])
         return [ball(4, c + tilt, (1.09 * x, 0.13 * r, 1.09 * z), Label.HAT, "trim")]

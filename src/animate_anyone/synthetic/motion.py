@@ -49,7 +49,9 @@ class Score:
         side = -1.0 if joint.startswith("right") else 1.0
         self.angles[:, JOINT[joint]] += np.stack(np.broadcast_arrays(x, side * y, side * z, self.times)[:3], -1)
 
-    def arm(self, side: str, forward: Array | float, out: Array | float, twist: Array | float, elbow: Array | float) -> None:
+    def arm(
+        self, side: str, forward: Array | float, out: Array | float, twist: Array | float, elbow: Array | float
+    ) -> None:
         """Set an arm: raise forward, raise outward, twist (elbow flexes upward when positive), elbow bend."""
         sign = -1.0 if side == "right" else 1.0
         for joint, (x, y, z) in (("shoulder", (-forward, sign * twist, sign * out)), ("elbow", (-elbow, 0.0, 0.0))):
@@ -78,9 +80,19 @@ def stand(rng: np.random.Generator, times: Array) -> Score:
     """Standing at ease: breath, sway, relaxed arms, a wandering look, a blink."""
     frames = len(times)
     width = rng.uniform(0.0, 0.16)
-    score = Score(times, np.zeros((frames, 3)), np.zeros((frames, 3)), np.zeros(frames), np.zeros((frames, NUM_POSED, 3)),
-                  np.zeros((frames, 2, 3)), np.zeros((frames, 2)), np.full((frames, 2), rng.uniform(0.05, 0.35)),
-                  np.zeros((frames, 2, 5)), np.zeros(frames), np.zeros(frames))  # fmt: skip
+    score = Score(
+        times,
+        np.zeros((frames, 3)),
+        np.zeros((frames, 3)),
+        np.zeros(frames),
+        np.zeros((frames, NUM_POSED, 3)),
+        np.zeros((frames, 2, 3)),
+        np.zeros((frames, 2)),
+        np.full((frames, 2), rng.uniform(0.05, 0.35)),
+        np.zeros((frames, 2, 5)),
+        np.zeros(frames),
+        np.zeros(frames),
+    )
     stagger = rng.uniform(-0.08, 0.08)
     for index, sign, _ in SIDES:
         score.feet[:, index, 0] = sign * width
@@ -92,9 +104,12 @@ def stand(rng: np.random.Generator, times: Array) -> Score:
     score.pelvis[:, 0] = 0.02 * sway + rng.uniform(-0.04, 0.04)
     score.pelvis[:, 1] = -rng.uniform(0.008, 0.03)
     score.bend("pelvis", z=0.02 * sway)
-    score.bend("head", y=rng.uniform(-0.35, 0.35) + rng.uniform(0, 0.2) * wave(times, rng.uniform(0.1, 0.4), rng.random()),
-               x=rng.uniform(-0.12, 0.15) + 0.05 * wave(times, rng.uniform(0.1, 0.5), rng.random()),
-               z=rng.uniform(-0.1, 0.1))  # fmt: skip
+    score.bend(
+        "head",
+        y=rng.uniform(-0.35, 0.35) + rng.uniform(0, 0.2) * wave(times, rng.uniform(0.1, 0.4), rng.random()),
+        x=rng.uniform(-0.12, 0.15) + 0.05 * wave(times, rng.uniform(0.1, 0.5), rng.random()),
+        z=rng.uniform(-0.1, 0.1),
+    )
     for index, _, side in SIDES:
         out, elbow = rng.uniform(0.16, 0.42), rng.uniform(0.1, 0.6)
         score.arm(side, rng.uniform(-0.15, 0.25) + 0.04 * sway, out + 0.02 * breath, rng.uniform(-0.2, 0.3), elbow)
@@ -102,7 +117,11 @@ def stand(rng: np.random.Generator, times: Array) -> Score:
         score.curls[:, index] = HANDS[str(rng.choice(list(HANDS), p=(0.25, 0.1, 0.05, 0.52, 0.04, 0.04)))]
     blink_at = rng.uniform(0.2, max(0.4, times[-1] + 1.0))
     score.blink = np.exp(-(((times - blink_at) / 0.09) ** 2))
-    score.mouth = rng.uniform(0, 0.9) * (rng.random() < 0.45) * (0.5 + 0.5 * wave(times, rng.uniform(0.5, 1.6), rng.random())) ** 2
+    score.mouth = (
+        rng.uniform(0, 0.9)
+        * (rng.random() < 0.45)
+        * (0.5 + 0.5 * wave(times, rng.uniform(0.5, 1.6), rng.random())) ** 2
+    )
     return score
 
 
@@ -196,7 +215,7 @@ def kick(rng: np.random.Generator, times: Array) -> Score:
     score.pelvis[:, 0] -= sign * 0.07 * (back + hit)
     score.bend("pelvis", x=-0.18 * hit)
     score.bend("waist", x=0.1 * hit, y=0.2 * sign * (hit - back))
-    for _, other, name in SIDES:
+    for _, _, name in SIDES:
         score.arm(name, 0.5 * (hit - back) * (-1 if name == side else 1), 0.4 + 0.4 * hit, 0.2, 0.5 + 0.3 * back)
     return score
 
@@ -211,7 +230,7 @@ def turn(rng: np.random.Generator, times: Array) -> Score:
     else:
         score.heading = score.heading + rng.uniform(1.2, 2.4) * wave(times, 0.8 / length, rng.random())
     pace = rng.uniform(0.8, 1.3)
-    for index, _, side in SIDES:
+    for index, _, _ in SIDES:
         up = np.clip(0.5 - 0.5 * np.cos(TAU * (pace * times + 0.5 * index)), 0, 1) ** 2
         score.feet[:, index, 1] += rng.uniform(0.03, 0.1) * up
         score.pitch[:, index] += 0.2 * up
@@ -243,7 +262,7 @@ def reach(rng: np.random.Generator, times: Array) -> Score:
     score = stand(rng, times)
     knots = np.concatenate([np.cumsum(np.concatenate([[-rng.uniform(0, 0.6)], rng.uniform(0.7, 1.3, 12)])), [99.0]])
     count = len(knots)
-    for index, sign, side in SIDES:
+    for _, _, side in SIDES:
         busy = rng.random(count) < 0.65
         forward = np.where(busy, rng.uniform(0.3, 2.4, count), 0.1)
         out = np.where(busy, rng.uniform(0.0, 1.4, count), 0.25)
@@ -273,7 +292,13 @@ def jump(rng: np.random.Generator, times: Array) -> Score:
         score.feet[:, index, 1] += 0.92 * high * fly
         score.feet[:, index, 0] += sign * spread * fly
         score.pitch[:, index] = 0.5 * fly
-        score.arm(side, 0.1 - 0.4 * crouch + rng.uniform(0, 1) * fly, 0.3 + rng.uniform(0.2, 1.3) * fly, 0.3, 0.3 + 0.4 * crouch)
+        score.arm(
+            side,
+            0.1 - 0.4 * crouch + rng.uniform(0, 1) * fly,
+            0.3 + rng.uniform(0.2, 1.3) * fly,
+            0.3,
+            0.3 + 0.4 * crouch,
+        )
     score.bend("waist", x=0.25 * crouch)
     return score
 
@@ -286,7 +311,13 @@ def arms_raise(rng: np.random.Generator, times: Array) -> Score:
     for index, _, side in SIDES:
         up = 0.5 - 0.5 * np.cos(TAU * (times / period + first + lag * index))
         angle = 0.15 + top * up
-        score.arm(side, angle * (1 - sideways), 0.1 + angle * sideways, 0.6 * up, rng.uniform(0.05, 0.9) * np.abs(1 - 0.6 * up))
+        score.arm(
+            side,
+            angle * (1 - sideways),
+            0.1 + angle * sideways,
+            0.6 * up,
+            rng.uniform(0.05, 0.9) * np.abs(1 - 0.6 * up),
+        )
     score.pelvis[:, 1] -= 0.05 * (0.5 - 0.5 * np.cos(TAU * (times / period + first)))
     return score
 
@@ -315,7 +346,9 @@ def perform(score: Score, body: Body) -> BodyPose:
     for index, hip in enumerate((11, 14)):  # a pelvis too far from a foot comes down, softly
         offset = (full @ body.offsets[hip][:, None])[..., 0]
         flat = ankles[:, index] - root - offset
-        high = ankles[:, index, 1] - offset[:, 1] + np.sqrt(np.maximum(limit**2 - flat[:, 0] ** 2 - flat[:, 2] ** 2, 1e-4))
+        high = (
+            ankles[:, index, 1] - offset[:, 1] + np.sqrt(np.maximum(limit**2 - flat[:, 0] ** 2 - flat[:, 2] ** 2, 1e-4))
+        )
         over, soft = root[:, 1] - high, 0.012 * leg
         root[:, 1] -= soft * np.logaddexp(0, over / soft)
     return BodyPose(root, score.heading, angles, ankles, score.pitch, score.heading[:, None] + turn_out, score.curls,

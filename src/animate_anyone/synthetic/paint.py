@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -41,6 +42,12 @@ class Emblem(IntEnum):
 
 
 Colour = tuple[float, float, float]
+
+
+def rgb(values: NDArray[np.float64]) -> Colour:
+    """Three numbers as a colour, kept within [0, 1]."""
+    red, green, blue = (float(v) for v in np.clip(values, 0, 1))
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,9 @@ def inside_emblem(kind: Tensor, x: Tensor, y: Tensor) -> Tensor:
         Emblem.LETTER_E: box & ((x < -0.35) | (y > 0.5) | (y < -0.5) | (ay < 0.2)),
         Emblem.DIAMOND: ax + ay < 1,
         Emblem.ARROW: ((y > 0) & (ax < 0.95 - y)) | ((y <= 0) & (ax < 0.35) & (y > -0.9)),
-        Emblem.FACE: (r < 0.95) & ~(((ax - 0.35) ** 2 + (y - 0.25) ** 2 < 0.04) | ((r < 0.65) & (r > 0.42) & (y < -0.1))),
-    }  # fmt: skip
+        Emblem.FACE: (r < 0.95)
+        & ~(((ax - 0.35) ** 2 + (y - 0.25) ** 2 < 0.04) | ((r < 0.65) & (r > 0.42) & (y < -0.1))),
+    }
     for name, shape in shapes.items():
         inside |= (kind == int(name)) & shape
     return inside
@@ -117,7 +125,7 @@ def value_noise(points: Tensor, lattice: Tensor) -> Tensor:
 class Paint:
     """The materials of one puppet as tensors; :meth:`colours` paints points."""
 
-    def __init__(self, materials: list[Material], lattice: np.ndarray, device: torch.device) -> None:
+    def __init__(self, materials: list[Material], lattice: NDArray[np.float64], device: torch.device) -> None:
         def column(values: list[object]) -> Tensor:
             return torch.tensor(np.array(values), dtype=torch.float32, device=device)
 
@@ -126,7 +134,9 @@ class Paint:
         self.has_emblem = any(m.emblems != (Emblem.NONE, Emblem.NONE) for m in materials)
         self.first = column([m.first for m in materials])
         self.second = column([m.second for m in materials])
-        self.numbers = column([(*m.cycles, m.phase, m.share, *m.span, m.emblem_size, m.emblem_height) for m in materials])
+        self.numbers = column(
+            [(*m.cycles, m.phase, m.share, *m.span, m.emblem_size, m.emblem_height) for m in materials]
+        )
         self.emblems = torch.tensor([[int(e) for e in m.emblems] for m in materials], device=device)
         self.emblem_colours = column([m.emblem_colours for m in materials])
         self.lattice = torch.as_tensor(lattice, dtype=torch.float32, device=device)

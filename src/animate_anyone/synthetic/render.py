@@ -83,7 +83,9 @@ def assemble(table: PartTable, placed: Placed, rotation: Array, position: Array,
                     tensor(np.stack([table.radius_start, table.radius_end], -1)), tensor(table.cut))  # fmt: skip
 
 
-def intersect(u: Tensor, v: Tensor, inward: Tensor, centre: Tensor, length: Tensor, radii: Tensor, back: bool = False) -> Tensor:
+def intersect(
+    u: Tensor, v: Tensor, inward: Tensor, centre: Tensor, length: Tensor, radii: Tensor, back: bool = False
+) -> Tensor:
     """Depth where rays ``(N, R)`` meet bricks ``(N, ...)``, :data:`NOTHING` where they miss; ``back``: the far side."""
     near = centre[:, 2:3]
     px, py = u * near - centre[:, 0:1], v * near - centre[:, 1:2]
@@ -135,8 +137,9 @@ def meet(u: Tensor, v: Tensor, geometry: Geometry, frame: Tensor, brick: Tensor)
     return torch.where(depth < NOTHING / 2, depth, NOTHING)
 
 
-def find_pairs(geometry: Geometry, frames: slice, columns: int, rows: int, tile: float, focal: float, middle: tuple[float, float]
-               ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def find_pairs(
+    geometry: Geometry, frames: slice, columns: int, rows: int, tile: float, focal: float, middle: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
     """(frame, tile, brick) triples whose outlines may touch, sorted by frame and tile; lengths in samples."""
     start, end, reach = geometry.centre[frames], geometry.end[frames], geometry.reach[frames]
     near = torch.minimum(start[..., 2] - reach[..., 0], end[..., 2] - reach[..., 1]).clamp_min(0.05)
@@ -160,9 +163,20 @@ def find_pairs(geometry: Geometry, frames: slice, columns: int, rows: int, tile:
 
 
 def render(
-    geometry: Geometry, table: PartTable, rest: Array, trunk: float, head: float, face: Face, expression: Array, paint: Paint,
-    shading: Shading, size: tuple[int, int], focal: float, supersample: int, batch: int,
-) -> Picture:  # fmt: skip
+    geometry: Geometry,
+    table: PartTable,
+    rest: Array,
+    trunk: float,
+    head: float,
+    face: Face,
+    expression: Array,
+    paint: Paint,
+    shading: Shading,
+    size: tuple[int, int],
+    focal: float,
+    supersample: int,
+    batch: int,
+) -> Picture:
     """Render all frames of ``geometry``.
 
     Args:
@@ -179,8 +193,14 @@ def render(
 
 
 def _render_batch(
-    geometry: Geometry, frames: slice, surface: _Surface, mimic: Tensor, size: tuple[int, int], focal: float, supersample: int
-) -> Picture:  # fmt: skip
+    geometry: Geometry,
+    frames: slice,
+    surface: _Surface,
+    mimic: Tensor,
+    size: tuple[int, int],
+    focal: float,
+    supersample: int,
+) -> Picture:
     device, (width, height), s = geometry.centre.device, size, supersample
     wide = max(1, (8 if width * s <= 320 else 16) // s)  # a tile's width in pixels
     tile = wide * s
@@ -188,7 +208,9 @@ def _render_batch(
     scale = focal * height * s
     count = frames.stop - frames.start
     frame, place, brick = find_pairs(geometry, frames, columns, rows, tile, scale, (width * s / 2, height * s / 2))
-    active, owner, lengths = torch.unique_consecutive(frame * (rows * columns) + place, return_inverse=True, return_counts=True)
+    active, owner, lengths = torch.unique_consecutive(
+        frame * (rows * columns) + place, return_inverse=True, return_counts=True
+    )
     step = (torch.arange(tile, device=device) + 0.5) / scale
     base_u = (place % columns * tile - width * s / 2) / scale
     base_v = (place // columns * tile - height * s / 2) / scale
@@ -205,8 +227,9 @@ def _render_batch(
     pair, ray = winner[hit], hit % (tile * tile)
     colour = torch.zeros(total, 3, device=device)
     label = torch.zeros(total, dtype=torch.uint8, device=device)
-    colour[hit], label[hit] = surface.shade(geometry, mimic, frame[pair] + frames.start, brick[pair], u[pair, ray], v[pair, ray],
-                                            nearest.reshape(-1)[hit])  # fmt: skip
+    colour[hit], label[hit] = surface.shade(
+        geometry, mimic, frame[pair] + frames.start, brick[pair], u[pair, ray], v[pair, ray], nearest.reshape(-1)[hit]
+    )
 
     def by_pixel(samples: Tensor) -> Tensor:  # (tiles, wide, wide, s * s, ...)
         shape = samples.shape[1:]
@@ -295,7 +318,9 @@ class _Surface:
         if s.style == "flat":
             level = torch.ones_like(diffuse)
         elif s.style == "toon":
-            level = s.ambient + (1 - s.ambient) * ((diffuse * 0.5 + 0.5) * s.steps).floor().clamp(0, s.steps - 1) / (s.steps - 1)
+            level = s.ambient + (1 - s.ambient) * ((diffuse * 0.5 + 0.5) * s.steps).floor().clamp(0, s.steps - 1) / (
+                s.steps - 1
+            )
         else:
             level = s.ambient * sky + (1 - s.ambient) * diffuse.clamp_min(0)
         level = torch.where(to_eye < 0.3, level * (1 - s.ink), level)

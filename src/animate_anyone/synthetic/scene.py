@@ -31,12 +31,16 @@ class Camera:
         return np.asarray(points[..., :2] / depth * self.focal * size[1] + np.array(size) / 2)
 
 
-def sample_camera(rng: np.random.Generator, body: Body, hat: float, placed: Placed, framing: str | None = None) -> Camera:
+def sample_camera(
+    rng: np.random.Generator, body: Body, hat: float, placed: Placed, framing: str | None = None
+) -> Camera:
     """Draw a camera that frames the puppet: whole, down to the knees or down to the hips.
 
     ``hat`` is what stands above the crown, metres.
     """
     kind = framing or str(rng.choice(["full", "three_quarter", "half"], p=(0.64, 0.22, 0.14)))
+    if kind != "full" and np.ptp(placed.origins[:, 0, 1]) > 0.15 * body.leg:  # room for those who go down
+        kind = "full"
     top = body.height + hat + body.height * rng.uniform(0.03, 0.16)
     bottom = {"full": -body.height * rng.uniform(0.03, 0.12), "three_quarter": body.leg * rng.uniform(0.42, 0.6),
               "half": body.leg * rng.uniform(0.85, 1.0)}[kind]  # fmt: skip
@@ -64,8 +68,10 @@ def sample_shading(rng: np.random.Generator) -> Shading:
     light /= np.linalg.norm(light)
     ink = rng.uniform(0.25, 0.7) if style != "soft" and rng.random() < 0.75 else 0.0
     tint = 1 - rng.uniform(0, 0.12, 3)
-    return Shading(style, tuple(float(v) for v in light), float(rng.uniform(0.35, 0.62)), int(rng.integers(2, 4)), float(ink),
-                   tuple(float(v) for v in tint))  # type: ignore[arg-type]  # fmt: skip
+    x, y, z = (float(v) for v in light)
+    red, green, blue = (float(v) for v in tint)
+    ambient, steps = float(rng.uniform(0.35, 0.62)), int(rng.integers(2, 4))
+    return Shading(style, (x, y, z), ambient, steps, float(ink), (red, green, blue))
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,24 @@ def _noise(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return top * (1 - fy) + low * fy
 
 
-def paint_backdrop(backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device) -> Tensor:
+def _mix(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
+    return first + (second - first) * amount[..., None]
+
+
+def _pattern(grid: Tensor, x: Tensor, y: Tensor, kind: int, a: Tensor, b: Tensor) -> Tensor:
+    """Checks (0), boards (1), noise (2) or plain paint of two colours; ``x, y`` in cells of the pattern."""
+    if kind == 0:
+        return _mix(a, b, ((x.floor() + y.floor()).remainder(2) > 0.5).float())
+    if kind == 1:
+        return _mix(a, b, (x - x.floor() < 0.5).float())
+    if kind == 2:
+        return _mix(a, b, _noise(grid, x, y))
+    return a.expand(*x.shape, 3)
+
+
+def paint_backdrop(
+    backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device
+) -> Tensor:
     """The empty scene, ``(height, width, 3)`` float in [0, 1]."""
     width, height = size
     s = supersample
@@ -121,36 +144,25 @@ def paint_backdrop(backdrop: Backdrop, camera: Camera, size: tuple[int, int], su
     n = backdrop.numbers
     grid = torch.as_tensor(backdrop.grid, dtype=torch.float32, device=device)
 
-    def mix(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
-        return first + (second - first) * amount[..., None]
-
-    def pattern(px: Tensor, py: Tensor, kind: int, a: Tensor, b: Tensor) -> Tensor:
-        """Checks, boards or noise on a plane in units of a pattern cell."""
-        if kind == 0:
-            return mix(a, b, ((px.floor() + py.floor()).remainder(2) > 0.5).float())
-        if kind == 1:
-            return mix(a, b, (px - px.floor() < 0.5).float())
-        if kind == 2:
-            return mix(a, b, _noise(grid, px, py))
-        return a.expand(*px.shape, 3)
-
     angle = float(n[0, 0]) * 2 * np.pi
     tx, ty = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
     cells = 3 + 9 * float(n[0, 1])
     if backdrop.kind == "flat":
         out = c[0].expand(*x.shape, 3)
     elif backdrop.kind == "gradient":
-        out = mix(c[0], c[1], ((ty + 0.6) / 1.2).clamp(0, 1))
+        out = _mix(c[0], c[1], ((ty + 0.6) / 1.2).clamp(0, 1))
     elif backdrop.kind in ("checker", "stripes"):
-        second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=device))
-        out = pattern(tx * cells, ty * cells, 0 if backdrop.kind == "checker" else 1, c[0], second)
+        second = _mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=device))
+        out = _pattern(grid, tx * cells, ty * cells, 0 if backdrop.kind == "checker" else 1, c[0], second)
     elif backdrop.kind == "clouds":
-        amount = sum(_noise(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j) for j, k in ((1, 0.5), (2, 1.1), (4, 2.3)))
-        out = mix(c[0], c[1], (torch.as_tensor(amount) * 1.4 - 0.2).clamp(0, 1))
+        amount = sum(
+            _noise(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j) for j, k in ((1, 0.5), (2, 1.1), (4, 2.3))
+        )
+        out = _mix(c[0], c[1], (torch.as_tensor(amount) * 1.4 - 0.2).clamp(0, 1))
     elif backdrop.kind == "room":
-        out = _room(camera, x, y, n, c, pattern, mix)
+        out = _room(camera, x, y, n, c, grid)
     else:
-        out = mix(c[0], c[1], (y + 0.5).clamp(0, 1))
+        out = _mix(c[0], c[1], (y + 0.5).clamp(0, 1))
         for k in range(2, 8 + int(14 * n[0, 3])):
             px, py, r = x - 1.6 * float(n[k, 0] - 0.5), y - 1.1 * float(n[k, 1] - 0.5), 0.05 + 0.2 * float(n[k, 2])
             turn = float(n[k, 3]) * np.pi
@@ -166,22 +178,22 @@ def paint_backdrop(backdrop: Backdrop, camera: Camera, size: tuple[int, int], su
     return out.reshape(height, s, width, s, 3).mean((1, 3))
 
 
-def _room(camera: Camera, x: Tensor, y: Tensor, n: Array, c: Tensor, pattern, mix) -> Tensor:  # type: ignore[no-untyped-def]
+def _room(camera: Camera, x: Tensor, y: Tensor, n: Array, c: Tensor, grid: Tensor) -> Tensor:
     """A floor and a wall; the wall may carry a skirting board."""
     wall = 0.8 + 3.0 * float(n[1, 0])
     fx, fz, length = floor_points(camera, x / camera.focal, y / camera.focal)
     cell = 0.3 + 0.7 * float(n[1, 1])
-    second = mix(c[0], c[1], torch.tensor(0.15 + 0.5 * float(n[1, 2]), device=x.device))
-    floor = pattern(fx / cell, fz / cell, int(n[1, 3] * 4), c[0], second)
+    second = _mix(c[0], c[1], torch.tensor(0.15 + 0.5 * float(n[1, 2]), device=x.device))
+    floor = _pattern(grid, fx / cell, fz / cell, int(n[1, 3] * 4), c[0], second)
     floor = floor * (1 - 0.25 * ((fz + wall) / (2 * wall) - 0.5).abs().clamp(0, 1))[..., None]
     r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=x.device)
     p = torch.as_tensor(camera.position, dtype=torch.float32, device=x.device)
     wx, wy, wz = (r[0, k] * x / camera.focal + r[1, k] * y / camera.focal + r[2, k] for k in range(3))
     far = (-wall - p[2]) / wz.clamp_max(-1e-3)
     height, across = p[1] + wy * far, p[0] + wx * far
-    third = mix(c[2], c[3], torch.tensor(0.1 + 0.5 * float(n[1, 4]), device=x.device))
-    upright = pattern(across / cell, height / cell, int(n[1, 5] * 6), c[2], third)
-    upright = mix(upright, upright * 0.8, (height / 3).clamp(0, 1))
+    third = _mix(c[2], c[3], torch.tensor(0.1 + 0.5 * float(n[1, 4]), device=x.device))
+    upright = _pattern(grid, across / cell, height / cell, int(n[1, 5] * 6), c[2], third)
+    upright = _mix(upright, upright * 0.8, (height / 3).clamp(0, 1))
     if n[2, 0] < 0.5:
         upright = torch.where((height < 0.12)[..., None], c[4], upright)
     on_floor = (length > 0) & (fz > -wall)
@@ -206,5 +218,10 @@ def cast_shadow(
         spot = torch.as_tensor(placed.origins[frames, joint], dtype=torch.float32, device=picture.device)
         r = wide * body.trunk * (1 + 1.5 * spot[:, 1] * (joint > 0))
         far = (fx - spot[:, 0, None, None]) ** 2 + (fz - spot[:, 2, None, None]) ** 2
-        dark = dark + weight * torch.exp(-far / (r * r)[:, None, None]) * (0.1 / (0.1 + 0.3 * spot[:, 1] * (joint > 0)))[:, None, None]
+        dark = (
+            dark
+            + weight
+            * torch.exp(-far / (r * r)[:, None, None])
+            * (0.1 / (0.1 + 0.3 * spot[:, 1] * (joint > 0)))[:, None, None]
+        )
     return picture * (1 - backdrop.shadow * (dark * on_floor).clamp(0, 1))[..., None]

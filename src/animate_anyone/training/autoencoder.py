@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -29,6 +30,16 @@ def to_pixels(frames: Tensor) -> Tensor:
     return frames.movedim(-1, -3).float() / 127.5 - 1
 
 
+def _crop_corner(mask: NDArray[np.uint8], side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Top and left of a square around a random pixel of the person, or of the frame one time in four."""
+    person = np.flatnonzero(mask)
+    anywhere = rng.random() < 0.25 or not len(person)
+    pixel = rng.integers(mask.size) if anywhere else person[rng.integers(len(person))]
+    row, column = np.unravel_index(pixel, mask.shape)
+    limit = mask.shape[0] - side
+    return int(np.clip(row - side // 2, 0, limit)), int(np.clip(column - side // 2, 0, limit))
+
+
 class AutoencoderStage(Stage):
     """Trains the VAE to rebuild single frames: absolute and squared error, and a whisper of KL."""
 
@@ -43,13 +54,18 @@ class AutoencoderStage(Stage):
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
-        count = self.recipe.batch // self.recipe.accumulate
+        count, side = self.recipe.batch // self.recipe.accumulate, self.recipe.data.size
+        if (crop := self.recipe.objective.crop) is not None and step % 4 != 3:
+            side = crop
+        elif crop is not None:  # every fourth step whole frames, about as many pixels
+            count = max(1, count * crop**2 // side**2)
         rng = stream(self.recipe.seed, 3, step, part)
         frames, masks = [], []
         for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
             frame = rng.integers(len(clip["frames"]))
-            frames.append(clip["frames"][frame])
-            masks.append(clip["masks"][frame])
+            top, left = _crop_corner(clip["masks"][frame], side, rng)
+            frames.append(clip["frames"][frame, top : top + side, left : left + side])
+            masks.append(clip["masks"][frame, top : top + side, left : left + side])
         return {"frames": torch.from_numpy(np.stack(frames)), "masks": torch.from_numpy(np.stack(masks))}
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -67,8 +83,9 @@ class AutoencoderStage(Stage):
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
-        latents = [self.vae.encode(to_pixels(self.batch(-1 - i, 0, 1)["frames"])).latent_dist.mean for i in range(4)]
-        self.vae.register_to_config(scaling_factor=round(1 / float(torch.cat(latents).std()), 5))
+        some = torch.cat([self.batch(-1 - 4 * i, 0, 1)["frames"] for i in range(4)])  # whole frames
+        latents = self.vae.encode(to_pixels(some)).latent_dist.mean
+        self.vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
         self.vae.save_pretrained(folder / "vae")
 
 

@@ -142,7 +142,7 @@ class StudioClips:
         if not missing:
             return
         jobs = [(d, cache, shard) for shard in missing]
-        if d.workers <= 1 or torch.cuda.is_available():
+        if torch.cuda.is_available():
             for job in progress.track(jobs, len(jobs), "render"):
                 _render_shard(job)
             return

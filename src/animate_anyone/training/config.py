@@ -72,6 +72,7 @@ class Objective:
         condition_dropout: share of samples trained without reference and image token, for guidance.
         person_weight: how much more an error on the person's latents counts than on the background.
         targets_per_reference: image stage: frames of a clip that are predicted from one reference.
+        crop: autoencoder: side of the crops that three of four steps train on; ``None``: whole frames.
         kl_weight: autoencoder: weight of the Kullback-Leibler term per latent value.
         temperature: image encoder: softmax temperature of the contrastive loss.
     """
@@ -79,6 +80,7 @@ class Objective:
     condition_dropout: float = 0.1
     person_weight: float = 1.0
     targets_per_reference: int = 1
+    crop: int | None = None
     kl_weight: float = 1e-6
     temperature: float = 0.1
 

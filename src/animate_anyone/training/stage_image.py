@@ -132,7 +132,8 @@ class ImageStage(Stage):
 
         # 3. Predict.
         prediction = self.predict(noisy.unflatten(0, (b, k)), timesteps, token, pose, keys_values)
-        mask = F.adaptive_avg_pool2d(batch["masks"].float(), target.shape[-2:])[:, :, None]  # (b, k, 1, h, w)
+        h, w = target.shape[-2:]
+        mask = F.adaptive_avg_pool2d(batch["masks"].float(), (h, w))[:, :, None]  # (b, k, 1, h, w)
         weight = 1 + (self.recipe.objective.person_weight - 1) * mask
         return {"loss": weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)}
 
@@ -140,9 +141,7 @@ class ImageStage(Stage):
         """One for every frame: ``(b, k)``."""
         return torch.randint(self.scheduler.config["num_train_timesteps"], (b, k), generator=generator)
 
-    def predict(
-        self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, keys_values: object
-    ) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, keys_values: object) -> Tensor:
         """The denoising UNet on single frames: ``(b, k, c, h, w)`` in and out."""
         b, k = noisy.shape[:2]
         out = self.denoising_unet(

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.training.stage_image import ImageStage
 
 

@@ -1,0 +1,259 @@
+"""The whole story: a picture and a driving video become an animated video.
+
+picture + driving video --see--> poses --tell--> pose pictures --make--> frames --> file
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.draw import draw_frames, draw_pose
+from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
+from animate_anyone.driver import DrawnPoses, Driver, SkeletonPictures, open_driver
+from animate_anyone.errors import InputError
+from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_writable, read_picture, write_picture
+from animate_anyone.perception import load_estimator
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.structures import PoseSequence, Subject
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to animate; every field is an option of ``animate-anyone animate``.
+
+    Attributes:
+        model: a shipped model's name or a model folder.
+        size: ``(width, height)`` of the video, multiples of 8; ``None`` takes the model's training size.
+        steps: DDIM steps.
+        guidance: weight of classifier-free guidance; ``None`` takes the model's default.
+        seed: of the initial noise.
+        frames: which frames of the driver; ``None`` for all.
+        fps: frame rate of the result; ``None`` keeps the driver's timing.
+        pose_estimator: ``mediapipe`` or ``rtmlib``.
+        align: rescale the driver's skeleton to the character's body.
+        window, overlap: windows of temporal aggregation; ``None`` takes the model's default.
+        window_batch: windows computed at once.
+        device, dtype: ``auto`` chooses.
+        keep: folder for the poses, the skeleton video and the skeletons laid over the character.
+    """
+
+    model: str = "puppet"
+    size: tuple[int, int] | None = None
+    steps: int = 20
+    guidance: float | None = None
+    seed: int = 0
+    frames: slice | None = None
+    fps: Fraction | None = None
+    pose_estimator: str = "mediapipe"
+    align: bool = True
+    window: int | None = None
+    overlap: int | None = None
+    window_batch: int = 1
+    device: str = "auto"
+    dtype: str = "auto"
+    keep: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and (min(self.size) < 64 or any(side % 8 for side in self.size)):
+            raise InputError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 8, at least 64")
+        if self.steps < 1 or self.window_batch < 1:
+            raise InputError("steps and window batch must be at least 1")
+        if self.fps is not None and not 0 < self.fps <= 240:
+            raise InputError(f"fps {self.fps}: give a number above 0, at most 240")
+
+
+@dataclass
+class Report:
+    """What was done: for the user at the end, and for ``report.json``."""
+
+    lines: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, what: str, since: float) -> None:
+        """Note how long something took."""
+        self.seconds[what] = round(time.perf_counter() - since, 2)
+
+
+def animate(
+    character: str | Path,
+    driving: str | Path,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    character_pose: PoseSequence | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Make a video of the character moving as the driver moves.
+
+    Args:
+        character: a picture.
+        driving: a video of somebody moving; or a finished skeleton video; or poses, a ``.npz`` made by
+            ``animate-anyone pose``; or a folder of frames.
+        output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
+        character_pose: the character's pose where it is known, in pixels of the picture.
+
+    Raises:
+        InputError: for everything that is the user's to mend; found out before the long work as far
+            as it can be.
+    """
+    settings, report = settings or Settings(), Report()
+
+    # What is cheap to find out comes first.
+    output = check_writable(output, VIDEO_SUFFIXES)
+    picture = read_picture(character)
+    driver = open_driver(driving, settings.frames, settings.fps)
+    if settings.keep is not None:
+        _make_folder(settings.keep)
+    pipeline = load_pipeline(settings.model, settings.device, settings.dtype)
+    width, height = settings.size or tuple(pipeline.config["size"])
+
+    # See: where is the character's body, how does the driver move?
+    since = time.perf_counter()
+    subject = see_character(picture, character_pose, settings, driver, pipeline)
+    poses = None
+    if driver.is_skeleton:
+        report.lines.append("driver: a finished skeleton video, taken as it is")
+    else:
+        poses, remarks = driver.poses(settings.pose_estimator, progress)
+        report.lines += remarks
+    report.timed("seeing", since)
+
+    # Tell: the driver's movement on the character's body, drawn as the model knows it.
+    placing = Placing.into((picture.shape[1], picture.shape[0]), (width, height))
+    if poses is not None:
+        poses = align(poses, subject, settings, report)
+    told = tell(poses, driver, placing, pipeline)
+    own_pose = draw_own_pose(subject, placing, pipeline) if pipeline.config["reference_pose"] else None
+    if settings.keep is not None:
+        keep(settings.keep, subject, poses, told, driver)
+
+    # Make: denoise the whole clip, then decode and write frame by frame.
+    since = time.perf_counter()
+    latents = pipeline(
+        placing.apply(picture),
+        told,
+        reference_pose=own_pose,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        window=settings.window,
+        overlap=settings.overlap,
+        window_batch=settings.window_batch,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="latent",
+        progress=progress,
+    )[0]
+    report.timed("denoising", since)
+    since = time.perf_counter()
+    with VideoWriter(
+        output,
+        (width, height),
+        driver.fps,
+        audio_from=driver.sound,
+        audio_start=driver.start,
+        audio_end=driver.stop,
+    ) as video:
+        for number, frame in enumerate(progress.track(pipeline.decode(latents), len(driver), "decode")):
+            video.write(frame, None if driver.times is None else float(driver.times[number]))
+    report.timed("decoding", since)
+    report.lines.append(f"{output}: {len(driver)} frames, {width}x{height}, {float(driver.fps):g} frames per second")
+    if settings.keep is not None:
+        write = {"lines": report.lines, "seconds": report.seconds}
+        (settings.keep / "report.json").write_text(json.dumps(write, indent=1))
+    return report
+
+
+def see_character(
+    picture: Picture,
+    known: PoseSequence | None,
+    settings: Settings,
+    driver: Driver,
+    pipeline: AnimateAnyonePipeline,
+) -> Subject:
+    """Find the character's body where somebody will ask for it."""
+    aligned = settings.align and not driver.is_skeleton
+    if known is not None:
+        return Subject(picture, known.scaled_to((picture.shape[1], picture.shape[0])))
+    if not aligned and not pipeline.config["reference_pose"]:
+        return Subject(picture, None)
+    pose = load_estimator(settings.pose_estimator).estimate_picture(picture)
+    if pose is None and aligned:
+        raise InputError(
+            "no person was found in the character picture; give one in which the whole body shows, or type "
+            "--no-align to use the driver's skeleton as it is"
+        )
+    return Subject(picture, pose)
+
+
+def align(poses: PoseSequence, subject: Subject, settings: Settings, report: Report) -> PoseSequence:
+    """The driver's poses in pixels of the character's picture, on the character's body unless told not to."""
+    size = (subject.picture.shape[1], subject.picture.shape[0])
+    if not settings.align or subject.pose is None:
+        return fit_into_frame(poses, size)
+    comparison = compare_bodies(poses, subject.pose)
+    report.lines += comparison.lines()
+    return retarget(poses, subject.pose, size, comparison=comparison)
+
+
+def tell(
+    poses: PoseSequence | None, driver: Driver, placing: Placing, pipeline: AnimateAnyonePipeline
+) -> Sequence[Picture]:
+    """The pose pictures that the model is told, one per frame, drawn as they are asked for."""
+    size = pipeline.pose_picture_size(placing.size)
+    if poses is not None:
+        return DrawnPoses(placing.move(poses), size, pipeline.config["skeleton_style"])
+    return SkeletonPictures(driver, placing.size, size[0] / placing.size[0])
+
+
+def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePipeline) -> Picture:
+    """The pose picture of the reference; black where its pose is not known."""
+    size = pipeline.pose_picture_size(placing.size)
+    if subject.pose is None:
+        return np.zeros((size[1], size[0], 3), np.uint8)
+    return draw_pose(placing.move(subject.pose), size, style=pipeline.config["skeleton_style"])[0]
+
+
+def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:
+    """Write what was seen and told: poses, the skeletons as the model gets them, and laid over the character."""
+    times = None if driver.times is None else driver.times.tolist()
+    height, width = told[0].shape[:2]
+    with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps) as video:
+        for number, picture in enumerate(told):
+            video.write(picture, None if times is None else times[number])
+    if subject.pose is not None:
+        subject.pose.save(folder / "character_pose.npz")
+        write_picture(folder / "character_pose.png", _over(subject.picture, subject.pose))
+    if poses is None:
+        return
+    poses.save(folder / "poses.npz")
+    with VideoWriter(folder / "overlay.mp4", poses.size, driver.fps) as video:
+        for number, drawn in enumerate(draw_frames(poses, poses.size, style="scaled")):
+            video.write(_blend(subject.picture, drawn), None if times is None else times[number])
+
+
+def _over(picture: Picture, pose: PoseSequence) -> Picture:
+    return _blend(picture, draw_pose(pose, pose.size, style="scaled")[0])
+
+
+def _blend(picture: Picture, drawn: Picture) -> Picture:
+    return np.where(drawn.any(-1, keepdims=True), drawn, picture // 2)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--keep {folder}: cannot be made ({error.strerror}); give a folder") from None

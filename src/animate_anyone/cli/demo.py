@@ -1,0 +1,38 @@
+"""``animate-anyone demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The video to write.")] = Path("out/demo.mp4"),
+    seed: Annotated[int, typer.Option(min=0, help="Which character.")] = 3,
+    driver_seed: Annotated[int, typer.Option(min=0, help="Whose dance.")] = 11,
+    frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 48,
+) -> None:
+    """Show the shipped model at work: a character it never saw dances somebody else's dance. Needs nothing."""
+    from animate_anyone import animate as story
+    from animate_anyone.cli.options import shown_progress
+    from animate_anyone.errors import InputError
+    from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
+    from animate_anyone.synthetic.dataset import sample_clip
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output.parent}: cannot be made ({error.strerror}); give a folder") from None
+    check_writable(output, VIDEO_SUFFIXES)
+    with shown_progress() as progress:
+        character = sample_clip(seed, split="held_out", num_frames=frames, size=(256, 256), frame_indices=[0])
+        dance = sample_clip(driver_seed, split="held_out", num_frames=frames, motion="dance", size=(256, 256))
+        picture, poses = output.with_name("character.png"), output.with_name("dance.npz")
+        write_picture(picture, character.frames[0].cpu().numpy())
+        dance.pose.save(poses)
+        report = story.animate(picture, poses, output, character_pose=character.pose, progress=progress)
+    for line in report.lines:
+        print(line)
+    print(f"the character: {picture}; the dance: {poses}")

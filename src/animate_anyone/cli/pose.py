@@ -1,0 +1,33 @@
+"""``animate-anyone pose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pose(
+    source: Annotated[Path, typer.Argument(help="A video, a folder of frames, or a picture.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The poses to write (.npz).")] = Path("poses.npz"),
+    preview: Annotated[Path | None, typer.Option(help="Also write the skeletons laid over the video (.mp4).")] = None,
+    frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the video, B left out.")] = None,
+    pose_estimator: Annotated[str, typer.Option(help="mediapipe or rtmlib.")] = "mediapipe",
+    smooth: Annotated[bool, typer.Option(help="Fill gaps, drop outliers, smooth jitter.")] = True,
+) -> None:
+    """Find the poses of the main person of a video or picture."""
+    from animate_anyone.cli.options import shown_progress
+    from animate_anyone.driver import estimate_file
+    from animate_anyone.media import VIDEO_SUFFIXES, check_writable, parse_range, whole_file
+
+    check_writable(output, (".npz",))
+    if preview is not None:
+        check_writable(preview, VIDEO_SUFFIXES)
+    with shown_progress() as progress:
+        chosen = None if frames is None else parse_range(frames)
+        poses, lines = estimate_file(source, chosen, pose_estimator, smooth, preview, progress)
+    with whole_file(output) as part, part.open("wb") as file:
+        poses.save(file)
+    for line in [*lines, f"{output}: poses of {len(poses)} frames"]:
+        print(line)

@@ -1,0 +1,47 @@
+"""``animate-anyone synthesize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def synthesize(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)],
+    clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first clip; each has its own.")] = 0,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 24,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT.")] = "256x256",
+    motion: Annotated[str | None, typer.Option(help="walk, dance, wave, ...; default: any.")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Characters that no training ever sees.")] = False,
+) -> None:
+    """Render clips of synthetic characters: video, first frame, poses, masks."""
+    import numpy as np
+
+    from animate_anyone.cli.options import parse_size, shown_progress
+    from animate_anyone.errors import InputError
+    from animate_anyone.media import VideoWriter, write_picture
+    from animate_anyone.synthetic.dataset import sample_clip
+
+    wanted = parse_size(size)
+    assert wanted is not None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made ({error.strerror}); give a folder") from None
+    split = "held_out" if held_out else "train"
+    with shown_progress() as progress:
+        for number in progress.track(range(seed, seed + clips), clips, "render"):
+            clip = sample_clip(number, split=split, num_frames=frames, size=wanted, motion=motion)
+            name = output / f"{split}_{number:06d}"
+            pictures = clip.frames.cpu().numpy()
+            with VideoWriter(name.with_suffix(".mp4"), wanted, clip.pose.fps) as video:
+                for picture in pictures:
+                    video.write(picture)
+            write_picture(name.with_suffix(".png"), pictures[0])
+            clip.pose.save(name.with_suffix(".npz"))
+            clip.pose[:1].save(f"{name}_first.npz")
+            np.savez_compressed(f"{name}_masks.npz", masks=clip.mask.cpu().numpy())
+    print(f"{output}: {clips} clips of {frames} frames")

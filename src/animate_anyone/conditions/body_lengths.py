@@ -1,0 +1,147 @@
+"""How long the bones of a person are, seen over many frames.
+
+A length in a picture is never longer than the true one, only shorter where the bone points to or
+from the camera; so a high quantile over the frames comes near the truth. A person who comes
+nearer grows all over: that is told apart first, or early and late frames could not be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+
+MIN_SCORE = 0.3
+"""Points with a lower score are not measured, nor taken as support for others."""
+
+MIDHIP = NUM_KEYPOINTS
+"""Index of one more point, between the hips."""
+
+FIRST = 5
+"""So many of the first reliable frames say where a person starts, and how large."""
+
+HIPS = [JOINT["right_hip"], JOINT["left_hip"]]
+
+
+def _sides(start: str, end: str) -> list[tuple[int, int]]:
+    return [(JOINT[f"{side}_{start}"], JOINT[f"{side}_{end}"]) for side in ("right", "left")]
+
+
+# Pairs of points whose greater length counts: left and right are one bone.
+BONES: dict[str, list[tuple[int, int]]] = {
+    "torso": [(JOINT["neck"], MIDHIP)],
+    "shoulders": [(JOINT["right_shoulder"], JOINT["left_shoulder"])],
+    "hips": [(JOINT["right_hip"], JOINT["left_hip"])],
+    "upper_arm": _sides("shoulder", "elbow"),
+    "forearm": _sides("elbow", "wrist"),
+    "thigh": _sides("hip", "knee"),
+    "shin": _sides("knee", "ankle"),
+    "neck": [(JOINT["neck"], JOINT["nose"])],
+    "head_width": [(FACE.start, FACE.start + 16)],
+    "head_height": [(FACE.start + 27, FACE.start + 8)],
+    "ears": [(JOINT["right_ear"], JOINT["left_ear"])],
+    "hand": [(hand.start, hand.start + finger) for hand in (LEFT_HAND, RIGHT_HAND) for finger in (5, 9, 17)],
+}
+# Of these the depth is reliable enough to tell how far they are turned away.
+DEPTH_TELLS = ("shoulders", "hips", "head_width", "head_height", "ears")
+
+AVERAGE_BODY = {"torso": 1.0, "shoulders": 0.65, "upper_arm": 0.55, "forearm": 0.5, "thigh": 0.85, "shin": 0.8}
+"""Lengths of an average body, in torso lengths: a bone far below was never seen from the side."""
+
+# Which quantile of a length over the frames is its true one: nearly flat, yet no outlier. Arms
+# point about the most.
+_QUANTILE = 0.8
+_ARM_QUANTILE, _ARM_BONES = 0.9, ("upper_arm", "forearm", "hand")
+_FLAT, _STEEP = 0.85, 0.5  # seen length over true length: flat for sure, steep for sure
+_SIZE_BONES = ("torso", "shoulders", "head_width", "head_height", "ears", "thigh", "shin", "upper_arm")
+_SIZE_SECONDS = 1.5  # nobody's size in the picture changes much faster
+_STEADY = 1.15  # smaller changes are noise
+
+
+@dataclass(frozen=True)
+class Length:
+    """A bone's length.
+
+    Attributes:
+        pixels: as of the first reliable frames.
+        flatness: in [0, 1]: how far it seems to be seen from the side, not along.
+    """
+
+    pixels: float
+    flatness: float = 1.0
+
+
+def with_midhip(pose: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Points ``(frames, 129, 2)`` and whether they are seen; the last is the middle of the hips seen."""
+    seen = pose.scores >= MIN_SCORE
+    points = pose.keypoints.astype(np.float64)
+    weights = seen[:, HIPS].astype(np.float64)
+    middle = (points[:, HIPS] * weights[..., None]).sum(1) / np.maximum(weights.sum(1), 1)[:, None]
+    return np.concatenate([points, middle[:, None]], 1), np.concatenate([seen, seen[:, HIPS].any(1)[:, None]], 1)
+
+
+def measure(pose: PoseSequence) -> dict[str, Length]:
+    """The length of every bone that is seen in some frame."""
+    points, seen = with_midhip(pose)
+    flat = {bone: [_seen_length(points, seen, pair) for pair in pairs] for bone, pairs in BONES.items()}
+    growth = _growth(pose, flat)
+    lengths: dict[str, Length] = {}
+    for bone, pairs in BONES.items():
+        quantile = _ARM_QUANTILE if bone in _ARM_BONES else _QUANTILE
+        for pair, seen_length in zip(pairs, flat[bone], strict=True):
+            frames = np.isfinite(seen_length)
+            if not frames.any():
+                continue
+            now = seen_length[frames] / growth[frames]
+            pixels = float(np.quantile(now, quantile))
+            flatness = 1.0
+            if pose.depth is not None and bone in DEPTH_TELLS:
+                away = (pose.depth[frames, pair[0]] - pose.depth[frames, pair[1]]) * pose.size[1] / growth[frames]
+                true = float(np.quantile(np.hypot(now, away), quantile))
+                flatness = float(np.clip((pixels / max(true, 1e-6) - _STEEP) / (_FLAT - _STEEP), 0, 1))
+            if pixels >= 1 and (bone not in lengths or pixels > lengths[bone].pixels):
+                lengths[bone] = Length(pixels, flatness)
+    return lengths
+
+
+def average_torso(lengths: dict[str, Length]) -> float | None:
+    """How long the torso of an average body of this size is, pixels; ``None`` if no bone tells."""
+    sizes = [lengths[bone].pixels / share for bone, share in AVERAGE_BODY.items() if bone in lengths]
+    return float(np.median(sizes)) if sizes else None
+
+
+def _seen_length(
+    points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tuple[int, int]
+) -> NDArray[np.float64]:
+    """``(frames,)`` pixels, NaN where an end is not seen."""
+    length = np.hypot(*(points[:, pair[0]] - points[:, pair[1]]).T)
+    return np.where(seen[:, pair[0]] & seen[:, pair[1]] & (length > 0), length, np.nan)
+
+
+def _growth(pose: PoseSequence, flat: dict[str, list[NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """``(frames,)``: the person's size in the picture, 1 in the first frames; all 1 if it hardly changes.
+
+    Turn about, lengths are judged with the sizes known so far, and sizes with the lengths.
+    """
+    steady = np.ones(len(pose))
+    logs = np.log(np.array([length for bone in _SIZE_BONES for length in flat[bone]]))  # (bones, frames)
+    logs = logs[np.isfinite(logs).any(axis=1)]
+    frames = np.flatnonzero(np.isfinite(logs).any(axis=0)) if len(logs) else np.array([], int)
+    if len(frames) < 2 * FIRST:
+        return steady
+    logs = logs[:, frames]
+    half = max(round(float(pose.fps) * _SIZE_SECONDS / 2), 1)
+    size = np.zeros(len(frames))
+    for _ in range(6):
+        lengths = np.nanquantile(logs - size, _QUANTILE, axis=1)
+        rough = np.nanmedian(logs - lengths[:, None], axis=0)
+        size = np.median(sliding_window_view(np.pad(rough, half, mode="edge"), 2 * half + 1), axis=1)
+        size -= np.median(size[:FIRST])
+    if size.max() - size.min() < np.log(_STEADY):
+        return steady
+    return np.exp(np.interp(np.arange(len(pose)), frames, size))

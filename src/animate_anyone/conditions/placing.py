@@ -1,0 +1,50 @@
+"""How a picture of any shape is put into the video's frame, and the poses with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from animate_anyone.structures import PoseSequence
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How a picture is put into the video's frame: scaled to fit, centred, its edges drawn out.
+
+    Attributes:
+        size: ``(width, height)`` of the frame.
+        inner: size of the scaled picture.
+        left, top: where its corner comes to lie.
+    """
+
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    left: int
+    top: int
+
+    @classmethod
+    def into(cls, picture_size: tuple[int, int], size: tuple[int, int]) -> Placing:
+        """A whole picture of ``picture_size`` in a frame of ``size``, both ``(width, height)``."""
+        width, height = picture_size
+        scale = min(size[0] / width, size[1] / height)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return cls(size, inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+
+    def apply(self, picture: Picture, black: bool = False) -> Picture:
+        """The frame ``(height, width, 3)`` with the picture in it; ``black`` fills instead of drawing out edges."""
+        small = np.asarray(Image.fromarray(picture).resize(self.inner, Image.Resampling.LANCZOS))
+        right, bottom = self.size[0] - self.inner[0] - self.left, self.size[1] - self.inner[1] - self.top
+        margins = ((self.top, bottom), (self.left, right), (0, 0))
+        return np.pad(small, margins, mode="constant" if black else "edge")
+
+    def move(self, poses: PoseSequence) -> PoseSequence:
+        """Poses in pixels of the picture to pixels of the frame."""
+        inside = poses.scaled_to(self.inner)
+        shift = np.array([self.left, self.top], np.float32)
+        return replace(inside, keypoints=inside.keypoints + shift, size=self.size)

@@ -1,0 +1,280 @@
+"""Mends estimated poses over time: swapped sides, outliers, gaps, jitter.
+
+Everything here may look ahead, for the whole clip is known; so nothing lags. Times are in
+seconds and distances in torso lengths of the person, so that neither frame rate nor resolution
+changes what a setting means. Functions return a new :class:`PoseSequence`; sizes and times stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.errors import InputError
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+
+MIN_SCORE = 0.3
+"""Points with a lower score count as missing."""
+
+# Points that swap sides together: (left, right).
+_ARMS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("shoulder", "elbow", "wrist")]
+_LEGS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("hip", "knee", "ankle")]
+_HANDS = list(zip(range(LEFT_HAND.start, LEFT_HAND.stop), range(RIGHT_HAND.start, RIGHT_HAND.stop), strict=True))
+# Groups that move with a joint of the body.
+_CARRIED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Settings of :func:`clean`.
+
+    Attributes:
+        longest_swap: left and right taken for each other for longer than this are left alone, seconds.
+        jump: a point that leaps this far from its neighbours for one frame is dropped, torso lengths.
+        longest_gap: missing points are filled in if they are back within this time, seconds.
+        shortest_stay: points that are there for less than this, alone, are dropped, seconds.
+        narrow: half the time over which fast movement is smoothed, seconds.
+        wide: half the time over which slow movement is smoothed, seconds.
+        jitter: deviations from slow movement below this count as jitter, torso lengths (body
+            points; a third of it for hands and face).
+    """
+
+    longest_swap: float = 0.5
+    jump: float = 0.2
+    longest_gap: float = 0.34
+    shortest_stay: float = 0.07
+    narrow: float = 0.12
+    wide: float = 0.35
+    jitter: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value < np.inf:
+                raise InputError(f"Smoothing.{name} is {value}; give a number from 0 up")
+        if self.narrow > self.wide:
+            raise InputError(f"Smoothing.narrow ({self.narrow}) exceeds wide ({self.wide}); give a smaller one")
+
+
+def clean(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
+    """All of it in order: sides, outliers, gaps, jitter. ``None`` takes the default settings."""
+    settings = settings or Smoothing()
+    pose = fix_swaps(pose, settings.longest_swap)
+    pose = drop_outliers(pose, settings.jump)
+    pose = fill_gaps(pose, settings.longest_gap)
+    pose = drop_flashes(pose, settings.shortest_stay)
+    return smooth(pose, settings)
+
+
+def fix_swaps(pose: PoseSequence, longest: float = 0.5) -> PoseSequence:
+    """Undo exchanged left and right arms or legs that last at most ``longest`` seconds.
+
+    A swap shows as a leap of several points that vanishes when the sides are exchanged. One that
+    stays longer may be a person who turned round, and is left as the estimator has it.
+    """
+    size = _torso(pose)
+    if size is None or len(pose) < 3:
+        return pose
+    times = _times(pose)
+    order = np.tile(np.arange(NUM_KEYPOINTS), (len(pose), 1))
+    for pairs, along in ((_ARMS, _HANDS), (_LEGS, [])):
+        swapped = _swapped(pose, pairs, size)
+        for first, stop in _runs(swapped):
+            end = times[stop] if stop < len(times) else np.inf
+            if end - times[first] > longest + 1e-6:
+                continue
+            for left, right in pairs + along:
+                order[first:stop, left], order[first:stop, right] = right, left
+    rows = np.arange(len(pose))[:, None]
+    return replace(
+        pose,
+        keypoints=pose.keypoints[rows, order],
+        scores=pose.scores[rows, order],
+        depth=None if pose.depth is None else pose.depth[rows, order],
+    )
+
+
+def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
+    """Mark as missing a point that leaps away for one frame and is back in the next.
+
+    ``jump``, torso lengths, is how far it may be from the middle of its neighbours; where those
+    are far apart themselves, the point is in fast movement and is allowed more.
+    """
+    size = _torso(pose)
+    if size is None or len(pose) < 3:
+        return pose
+    points, seen = pose.keypoints, pose.scores > 0
+    before, now, after = points[:-2], points[1:-1], points[2:]
+    away = np.linalg.norm(now - (before + after) / 2, axis=-1)
+    allowed = jump * size + np.linalg.norm(after - before, axis=-1)
+    outlier = (away > allowed) & seen[:-2] & seen[1:-1] & seen[2:]
+    # Two outliers in a row would each accuse the other's neighbour; the farther one is to blame.
+    worst = np.pad(np.where(outlier, away, 0), ((1, 1), (0, 0)))
+    outlier &= (worst[1:-1] >= worst[:-2]) & (worst[1:-1] >= worst[2:])
+    scores = pose.scores.copy()
+    scores[1:-1][outlier] = 0
+    return replace(pose, scores=scores)
+
+
+def fill_gaps(pose: PoseSequence, longest: float = 0.34) -> PoseSequence:
+    """Fill in points that are missing for at most ``longest`` seconds; longer gaps get score 0.
+
+    Points of the body go straight from where they were to where they are again, hands and face
+    move with their wrist or nose meanwhile. The score is the lower one of both ends.
+    """
+    values = _values(pose)
+    scores = pose.scores.astype(np.float64)
+    times = _times(pose)
+    for point in range(BODY.start, BODY.stop):
+        _fill(values[:, point], scores[:, point], times, longest)
+    for group, joint in _CARRIED:
+        held = scores[:, joint] >= MIN_SCORE
+        carrier = np.where(held[:, None], values[:, joint], 0)
+        for point in range(group.start, group.stop):
+            relative = values[:, point] - carrier
+            _fill(relative, scores[:, point], times, longest, held)
+            values[:, point] = relative + carrier
+    scores[scores < MIN_SCORE] = 0
+    return _with(pose, values, scores)
+
+
+def drop_flashes(pose: PoseSequence, shortest: float = 0.07) -> PoseSequence:
+    """Drop hands, faces and joints that appear for less than ``shortest`` seconds between gaps."""
+    times = _times(pose)
+    scores = pose.scores.copy()
+    for point in range(NUM_KEYPOINTS):
+        for first, stop in _runs(scores[:, point] >= MIN_SCORE):
+            if first > 0 and stop < len(times) and times[stop] - times[first] < shortest:
+                scores[first:stop, point] = 0
+    return replace(pose, scores=scores)
+
+
+def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
+    """Take out the jitter, and leave fast movement its reach.
+
+    Around each frame a parabola is fitted to the neighbours in time, weighted by their scores:
+    once over a narrow window, once over a wide one. Both are symmetric, so neither lags. Where
+    the two differ by no more than jitter would, the wide, smoother one counts; where the person
+    really moves, the narrow one. Missing points stay missing.
+    """
+    settings = settings or Smoothing()
+    size = _torso(pose)
+    if size is None or len(pose) < 3:
+        return pose
+    values, times = _values(pose), _times(pose)
+    weights = np.where(pose.scores >= MIN_SCORE, pose.scores, 0).astype(np.float64)
+    narrow = _parabolas(values, weights, times, settings.narrow)
+    wide = _parabolas(values, weights, times, settings.wide)
+    jitter = np.full(NUM_KEYPOINTS, settings.jitter * size)
+    jitter[BODY.stop :] /= 3
+    apart = np.linalg.norm((wide - narrow)[..., :2], axis=-1) / np.maximum(jitter, 1e-9)
+    # Less than jitter: wide. From twice as much on: narrow.
+    fast = np.clip(apart - 1, 0, 1)[..., None]
+    result = fast * narrow + (1 - fast) * wide
+    return _with(pose, np.where(weights[..., None] > 0, result, values), pose.scores)
+
+
+def _parabolas(
+    values: NDArray[np.float64], weights: NDArray[np.float64], times: NDArray[np.float64], reach: float
+) -> NDArray[np.float64]:
+    """At each frame the middle of the parabola fitted to the frames within ``reach`` seconds.
+
+    ``values`` is ``(frames, points, d)``, ``weights`` ``(frames, points)``. Where too few points
+    are there for a parabola, the value stays.
+    """
+    frames, points, dims = values.shape
+    if reach <= 0:
+        return values
+    moments = np.zeros((5, frames, points))
+    sums = np.zeros((3, frames, points, dims))
+    step = np.median(np.diff(times))
+    for offset in range(-int(reach / step) - 1, int(reach / step) + 2):
+        rows = np.arange(max(0, -offset), min(frames, frames - offset))
+        when = (times[rows + offset] - times[rows]) / reach
+        near = np.clip(1 - np.abs(when) ** 3, 0, 1) ** 3  # tricube
+        share = near[:, None] * weights[rows + offset]
+        for power in range(5):
+            moments[power, rows] += share * when[:, None] ** power
+            if power < 3:
+                sums[power, rows] += (share * when[:, None] ** power)[..., None] * values[rows + offset]
+    m0, m1, m2, m3, m4 = moments
+    # Cramer's rule for the constant term of the weighted least squares fit.
+    one, two, three = m2 * m4 - m3**2, m2 * m3 - m1 * m4, m1 * m3 - m2**2
+    determinant = m0 * one + m1 * two + m2 * three
+    enough = determinant > 1e-9 * np.maximum(m0, 1e-12) ** 3
+    fitted = one[..., None] * sums[0] + two[..., None] * sums[1] + three[..., None] * sums[2]
+    return np.where(enough[..., None], fitted / np.where(enough, determinant, 1)[..., None], values)
+
+
+def _swapped(pose: PoseSequence, pairs: list[tuple[int, int]], size: float) -> NDArray[np.bool_]:
+    """``(frames,)``: whether the sides of these pairs are exchanged, as against the frames before."""
+    straight = [joint for pair in pairs for joint in pair]
+    crossed = [joint for pair in pairs for joint in pair[::-1]]
+    last = pose.keypoints[0, straight].copy()
+    known = pose.scores[0, straight] >= MIN_SCORE
+    swapped = np.zeros(len(pose), bool)
+    for frame in range(1, len(pose)):
+        options = []
+        for joints in (straight, crossed):
+            points, seen = pose.keypoints[frame, joints], pose.scores[frame, joints] >= MIN_SCORE
+            both = seen & known
+            moved = np.linalg.norm(points - last, axis=-1)[both].mean() if both.sum() >= 4 else np.inf
+            options.append((moved, points, seen))
+        (stay, *_), (cross, *_) = options
+        swapped[frame] = np.isfinite(stay + cross) and stay > 0.1 * size and cross < 0.5 * stay
+        _, points, seen = options[int(swapped[frame])]
+        last = np.where(seen[:, None], points, last)
+        known = known | seen
+    return swapped
+
+
+def _fill(
+    values: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    times: NDArray[np.float64],
+    longest: float,
+    usable: NDArray[np.bool_] | None = None,
+) -> None:
+    """Fill the gaps of one point, ``(frames, d)``, in place, where ``usable`` holds throughout."""
+    for first, stop in _runs(scores < MIN_SCORE):
+        before, after = first - 1, stop
+        if before < 0 or after >= len(times) or times[after] - times[before] > longest + 1e-6:
+            continue
+        if usable is not None and not usable[before : after + 1].all():
+            continue
+        share = (times[first:stop] - times[before]) / (times[after] - times[before])
+        values[first:stop] = values[before] + share[:, None] * (values[after] - values[before])
+        scores[first:stop] = min(scores[before], scores[after])
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Half-open ranges in which the flags are set."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _torso(pose: PoseSequence) -> float | None:
+    return average_torso(measure(pose))
+
+
+def _times(pose: PoseSequence) -> NDArray[np.float64]:
+    return np.arange(len(pose)) / float(pose.fps) if pose.times is None else pose.times
+
+
+def _values(pose: PoseSequence) -> NDArray[np.float64]:
+    """``(frames, points, 2 or 3)``: pixels and, if there, depth in frame heights."""
+    if pose.depth is None:
+        return pose.keypoints.astype(np.float64)
+    return np.concatenate([pose.keypoints, pose.depth[..., None]], axis=-1).astype(np.float64)
+
+
+def _with(pose: PoseSequence, values: NDArray[np.float64], scores: NDArray[np.floating]) -> PoseSequence:
+    return replace(
+        pose,
+        keypoints=values[..., :2].astype(np.float32),
+        scores=scores.astype(np.float32),
+        depth=None if pose.depth is None else values[..., 2].astype(np.float32),
+    )

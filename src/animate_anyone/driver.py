@@ -1,0 +1,242 @@
+"""What drives: a video, a skeleton video or poses; which of its frames, and when each is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.draw import draw_frames, draw_pose
+from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.smooth import clean
+from animate_anyone.errors import InputError
+from animate_anyone.media import VideoWriter, frame_range, frame_times, probe, read_frames, read_picture
+from animate_anyone.perception import load_estimator
+from animate_anyone.perception.quality import report as quality_report
+from animate_anyone.perception.skeleton_video import is_skeleton_video
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import PoseSequence
+
+Picture = NDArray[np.uint8]
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What drives: which frames of what, and when each is shown.
+
+    Attributes:
+        path: a video, a folder of frames, or ``.npz`` poses.
+        size: ``(width, height)`` of its frames.
+        source: the frames that are read.
+        source_fps, source_times: the driver's own rate, and times where they are uneven.
+        index: for each frame of the result, which of ``source`` it shows, counted from 0.
+        fps: nominal frame rate of the result.
+        times: when each is shown, seconds; ``None`` where evenly spaced.
+        is_skeleton: the frames are finished skeleton drawings.
+        ready: poses that were given as such.
+        sound: where sound comes from, with ``start`` and ``stop`` in seconds of its video.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    source: range
+    source_fps: Fraction
+    source_times: NDArray[np.float64] | None
+    index: NDArray[np.intp]
+    fps: Fraction
+    times: NDArray[np.float64] | None = None
+    is_skeleton: bool = False
+    ready: PoseSequence | None = None
+    sound: Path | None = None
+    start: float = 0.0
+    stop: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def pictures(self) -> Iterator[Picture]:
+        """The frames of the result's driver, in order."""
+        wanted = iter(self.index.tolist())
+        want = next(wanted, None)
+        for position, (_, frame) in enumerate(read_frames(self.path, self.source)):
+            while want == position:
+                yield frame
+                want = next(wanted, None)
+
+    def poses(self, estimator: str, progress: Progress = SILENT) -> tuple[PoseSequence, list[str]]:
+        """The poses of the result's frames, and remarks on their quality for the user.
+
+        Raises :class:`InputError` where too few frames show a person.
+        """
+        if self.ready is not None:
+            return self.ready[self.index], []
+        frames = (frame for _, frame in read_frames(self.path, self.source))
+        found = load_estimator(estimator).estimate(
+            frames, self.size, self.source_fps, self.source_times, progress=progress
+        )
+        quality = quality_report(found)
+        quality.check()
+        return clean(found)[self.index], quality.lines()
+
+
+def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | None = None) -> Driver:
+    """Look at what drives, and choose its frames.
+
+    Args:
+        path: a video, a folder of frames, a skeleton video, or poses (``.npz``).
+        frames: which of its frames; ``None`` for all.
+        fps: frame rate of the result; ``None`` keeps the driver's timing.
+
+    Raises:
+        InputError: it cannot be read, or has not those frames.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npz":
+        ready = PoseSequence.load(path)
+        source = frame_range(frames, len(ready), path)
+        ready = ready[source.start : source.stop]
+        times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(ready.times)
+        timing = _timing(times, ready.fps, fps)
+        return Driver(path, ready.size, source, ready.fps, ready.times, *timing, ready=ready)
+    info = probe(path)
+    source = frame_range(frames, info.num_frames, path)
+    times = frame_times(path)[source.start : source.stop + 1]
+    own = times - times[0]
+    timing = _timing(own, info.fps, fps)
+    sample = source[:: max(1, len(source) // 8)][:8]
+    skeleton = is_skeleton_video(frame for n in sample for _, frame in read_frames(path, range(n, n + 1)))
+    return Driver(
+        path,
+        (info.width, info.height),
+        source,
+        info.fps,
+        _timing(own, info.fps, None)[2],
+        *timing,
+        is_skeleton=skeleton,
+        sound=path if info.has_audio else None,
+        start=float(times[0]),
+        stop=float(times[-1]),
+    )
+
+
+def _with_end(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    last = times[-1] - times[-2] if len(times) > 1 else 1 / 24
+    return np.append(times, times[-1] + last)
+
+
+def _timing(
+    times: NDArray[np.float64], fps: Fraction, wanted: Fraction | None
+) -> tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]:
+    """Which source frame each result frame shows, the rate, and times where they are uneven.
+
+    ``times`` are the source's, seconds from 0, with the end of the last frame after them.
+    """
+    count = len(times) - 1
+    if wanted is not None:
+        shown = np.arange(max(1, round(times[-1] * float(wanted)))) / float(wanted)
+        index = np.searchsorted(times[:-1], shown + 1e-6, side="right") - 1
+        return index.clip(0, count - 1).astype(np.intp), wanted, None
+    even = np.abs(times[:-1] - np.arange(count) / float(fps)).max() < 0.25 / float(fps)
+    return np.arange(count), fps, None if even else times[:-1]
+
+
+class DrawnPoses(Sequence[Picture]):
+    """Pose pictures that are drawn when they are asked for, so that long clips need no memory.
+
+    Args:
+        poses: what to draw.
+        size: ``(width, height)`` of the pictures.
+        style: a name in ``conditions.draw.STYLES``.
+    """
+
+    def __init__(self, poses: PoseSequence, size: tuple[int, int], style: str) -> None:
+        self.poses, self.size, self.style = poses, size, style
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return DrawnPoses(self.poses[number], self.size, self.style)
+        number = range(len(self))[number]
+        return draw_pose(self.poses[number : number + 1], self.size, style=self.style)[0]
+
+    def __iter__(self) -> Iterator[Picture]:
+        return draw_frames(self.poses, self.size, style=self.style)
+
+
+class SkeletonPictures(Sequence[Picture]):
+    """The frames of a finished skeleton video, put into the frame as the character is: scaled, on black.
+
+    Args:
+        driver: the skeleton video.
+        size: ``(width, height)`` of the video to be made.
+        scale: how much larger the pictures are than that.
+    """
+
+    def __init__(self, driver: Driver, size: tuple[int, int], scale: float) -> None:
+        drawn = (round(size[0] * scale), round(size[1] * scale))
+        self.driver, self.placing = driver, Placing.into(driver.size, drawn)
+
+    def __len__(self) -> int:
+        return len(self.driver)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        source = self.driver.source[int(self.driver.index[number])]
+        return self.placing.apply(next(read_frames(self.driver.path, range(source, source + 1)))[1], black=True)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (self.placing.apply(frame, black=True) for frame in self.driver.pictures())
+
+
+def estimate_file(
+    source: str | Path,
+    frames: slice | None = None,
+    estimator: str = "mediapipe",
+    smooth: bool = True,
+    preview: Path | None = None,
+    progress: Progress = SILENT,
+) -> tuple[PoseSequence, list[str]]:
+    """The poses in a video or a picture, and remarks on them; ``preview`` is a video to lay them over.
+
+    Raises :class:`InputError` where nobody is found.
+    """
+    source = Path(source)
+    if source.suffix.lower() in PICTURE_SUFFIXES:
+        picture = read_picture(source)
+        found = load_estimator(estimator).estimate_picture(picture)
+        if found is None:
+            raise InputError(f"{source}: no person was found in it; give a picture in which the body shows")
+        pictures = iter([picture])
+    else:
+        driver = open_driver(source, frames)
+        if driver.ready is not None:
+            raise InputError(f"{source}: holds poses already; give a video or a picture")
+        if driver.is_skeleton:
+            raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
+        found = load_estimator(estimator).estimate(
+            (frame for _, frame in read_frames(driver.path, driver.source)),
+            driver.size,
+            driver.source_fps,
+            driver.source_times,
+            progress=progress,
+        )
+        pictures = driver.pictures()
+    quality = quality_report(found)
+    quality.check()
+    if smooth and len(found) > 1:
+        found = clean(found)
+    if preview is not None:
+        with VideoWriter(preview, found.size, found.fps) as video:
+            drawn = draw_frames(found, found.size, style="scaled")
+            for picture, skeleton in progress.track(zip(pictures, drawn, strict=True), len(found), "preview"):
+                video.write(np.where(skeleton.any(-1, keepdims=True), skeleton, picture))
+    return found, quality.lines()
