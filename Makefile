@@ -1,5 +1,6 @@
 # make demo    animate the shipped character, result in out/demo.mp4
 # make test    everything that must hold before a change is taken
+# make bench   how fast things are, here
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.run
+	@set -e; for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file"; done
 
 install: $(STAMP)
 

@@ -182,7 +182,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=reason) as error:
             VideoWriter(path, (64, 64), 24)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="is the video that the sound comes from"):
+    with pytest.raises(InputError, match="is what the work starts from"):
         VideoWriter(source, (64, 64), 24, audio_from=source)
     with pytest.raises(InputError, match="no such file"):
         VideoWriter(tmp_path / "out.mp4", (64, 64), 24, audio_from=tmp_path / "none.mp4")

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from animate_anyone.errors import InputError
 
 
-def check_writable(path: str | Path, suffixes: Collection[str] = ()) -> Path:
+def check_writable(path: str | Path, suffixes: Collection[str] = (), inputs: Iterable[str | Path] = ()) -> Path:
     """Find out now, before long work, whether a file can be written; nothing is left behind.
 
     Args:
         path: the file to come; one that is already there would be replaced.
         suffixes: allowed endings, lower case with the dot; empty allows any.
+        inputs: files that must not be replaced, because the work starts from them.
 
     Returns:
         ``path`` as a :class:`Path`.
 
     Raises:
-        InputError: no such folder, not allowed to write there, a folder or device of that name, or
-            an ending that is not in ``suffixes``.
+        InputError: no such folder, not allowed to write there, a folder or device of that name, an
+            ending that is not in ``suffixes``, or one of ``inputs``.
     """
     path = Path(path)
     try:
@@ -37,6 +38,8 @@ def check_writable(path: str | Path, suffixes: Collection[str] = ()) -> Path:
             raise InputError(f"{path}: is not an ordinary file; give another name")
         if path.exists() and not os.access(path, os.W_OK):
             raise InputError(f"{path}: is there and write-protected; give another name")
+        if any(path.exists() and Path(file).exists() and path.samefile(file) for file in inputs):
+            raise InputError(f"{path}: is what the work starts from; give another name for the result")
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it first: mkdir -p {path.parent}")
         with _part_of(path).open("xb") as trial:

@@ -65,7 +65,8 @@ class VideoWriter:
         crf: int = 18,
         gop_size: int = 48,
     ) -> None:
-        self._path, self._size, self._fps = check_writable(path, VIDEO_SUFFIXES), size, Fraction(fps)
+        inputs = () if audio_from is None else (audio_from,)
+        self._path, self._size, self._fps = check_writable(path, VIDEO_SUFFIXES, inputs), size, Fraction(fps)
         self._crf, self._gop_size = crf, gop_size
         if min(size) < 2 or max(size) > 16384 or self._fps <= 0:
             raise ValueError(f"a video of {size[0]}×{size[1]} pixels at {fps} frames per second cannot be written")
@@ -81,8 +82,6 @@ class VideoWriter:
         if source.is_dir():  # a folder of pictures is silent
             self._audio_from = None
             return
-        if self._path.exists() and source.exists() and self._path.samefile(source):
-            raise InputError(f"{self._path}: is the video that the sound comes from; give another name for the result")
         with open_media(source) as container:
             if not container.streams.audio or self._audio_length <= 0:
                 self._audio_from = None
