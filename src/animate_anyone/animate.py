@@ -113,7 +113,7 @@ def animate(
     settings, report = settings or Settings(), Report()
 
     # What is cheap to find out comes first.
-    output = check_writable(output, VIDEO_SUFFIXES)
+    output = check_writable(output, VIDEO_SUFFIXES, inputs=(character, driving))
     picture = read_picture(character)
     driver = open_driver(driving, settings.frames, settings.fps)
     if settings.keep is not None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from people import person
 
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.conditions.smooth import (
@@ -21,6 +20,7 @@ from animate_anyone.conditions.smooth import (
 )
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, PoseSequence
+from people import person
 
 TORSO = 120.0
 WRIST = JOINT["right_wrist"]
@@ -111,7 +111,7 @@ def test_single_outliers_go_fast_movement_stays() -> None:
     points[20, JOINT["left_knee"]] += 0.8 * TORSO
     dropped = drop_outliers(replace(pose, keypoints=points))
     assert np.argwhere(dropped.scores == 0).tolist() == [[20, JOINT["left_knee"]]]
-    assert (drop_outliers(pose).scores == 1).all()
+    assert (drop_outliers(dancing(reach=1.6)).scores == 1).all()
     mended = clean(replace(pose, keypoints=points))
     gap = np.linalg.norm(mended.keypoints[20] - pose.keypoints[20], axis=-1)[JOINT["left_knee"]]
     assert gap < 0.05 * TORSO

@@ -124,6 +124,7 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
         "empty.png": "the file is empty",
         "text.png": "not a picture",
         "none.png": "no such file",
+        "x" * 300 + ".png": "no such file",
         "": "is a folder",
     }.items():
         with pytest.raises(InputError, match=reason) as error:

@@ -115,9 +115,7 @@ def average_torso(lengths: dict[str, Length]) -> float | None:
     return float(np.median(sizes)) if sizes else None
 
 
-def _seen_length(
-    points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tuple[int, int]
-) -> NDArray[np.float64]:
+def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tuple[int, int]) -> NDArray[np.float64]:
     """``(frames,)`` pixels, NaN where an end is not seen."""
     length = np.hypot(*(points[:, pair[0]] - points[:, pair[1]]).T)
     return np.where(seen[:, pair[0]] & seen[:, pair[1]] & (length > 0), length, np.nan)

@@ -100,8 +100,10 @@ def fix_swaps(pose: PoseSequence, longest: float = 0.5) -> PoseSequence:
 def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
     """Mark as missing a point that leaps away for one frame and is back in the next.
 
-    ``jump``, torso lengths, is how far it may be from the middle of its neighbours; where those
-    are far apart themselves, the point is in fast movement and is allowed more.
+    ``jump``, torso lengths, is how far it may be from where its neighbours would have it, both by
+    the straight line between the nearest two and by the curve through the nearest four: a fast
+    wave leaves the line at its turning points, but not the curve. Without the curve twice as much
+    is allowed.
     """
     size = _torso(pose)
     if size is None or len(pose) < 3:
@@ -109,10 +111,15 @@ def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
     points, seen = pose.keypoints, pose.scores > 0
     before, now, after = points[:-2], points[1:-1], points[2:]
     away = np.linalg.norm(now - (before + after) / 2, axis=-1)
-    allowed = jump * size + np.linalg.norm(after - before, axis=-1)
-    outlier = (away > allowed) & seen[:-2] & seen[1:-1] & seen[2:]
+    leap = away / 2
+    if len(pose) >= 5:
+        curve = (4 * (points[1:-3] + points[3:-1]) - points[:-4] - points[4:]) / 6
+        known = seen[:-4] & seen[4:]
+        bent = np.linalg.norm(points[2:-2] - curve, axis=-1)
+        leap[1:-1] = np.where(known, np.minimum(away[1:-1], bent), leap[1:-1])
+    outlier = (leap > jump * size) & seen[:-2] & seen[1:-1] & seen[2:]
     # Two outliers in a row would each accuse the other's neighbour; the farther one is to blame.
-    worst = np.pad(np.where(outlier, away, 0), ((1, 1), (0, 0)))
+    worst = np.pad(np.where(outlier, leap, 0), ((1, 1), (0, 0)))
     outlier &= (worst[1:-1] >= worst[:-2]) & (worst[1:-1] >= worst[2:])
     scores = pose.scores.copy()
     scores[1:-1][outlier] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Sequence
@@ -48,9 +49,9 @@ def read_picture(
             header, before any pixel is decoded.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib's own raises for names that are too long
         raise InputError(f"{path}: is a folder; give a picture ({', '.join(PICTURE_SUFFIXES)})")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file; give a picture ({', '.join(PICTURE_SUFFIXES)})")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty; give a picture ({', '.join(PICTURE_SUFFIXES)})")

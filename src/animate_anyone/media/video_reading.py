@@ -6,6 +6,7 @@ the first frame that is shown. Pixels are taken as square.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,7 +84,7 @@ def probe(path: str | Path) -> VideoInfo:
         InputError: missing, empty, not a video, cut off, without pictures, or too large.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = _pictures_in(path)
         height, width = read_picture(files[0], min_side=1).shape[:2]
         return VideoInfo(width, height, FOLDER_FPS, len(files), float(len(files) / FOLDER_FPS), False, 0)
@@ -107,7 +108,7 @@ def frame_times(path: str | Path) -> NDArray[np.float64]:
     Raises :class:`InputError` as :func:`probe`.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return np.arange(len(_pictures_in(path)) + 1) / float(FOLDER_FPS)
     with open_media(path) as container:
         return _timeline(path, container, video_stream(path, container)).times
@@ -168,7 +169,7 @@ def read_frames(path: str | Path, frames: slice | range | None = None) -> Iterat
             damaged or missing, by its number. A video is never silently shortened.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = _pictures_in(path)
         return _folder_frames(files, frame_range(frames, len(files), path))
     with open_media(path) as container:
@@ -179,7 +180,7 @@ def read_frames(path: str | Path, frames: slice | range | None = None) -> Iterat
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
     """A container of video, sound or both, open for reading. Raises :class:`InputError`."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such file; {WANTED}")
     if not path.is_file() or path.stat().st_size == 0:
         raise InputError(f"{path}: {'the file is empty' if path.is_file() else 'is no file'}; {WANTED}")
@@ -210,7 +211,7 @@ def _refuse(path: Path) -> NoReturn:
 
 def video_stream(path: Path, container: InputContainer) -> VideoStream:
     """The moving pictures of a container, a cover picture not counted. Raises :class:`InputError`."""
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = _moving_pictures(container)
     if not streams:
         raise InputError(f"{path}: holds no video stream, only sound; {WANTED}")
     stream = streams[0]
@@ -221,9 +222,13 @@ def video_stream(path: Path, container: InputContainer) -> VideoStream:
     return stream
 
 
+def _moving_pictures(container: InputContainer) -> list[VideoStream]:
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+
+
 def first_picture(path: Path, container: InputContainer) -> Fraction:
     """When the first frame is shown, seconds on the file's own clock; 0 where there are no pictures."""
-    if not container.streams.video:
+    if not _moving_pictures(container):
         return Fraction(0)
     timeline = _timeline(path, container, video_stream(path, container))
     return int(timeline.pts[0]) * timeline.time_base
@@ -253,9 +258,8 @@ def _timeline(path: Path, container: InputContainer, stream: VideoStream) -> _Ti
                 end = max(end, tick + (packet.duration or 0))
     except _BROKEN as error:
         raise InputError(f"{path}: broken after frame {len(ticks)} ({error.strerror}); copy it again") from None
-    counted = (
-        stream.frames if container.format.name.startswith("mov") else 0
-    )  # where the header's count is to be trusted
+    trusted = container.format.name.startswith("mov")  # others count frames loosely, or not at all
+    counted = stream.frames if trusted else 0
     if counted > packets or not _segment_is_whole(path):
         promised = f" of {counted}" if counted else ""
         raise InputError(f"{path}: the file is cut off after frame {packets}{promised}; copy or download it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -79,7 +80,7 @@ class VideoWriter:
         self._last_pts = -1
 
     def _check_audio(self, source: Path) -> None:
-        if source.is_dir():  # a folder of pictures is silent
+        if os.path.isdir(source):  # a folder of pictures is silent
             self._audio_from = None
             return
         with open_media(source) as container:

@@ -1,7 +1,7 @@
 """Poses by MediaPipe Holistic: body, hands and face with the networks inside its wheel, no download.
 
-Holistic follows one person, the most prominent one, and leaves out hands that it is unsure of;
-those are looked for once more around the wrist. It sees real people well and drawn ones often, so
+Holistic follows one person, the most prominent one, and leaves out hands and faces that it is
+unsure of; those are looked for once more around the wrist or nose. It sees real people well and drawn ones often, so
 a single picture is tried in several ways.
 """
 
@@ -28,7 +28,8 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 
 _WRISTS = {"left_hand": (15, 13), "right_hand": (16, 14)}  # MediaPipe's wrist and elbow
-_HAND_WINDOW = 0.55  # half the side of the square searched for a hand, in torso lengths
+_NOSE = 0
+_HAND_WINDOW, _FACE_WINDOW = 0.55, 0.6  # half the side of the square searched, in torso lengths
 _MIN_WRIST_VISIBILITY = 0.3
 
 
@@ -38,16 +39,16 @@ class MediapipePose:
     Args:
         min_detection: confidence in [0, 1] from which somebody counts as found.
         min_tracking: confidence in [0, 1] under which the person is looked for anew.
-        search_hands: look once more, near the wrists, for hands that were not found.
+        search_again: look once more, close up, for hands and a face that were not found.
 
     Raises:
         InputError: MediaPipe is not installed (the message names the command).
     """
 
-    def __init__(self, min_detection: float = 0.5, min_tracking: float = 0.5, search_hands: bool = True) -> None:
+    def __init__(self, min_detection: float = 0.5, min_tracking: float = 0.5, search_again: bool = True) -> None:
         self._solutions = _load()
         self._min_detection, self._min_tracking = min_detection, min_tracking
-        self._search_hands = search_hands
+        self._search_again = search_again
 
     def estimate(
         self,
@@ -82,14 +83,14 @@ class MediapipePose:
 
     def _finder(self, still: bool) -> _Finder:
         detection = min(self._min_detection, 0.3) if still else self._min_detection
-        return _Finder(self._solutions, still, detection, self._min_tracking, self._search_hands)
+        return _Finder(self._solutions, still, detection, self._min_tracking, self._search_again)
 
 
 class _Finder:
     """MediaPipe's graphs, opened when first needed and closed at the end of a ``with`` block."""
 
     def __init__(
-        self, solutions: ModuleType, still: bool, min_detection: float, min_tracking: float, search_hands: bool
+        self, solutions: ModuleType, still: bool, min_detection: float, min_tracking: float, search_again: bool
     ) -> None:
         self._solutions = solutions
         self._options = {
@@ -98,7 +99,7 @@ class _Finder:
             "min_detection_confidence": min_detection,
             "min_tracking_confidence": min_tracking,
         }
-        self._search = search_hands
+        self._search = search_again
         self._graphs: dict[str, Any] = {}
         self._warm: set[str] = set()
 
@@ -126,7 +127,7 @@ class _Finder:
             _array(result.right_hand_landmarks),
             _array(result.face_landmarks),
         )
-        return self._with_missing_hands(found, picture) if self._search else found
+        return self._with_missing_hands(self._with_missing_face(found, picture), picture) if self._search else found
 
     def _run(self, name: str, picture: NDArray[np.uint8]) -> Any:
         # The C++ side writes warnings until each of its networks has run once.
@@ -134,17 +135,34 @@ class _Finder:
             return self._graphs[name].process(picture)
         with _silent_stderr():
             if name not in self._graphs:
-                if name == "holistic":
-                    self._graphs[name] = self._solutions.holistic.Holistic(**self._options)
-                else:
-                    self._graphs[name] = self._solutions.hands.Hands(
-                        static_image_mode=True, max_num_hands=2, min_detection_confidence=0.4
-                    )
+                self._graphs[name] = self._open(name)
             result = self._graphs[name].process(picture)
-        hands = ("left_hand_landmarks", "right_hand_landmarks", "multi_hand_landmarks")
-        if any(getattr(result, hand, None) for hand in hands):
+        last = ("left_hand_landmarks", "right_hand_landmarks", "multi_hand_landmarks", "multi_face_landmarks")
+        if any(getattr(result, part, None) for part in last):
             self._warm.add(name)
         return result
+
+    def _open(self, name: str) -> Any:
+        if name == "holistic":
+            return self._solutions.holistic.Holistic(**self._options)
+        if name == "hands":
+            return self._solutions.hands.Hands(static_image_mode=True, max_num_hands=2, min_detection_confidence=0.4)
+        return self._solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1)
+
+    def _with_missing_face(self, found: Landmarks, picture: NDArray[np.uint8]) -> Landmarks:
+        if found.body is None or found.face is not None:
+            return found
+        frame = np.array([picture.shape[1], picture.shape[0]])
+        points, _, _ = to_pose(found, (picture.shape[1], picture.shape[0]))
+        half = max(_FACE_WINDOW * torso_length(points), 40.0)
+        corner = np.floor(found.body[_NOSE, :2] * frame - half).astype(int)
+        window = _window(picture, corner, int(2 * half))
+        faces = None if window is None else self._run("face_mesh", window).multi_face_landmarks
+        if window is None or not faces:
+            return found
+        face = _array(faces[0])
+        assert face is not None
+        return replace(found, face=_placed(face, len(window), corner, frame))
 
     def _with_missing_hands(self, found: Landmarks, picture: NDArray[np.uint8]) -> Landmarks:
         if found.body is None:
@@ -171,11 +189,15 @@ class _Finder:
                 if gap < nearest and gap < np.hypot(*(root - body[others[0]])):
                     nearest, best = gap, hand
             if best is not None:
-                placed = np.column_stack(
-                    [(best[:, :2] * len(window) + corner) / frame, best[:, 2] * len(window) / frame[0]]
-                )
-                found = replace(found, **{part: placed})
+                found = replace(found, **{part: _placed(best, len(window), corner, frame)})
         return found
+
+
+def _placed(
+    part: NDArray[np.float64], side: int, corner: NDArray[np.int_], frame: NDArray[np.int_]
+) -> NDArray[np.float64]:
+    """Landmarks ``(n, 3)`` in shares of a square window as shares of the frame ``(width, height)``."""
+    return np.column_stack([(part[:, :2] * side + corner) / frame, part[:, 2] * side / frame[0]])
 
 
 def _window(picture: NDArray[np.uint8], corner: NDArray[np.int_], side: int) -> NDArray[np.uint8] | None:

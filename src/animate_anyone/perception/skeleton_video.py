@@ -66,6 +66,8 @@ def _looks_drawn(frame: NDArray[np.uint8]) -> bool | None:
     if np.mean((saturation > 0.6) | white) < _MIN_COLOURFUL:
         return False
     coloured = small[drawn][saturation > 0.6]
+    if not len(coloured):
+        return False
     levels = [np.abs(coloured.max(axis=1) - level) < _LEVEL_WIDTH for level in _LEVELS]
     if np.mean(levels[0] | levels[1]) < _MIN_ON_LEVEL:
         return False

@@ -21,6 +21,7 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.clips import StudioClips, stream
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.loop import Batch, Stage
 from animate_anyone.training.objective import weighted_mean_square
 
@@ -41,7 +42,7 @@ def _crop_corner(mask: NDArray[np.uint8], side: int, rng: np.random.Generator) -
 
 
 class AutoencoderStage(Stage):
-    """Trains the VAE to rebuild single frames: absolute and squared error, and a whisper of KL."""
+    """Trains the VAE to rebuild single frames: absolute and squared error, colour, and a whisper of KL."""
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__()
@@ -49,8 +50,12 @@ class AutoencoderStage(Stage):
         torch.manual_seed(recipe.seed)
         if recipe.init is not None:
             self.vae = AutoencoderKL.from_pretrained(recipe.init, subfolder="vae", torch_dtype=torch.float32)
+            if recipe.objective.decoder_only:
+                self.vae.encoder.requires_grad_(False)
+                self.vae.quant_conv.requires_grad_(False)
         else:
             self.vae = AutoencoderKL(**recipe.networks.vae)
+            start_at_identity(self.vae)
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
@@ -77,12 +82,17 @@ class AutoencoderStage(Stage):
         weight = 1 + (self.recipe.objective.person_weight - 1) * batch["masks"][:, None].float()
         absolute = ((rebuilt.float() - pixels).abs() * weight / weight.mean()).mean()
         square = weighted_mean_square(rebuilt, pixels, weight)
+        # Colour is learnt late if every pixel counts alike: the mean of each latent cell counts again.
+        cells = F.avg_pool2d(rebuilt.float() - pixels, 8).square().mean()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        loss = absolute + 2 * square + self.recipe.objective.kl_weight * kl
-        return {"loss": loss, "square": square, "kl": kl}
+        loss = absolute + 2 * square + 4 * cells + self.recipe.objective.kl_weight * kl
+        return {"loss": loss, "square": square, "cells": cells, "kl": kl}
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
+        if self.recipe.objective.decoder_only:  # the latents, and with them their scale, stay as they are
+            self.vae.save_pretrained(folder / "vae")
+            return
         some = torch.cat([self.batch(-1 - 4 * i, 0, 1)["frames"] for i in range(4)])  # whole frames
         latents = self.vae.encode(to_pixels(some)).latent_dist.mean
         self.vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))

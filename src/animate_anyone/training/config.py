@@ -73,6 +73,7 @@ class Objective:
         person_weight: how much more an error on the person's latents counts than on the background.
         targets_per_reference: image stage: frames of a clip that are predicted from one reference.
         crop: autoencoder: side of the crops that three of four steps train on; ``None``: whole frames.
+        decoder_only: autoencoder: leave the encoder, so that networks trained on its latents stay right.
         kl_weight: autoencoder: weight of the Kullback-Leibler term per latent value.
         temperature: image encoder: softmax temperature of the contrastive loss.
     """
@@ -81,6 +82,7 @@ class Objective:
     person_weight: float = 1.0
     targets_per_reference: int = 1
     crop: int | None = None
+    decoder_only: bool = False
     kl_weight: float = 1e-6
     temperature: float = 0.1
 

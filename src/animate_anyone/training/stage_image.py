@@ -24,6 +24,7 @@ from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, stream
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.loop import Batch, Stage
 from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
 
@@ -62,6 +63,8 @@ class ImageStage(Stage):
             unet = UNet2DConditionModel.from_pretrained(init / "unet", torch_dtype=torch.float32)
         else:
             unet = UNet2DConditionModel(**networks.unet)
+            start_at_identity(unet)
+            torch.nn.init.zeros_(unet.conv_out.weight)
         self.denoising_unet = DenoisingUNet.from_unet2d(unet, use_motion_module=False, **networks.motion)
         self.reference_net = ReferenceNet.from_unet2d(unet)
         self.pose_guider = PoseGuider(unet.config["block_out_channels"][0], **networks.pose_guider)

@@ -1,0 +1,115 @@
+"""A whole model of a few thousand weights: every part real, nothing trained, and nothing that is zero at the start.
+
+What training starts from zero (the Pose Guider's last convolution, the motion modules' last projections) gets
+random weights here, or a test could not see pose or motion.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": [16, 32],
+    "layers_per_block": 1,
+    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+    "attention_head_dim": [2, 4],
+    "norm_num_groups": 4,
+    "cross_attention_dim": 12,
+}
+MOTION: dict[str, Any] = {
+    "motion_num_attention_heads": 2,
+    "motion_norm_num_groups": 4,
+    "motion_max_seq_length": 16,
+}
+VAE: dict[str, Any] = {
+    "block_out_channels": [8, 8, 8, 16],
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+    "sample_size": 64,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+IMAGE_ENCODER: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 16,
+    "projection_dim": 12,
+}
+SCHEDULER: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+}
+PIPELINE: dict[str, Any] = {
+    "size": (64, 64),
+    "skeleton_style": "scaled",
+    "reference_pose": True,
+    "guidance_scale": 2.0,
+    "window": 8,
+    "overlap": 2,
+}
+
+
+def unet2d(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
+    """A UNet as Stable Diffusion's, tiny."""
+    torch.manual_seed(seed)
+    return UNet2DConditionModel(**{**UNET, **changes}).eval()
+
+
+def wake(module: nn.Module, seed: int = 0) -> None:
+    """Random weights for what training starts from zero effect."""
+    torch.manual_seed(seed)
+    for part in module.modules():
+        if isinstance(part, PoseGuider):
+            nn.init.normal_(part.conv_out.weight, std=0.3)
+        if isinstance(part, AnimateDiffTransformer3D):
+            nn.init.normal_(part.proj_out.weight, std=0.3)
+
+
+def denoising_unet(seed: int = 0, **options: Any) -> DenoisingUNet:
+    """A denoising UNet with motion modules that do something."""
+    net = DenoisingUNet.from_unet2d(unet2d(seed), **{**MOTION, **options})
+    wake(net, seed)
+    return net.eval()
+
+
+def reference_net(seed: int = 1) -> ReferenceNet:
+    """A ReferenceNet that fits :func:`denoising_unet`."""
+    return ReferenceNet.from_unet2d(unet2d(seed)).eval()
+
+
+def pipeline(**changes: Any) -> AnimateAnyonePipeline:
+    """Animates at 64x64 in windows of 8 frames; ``changes`` to the pipeline's own options."""
+    guider = PoseGuider(UNET["block_out_channels"][0], (4, 8, 8, 8)).eval()
+    wake(guider)
+    torch.manual_seed(2)
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**IMAGE_ENCODER)).eval()
+    vae = AutoencoderKL(**VAE).eval()
+    vae.register_to_config(scaling_factor=1.0)
+    return AnimateAnyonePipeline(
+        denoising_unet(), reference_net(), guider, encoder, vae, DDIMScheduler(**SCHEDULER), **{**PIPELINE, **changes}
+    )
