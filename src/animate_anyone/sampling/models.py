@@ -5,15 +5,31 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
 SHIPPED = ("puppet",)
-PARTS = ("denoising_unet", "reference_net", "pose_guider", "image_encoder", "vae", "scheduler")
+NETWORKS = {
+    "denoising_unet": DenoisingUNet,
+    "reference_net": ReferenceNet,
+    "pose_guider": PoseGuider,
+    "image_encoder": CLIPVisionModelWithProjection,
+    "vae": AutoencoderKL,
+}
+PARTS = (*NETWORKS, "scheduler")
+# What the libraries below raise for files that are not what they should be.
+_UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, SafetensorError)
 
 
 def model_folder(model: str | Path) -> Path:
@@ -44,7 +60,7 @@ def choose_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"device {device!r} is not there; give auto, cpu, cuda, cuda:N or mps") from None
     return chosen
@@ -72,51 +88,107 @@ def load_pipeline(model: str | Path, device: str = "auto", dtype: str = "auto") 
     folder = model_folder(model)
     where = choose_device(device)
     kind = choose_dtype(dtype, where)
+    check_classes(folder)
+    for part in NETWORKS:
+        check_weights(folder / part)
     try:
-        pipeline = AnimateAnyonePipeline.from_pretrained(folder, torch_dtype=kind, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        pipeline = AnimateAnyonePipeline.from_pretrained(
+            folder, dtype=kind, local_files_only=True, use_safetensors=True
+        )
+    except _UNUSABLE as error:
         raise InputError(f"{folder}: cannot be loaded: {_first_line(error)}") from error
-    check_weights(folder, pipeline)
+    check_fit(folder, pipeline)
     return pipeline.to(where)
 
 
-def check_weights(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
-    """Hold the files' tensors against the networks' own: names and shapes must be the same.
+def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
+    """Hold the networks' widths against each other, where one's output is another's input."""
+    unet = pipeline.denoising_unet.config
+    for part, setting, got, want in (
+        ("pose_guider", "out_channels", pipeline.pose_guider.config["out_channels"], unet["block_out_channels"][0]),
+        ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
+        ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["in_channels"]),
+    ):
+        if got != want:
+            raise InputError(f"{folder / part}: {setting} is {got}; the denoising UNet of this model needs {want}")
 
-    The loaders of the libraries below only log what is missing or left over.
+
+def check_classes(folder: Path) -> None:
+    """Hold ``model_index.json`` against what a model of ours is made of."""
+    index = _read_json(folder / "model_index.json")
+    wanted = {"_class_name": AnimateAnyonePipeline.__name__, **{p: kind.__name__ for p, kind in NETWORKS.items()}}
+    for name, want in wanted.items():
+        found = index.get(name)
+        found = found[-1] if isinstance(found, list) and found else found
+        if found != want:
+            what = "it" if name == "_class_name" else f"its {name}"
+            raise InputError(f"{folder / 'model_index.json'}: {what} is {found}; a model's is {want}")
+
+
+def check_weights(folder: Path) -> None:
+    """Hold the tensors in a network's files against its ``config.json``: names and shapes must be the same.
+
+    Nothing but headers is read. The loaders of the libraries below only log what is missing or left over.
     """
-    for part in ("denoising_unet", "reference_net", "pose_guider", "image_encoder", "vae"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in getattr(pipeline, part).state_dict().items()}
-        found: dict[str, tuple[int, ...]] = {}
-        for file in _weight_files(folder / part):
-            try:
-                with safe_open(file, "pt") as tensors:
-                    found |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{file}: not a safetensors file: {_first_line(error)}") from None
-        # Buffers that are computed, not trained, may be left out of the files.
-        trained = {name for name, _ in getattr(pipeline, part).named_parameters()}
-        for problem, names in (
-            ("has no", trained - found.keys()),
-            ("has an unknown", found.keys() - wanted.keys()),
-            ("has another shape of", {n for n in found.keys() & wanted.keys() if found[n] != wanted[n]}),
-        ):
-            if names:
-                rest = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-                raise InputError(f"{folder / part} {problem} {min(names)}{rest}; the weights are not this model's")
+    network = _without_weights(folder)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found: dict[str, tuple[int, ...]] = {}
+    for file in _weight_files(folder):
+        try:
+            with safe_open(file, "pt") as tensors:
+                found |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{file}: damaged, or not a safetensors file: {_first_line(error)}") from None
+    # Buffers that are computed, not trained, may be left out of the files.
+    trained = {name for name, _ in network.named_parameters()}
+    for problem, names in (
+        ("has no", trained - found.keys()),
+        ("has an unknown", found.keys() - wanted.keys()),
+        ("has another shape of", {n for n in found.keys() & wanted.keys() if found[n] != wanted[n]}),
+    ):
+        if names:
+            rest = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise InputError(f"{folder} {problem} {min(names)}{rest}; the weights are not this model's")
+
+
+def _without_weights(folder: Path) -> nn.Module:
+    """The network that a part's ``config.json`` describes, its weights shapes only."""
+    kind, config = NETWORKS[folder.name], _read_json(folder / "config.json")
+    try:
+        with torch.device("meta"):
+            if kind is CLIPVisionModelWithProjection:
+                return CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+            return kind.from_config(config)
+    except _UNUSABLE as error:
+        raise InputError(f"{folder / 'config.json'}: no network can be built from it: {_first_line(error)}") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:
     for index in folder.glob("*.safetensors.index.json"):
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise InputError(f"{index}: names no weights; copy or download it again")
+        names = sorted({str(name) for name in weight_map.values()})
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise InputError(f"{folder}: {missing[0]} is missing; {index.name} names it")
         return [folder / name for name in names]
     found = sorted(folder.glob("*.safetensors"))
     if not found:
-        raise InputError(f"{folder}: no .safetensors file there")
+        raise InputError(f"{folder}: no .safetensors file there; weights in other formats are not read")
     return found
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{file}: is missing; copy or download the model again") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read: {_first_line(error)}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds no settings; copy or download the model again")
+    return content
 
 
 def _first_line(error: BaseException) -> str:

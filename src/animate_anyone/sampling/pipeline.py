@@ -6,6 +6,7 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,12 +151,11 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             InputError: an input does not fit the model.
         """
         guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
-        window = self.config["window"] if window is None else window
         overlap = self.config["overlap"] if overlap is None else overlap
 
         # 1. Check what is cheap to check.
-        self._check_inputs(reference, poses, reference_pose, num_inference_steps, window, window_batch)
-        schedule = windows(len(poses), window, overlap)
+        self._check_inputs(reference, poses, reference_pose, window_batch)
+        schedule = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap)
         guided = guidance_scale != 1
         device = self._execution_device
 
@@ -198,6 +198,36 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         result = latents if output_type == "latent" else np.stack(list(self.decode(latents)))
         self.maybe_free_model_hooks()
         return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
+
+    def plan(
+        self,
+        num_frames: int,
+        num_inference_steps: int = 20,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+    ) -> list[list[int]]:
+        """Find out, before anything long, whether this model can work so; arguments as in a call.
+
+        Returns:
+            The windows, each a list of frame numbers.
+
+        Raises:
+            InputError: a setting is out of range for this model.
+        """
+        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
+        window = self.config["window"] if window is None else window
+        overlap = self.config["overlap"] if overlap is None else overlap
+        most = self.scheduler.config["num_train_timesteps"]
+        if not 1 <= num_inference_steps <= most:
+            raise InputError(f"{num_inference_steps} denoising steps: give 1 to {most}")
+        if not math.isfinite(guidance_scale):
+            raise InputError(f"guidance {guidance_scale}: give a finite number; 1 turns guidance off")
+        schedule = windows(num_frames, window, overlap)
+        longest = self.denoising_unet.config["motion_max_seq_length"]
+        if self.denoising_unet.config["use_motion_module"] and len(schedule[0]) > longest:
+            raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
+        return schedule
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
@@ -242,8 +272,10 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     def _encode_poses(self, poses: Pictures) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.
         guider, device = self.pose_guider, self._execution_device
-        features = []
-        for pose in poses:
+        features: list[Tensor] = []
+        for number, pose in enumerate(poses):
+            if pose.shape != poses[0].shape:
+                raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {poses[0].shape}; draw all at one size")
             picture = torch.from_numpy(pose.copy()).to(device).permute(2, 0, 1)[None, :, None]
             features.append(guider(picture.to(guider.dtype) / 255).cpu())
         return torch.cat(features, 2)
@@ -253,8 +285,6 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference: NDArray[np.uint8],
         poses: Pictures,
         reference_pose: NDArray[np.uint8] | None,
-        num_inference_steps: int,
-        window: int,
         window_batch: int,
     ) -> None:
         def is_picture(array: Any) -> bool:
@@ -278,8 +308,5 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             raise InputError("this model needs reference_pose, the pose picture of the reference")
         if not self.config["reference_pose"] and reference_pose is not None:
             raise InputError("this model was trained without reference_pose; leave it out")
-        longest = self.denoising_unet.config["motion_max_seq_length"]
-        if self.denoising_unet.config["use_motion_module"] and min(window, len(poses)) > longest:
-            raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
-        if num_inference_steps < 1 or window_batch < 1:
-            raise InputError("num_inference_steps and window_batch must be at least 1")
+        if window_batch < 1:
+            raise InputError(f"window_batch is {window_batch}; it must be at least 1")

@@ -31,6 +31,14 @@ def to_pixels(frames: Tensor) -> Tensor:
     return frames.movedim(-1, -3).float() / 127.5 - 1
 
 
+def _start_quiet(vae: AutoencoderKL) -> None:
+    """Begin with a posterior of small variance: else noise drowns the latents until training has shrunk it."""
+    variance = slice(vae.config["latent_channels"], None)  # the second half: log variances
+    with torch.no_grad():
+        vae.quant_conv.weight[variance] = 0
+        vae.quant_conv.bias[variance] = -6
+
+
 def _crop_corner(mask: NDArray[np.uint8], side: int, rng: np.random.Generator) -> tuple[int, int]:
     """Top and left of a square around a random pixel of the person, or of the frame one time in four."""
     person = np.flatnonzero(mask)
@@ -56,6 +64,7 @@ class AutoencoderStage(Stage):
         else:
             self.vae = AutoencoderKL(**recipe.networks.vae)
             start_at_identity(self.vae)
+            _start_quiet(self.vae)
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:

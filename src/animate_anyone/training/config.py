@@ -125,6 +125,7 @@ class Recipe:
         accumulate: micro-batches that one optimiser step is cut into.
         precision: ``bfloat16`` (autocast) or ``float32``.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
+        save_dtype: of the resulting model's files; training itself keeps float32 weights.
         seed: everything random follows from it and the step number.
     """
 
@@ -136,6 +137,7 @@ class Recipe:
     accumulate: int = 1
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     ema: float = 0.999
+    save_dtype: Literal["float32", "float16"] = "float32"
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 1000

@@ -127,6 +127,7 @@ def train(
                 if accelerator.is_main_process:
                     save_checkpoint(output / "checkpoint", done, stage, optimizer, ema, recipe)
                     save_model(stage, ema, trainable, output / "model")
+                    write_history(output / "model", recipe, done)
                     if after_checkpoint is not None:
                         after_checkpoint(done)
                 since = time.perf_counter()
@@ -154,6 +155,14 @@ def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter]
     finally:
         if ema is not None:
             ema.restore(trainable)
+
+
+def write_history(folder: Path, recipe: Recipe, steps: int) -> None:
+    """Keep with the model how it came to be: every stage's recipe and steps, in order (``training.json``)."""
+    before = Path(recipe.init) / "training.json" if recipe.init is not None else None
+    stages = json.loads(before.read_text()) if before is not None and before.is_file() else []
+    stages.append({"steps_done": steps, "recipe": recipe.to_dict()})
+    (folder / "training.json").write_text(json.dumps(stages, indent=1))
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:

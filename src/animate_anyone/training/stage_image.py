@@ -4,6 +4,7 @@ denoising UNet are trained; the reference is another frame of the same clip.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -157,12 +158,15 @@ class ImageStage(Stage):
         return out[:, :, 0].unflatten(0, (b, k))
 
     def save(self, folder: Path) -> None:
+        networks = (self.denoising_unet, self.reference_net, self.pose_guider, self.image_encoder, self.vae)
+        dtype = getattr(torch, self.recipe.save_dtype)
+        unet, reference_net, guider, encoder, vae = (copy.deepcopy(network).to(dtype=dtype) for network in networks)
         pipeline = AnimateAnyonePipeline(
-            self.denoising_unet,
-            self.reference_net,
-            self.pose_guider,
-            self.image_encoder,
-            self.vae,
+            unet,
+            reference_net,
+            guider,
+            encoder,
+            vae,
             self.scheduler,
             size=(self.recipe.data.size, self.recipe.data.size),
             skeleton_style=self.recipe.data.skeleton_style,
