@@ -46,3 +46,23 @@ def shared_dir() -> Path:
     if not (BESIDE / "clips").is_dir():
         pytest.skip("no folder of real clips beside the repository (shared/clips)")
     return BESIDE
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model of a few thousand weights as a folder; to be read only."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    tiny.pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dancers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files to animate with, see :mod:`dancers`; to be read only."""
+    import dancers
+
+    folder = tmp_path_factory.mktemp("dancers")
+    dancers.make(folder)
+    return folder

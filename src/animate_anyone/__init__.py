@@ -1,0 +1,77 @@
+"""Animate Anyone: a picture of a character and a driving video in, a video of that character moving so out.
+
+The public names are below; each is imported when it is first asked for, so that importing the package stays
+light: PyTorch is loaded with the first name that needs it.
+
+    from animate_anyone import Settings, animate
+
+    animate("character.png", "dance.mp4", "out.mp4", Settings(steps=10))
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from animate_anyone.animate import Settings
+    from animate_anyone.errors import InputError
+    from animate_anyone.sampling.models import load_pipeline
+    from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+    from animate_anyone.structures import PoseSequence
+
+    __version__: str
+
+# Name -> the module that holds it.
+_HOMES = {
+    "AnimateAnyonePipeline": "animate_anyone.sampling.pipeline",
+    "InputError": "animate_anyone.errors",
+    "PoseSequence": "animate_anyone.structures",
+    "Settings": "animate_anyone.animate",
+    "load_pipeline": "animate_anyone.sampling.models",
+}
+__all__ = [
+    "AnimateAnyonePipeline",
+    "InputError",
+    "PoseSequence",
+    "Settings",
+    "__version__",
+    "animate",
+    "load_pipeline",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("animate-anyone")
+    if name == "animate":
+        return import_module("animate_anyone.animate")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'animate_anyone' has no attribute {name!r}; there are: {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Story(ModuleType):
+    """``animate.py``, which may be called like the function of its name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.animate(*args, **kwargs)
+
+
+class _Package(ModuleType):
+    """This package: the function ``animate`` and its module share a name, whichever is asked for first."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "animate" and isinstance(value, ModuleType):  # the import system hands the module over here
+            value.__class__ = _Story
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -6,6 +6,7 @@ picture + driving video --see--> poses --tell--> pose pictures --make--> frames 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, r
 from animate_anyone.driver import DrawnPoses, Driver, SkeletonPictures, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_writable, read_picture, write_picture
-from animate_anyone.perception import load_estimator
+from animate_anyone.perception import ESTIMATORS, load_estimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -68,12 +69,16 @@ class Settings:
     keep: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and (min(self.size) < 64 or any(side % 8 for side in self.size)):
-            raise InputError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 8, at least 64")
+        if self.size is not None and any(side % 8 or not 64 <= side <= 4096 for side in self.size):
+            raise InputError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 8, from 64 to 4096")
         if self.steps < 1 or self.window_batch < 1:
             raise InputError("steps and window batch must be at least 1")
         if self.fps is not None and not 0 < self.fps <= 240:
             raise InputError(f"fps {self.fps}: give a number above 0, at most 240")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed {self.seed}: give a number from 0 to 2^63 - 1")
+        if self.pose_estimator not in ESTIMATORS:
+            raise InputError(f"there is no pose estimator {self.pose_estimator!r}; there are: {', '.join(ESTIMATORS)}")
 
 
 @dataclass
@@ -117,8 +122,9 @@ def animate(
     picture = read_picture(character)
     driver = open_driver(driving, settings.frames, settings.fps)
     if settings.keep is not None:
-        _make_folder(settings.keep)
+        _check_folder(settings.keep)
     pipeline = load_pipeline(settings.model, settings.device, settings.dtype)
+    pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     width, height = settings.size or tuple(pipeline.config["size"])
 
     # See: where is the character's body, how does the driver move?
@@ -228,6 +234,7 @@ def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePip
 
 def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:
     """Write what was seen and told: poses, the skeletons as the model gets them, and laid over the character."""
+    folder.mkdir(parents=True, exist_ok=True)
     times = None if driver.times is None else driver.times.tolist()
     height, width = told[0].shape[:2]
     with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps) as video:
@@ -252,8 +259,10 @@ def _blend(picture: Picture, drawn: Picture) -> Picture:
     return np.where(drawn.any(-1, keepdims=True), drawn, picture // 2)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--keep {folder}: cannot be made ({error.strerror}); give a folder") from None
+def _check_folder(folder: Path) -> None:
+    """Find out whether a folder is there or can be made, without making it yet."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"--keep {folder}: {there} is no folder; give a folder")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"--keep {folder}: not allowed to write to {there}; give another folder")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,18 @@ class Driver:
         Raises :class:`InputError` where too few frames show a person.
         """
         if self.ready is not None:
-            return self.ready[self.index], []
+            return self._on_own_clock(self.ready), []
         frames = (frame for _, frame in read_frames(self.path, self.source))
         found = load_estimator(estimator).estimate(
             frames, self.size, self.source_fps, self.source_times, progress=progress
         )
         quality = quality_report(found)
         quality.check()
-        return clean(found)[self.index], quality.lines()
+        return self._on_own_clock(clean(found)), quality.lines()
+
+    def _on_own_clock(self, poses: PoseSequence) -> PoseSequence:
+        """The source's poses as the result shows them."""
+        return replace(poses[self.index], fps=self.fps, times=self.times)
 
 
 def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | None = None) -> Driver:
@@ -100,29 +104,36 @@ def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | N
     if path.suffix.lower() == ".npz":
         ready = PoseSequence.load(path)
         source = frame_range(frames, len(ready), path)
-        ready = ready[source.start : source.stop]
         times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(ready.times)
-        timing = _timing(times, ready.fps, fps)
-        return Driver(path, ready.size, source, ready.fps, ready.times, *timing, ready=ready)
+        own, own_fps = _part(times, source), ready.fps / source.step
+        timing = _timing(own, own_fps, fps)
+        ready = ready[source.start : source.stop : source.step]
+        return Driver(path, ready.size, source, own_fps, _timing(own, own_fps, None)[2], *timing, ready=ready)
     info = probe(path)
     source = frame_range(frames, info.num_frames, path)
-    times = frame_times(path)[source.start : source.stop + 1]
-    own = times - times[0]
-    timing = _timing(own, info.fps, fps)
+    times = frame_times(path)
+    own, own_fps = _part(times, source), info.fps / source.step
+    timing = _timing(own, own_fps, fps)
     sample = source[:: max(1, len(source) // 8)][:8]
     skeleton = is_skeleton_video(frame for n in sample for _, frame in read_frames(path, range(n, n + 1)))
     return Driver(
         path,
         (info.width, info.height),
         source,
-        info.fps,
-        _timing(own, info.fps, None)[2],
+        own_fps,
+        _timing(own, own_fps, None)[2],
         *timing,
         is_skeleton=skeleton,
         sound=path if info.has_audio else None,
-        start=float(times[0]),
-        stop=float(times[-1]),
+        start=float(times[source.start]),
+        stop=float(times[source.start] + own[-1]),
     )
+
+
+def _part(times: NDArray[np.float64], frames: range) -> NDArray[np.float64]:
+    """Times of some frames, seconds from the first of them, with the end of the last one; ``times`` has an end too."""
+    end = min(frames[-1] + frames.step, len(times) - 1)
+    return times[[*frames, end]] - times[frames.start]
 
 
 def _with_end(times: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO
 from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,12 @@ LEFT_HAND = slice(18, 39)
 RIGHT_HAND = slice(39, 60)
 FACE = slice(60, 128)
 NUM_KEYPOINTS = 128
+
+# What NumPy raises for a file that holds no poses of ours.
+_NO_POSES = (
+    *(KeyError, ValueError, TypeError, IndexError, ZeroDivisionError),
+    *(OSError, EOFError, BadZipFile, ZlibError),
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class PoseSequence:
         try:
             with np.load(path, allow_pickle=False) as f:
                 width, height = (int(v) for v in f["size"])
-                return cls(
+                poses = cls(
                     keypoints=f["keypoints"].astype(np.float32),
                     scores=f["scores"].astype(np.float32),
                     size=(width, height),
@@ -114,8 +121,12 @@ class PoseSequence:
             raise InputError(f"{path}: no such file; give a .npz made by `animate-anyone pose`") from None
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except (KeyError, ValueError, OSError, BadZipFile, ZeroDivisionError):
+        except _NO_POSES:
             raise InputError(f"{path}: not a pose file; give a .npz made by `animate-anyone pose`") from None
+        ordered = poses.times is None or bool((np.diff(poses.times) > 0).all())
+        if len(poses) < 1 or min(poses.size) < 1 or poses.fps <= 0 or not ordered:
+            raise InputError(f"{path}: no usable poses; they need frames, a size, a rate above 0 and increasing times")
+        return poses
 
 
 @dataclass(frozen=True)

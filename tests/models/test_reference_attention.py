@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.reference_attention import (
@@ -75,9 +75,7 @@ def test_one_layer_is_the_papers(unconditional: int, conditional: int) -> None:
     features = {name: torch.randn(conditional, 7, 16)}
     keys_values = project_reference(features, {name: attn}, unconditional)
     ours = ReferenceAttentionProcessor(name)(attn, own, reference=keys_values)
-    torch.testing.assert_close(
-        ours, papers_attention(attn, own, features[name], unconditional), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(ours, papers_attention(attn, own, features[name], unconditional), rtol=0, atol=1e-6)
     assert (ours - attend(attn, own))[unconditional * FRAMES :].abs().max() > 1e-2
 
 

@@ -19,8 +19,12 @@ def demo(
     from animate_anyone.cli.options import shown_progress
     from animate_anyone.errors import InputError
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
+    from animate_anyone.sampling.models import model_folder
     from animate_anyone.synthetic.dataset import sample_clip
 
+    if output.suffix.lower() not in VIDEO_SUFFIXES:
+        raise InputError(f"{output}: this kind of file cannot be written; end the name in {' or '.join(VIDEO_SUFFIXES)}")
+    model_folder("puppet")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -19,7 +19,7 @@ def evaluate(
     characters: Annotated[int, typer.Option(min=1, help="How many characters of the suite.")] = 24,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the initial noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
 ) -> None:
@@ -33,7 +33,7 @@ def evaluate(
     if suite != "puppet":
         raise InputError(f"--suite {suite}: not known; there is: puppet")
     if json_file is not None:
-        check_writable(json_file)
+        check_writable(json_file, (".json",))
         sheet = sheet or json_file.with_suffix(".png")
     if sheet is not None:
         check_writable(sheet, (".png",))

@@ -11,6 +11,8 @@ import typer
 from animate_anyone.cli import animate, demo, evaluate, pose, synthesize, train
 from animate_anyone.errors import InputError
 
+INTERRUPTED = 130  # exit status; 128 + SIGINT
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -33,9 +35,10 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; nothing half-written is left", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of an interrupt
+            print("stopped; nothing half-written is left", file=sys.stderr)
+        raise
 
 
 def _quiet_libraries() -> None:

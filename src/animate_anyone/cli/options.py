@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 
 from animate_anyone.errors import InputError
-from animate_anyone.progress import Progress, TerminalProgress
+from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -33,7 +34,7 @@ def parse_fps(text: str | None) -> Fraction | None:
 
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Progress bars on the terminal, and the model libraries' own turned off."""
+    """Progress bars on the terminal, none where nobody looks at one, and the model libraries' own turned off."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -41,5 +42,8 @@ def shown_progress() -> Iterator[Progress]:
     transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
+    if not sys.stderr.isatty():
+        yield SILENT
+        return
     with TerminalProgress() as progress:
         yield progress

@@ -27,14 +27,16 @@ def synthesize(
 
     wanted = parse_size(size)
     assert wanted is not None
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be made ({error.strerror}); give a folder") from None
+    if not 16 <= min(wanted) <= max(wanted) <= 2048:
+        raise InputError(f"--size {size}: both sides must lie between 16 and 2048")
     split = "held_out" if held_out else "train"
     with shown_progress() as progress:
         for number in progress.track(range(seed, seed + clips), clips, "render"):
             clip = sample_clip(number, split=split, num_frames=frames, size=wanted, motion=motion)
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{output}: cannot be made ({error.strerror}); give a folder") from None
             name = output / f"{split}_{number:06d}"
             pictures = clip.frames.cpu().numpy()
             with VideoWriter(name.with_suffix(".mp4"), wanted, clip.pose.fps) as video:

@@ -95,6 +95,7 @@ def evaluate_puppet(
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=torch.Generator().manual_seed(seed + number),
+            progress=progress,
         )[0]
         copied = np.repeat(clip.reference[None], len(clip.frames), 0)
         clips.append({"seed": number, "model": measure(result, clip), "copy_reference": measure(copied, clip)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -18,6 +18,8 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+
+Network = TypeVar("Network", bound=nn.Module)
 
 SHIPPED = ("puppet",)
 NETWORKS = {
@@ -111,6 +113,21 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     ):
         if got != want:
             raise InputError(f"{folder / part}: {setting} is {got}; the denoising UNet of this model needs {want}")
+
+
+def load_network(kind: type[Network], folder: Path) -> Network:
+    """One network of a model folder, float32, from files alone: nothing is looked for on the net.
+
+    Raises :class:`InputError` where it is not there or cannot be loaded.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not there; give a model folder that has {folder.name}/")
+    try:
+        return kind.from_pretrained(  # type: ignore[attr-defined, no-any-return]
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+    except _UNUSABLE as error:
+        raise InputError(f"{folder}: cannot be loaded: {_first_line(error)}") from error
 
 
 def check_classes(folder: Path) -> None:

@@ -273,9 +273,10 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         # Kept on the CPU: a long clip's features may not fit beside the networks.
         guider, device = self.pose_guider, self._execution_device
         features: list[Tensor] = []
+        shape = poses[0].shape
         for number, pose in enumerate(poses):
-            if pose.shape != poses[0].shape:
-                raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {poses[0].shape}; draw all at one size")
+            if pose.shape != shape:
+                raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
             picture = torch.from_numpy(pose.copy()).to(device).permute(2, 0, 1)[None, :, None]
             features.append(guider(picture.to(guider.dtype) / 255).cpu())
         return torch.cat(features, 2)

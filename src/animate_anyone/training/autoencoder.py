@@ -19,6 +19,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.models import load_network
 from animate_anyone.training.clips import StudioClips, stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
@@ -57,12 +58,12 @@ class AutoencoderStage(Stage):
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
         if recipe.init is not None:
-            self.vae = AutoencoderKL.from_pretrained(recipe.init, subfolder="vae", torch_dtype=torch.float32)
+            self.vae = load_network(AutoencoderKL, Path(recipe.init) / "vae")
             if recipe.objective.decoder_only:
                 self.vae.encoder.requires_grad_(False)
                 self.vae.quant_conv.requires_grad_(False)
         else:
-            self.vae = AutoencoderKL(**recipe.networks.vae)
+            self.vae = recipe.networks.build("vae", AutoencoderKL)
             start_at_identity(self.vae)
             _start_quiet(self.vae)
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
@@ -119,6 +120,8 @@ class ImageEncoderStage(Stage):
         super().__init__()
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
+        if recipe.init is not None and not (Path(recipe.init) / "vae").is_dir():
+            raise InputError(f"{recipe.init}: has no vae/; train recipes/puppet_autoencoder.yaml first")
         self.encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**recipe.networks.image_encoder))
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
 
@@ -143,7 +146,4 @@ class ImageEncoderStage(Stage):
     def save(self, folder: Path) -> None:
         self.encoder.save_pretrained(folder / "image_encoder")
         if self.recipe.init is not None:
-            source = Path(self.recipe.init) / "vae"
-            if not source.exists():
-                raise InputError(f"{source}: not there; train recipes/puppet_autoencoder.yaml first")
-            shutil.copytree(source, folder / "vae", dirs_exist_ok=True)
+            shutil.copytree(Path(self.recipe.init) / "vae", folder / "vae", dirs_exist_ok=True)

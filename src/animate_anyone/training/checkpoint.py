@@ -5,41 +5,65 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.training.config import Recipe
 
+# What reading a damaged checkpoint raises.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the place of ``folder`` when the block ends well.
+
+    A cut between the two renames leaves the one before as ``<name>.old``.
+    """
+    partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The last checkpoint of a run, or ``None``."""
+    return next((folder for name in ("checkpoint", "checkpoint.old") if (folder := output / name).exists()), None)
 
 
 def save_checkpoint(
     folder: Path, step: int, stage: nn.Module, optimizer: Any, ema: EMAModel | None, recipe: Recipe
 ) -> None:
     """Write ``folder`` anew: trained weights, their moving average, the optimiser, the step."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     weights = {name: p.detach().contiguous() for name, p in stage.named_parameters() if p.requires_grad}
-    save_file(weights, partial / "weights.safetensors")
-    if ema is not None:
-        save_file({str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}, partial / "ema.safetensors")
-    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
     state = {"step": step, "ema_step": ema.optimization_step if ema else 0, "recipe": recipe.to_dict()}
-    (partial / "state.json").write_text(json.dumps(state, indent=1))
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as partial:
+        save_file(weights, partial / "weights.safetensors")
+        if ema is not None:
+            save_file({str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}, partial / "ema.safetensors")
+        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+        (partial / "state.json").write_text(json.dumps(state, indent=1))
 
 
 def load_checkpoint(
@@ -48,14 +72,18 @@ def load_checkpoint(
     """Put a checkpoint back and return the number of steps done.
 
     Raises:
-        InputError: it belongs to another recipe, or its weights are not those of this stage.
+        InputError: it is damaged, belongs to another recipe, or its weights are not those of this stage.
     """
     try:
         state = json.loads((folder / "state.json").read_text())
+        before, done, ema_done = dict(state["recipe"]), int(state["step"]), int(state["ema_step"])
         weights = load_file(folder / "weights.safetensors")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: not a checkpoint ({error}); remove it to start anew") from None
-    before, now = state["recipe"], json.loads(json.dumps(recipe.to_dict()))
+        moments = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        average = {} if ema is None else load_file(folder / "ema.safetensors")
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{folder}: not a whole checkpoint ({reason[:200]}); remove it to start anew") from None
+    now = json.loads(json.dumps(recipe.to_dict()))
     for key in now:
         if key not in _MAY_CHANGE and before.get(key) != now[key]:
             raise InputError(
@@ -68,9 +96,8 @@ def load_checkpoint(
     with torch.no_grad():
         for name, p in trained.items():
             p.copy_(weights[name])
-    optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+    optimizer.load_state_dict(moments)
     if ema is not None:
-        average = load_file(folder / "ema.safetensors")
         ema.shadow_params = [average[str(i)] for i in range(len(average))]
-        ema.optimization_step = state["ema_step"]
-    return int(state["step"])
+        ema.optimization_step = ema_done
+    return done

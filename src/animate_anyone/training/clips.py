@@ -133,7 +133,10 @@ class StudioClips:
             "pose_size": d.pose_size,
             "skeleton_style": d.skeleton_style,
         }
-        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"data.cache {cache}: cannot be made ({error.strerror}); give a folder") from None
         index = cache / "index.json"
         if index.exists() and json.loads(index.read_text()) != settings:
             raise InputError(f"{cache}: holds clips of other settings ({index.name}); give another data.cache")

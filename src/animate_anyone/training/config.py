@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from animate_anyone.conditions.draw import STYLES
 from animate_anyone.errors import InputError
+
+Network = TypeVar("Network")
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,13 @@ class Networks:
     scheduler: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
 
+    def build(self, name: str, kind: Callable[..., Network]) -> Network:
+        """A network of this kind from the settings of this name."""
+        try:
+            return kind(**getattr(self, name))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"recipe: networks.{name}: {' '.join(str(error).split())}") from error
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -152,6 +163,26 @@ class Recipe:
                 raise InputError(f"recipe: {name} is {getattr(self, name)}; it must be at least {low}")
         if self.batch % self.accumulate:
             raise InputError(f"recipe: batch {self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
+        for room, name in (
+            ("data", "frames_per_clip"),
+            ("data", "clips"),
+            ("data", "workers"),
+            ("data", "supersample"),
+            ("data", "pose_scale"),
+            ("objective", "targets_per_reference"),
+        ):
+            if getattr(getattr(self, room), name) < 1:
+                raise InputError(f"recipe: {room}.{name} must be at least 1")
+        needed = {"image": 1 + self.objective.targets_per_reference, "image_encoder": 2}.get(self.stage, 1)
+        if self.data.frames_per_clip < needed:
+            raise InputError(f"recipe: data.frames_per_clip is {self.data.frames_per_clip}; this needs {needed}")
+        if self.stage == "motion" and not self.data.consecutive:
+            raise InputError("recipe: stage motion needs frames in a row; give data.consecutive=true")
+        crop = self.objective.crop
+        if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
+            raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")
+        if self.data.skeleton_style not in STYLES:
+            raise InputError(f"recipe: data.skeleton_style must be {' or '.join(STYLES)}")
         if not 0 <= self.ema < 1:
             raise InputError(f"recipe: ema is {self.ema}; it must lie in [0, 1)")
         if not 0 <= self.objective.condition_dropout < 1:
@@ -192,7 +223,10 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise InputError(f"{override!r}: {parent} holds a value, not settings")
-        node[leaf] = yaml.safe_load(value)
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"{override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
     return _build(Recipe, tree, "")
 
 

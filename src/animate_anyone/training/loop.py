@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.training.checkpoint import load_checkpoint, save_checkpoint
+from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
 
 Batch = dict[str, Tensor]
@@ -62,6 +63,7 @@ def train(
         after_checkpoint: called with the step after each checkpoint.
     """
     output = Path(recipe.output)
+    AcceleratorState._reset_state()  # which otherwise holds every run of a process to the precision of the first
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
         cpu=not torch.cuda.is_available(),
@@ -72,8 +74,8 @@ def train(
         trainable, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas, weight_decay=recipe.optimizer.weight_decay
     )
     first = 0
-    if resume and (output / "checkpoint").exists():
-        first = load_checkpoint(output / "checkpoint", stage, optimizer, ema, recipe)
+    if resume and (checkpoint := last_checkpoint(output)) is not None:
+        first = load_checkpoint(checkpoint, stage, optimizer, ema, recipe)
     model, optimizer = accelerator.prepare(stage, optimizer)
     if ema is not None:
         ema.to(accelerator.device)
@@ -126,8 +128,9 @@ def train(
                 accelerator.wait_for_everyone()
                 if accelerator.is_main_process:
                     save_checkpoint(output / "checkpoint", done, stage, optimizer, ema, recipe)
-                    save_model(stage, ema, trainable, output / "model")
-                    write_history(output / "model", recipe, done)
+                    with whole_folder(output / "model") as folder:
+                        save_model(stage, ema, trainable, folder)
+                        write_history(folder, recipe, done)
                     if after_checkpoint is not None:
                         after_checkpoint(done)
                 since = time.perf_counter()

@@ -6,6 +6,8 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from animate_anyone.errors import InputError
+
 
 def noised_target(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
     """The network's input and target at ``timesteps`` (eq. 1, or its velocity form).
@@ -25,7 +27,7 @@ def noised_target(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, time
         return noised, scheduler.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]
     if kind == "epsilon":
         return noised, noise
-    raise ValueError(f"cannot train for prediction_type {kind!r}; 'epsilon' or 'v_prediction'")
+    raise InputError(f"cannot train for prediction_type {kind!r}; 'epsilon' or 'v_prediction'")
 
 
 def weighted_mean_square(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

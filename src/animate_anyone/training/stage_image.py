@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.models import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, stream
@@ -42,10 +44,8 @@ class ImageStage(Stage):
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
         init = _init_folder(recipe)
-        self.vae = AutoencoderKL.from_pretrained(init, subfolder="vae", torch_dtype=torch.float32)
-        self.image_encoder = CLIPVisionModelWithProjection.from_pretrained(
-            init / "image_encoder", torch_dtype=torch.float32
-        )
+        self.vae = load_network(AutoencoderKL, init / "vae")
+        self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
         self._build(init)
         self.scheduler = _scheduler(recipe, init)
         self.set_trainable()
@@ -56,14 +56,14 @@ class ImageStage(Stage):
     def _build(self, init: Path) -> None:
         networks = self.recipe.networks
         if (init / "denoising_unet").exists():
-            self.denoising_unet = DenoisingUNet.from_pretrained(init / "denoising_unet", torch_dtype=torch.float32)
-            self.reference_net = ReferenceNet.from_pretrained(init / "reference_net", torch_dtype=torch.float32)
-            self.pose_guider = PoseGuider.from_pretrained(init / "pose_guider", torch_dtype=torch.float32)
+            self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
+            self.reference_net = load_network(ReferenceNet, init / "reference_net")
+            self.pose_guider = load_network(PoseGuider, init / "pose_guider")
             return
         if (init / "unet").exists():
-            unet = UNet2DConditionModel.from_pretrained(init / "unet", torch_dtype=torch.float32)
+            unet = load_network(UNet2DConditionModel, init / "unet")
         else:
-            unet = UNet2DConditionModel(**networks.unet)
+            unet = networks.build("unet", UNet2DConditionModel)
             start_at_identity(unet)
             torch.nn.init.zeros_(unet.conv_out.weight)
         self.denoising_unet = DenoisingUNet.from_unet2d(unet, use_motion_module=False, **networks.motion)
@@ -124,22 +124,27 @@ class ImageStage(Stage):
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
         )
 
-        # 2. Conditions; the first `dropped` clips do without reference and image token.
+        # 2. Conditions; the first `dropped` clips do without reference and image token. Where that is all of them
+        # ReferenceNet sees one all the same: a gradient of zero, not none, is what data-parallel training needs.
         token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
         token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
+        first = min(dropped, b - 1)
         pose = self.pose_guider(_pose_input(batch["poses"]))  # (b, C, k, h, w)
         reference_pose = None
         if self.recipe.networks.pipeline.get("reference_pose", False):
-            reference_pose = self.pose_guider(_pose_input(batch["reference_pose"][:, None]))[dropped:, :, 0]
-        features = self.reference_net(reference[dropped:], token[dropped:], reference_pose)
-        keys_values = self.denoising_unet.project_reference(features, num_unconditional=dropped)
+            reference_pose = self.pose_guider(_pose_input(batch["reference_pose"][:, None]))[first:, :, 0]
+        features = self.reference_net(reference[first:], token[first:], reference_pose)
+        keys_values = self.denoising_unet.project_reference(features, dropped) if dropped < b else None
 
         # 3. Predict.
         prediction = self.predict(noisy.unflatten(0, (b, k)), timesteps, token, pose, keys_values)
         h, w = target.shape[-2:]
         mask = F.adaptive_avg_pool2d(batch["masks"].float(), (h, w))[:, :, None]  # (b, k, 1, h, w)
         weight = 1 + (self.recipe.objective.person_weight - 1) * mask
-        return {"loss": weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)}
+        loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)
+        if keys_values is None:
+            loss = loss + 0.0 * sum(value.float().mean() for value in features.values())
+        return {"loss": loss}
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for every frame: ``(b, k)``."""
@@ -158,9 +163,11 @@ class ImageStage(Stage):
         return out[:, :, 0].unflatten(0, (b, k))
 
     def save(self, folder: Path) -> None:
-        networks = (self.denoising_unet, self.reference_net, self.pose_guider, self.image_encoder, self.vae)
-        dtype = getattr(torch, self.recipe.save_dtype)
-        unet, reference_net, guider, encoder, vae = (copy.deepcopy(network).to(dtype=dtype) for network in networks)
+        networks: list[Any] = [self.denoising_unet, self.reference_net, self.pose_guider, self.image_encoder, self.vae]
+        if self.recipe.save_dtype != "float32":
+            dtype = getattr(torch, self.recipe.save_dtype)
+            networks = [copy.deepcopy(network).to(dtype=dtype) for network in networks]
+        unet, reference_net, guider, encoder, vae = networks
         pipeline = AnimateAnyonePipeline(
             unet,
             reference_net,
@@ -210,4 +217,4 @@ def _init_folder(recipe: Recipe) -> Path:
 def _scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
     if (init / "scheduler").exists():
         return DDIMScheduler.from_pretrained(init / "scheduler")
-    return DDIMScheduler(**recipe.networks.scheduler)
+    return recipe.networks.build("scheduler", DDIMScheduler)

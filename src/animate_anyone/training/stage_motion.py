@@ -22,6 +22,9 @@ class MotionStage(ImageStage):
         super()._build(init)
         if not self.denoising_unet.config["use_motion_module"]:
             self.denoising_unet = self.denoising_unet.with_motion()
+        longest = self.denoising_unet.config["motion_max_seq_length"]
+        if self.targets > longest:
+            raise InputError(f"recipe: data.frames_per_clip is {self.targets}; the temporal layers take {longest}")
 
     def set_trainable(self) -> None:
         """The motion modules and nothing else."""

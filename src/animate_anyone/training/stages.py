@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
 from animate_anyone.training.config import Recipe
@@ -25,5 +27,20 @@ def build_stage(recipe: Recipe, progress: Progress = SILENT) -> Stage:
 
 
 def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT) -> Path:
-    """Train a recipe to its end and return the folder of the resulting model."""
-    return train(recipe, build_stage(recipe, progress), resume=resume, progress=progress)
+    """Train a recipe to its end and return the folder of the resulting model.
+
+    Raises:
+        InputError: the output folder cannot be made, or what the stage starts from is not there.
+    """
+    output = Path(recipe.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output {output}: cannot be made ({error.strerror}); give a folder") from None
+    try:
+        stage = build_stage(recipe, progress)
+    except InputError:
+        with suppress(OSError):  # only if nothing is in it
+            output.rmdir()
+        raise
+    return train(recipe, stage, resume=resume, progress=progress)

@@ -1,0 +1,231 @@
+"""Model folders: the file format, and how strictly it is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import tiny
+from animate_anyone.errors import InputError
+from animate_anyone.sampling.models import NETWORKS, PARTS, choose_device, choose_dtype, load_pipeline, model_folder
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of a whole model, to be spoilt."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def weights(folder: Path, part: str) -> Path:
+    """The file with a network's weights."""
+    (file,) = (folder / part).glob("*.safetensors")
+    return file
+
+
+def refused(folder: Path | str) -> str:
+    """The message with which a folder is refused."""
+    with pytest.raises(InputError) as caught:
+        load_pipeline(folder, "cpu", "float32")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def test_index_is_a_file_format(tiny_model: Path) -> None:
+    """Folders that people have hold these names: a module that is renamed makes them unreadable."""
+    index = json.loads((tiny_model / "model_index.json").read_text())
+    assert {k: v for k, v in index.items() if k != "_diffusers_version"} == {
+        "_class_name": "AnimateAnyonePipeline",
+        "denoising_unet": ["animate_anyone.models.denoising_unet", "DenoisingUNet"],
+        "reference_net": ["animate_anyone.models.reference_net", "ReferenceNet"],
+        "pose_guider": ["animate_anyone.models.pose_guider", "PoseGuider"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "size": [64, 64],
+        "skeleton_style": "scaled",
+        "reference_pose": True,
+        "guidance_scale": 2.0,
+        "window": 8,
+        "overlap": 2,
+    }
+    assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS}
+
+
+def test_whole_folder_is_loaded(folder: Path) -> None:
+    pipeline = load_pipeline(folder, "cpu", "float32")
+    want = tiny.pipeline()
+    for part in NETWORKS:
+        ours, theirs = getattr(pipeline, part).state_dict(), getattr(want, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
+
+
+def test_shards_are_read(folder: Path) -> None:
+    pipeline = tiny.pipeline()
+    shutil.rmtree(folder)
+    pipeline.save_pretrained(folder, max_shard_size="200KB")
+    shards = sorted((folder / "denoising_unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    load_pipeline(folder, "cpu", "float32")
+    shards[1].unlink()
+    assert f"{shards[1].name} is missing" in refused(folder)
+    (folder / "denoising_unet" / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+    assert "index.json: names no weights" in refused(folder)
+
+
+def test_unknown_name() -> None:
+    message = refused("no-such-model")
+    assert message.startswith("no-such-model: no model of that name")
+    assert "puppet" in message
+
+
+def test_not_a_model_folder(tmp_path: Path) -> None:
+    assert "model_index.json" in refused(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        model_folder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_part_is_missing(folder: Path, part: str) -> None:
+    shutil.rmtree(folder / part)
+    assert f"its part {part}/ is missing" in refused(folder)
+
+
+def drop(tensors: dict[str, Any], name: str) -> None:
+    del tensors[name]
+
+
+def add(tensors: dict[str, Any], name: str) -> None:
+    tensors["stranger.weight"] = torch.zeros(2)
+
+
+def bend(tensors: dict[str, Any], name: str) -> None:
+    tensors[name] = torch.zeros(*tensors[name].shape, 1)
+
+
+@pytest.mark.parametrize("part", NETWORKS)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(drop, "has no {name}"), (add, "has an unknown stranger.weight"), (bend, "has another shape of {name}")],
+)
+def test_wrong_tensor(folder: Path, part: str, change: Callable[[dict[str, Any], str], None], message: str) -> None:
+    file = weights(folder, part)
+    tensors = load_file(file)
+    name = sorted(tensors)[len(tensors) // 2]
+    change(tensors, name)
+    save_file(tensors, file, {"format": "pt"})
+    assert f"{folder / part} {message.format(name=name)}" in refused(folder)
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def text(content: bytes) -> bytes:
+    return b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+
+
+def nothing(content: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("part", NETWORKS)
+@pytest.mark.parametrize("change", [half, text, nothing])
+def test_damaged_file(folder: Path, part: str, change: Callable[[bytes], bytes]) -> None:
+    file = weights(folder, part)
+    file.write_bytes(change(file.read_bytes()))
+    assert refused(folder).startswith(f"{file}: damaged, or not a safetensors file")
+
+
+@pytest.mark.parametrize("part", NETWORKS)
+def test_weights_are_missing(folder: Path, part: str) -> None:
+    weights(folder, part).unlink()
+    assert refused(folder).startswith(f"{folder / part}: no .safetensors file there")
+
+
+class Trap:
+    """Leaves a file where a pickle of it is read."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("part", NETWORKS)
+def test_pickles_are_not_opened(folder: Path, tmp_path: Path, part: str) -> None:
+    file, sprung = weights(folder, part), tmp_path / "sprung"
+    file.unlink()
+    torch.save(Trap(sprung), file.with_suffix(".bin"))
+    torch.save(Trap(sprung), file.with_name("pytorch_model.bin"))
+    assert "no .safetensors file there" in refused(folder)
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize("part", NETWORKS)
+def test_config_is_missing_or_broken(folder: Path, part: str) -> None:
+    config = folder / part / "config.json"
+    config.write_text("{")
+    assert refused(folder).startswith(f"{config}: cannot be read")
+    config.unlink()
+    assert refused(folder).startswith(f"{config}: is missing")
+
+
+def set_in(file: Path, **values: Any) -> None:
+    """Change settings of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_config_that_nothing_can_be_built_from(folder: Path) -> None:
+    set_in(folder / "pose_guider/config.json", layout="other")
+    assert "pose_guider/config.json: no network can be built from it: layout 'other'" in refused(folder)
+
+
+def test_scheduler_config_is_broken(folder: Path) -> None:
+    (folder / "scheduler/scheduler_config.json").write_text("{")
+    assert "scheduler_config.json" in refused(folder)
+
+
+def test_index_of_another_kind_of_model(folder: Path) -> None:
+    index = folder / "model_index.json"
+    set_in(index, vae=["diffusers", "UNet2DModel"])
+    assert "model_index.json: its vae is UNet2DModel" in refused(folder)
+    set_in(index, vae=["os", "system"])
+    assert "model_index.json: its vae is system" in refused(folder)
+    set_in(index, _class_name="StableDiffusionPipeline")
+    assert "model_index.json: it is StableDiffusionPipeline" in refused(folder)
+    index.write_text("[]")
+    assert "model_index.json: holds no settings" in refused(folder)
+    index.write_text("{")
+    assert "model_index.json: cannot be read" in refused(folder)
+
+
+def test_networks_that_do_not_fit_each_other(folder: Path) -> None:
+    from animate_anyone.models.pose_guider import PoseGuider
+
+    shutil.rmtree(folder / "pose_guider")
+    PoseGuider(24, (4, 8, 8, 8)).save_pretrained(folder / "pose_guider")
+    assert "pose_guider: out_channels is 24; the denoising UNet of this model needs 16" in refused(folder)
+
+
+def test_devices_and_dtypes() -> None:
+    cpu = torch.device("cpu")
+    assert choose_device("cpu") == cpu
+    assert choose_dtype("auto", cpu) == torch.float32
+    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
+    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
+    for device in ("cuda:99", "nothing", "meta"):
+        with pytest.raises(InputError, match=f"device '{device}' is not there"):
+            choose_device(device)
+    with pytest.raises(InputError, match="dtype 'int8' is not known"):
+        choose_dtype("int8", cpu)

@@ -1,0 +1,284 @@
+"""The pipeline with a tiny real model: what its frames depend on, and on what not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import tiny
+from animate_anyone.errors import InputError
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.windows import WindowMean, window_weights, windows
+
+STEPS = 2
+
+
+def noise_pictures(seed: int, frames: int = 12, side: int = 128) -> NDArray[np.uint8]:
+    """``(frames, side, side, 3)``."""
+    return np.random.default_rng(seed).integers(0, 256, (frames, side, side, 3), np.uint8)
+
+
+REFERENCE, POSES = noise_pictures(0, 1, 64)[0], noise_pictures(1)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> AnimateAnyonePipeline:
+    made = tiny.pipeline()
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def run(pipeline: AnimateAnyonePipeline, *, seed: int = 0, poses: Any = POSES, **changes: Any) -> Any:
+    """Frames, by default of REFERENCE and POSES."""
+    options: dict[str, Any] = {
+        "reference": REFERENCE,
+        "reference_pose": POSES[0] if pipeline.config["reference_pose"] else None,
+        "num_inference_steps": STEPS,
+        "generator": torch.Generator().manual_seed(seed),
+        **changes,
+    }
+    return pipeline(options.pop("reference"), poses, **options).frames
+
+
+def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
+    """The largest difference, of 255."""
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def test_frames(pipeline: AnimateAnyonePipeline) -> None:
+    frames = run(pipeline)
+    assert frames.shape == (12, 64, 64, 3)
+    assert frames.dtype == np.uint8
+    assert frames.std() > 5  # something shows
+
+
+def test_same_seed_same_frames(pipeline: AnimateAnyonePipeline) -> None:
+    assert np.array_equal(run(pipeline), run(pipeline))
+    assert far(run(pipeline), run(pipeline, seed=1)) > 10
+
+
+@pytest.mark.parametrize("window_batch", [2, 3, 100])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_window_batch_changes_nothing_that_shows(
+    pipeline: AnimateAnyonePipeline, window_batch: int, guidance: float
+) -> None:
+    one = run(pipeline, guidance_scale=guidance, window=6, overlap=3)
+    assert far(one, run(pipeline, guidance_scale=guidance, window=6, overlap=3, window_batch=window_batch)) <= 1
+
+
+def test_frames_depend_on_everything_that_is_told(pipeline: AnimateAnyonePipeline) -> None:
+    frames = run(pipeline)
+    for change in (
+        {"reference": REFERENCE[::-1]},
+        {"reference_pose": POSES[5]},
+        {"poses": POSES[::-1]},
+        {"guidance_scale": 4.0},
+        {"num_inference_steps": 3},
+        {"window": 4},
+    ):
+        assert far(frames, run(pipeline, **change)) > 1, change
+
+
+def test_one_window_is_no_window(pipeline: AnimateAnyonePipeline) -> None:
+    frames = run(pipeline, window=12)
+    assert far(frames, run(pipeline, window=16, overlap=9)) <= 1
+    assert far(frames, run(pipeline, window=8)) > 1
+
+
+def test_poses_may_be_drawn_when_asked_for(pipeline: AnimateAnyonePipeline) -> None:
+    assert np.array_equal(run(pipeline), run(pipeline, poses=list(POSES)))
+
+
+def naive(pipeline: AnimateAnyonePipeline, guidance: float, window: int, overlap: int) -> Tensor:
+    """The paper's sampler written out: each window and each half by itself, projections anew at each call."""
+    p = pipeline
+
+    def tensor(picture: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float()
+
+    pose = torch.cat([p.pose_guider(tensor(x)[:, :, None] / 255) for x in POSES], 2)
+    picture = tensor(REFERENCE) / 127.5 - 1
+    token = image_tokens(p.image_encoder, picture)
+    latent = p.vae.encode(picture).latent_dist.mode() * p.vae.config["scaling_factor"]
+    latents = torch.randn((1, 4, 12, 8, 8), generator=torch.Generator().manual_seed(0))
+    p.scheduler.set_timesteps(STEPS)
+    schedule = windows(12, window, overlap)
+    for t in p.scheduler.timesteps:
+        mean = WindowMean(latents, window_weights(window, overlap))
+        for frames in schedule:
+            some, told = latents[:, :, frames], pose[:, :, frames]
+            features = p.reference_net(latent, token, pose[:, :, 0])
+            keys_values = p.denoising_unet.project_reference(features)
+            prediction = p.denoising_unet(some, t, token, told, keys_values)
+            if guidance != 1:
+                without = p.denoising_unet(some, t, torch.zeros_like(token), told)
+                prediction = without + guidance * (prediction - without)
+            mean.add(frames, prediction)
+        latents = p.scheduler.step(mean.value(), t, latents).prev_sample
+    return latents
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0, 3.5])
+@torch.no_grad()
+def test_sampler_is_the_papers(pipeline: AnimateAnyonePipeline, guidance: float) -> None:
+    """Guidance 1 is the conditional half alone; the unconditional half sees neither reference nor image token."""
+    pipeline.vae.register_to_config(scaling_factor=0.7)
+    ours = run(pipeline, output_type="latent", guidance_scale=guidance, window=6, overlap=3)
+    theirs = naive(pipeline, guidance, 6, 3)
+    pipeline.vae.register_to_config(scaling_factor=1.0)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+
+
+class Watch:
+    """Keeps what the denoising UNet predicts, rows [unconditional, conditional]."""
+
+    def __init__(self, pipeline: AnimateAnyonePipeline) -> None:
+        self.seen: list[Tensor] = []
+        self.hook = pipeline.denoising_unet.register_forward_hook(lambda _m, _i, out: self.seen.append(out))
+
+    def __enter__(self) -> list[Tensor]:
+        return self.seen
+
+    def __exit__(self, *args: object) -> None:
+        self.hook.remove()
+
+
+def test_unconditional_half_never_sees_the_reference(pipeline: AnimateAnyonePipeline) -> None:
+    def first_prediction(reference: NDArray[np.uint8], pose: NDArray[np.uint8]) -> Tensor:
+        with Watch(pipeline) as seen:
+            run(pipeline, reference=reference, reference_pose=pose, num_inference_steps=1)
+        return seen[0]
+
+    one, other = first_prediction(REFERENCE, POSES[0]), first_prediction(REFERENCE[::-1], POSES[3])
+    assert torch.equal(one[0], other[0])
+    assert (one[1] - other[1]).abs().max() > 1e-3
+
+
+def test_guidance_one_computes_no_unconditional_half(pipeline: AnimateAnyonePipeline) -> None:
+    for guidance, rows in ((1.0, 1), (2.0, 2)):
+        with Watch(pipeline) as seen:
+            run(pipeline, guidance_scale=guidance)
+        assert {len(out) for out in seen} == {rows}
+
+
+def test_reference_is_looked_at_once(pipeline: AnimateAnyonePipeline) -> None:
+    calls: list[int] = []
+    layer = pipeline.denoising_unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_k
+    hooks = [
+        pipeline.reference_net.register_forward_hook(lambda *_: calls.append(0)),
+        layer.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0]))),
+    ]
+    run(pipeline, num_inference_steps=3, window=6, overlap=3)
+    for hook in hooks:
+        hook.remove()
+    # ReferenceNet, its keys; then three steps of three windows, both halves' six frames together.
+    assert calls == [0, 1, *[12] * 9]
+
+
+def test_callback_is_told_every_step_and_may_replace_latents(pipeline: AnimateAnyonePipeline) -> None:
+    told: list[tuple[int, int]] = []
+
+    def look(pipe: AnimateAnyonePipeline, step: int, timestep: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert pipe is pipeline
+        assert given["latents"].shape == (1, 4, 12, 8, 8)
+        told.append((step, timestep))
+        return {}
+
+    watched = run(pipeline, callback_on_step_end=look, num_inference_steps=4)
+    assert np.array_equal(watched, run(pipeline, num_inference_steps=4))
+    assert told == [(0, 999), (1, 749), (2, 499), (3, 249)]
+
+    def replace(pipe: AnimateAnyonePipeline, step: int, timestep: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"latents": torch.full_like(given["latents"], float(step))}
+
+    assert (run(pipeline, callback_on_step_end=replace, output_type="latent") == STEPS - 1).all()
+
+
+def test_latents_may_be_given(pipeline: AnimateAnyonePipeline) -> None:
+    latents = torch.randn((1, 4, 12, 8, 8), generator=torch.Generator().manual_seed(7))
+    assert np.array_equal(run(pipeline, latents=latents), run(pipeline, seed=7))
+    with pytest.raises(InputError, match=r"latents have shape .*1, 4, 11, 8, 8.*must be \(1, 4, 12, 8, 8\)"):
+        run(pipeline, latents=latents[:, :, :11])
+
+
+def test_decoding_by_hand(pipeline: AnimateAnyonePipeline) -> None:
+    latents = run(pipeline, output_type="latent")
+    assert np.array_equal(np.stack(list(pipeline.decode(latents))), run(pipeline))
+    plain = pipeline(REFERENCE, POSES, reference_pose=POSES[0], num_inference_steps=1, return_dict=False)
+    assert isinstance(plain, tuple)
+
+
+def test_other_sizes(pipeline: AnimateAnyonePipeline) -> None:
+    """Not square, and not a multiple of what the UNet halves."""
+    poses = np.zeros((2, 2 * 88, 2 * 72, 3), np.uint8)
+    assert pipeline.pose_picture_size((72, 88)) == (144, 176)
+    frames = run(pipeline, reference=np.zeros((88, 72, 3), np.uint8), poses=poses, reference_pose=poses[0])
+    assert frames.shape == (2, 88, 72, 3)
+
+
+def test_without_motion_frames_are_apart() -> None:
+    pipe = tiny.pipeline(reference_pose=False)
+    pipe.denoising_unet = tiny.denoising_unet(use_motion_module=False)
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.randn((1, 4, 30, 8, 8), generator=torch.Generator().manual_seed(7))
+    poses = noise_pictures(4, 30)
+    long = run(pipe, poses=poses, latents=noise, window=24)  # longer than motion modules would take
+    short = run(pipe, poses=poses[:2], latents=noise[:, :, :2])
+    assert far(long[:2], short) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": REFERENCE.astype(np.float32)}, r"reference must be a uint8 array"),
+        ({"reference": REFERENCE[..., :1]}, r"reference must be a uint8 array \(height, width, 3\)"),
+        ({"reference": REFERENCE.tolist()}, r"reference must be a uint8 array"),
+        ({"reference": REFERENCE[:60]}, r"reference is 64x60; both must be multiples of 8"),
+        ({"poses": POSES[:0]}, r"there are no poses"),
+        ({"poses": []}, r"there are no poses"),
+        ({"poses": POSES[:, :64, :64]}, r"poses\[0\] is 64x64; for a video of 64x64 draw it at 128x128"),
+        ({"poses": POSES / 255}, r"poses\[0\] is no uint8 picture"),
+        ({"poses": [POSES[0], POSES[1][:64]]}, r"poses\[1\] has shape \(64, 128, 3\)"),
+        ({"reference_pose": POSES[0, :64]}, r"reference_pose is 128x64; .* draw it at 128x128"),
+        ({"reference_pose": None}, r"needs reference_pose"),
+        ({"window": 17, "poses": noise_pictures(0, 17)}, r"window is 17; .* at most 16 frames"),
+        ({"window": 4, "overlap": 4}, r"window 4, overlap 4"),
+        ({"window": 0}, r"window 0"),
+        ({"num_inference_steps": 0}, r"0 denoising steps: give 1 to 1000"),
+        ({"num_inference_steps": 1001}, r"1001 denoising steps: give 1 to 1000"),
+        ({"guidance_scale": float("nan")}, r"guidance nan"),
+        ({"window_batch": 0}, r"window_batch is 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(pipeline: AnimateAnyonePipeline, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        run(pipeline, **change)
+    assert "\n" not in str(caught.value)
+
+
+def test_reference_pose_is_refused_where_it_was_not_trained() -> None:
+    with pytest.raises(InputError, match="trained without reference_pose"):
+        run(tiny.pipeline(reference_pose=False), reference_pose=POSES[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_round_trip_through_a_folder(pipeline: AnimateAnyonePipeline, tiny_model: Path, dtype: str) -> None:
+    again = load_pipeline(tiny_model, "cpu", dtype)
+    again.set_progress_bar_config(disable=True)
+    for name, value in tiny.PIPELINE.items():
+        assert again.config[name] == (list(value) if name == "size" else value), name
+    assert again.scheduler.config["rescale_betas_zero_snr"]
+    kept, given = run(pipeline), run(again)
+    if dtype == "float32":
+        assert far(kept, given) <= 1
+    else:
+        assert given.std() > 5
+        assert np.abs(kept.astype(int) - given).mean() < 6

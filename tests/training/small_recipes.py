@@ -1,0 +1,75 @@
+"""The shipped recipes, shrunk until two steps take no time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import tiny
+from animate_anyone.training.config import Recipe, load_recipe
+from conftest import REPOSITORY
+
+STAGES = ("autoencoder", "image_encoder", "image", "motion")
+FILES = {stage: REPOSITORY / "recipes" / f"puppet_{stage}.yaml" for stage in STAGES}
+
+SMALL: dict[str, Any] = {
+    "init": None,
+    "steps": 2,
+    "batch": 2,
+    "precision": "float32",
+    "save_dtype": "float32",
+    "ema": 0.5,
+    "log_every": 1,
+    "checkpoint_every": 100,
+    "optimizer.warmup_steps": 0,
+    "data.size": 64,
+    "data.frames_per_clip": 5,
+    "data.clips": 3,
+    "data.first_seed": 0,
+    "data.supersample": 1,
+    "data.workers": 1,
+    "data.cache": None,
+}
+OF_STAGE: dict[str, dict[str, Any]] = {
+    "autoencoder": {"networks.vae": tiny.VAE, "objective.crop": 32},
+    "image_encoder": {"networks.image_encoder": tiny.IMAGE_ENCODER},
+    "image": {
+        "networks.unet": tiny.UNET,
+        "networks.motion": tiny.MOTION,
+        "networks.pose_guider": {"layout": "paper", "block_out_channels": [4, 8, 8, 8]},
+        "objective.targets_per_reference": 2,
+    },
+    "motion": {"data.frames_per_clip": 4},
+}
+
+
+def small(stage: str, output: Path, init: Path | None = None, **changes: Any) -> Recipe:
+    """A shipped recipe made small; a change's dots are written as double underscores."""
+    settings = {**SMALL, **OF_STAGE[stage], "output": str(output)}
+    if init is not None:
+        settings["init"] = str(init)
+    settings |= {name.replace("__", "."): value for name, value in changes.items()}
+    return load_recipe(FILES[stage], [f"{name}={json.dumps(value)}" for name, value in settings.items()])
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder's safetensors files, by file and name."""
+    files = sorted(folder.rglob("*.safetensors"))
+    assert files
+    return {f"{file.relative_to(folder)}:{name}": t for file in files for name, t in load_file(file).items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two sets of tensors are alike, bit for bit."""
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def log(output: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
