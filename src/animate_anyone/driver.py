@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -76,9 +76,8 @@ class Driver:
         """
         if self.ready is not None:
             return self._on_own_clock(self.ready), []
-        frames = (frame for _, frame in read_frames(self.path, self.source))
         found = load_estimator(estimator).estimate(
-            frames, self.size, self.source_fps, self.source_times, progress=progress
+            SourceFrames(self), self.size, self.source_fps, self.source_times, progress=progress
         )
         quality = quality_report(found)
         quality.check()
@@ -155,6 +154,19 @@ def _timing(
         return index.clip(0, count - 1).astype(np.intp), wanted, None
     even = np.abs(times[:-1] - np.arange(count) / float(fps)).max() < 0.25 / float(fps)
     return np.arange(count), fps, None if even else times[:-1]
+
+
+class SourceFrames(Iterable[Picture]):
+    """A driver's own frames, read one by one; their number is known."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def __len__(self) -> int:
+        return len(self.driver.source)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (frame for _, frame in read_frames(self.driver.path, self.driver.source))
 
 
 class DrawnPoses(Sequence[Picture]):
@@ -234,7 +246,7 @@ def estimate_file(
         if driver.is_skeleton:
             raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
         found = load_estimator(estimator).estimate(
-            (frame for _, frame in read_frames(driver.path, driver.source)),
+            SourceFrames(driver),
             driver.size,
             driver.source_fps,
             driver.source_times,

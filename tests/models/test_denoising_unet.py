@@ -108,6 +108,21 @@ def test_keys_are_stable_diffusions() -> None:
     assert ReferenceNet.from_unet2d(unet).state_dict().keys() == unet.state_dict().keys() - left_out
 
 
+@torch.no_grad()
+def test_reference_features_are_what_enters_self_attention_at_timestep_zero() -> None:
+    unet = tiny.unet2d()
+    seen: dict[str, Tensor] = {}
+    for name, module in unet.named_modules():
+        if name.endswith(".norm1") and ".transformer_blocks." in name:
+            module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name[: -len(".norm1")], out))
+    latents, tokens, _ = inputs(2, frames=1)
+    unet(latents[:, :, 0], 0, tokens)
+    features = ReferenceNet.from_unet2d(unet)(latents[:, :, 0], tokens)
+    assert features.keys() == seen.keys()
+    for name, value in seen.items():
+        torch.testing.assert_close(features[name], value, rtol=0, atol=1e-6)
+
+
 def test_without_motion_there_are_no_temporal_weights() -> None:
     assert tiny.denoising_unet(use_motion_module=False).motion_parameters() == []
     net = tiny.denoising_unet()

@@ -23,7 +23,7 @@ def demo(
     from animate_anyone.synthetic.dataset import sample_clip
 
     if output.suffix.lower() not in VIDEO_SUFFIXES:
-        raise InputError(f"{output}: this kind of file cannot be written; end the name in {' or '.join(VIDEO_SUFFIXES)}")
+        raise InputError(f"{output}: cannot be written; end the name in {' or '.join(VIDEO_SUFFIXES)}")
     model_folder("puppet")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

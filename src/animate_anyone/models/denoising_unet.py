@@ -12,6 +12,7 @@ import torch
 from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds how to load a model folder
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from animate_anyone.models.reference_attention import (
@@ -172,6 +173,7 @@ class DenoisingUNet(UNetMotionModel):
                 nn.init.zeros_(module.proj_out.weight)
                 nn.init.zeros_(module.proj_out.bias)
 
+    @apply_forward_hook  # so that offloaded weights are brought in
     def project_reference(self, features: ReferenceFeatures, num_unconditional: int = 0) -> ReferenceKeysValues:
         """Keys and values of the reference: compute once per video, hand to every :meth:`forward`."""
         layers = spatial_attention_layers(self)

@@ -64,7 +64,7 @@ class MediapipePose:
             follower = Follower(
                 follow=lambda frame: seen(*to_pose(moving.find(frame), size)), look=still.look, restart=moving.restart
             )
-            for frame in progress.track(frames, total=None if times is None else len(times), description="poses"):
+            for frame in progress.track(frames, description="poses"):
                 check_frame(frame, size)
                 poses.append(follower.next(frame) or nobody())
         return collect(poses, size, fps, times)

@@ -89,7 +89,7 @@ class RtmlibPose:
         """The main person's poses in a video, in pixels of ``size``, without depth; see the protocol."""
         chooser = PersonChooser(patience=max(round(_PATIENCE_SECONDS * float(fps)), 1))
         poses = []
-        for frame in progress.track(frames, total=None if times is None else len(times), description="poses"):
+        for frame in progress.track(frames, description="poses"):
             check_frame(frame, size)
             poses.append((*(chooser.choose(self._people(frame)) or nobody())[:2], None))
         return collect(poses, size, fps, times)

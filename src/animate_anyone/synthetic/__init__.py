@@ -1,1 +1,1 @@
-""""""
+"""The puppet studio: synthetic characters, their movement, and the truth about them."""

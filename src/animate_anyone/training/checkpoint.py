@@ -23,7 +23,8 @@ from animate_anyone.training.config import Recipe
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Settings that may differ between the first part of a run and the rest.
-_MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate")
+_MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype")
+_MAY_CHANGE_OF_DATA = ("cache", "workers")
 
 
 @contextmanager
@@ -84,6 +85,9 @@ def load_checkpoint(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{folder}: not a whole checkpoint ({reason[:200]}); remove it to start anew") from None
     now = json.loads(json.dumps(recipe.to_dict()))
+    for data in (before.get("data", {}), now["data"]):
+        for key in _MAY_CHANGE_OF_DATA:
+            data.pop(key, None)
     for key in now:
         if key not in _MAY_CHANGE and before.get(key) != now[key]:
             raise InputError(

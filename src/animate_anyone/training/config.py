@@ -136,6 +136,7 @@ class Recipe:
         accumulate: micro-batches that one optimiser step is cut into.
         precision: ``bfloat16`` (autocast) or ``float32``.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
+        max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
         seed: everything random follows from it and the step number.
     """
@@ -148,6 +149,7 @@ class Recipe:
     accumulate: int = 1
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     ema: float = 0.999
+    max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"
     seed: int = 0
     log_every: int = 50

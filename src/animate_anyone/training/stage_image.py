@@ -5,6 +5,7 @@ denoising UNet are trained; the reference is another frame of the same clip.
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class ImageStage(Stage):
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
         self._build(init)
         self.scheduler = _scheduler(recipe, init)
+        self.options = _pipeline_options(recipe, init)
         self.set_trainable()
         self._check_pose_pictures()
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
@@ -131,7 +133,7 @@ class ImageStage(Stage):
         first = min(dropped, b - 1)
         pose = self.pose_guider(_pose_input(batch["poses"]))  # (b, C, k, h, w)
         reference_pose = None
-        if self.recipe.networks.pipeline.get("reference_pose", False):
+        if self.options.get("reference_pose", False):
             reference_pose = self.pose_guider(_pose_input(batch["reference_pose"][:, None]))[first:, :, 0]
         features = self.reference_net(reference[first:], token[first:], reference_pose)
         keys_values = self.denoising_unet.project_reference(features, dropped) if dropped < b else None
@@ -177,9 +179,9 @@ class ImageStage(Stage):
             self.scheduler,
             size=(self.recipe.data.size, self.recipe.data.size),
             skeleton_style=self.recipe.data.skeleton_style,
-            **self.recipe.networks.pipeline,
+            **self.options,
         )
-        pipeline.save_pretrained(folder, max_shard_size="14MB")
+        pipeline.save_pretrained(folder, max_shard_size=self.recipe.max_shard_size)
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -215,6 +217,16 @@ def _init_folder(recipe: Recipe) -> Path:
 
 
 def _scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
-    if (init / "scheduler").exists():
+    # A Stable Diffusion folder brings a schedule too, and it is not this method's: the recipe comes first.
+    if not recipe.networks.scheduler and (init / "scheduler").exists():
         return DDIMScheduler.from_pretrained(init / "scheduler")
     return recipe.networks.build("scheduler", DDIMScheduler)
+
+
+def _pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
+    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says."""
+    index, options = init / "model_index.json", {}
+    if (init / "denoising_unet").is_dir() and index.is_file():
+        known = json.loads(index.read_text())
+        options = {k: known[k] for k in ("reference_pose", "guidance_scale", "window", "overlap") if k in known}
+    return options | recipe.networks.pipeline

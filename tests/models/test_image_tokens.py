@@ -1,0 +1,51 @@
+"""What the image encoder is given, by CLIP's published statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+import tiny
+from animate_anyone.models.image_tokens import image_tokens
+
+
+def encoder() -> CLIPVisionModelWithProjection:
+    torch.manual_seed(0)
+    return CLIPVisionModelWithProjection(CLIPVisionConfig(**tiny.IMAGE_ENCODER)).eval()
+
+
+def to_range(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@torch.no_grad()
+def test_token_is_clips_projected_embedding() -> None:
+    model, picture = encoder(), np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    normal = (picture / 255 - OPENAI_CLIP_MEAN) / OPENAI_CLIP_STD
+    want = model(torch.from_numpy(normal).permute(2, 0, 1)[None].float()).image_embeds
+    token = image_tokens(model, to_range(picture))
+    assert token.shape == (1, 1, 12)
+    torch.testing.assert_close(token[:, 0], want, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_picture_is_stretched_to_the_encoders_square() -> None:
+    """Nothing is cut off; as PIL's bicubic filter does it."""
+    model = encoder()
+    rows, columns = np.mgrid[:90, :150]
+    waves = np.stack([np.sin(columns / 19), np.cos(rows / 13), np.sin((rows + columns) / 23)], -1)
+    picture = (127 + 100 * waves).astype(np.uint8)
+    stretched = np.array(Image.fromarray(picture).resize((32, 32), Image.Resampling.BICUBIC))
+    one, other = image_tokens(model, to_range(picture)), image_tokens(model, to_range(stretched))
+    cut = image_tokens(model, to_range(picture[:, 30:120]))
+    assert (one - other).norm() < 0.05 * (one - cut).norm()
+
+
+@torch.no_grad()
+def test_half_precision() -> None:
+    token = image_tokens(encoder().to(torch.bfloat16), torch.rand(2, 3, 40, 30))
+    assert token.dtype == torch.bfloat16
+    assert token.shape == (2, 1, 12)
