@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.training.checkpoint import last_checkpoint, whole_folder
-from animate_anyone.training.config import Optimizer, Recipe
+from animate_anyone.training.config import Data, Objective, Optimizer, Recipe
 from animate_anyone.training.loop import Batch, Stage, learning_rate, train
 
 POINTS = 8
@@ -193,8 +193,6 @@ def test_whole_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["batch", "seed", "ema", "optimizer", "objective"])
 def test_checkpoint_of_another_recipe_is_refused(tmp_path: Path, change: str) -> None:
-    from animate_anyone.training.config import Objective
-
     fit(tmp_path, ema=0.9)
     other = {"batch": 16, "seed": 1, "ema": 0.8, "optimizer": optimizer(lr=0.2), "objective": Objective(temperature=1)}
     with pytest.raises(InputError, match=f"was trained with another {change} than the recipe has"):
@@ -203,7 +201,11 @@ def test_checkpoint_of_another_recipe_is_refused(tmp_path: Path, change: str) ->
 
 def test_what_may_change_may_change(tmp_path: Path) -> None:
     fit(tmp_path)
-    assert fit(tmp_path, steps=8, accumulate=2, log_every=3, checkpoint_every=1, resume=True).asked[0] == (6, 0, 2)
+    elsewhere = {"data": Data(cache="elsewhere", workers=7), "save_dtype": "float16", "max_shard_size": "1MB"}
+    more = {"steps": 8, "accumulate": 2, "log_every": 3, "checkpoint_every": 1}
+    assert fit(tmp_path, **more, **elsewhere, resume=True).asked[0] == (6, 0, 2)
+    with pytest.raises(InputError, match="was trained with another data"):
+        fit(tmp_path, data=Data(size=64), resume=True)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "ema.safetensors", "optimizer.pt", "state.json"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from small_recipes import STAGES, log, same, small, tensors
-from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 import tiny
@@ -19,8 +20,6 @@ from animate_anyone.errors import InputError
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.training.checkpoint import load_checkpoint
 from animate_anyone.training.loop import train
-from animate_anyone.training.stage_image import ImageStage
-from animate_anyone.training.stage_motion import MotionStage
 from animate_anyone.training.stages import build_stage, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -78,8 +77,6 @@ def test_results_are_loadable(chain: dict[str, Path]) -> None:
 
 
 def test_models_tell_how_they_came_to_be(chain: dict[str, Path]) -> None:
-    import json
-
     history = json.loads((chain["motion"] / "model/training.json").read_text())
     assert history[-1]["recipe"]["stage"] == "motion"
     assert [entry["steps_done"] for entry in history] == [2] * len(history)
@@ -159,6 +156,27 @@ def test_checkpoint_of_another_recipe_is_refused(chain: dict[str, Path]) -> None
         load_checkpoint(chain["image"] / "checkpoint", motion, optimizer, None, recipe)
 
 
+def test_a_run_is_not_overwritten(chain: dict[str, Path]) -> None:
+    before = (chain["image"] / "log.jsonl").read_bytes()
+    with pytest.raises(InputError, match=r"holds a run already; type --resume"):
+        run(small("image", chain["image"], init_of("image", chain)))
+    assert (chain["image"] / "log.jsonl").read_bytes() == before
+
+
+def test_what_travels_with_a_model(chain: dict[str, Path], tmp_path: Path) -> None:
+    """The recipe's word first, then that of the model it starts from."""
+    init = Path(shutil.copytree(chain["image"] / "model", tmp_path / "init"))
+    index = json.loads((init / "model_index.json").read_text())
+    (init / "model_index.json").write_text(json.dumps({**index, "guidance_scale": 2.5, "window": 9}))
+    settings = {"networks__pipeline": {"window": 12}, "steps": 1}
+    pipeline = load_pipeline(run(small("motion", tmp_path / "run", init, **settings)), "cpu")
+    told = {name: pipeline.config[name] for name in ("reference_pose", "guidance_scale", "window", "skeleton_style")}
+    assert told == {"reference_pose": True, "guidance_scale": 2.5, "window": 12, "skeleton_style": "scaled"}
+    assert pipeline.scheduler.config["rescale_betas_zero_snr"]
+    other = {"networks__scheduler": {"prediction_type": "epsilon"}}
+    assert build_stage(small("motion", tmp_path, init, **other)).scheduler.config["prediction_type"] == "epsilon"
+
+
 def test_bfloat16_and_half_precision_files(chain: dict[str, Path], tmp_path: Path) -> None:
     """A run of another precision than those before it in the same process; and files of half the size."""
     recipe = small("image", tmp_path, init_of("image", chain), precision="bfloat16", save_dtype="float16")
@@ -168,160 +186,6 @@ def test_bfloat16_and_half_precision_files(chain: dict[str, Path], tmp_path: Pat
     assert {t.dtype for t in tensors(tmp_path / "checkpoint").values()} == {torch.float32}
     load_pipeline(folder, "cpu")
     assert {line["loss"] for line in log(tmp_path)} != {line["loss"] for line in log(chain["image"])}
-
-
-def image_stage(chain: dict[str, Path], output: Path, **changes: Any) -> ImageStage:
-    stage = build_stage(small("image", output, init_of("image", chain), **changes))
-    assert isinstance(stage, ImageStage)
-    awaken(stage)
-    return stage
-
-
-def awaken(stage: ImageStage) -> None:
-    """Random weights for what starts at zero, so that every path carries a gradient."""
-    torch.manual_seed(9)
-    for network in (stage.denoising_unet, stage.reference_net, stage.pose_guider):
-        for parameter in network.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.1)
-
-
-def noise(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def silent(stage: ImageStage) -> set[str]:
-    """Names of ReferenceNet's, the guider's and the UNet's weights that got no gradient."""
-    return {
-        name
-        for name, p in stage.named_parameters()
-        if p.grad is None and not name.startswith(("vae.", "image_encoder."))
-    }
-
-
-def test_every_trained_weight_gets_a_gradient_and_no_other_could(chain: dict[str, Path], tmp_path: Path) -> None:
-    """Data-parallel training fails on a weight that is trained and gets none."""
-    stage = image_stage(chain, tmp_path, objective__condition_dropout=0)
-    left_alone = {name for name, p in stage.named_parameters() if not p.requires_grad}
-    stage(stage.batch(0, 0, 1), noise())["loss"].backward()
-    assert silent(stage) == {name for name in left_alone if name.startswith("reference_net.")} != set()
-    for network in (stage.reference_net, stage.denoising_unet, stage.pose_guider):
-        network.requires_grad_(True)
-    stage.zero_grad(set_to_none=True)
-    stage(stage.batch(0, 0, 1), noise())["loss"].backward()
-    assert silent(stage) == {name for name in left_alone if name.startswith("reference_net.")}
-
-
-def changed_reference(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same targets with another reference."""
-    frames = batch["frames"].clone()
-    frames[:, 0] = 255 - frames[:, 0]
-    return {**batch, "frames": frames, "reference": 255 - batch["reference"]}
-
-
-@pytest.mark.parametrize("kind", ["image", "motion"])
-def test_all_conditions_dropped(chain: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    """Nothing depends on the reference, and weights that are trained have a gradient all the same."""
-    recipe = small(kind, tmp_path, init_of(kind, chain), objective__condition_dropout=0.9999999)
-    stage = build_stage(recipe)
-    assert isinstance(stage, ImageStage)
-    awaken(stage)
-    batch = stage.batch(0, 0, 1)
-    dropped = stage(batch, noise())["loss"]
-    assert torch.equal(dropped, stage(changed_reference(batch), noise())["loss"])
-    dropped.backward()
-    for name, parameter in stage.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert not (name.startswith("reference_net.") and parameter.grad.any()), name
-
-
-def test_conditions_kept_and_dropped_in_part(chain: dict[str, Path], tmp_path: Path) -> None:
-    kept = image_stage(chain, tmp_path, objective__condition_dropout=0.0)
-    batch = kept.batch(0, 0, 1)
-    assert not torch.equal(kept(batch, noise())["loss"], kept(changed_reference(batch), noise())["loss"])
-    half = image_stage(chain, tmp_path, objective__condition_dropout=0.5, objective__person_weight=1.0)
-    alone = image_stage(chain, tmp_path, objective__condition_dropout=0.9999999, objective__person_weight=1.0)
-    # A seed that drops one of the two: the loss is the mean of a clip without and a clip with its condition.
-    seed = next(s for s in range(20) if int((torch.rand(2, generator=noise(s)) < 0.5).sum()) == 1)
-    kept = image_stage(chain, tmp_path, objective__condition_dropout=0.0, objective__person_weight=1.0)
-    first, second = ({name: value[i : i + 1] for name, value in batch.items()} for i in (0, 1))
-    other = {name: torch.cat([first[name], changed_reference(second)[name]]) for name in batch}
-    assert not torch.equal(half(batch, noise(seed))["loss"], half(other, noise(seed))["loss"])
-    other = {name: torch.cat([changed_reference(first)[name], second[name]]) for name in batch}
-    assert torch.equal(half(batch, noise(seed))["loss"], half(other, noise(seed))["loss"])
-    losses = {
-        name: s(batch, noise(seed))["loss"].detach() for name, s in (("half", half), ("none", alone), ("all", kept))
-    }
-    assert len({float(loss) for loss in losses.values()}) == 3
-
-
-def test_latents_of_the_cache_are_those_of_the_step(chain: dict[str, Path], cache: Path, tmp_path: Path) -> None:
-    rendered = image_stage(chain, tmp_path)
-    kept = image_stage(chain, tmp_path, data__cache=str(cache))
-    one, other = rendered.batch(0, 0, 1), kept.batch(0, 0, 1)
-    assert one.keys() - other.keys() == {"frames"}
-    assert other.keys() - one.keys() == {"latents"}
-    for name in one.keys() & other.keys():
-        assert torch.equal(one[name], other[name]), name
-    torch.testing.assert_close(other["latents"].float(), rendered.encode(one["frames"]), rtol=2e-3, atol=1e-3)
-    assert kept(other, noise())["loss"].item() == pytest.approx(rendered(one, noise())["loss"].item(), rel=1e-3)
-
-
-def test_latents_are_scaled_for_training_as_for_sampling(chain: dict[str, Path], tmp_path: Path) -> None:
-    """Encoded and scaled here, unscaled and decoded there: the way back is the autoencoder's own."""
-    stage = image_stage(chain, tmp_path)
-    frames = stage.batch(0, 0, 1)["frames"]
-    latents = stage.encode(frames)
-    pipeline = load_pipeline(chain["image"] / "model", "cpu")
-    decoded = next(pipeline.decode(latents[:1, :1].transpose(1, 2)))
-    with torch.no_grad():
-        pixels = frames[0, :1].permute(0, 3, 1, 2).float() / 127.5 - 1
-        own = stage.vae.decode(stage.vae.encode(pixels).latent_dist.mode()).sample[0].permute(1, 2, 0)
-    assert np.abs(decoded - ((own + 1) * 127.5).clamp(0, 255).numpy()).max() < 1
-
-
-def test_motion_stage_sees_clips_in_order_with_one_timestep(chain: dict[str, Path], tmp_path: Path) -> None:
-    stage = build_stage(small("motion", tmp_path, init_of("motion", chain)))
-    assert isinstance(stage, MotionStage)
-    frames = stage.choose_frames(np.random.default_rng(0), 4)
-    assert frames[1:].tolist() == [0, 1, 2, 3]
-    times = stage.timesteps(3, 4, noise())
-    assert times.shape == (3, 4)
-    assert (times == times[:, :1]).all()
-    assert len(set(times[:, 0].tolist())) > 1
-    image = image_stage(chain, tmp_path)
-    assert not (image.timesteps(3, 4, noise()) == image.timesteps(3, 4, noise())[:, :1]).all()
-    chosen = [image.choose_frames(np.random.default_rng(seed), 5).tolist() for seed in range(20)]
-    assert all(len(set(c)) == 3 for c in chosen)  # the reference is never a target
-    assert {c[0] for c in chosen} == set(range(5))
-
-
-def test_motion_is_one_video_and_image_are_frames(chain: dict[str, Path], tmp_path: Path) -> None:
-    """Both stages' predictions are the pipeline's network on the same input."""
-    stage = build_stage(small("motion", tmp_path, init_of("motion", chain)))
-    assert isinstance(stage, MotionStage)
-    awaken(stage)
-    noisy, token, pose = torch.randn(2, 4, 4, 8, 8), torch.randn(2, 1, 12), torch.randn(2, 16, 4, 8, 8)
-    times = torch.tensor([[9] * 4, [800] * 4])
-    out = stage.predict(noisy, times, token, pose, None)
-    for clip in range(2):
-        want = stage.denoising_unet(
-            noisy[clip : clip + 1].transpose(1, 2), times[clip, 0], token[clip : clip + 1], pose[clip : clip + 1]
-        )
-        torch.testing.assert_close(out[clip : clip + 1], want.transpose(1, 2), rtol=0, atol=1e-5)
-    image = image_stage(chain, tmp_path)
-    times = torch.tensor([[9, 99, 500, 999], [800, 3, 7, 600]])
-    out = image.predict(noisy, times, token, pose, None)
-    for clip in range(2):
-        for frame in range(4):
-            want = image.denoising_unet(
-                noisy[clip : clip + 1, frame, :, None],
-                times[clip, frame],
-                token[clip : clip + 1],
-                pose[clip : clip + 1, :, frame : frame + 1],
-            )
-            torch.testing.assert_close(out[clip, frame], want[0, :, 0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -352,6 +216,10 @@ def test_recipes_that_cannot_be_trained(
 def test_motion_needs_the_image_stage(chain: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no denoising_unet/; train the image stage first"):
         run(small("motion", tmp_path, chain["image_encoder"] / "model"))
+
+
+def noise(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def mean_loss(stage: Any) -> float:

@@ -10,7 +10,7 @@ import typer
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The video to write.")] = Path("out/demo.mp4"),
-    seed: Annotated[int, typer.Option(min=0, help="Which character.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Which character.")] = 0,
     driver_seed: Annotated[int, typer.Option(min=0, help="Whose dance.")] = 11,
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 48,
 ) -> None:

@@ -1,0 +1,29 @@
+"""Makes ``docs/demo.png`` from what ``make demo`` leaves in ``out/``: the character, the skeletons, the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.media import contact_sheet, read_frames, read_picture, write_picture
+from animate_anyone.structures import PoseSequence
+
+FRAMES, SIDE = 8, 128
+OUT, DOCS = Path("out"), Path(__file__).parent
+
+
+def main() -> None:
+    poses = PoseSequence.load(OUT / "dance.npz")
+    chosen = np.linspace(0, len(poses) - 1, FRAMES).astype(int)
+    result = [frame for _, frame in read_frames(OUT / "demo.mp4")]
+    drawn = draw_pose(poses[chosen], (SIDE, SIDE), style="scaled")
+    character = np.asarray(Image.fromarray(read_picture(OUT / "character.png")).resize((SIDE, SIDE)))
+    rows = [[character, *drawn], [character, *(result[i] for i in chosen)]]
+    write_picture(DOCS / "demo.png", contact_sheet(rows, ["the dance", "the character, dancing it"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""What one step of the image and the motion stage computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_recipes import small
+from torch import Tensor
+
+import tiny
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stage_motion import MotionStage
+from animate_anyone.training.stages import build_stage
+
+ALL = 0.9999999  # of the conditions dropped
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models to start from in which nothing is at zero effect; that of the image stage has no motion modules."""
+    root = tmp_path_factory.mktemp("models")
+    for stage in ("image", "motion"):
+        made = tiny.pipeline()
+        if stage == "image":
+            made.register_modules(denoising_unet=tiny.denoising_unet(use_motion_module=False))
+        made.vae.register_to_config(scaling_factor=0.7)
+        made.save_pretrained(root / stage)
+    return {stage: root / stage for stage in ("image", "motion")}
+
+
+def stage_of(kind: str, models: dict[str, Path], output: Path, **changes: object) -> ImageStage:
+    stage = build_stage(small(kind, output, models[kind], **changes))
+    assert isinstance(stage, ImageStage)
+    return stage
+
+
+def noise(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def loss(stage: ImageStage, batch: dict[str, Tensor], seed: int = 0) -> Tensor:
+    return stage(batch, noise(seed))["loss"]
+
+
+def one_dropped() -> int:
+    """A seed with which one of two conditions is dropped at a share of a half."""
+    return next(s for s in range(20) if int((torch.rand(2, generator=noise(s)) < 0.5).sum()) == 1)
+
+
+@pytest.mark.parametrize("kind", ["image", "motion"])
+@torch.no_grad()
+def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """Equation 1 clip by clip and frame by frame; the first clip's condition is dropped, the second's is not."""
+    options = {"objective__condition_dropout": 0.5, "objective__person_weight": 3.0}
+    stage, seed = stage_of(kind, models, tmp_path, **options), one_dropped()
+    batch = stage.batch(0, 0, 1)
+    got = loss(stage, batch, seed)
+
+    generator = noise(seed)
+    torch.rand(2, generator=generator)
+    frames = batch["poses"].shape[1]
+    eps = torch.randn((2, frames, 4, 8, 8), generator=generator)
+    times = torch.randint(1000, (2, frames if kind == "image" else 1), generator=generator).expand(2, frames)
+    signal = stage.scheduler.alphas_cumprod[times].view(2, frames, 1, 1, 1)
+    pixels = batch["frames"].permute(0, 1, 4, 2, 3) / 127.5 - 1
+    latents = torch.stack([0.7 * stage.vae.encode(clip).latent_dist.mode() for clip in pixels])
+    x = latents[:, 1:]
+    noisy, velocity = signal**0.5 * x + (1 - signal) ** 0.5 * eps, signal**0.5 * eps - (1 - signal) ** 0.5 * x
+
+    predictions = []
+    for clip in range(2):
+        drawn = batch["poses"][clip].permute(3, 0, 1, 2)[None] / 255
+        pose, reference, token = stage.pose_guider(drawn), None, torch.zeros(1, 1, 12)
+        if clip == 1:
+            own = batch["reference_pose"][clip].permute(2, 0, 1)[None, :, None] / 255
+            token = image_tokens(stage.image_encoder, batch["reference"][clip].permute(2, 0, 1)[None] / 127.5 - 1)
+            features = stage.reference_net(latents[clip, :1], token, stage.pose_guider(own)[:, :, 0])
+            reference = stage.denoising_unet.project_reference(features)
+        video = noisy[clip : clip + 1].transpose(1, 2)
+        if kind == "motion":
+            out = stage.denoising_unet(video, times[clip, 0], token, pose, reference)
+        else:
+            singles = [
+                stage.denoising_unet(video[:, :, [k]], times[clip, k], token, pose[:, :, [k]], reference)
+                for k in range(frames)
+            ]
+            out = torch.cat(singles, 2)
+        predictions.append(out[0].transpose(0, 1))
+    weight = 1 + 2 * F.avg_pool2d(batch["masks"].float(), 8)[:, :, None]
+    want = ((torch.stack(predictions) - velocity) ** 2 * weight / weight.mean()).mean()
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=0)
+
+
+def silent(stage: ImageStage) -> set[str]:
+    """Names of ReferenceNet's, the guider's and the UNet's weights that got no gradient."""
+    without = {name for name, p in stage.named_parameters() if p.grad is None}
+    return {name for name in without if not name.startswith(("vae.", "image_encoder."))}
+
+
+def test_every_trained_weight_gets_a_gradient_and_no_other_could(models: dict[str, Path], tmp_path: Path) -> None:
+    """Data-parallel training fails on a weight that is trained and gets none."""
+    stage = stage_of("image", models, tmp_path, objective__condition_dropout=0)
+    left_alone = {name for name, p in stage.named_parameters() if not p.requires_grad}
+    batch = stage.batch(0, 0, 1)
+    loss(stage, batch).backward()
+    assert silent(stage) == {name for name in left_alone if name.startswith("reference_net.")} != set()
+    for network in (stage.reference_net, stage.denoising_unet, stage.pose_guider):
+        network.requires_grad_(True)
+    stage.zero_grad(set_to_none=True)
+    loss(stage, batch).backward()
+    assert silent(stage) == {name for name in left_alone if name.startswith("reference_net.")}
+
+
+def test_only_motion_gets_gradients_in_the_motion_stage(models: dict[str, Path], tmp_path: Path) -> None:
+    stage = stage_of("motion", models, tmp_path)
+    loss(stage, stage.batch(0, 0, 1)).backward()
+    with_gradient = {name for name, p in stage.named_parameters() if p.grad is not None}
+    assert with_gradient == {name for name, _ in stage.named_parameters() if ".motion_modules." in name}
+
+
+def changed_reference(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same targets with another reference."""
+    frames = batch["frames"].clone()
+    frames[:, 0] = 255 - frames[:, 0]
+    other = {"frames": frames, "reference": 255 - batch["reference"], "reference_pose": 255 - batch["reference_pose"]}
+    return {**batch, **other}
+
+
+@pytest.mark.parametrize("kind", ["image", "motion"])
+def test_all_conditions_dropped(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """Nothing depends on the reference, and weights that are trained have a gradient all the same."""
+    stage = stage_of(kind, models, tmp_path, objective__condition_dropout=ALL)
+    batch = stage.batch(0, 0, 1)
+    dropped = loss(stage, batch)
+    assert torch.equal(dropped, loss(stage, changed_reference(batch)))
+    dropped.backward()
+    for name, parameter in stage.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert not (name.startswith("reference_net.") and parameter.grad.any()), name
+
+
+@torch.no_grad()
+def test_the_first_so_many_conditions_are_dropped(models: dict[str, Path], tmp_path: Path) -> None:
+    stage, seed = stage_of("image", models, tmp_path, objective__condition_dropout=0.5), one_dropped()
+    batch = stage.batch(0, 0, 1)
+    first, second = ({name: value[i : i + 1] for name, value in batch.items()} for i in (0, 1))
+    other = changed_reference(first), changed_reference(second)
+    kept = loss(stage, batch, seed)
+    assert torch.equal(kept, loss(stage, {name: torch.cat([other[0][name], second[name]]) for name in batch}, seed))
+    assert kept != loss(stage, {name: torch.cat([first[name], other[1][name]]) for name in batch}, seed)
+
+
+@torch.no_grad()
+def test_latents_of_the_cache_are_those_of_the_step(models: dict[str, Path], tmp_path: Path) -> None:
+    rendered = stage_of("image", models, tmp_path)
+    kept = stage_of("image", models, tmp_path, data__cache=str(tmp_path / "cache"))
+    one, other = rendered.batch(0, 0, 1), kept.batch(0, 0, 1)
+    assert one.keys() - other.keys() == {"frames"}
+    assert other.keys() - one.keys() == {"latents"}
+    for name in one.keys() & other.keys():
+        assert torch.equal(one[name], other[name]), name
+    torch.testing.assert_close(other["latents"].float(), rendered.encode(one["frames"]), rtol=2e-3, atol=1e-3)
+    assert loss(kept, other).item() == pytest.approx(loss(rendered, one).item(), rel=1e-3)
+
+
+@torch.no_grad()
+def test_latents_are_scaled_for_training_as_for_sampling(models: dict[str, Path], tmp_path: Path) -> None:
+    """Encoded and scaled here, unscaled and decoded there: the way back is the autoencoder's own."""
+    stage = stage_of("image", models, tmp_path)
+    frames = stage.batch(0, 0, 1)["frames"]
+    pipeline = load_pipeline(models["image"], "cpu")
+    decoded = next(pipeline.decode(stage.encode(frames)[:1, :1].transpose(1, 2)))
+    pixels = frames[0, :1].permute(0, 3, 1, 2).float() / 127.5 - 1
+    own = stage.vae.decode(stage.vae.encode(pixels).latent_dist.mode()).sample[0].permute(1, 2, 0)
+    assert np.abs(decoded - ((own + 1) * 127.5).clamp(0, 255).numpy()).max() < 1
+
+
+def test_frames_and_timesteps(models: dict[str, Path], tmp_path: Path) -> None:
+    image, motion = stage_of("image", models, tmp_path), stage_of("motion", models, tmp_path)
+    assert isinstance(motion, MotionStage)
+    assert motion.choose_frames(np.random.default_rng(0), 4)[1:].tolist() == [0, 1, 2, 3]
+    assert {int(motion.choose_frames(np.random.default_rng(seed), 4)[0]) for seed in range(20)} == {0, 1, 2, 3}
+    chosen = [image.choose_frames(np.random.default_rng(seed), 5).tolist() for seed in range(20)]
+    assert all(len(set(c)) == 3 for c in chosen)  # the reference is never a target
+    assert {c[0] for c in chosen} == set(range(5))
+    times = motion.timesteps(3, 4, noise())
+    assert times.shape == (3, 4)
+    assert (times == times[:, :1]).all()
+    assert len(set(times[:, 0].tolist())) == 3
+    assert len(set(image.timesteps(3, 4, noise()).flatten().tolist())) == 12
+    drawn = image.timesteps(1000, 10, noise())
+    assert drawn.min() == 0
+    assert drawn.max() == 999
+
+
+def test_batches_hold_what_belongs_together(models: dict[str, Path], tmp_path: Path) -> None:
+    """Frame, pose picture and mask of a target are of the same moment; a batch is a function of the step."""
+    stage = stage_of("image", models, tmp_path)
+    batch = stage.batch(5, 0, 1)
+    assert all(torch.equal(value, stage.batch(5, 0, 1)[name]) for name, value in batch.items())
+    assert not torch.equal(batch["frames"], stage.batch(6, 0, 1)["frames"])
+    for row, number in enumerate(stage.clips.numbers(5, 0, 1, 2)):
+        (clip,) = stage.clips.clips(np.array([number]))
+        assert torch.equal(batch["frames"][row, 0], batch["reference"][row])
+        moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in batch["frames"][row]]
+        assert np.array_equal(clip["frames"][moments], batch["frames"][row])
+        assert np.array_equal(clip["poses"][moments[0]], batch["reference_pose"][row])
+        assert np.array_equal(clip["poses"][moments[1:]], batch["poses"][row])
+        assert np.array_equal(clip["masks"][moments[1:]], batch["masks"][row])
