@@ -71,12 +71,14 @@ def test_accumulated_steps_are_whole_steps(tmp_path: Path, accumulate: int) -> N
 
 
 def test_it_is_adamw(tmp_path: Path) -> None:
-    trained = fit(tmp_path, optimizer=optimizer(weight_decay=0.1, max_grad_norm=0.5))
+    settings = optimizer(weight_decay=0.1, max_grad_norm=0.5, warmup_steps=2, schedule="cosine")
+    trained = fit(tmp_path, optimizer=settings)
     by_hand = Line(recipe(tmp_path))
     adam = torch.optim.AdamW([by_hand.weight], lr=0.1, betas=(0.9, 0.99), weight_decay=0.1)
     for step in range(6):
         by_hand(by_hand.batch(step, 0, 1), torch.Generator())["loss"].backward()
         nn.utils.clip_grad_norm_([by_hand.weight], 0.5)
+        adam.param_groups[0]["lr"] = learning_rate(trained.recipe, step)
         adam.step()
         adam.zero_grad()
     torch.testing.assert_close(trained.weight, by_hand.weight)
