@@ -80,6 +80,7 @@ def unet2d(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**UNET, **changes}).eval()
 
 
+@torch.no_grad()
 def wake(module: nn.Module, seed: int = 0) -> None:
     """Random weights for what training starts from zero effect."""
     torch.manual_seed(seed)
@@ -88,6 +89,8 @@ def wake(module: nn.Module, seed: int = 0) -> None:
             nn.init.normal_(part.conv_out.weight, std=0.3)
         if isinstance(part, AnimateDiffTransformer3D):
             nn.init.normal_(part.proj_out.weight, std=0.3)
+        if isinstance(part, DenoisingUNet):
+            nn.init.normal_(part.conv_in.weight[:, UNET["in_channels"] :], std=0.3)
 
 
 def denoising_unet(seed: int = 0, **options: Any) -> DenoisingUNet:
@@ -104,6 +107,7 @@ def reference_net(seed: int = 1) -> ReferenceNet:
 
 def pipeline(**changes: Any) -> AnimateAnyonePipeline:
     """Animates at 64x64 in windows of 8 frames; ``changes`` to the pipeline's own options."""
+    unet = denoising_unet(in_channels=UNET["in_channels"] * (2 if changes.get("reference_latents") else 1))
     torch.manual_seed(3)
     guider = PoseGuider(UNET["block_out_channels"][0], (4, 8, 8, 8)).eval()
     wake(guider)
@@ -112,5 +116,5 @@ def pipeline(**changes: Any) -> AnimateAnyonePipeline:
     vae = AutoencoderKL(**VAE).eval()
     vae.register_to_config(scaling_factor=1.0)
     return AnimateAnyonePipeline(
-        denoising_unet(), reference_net(), guider, encoder, vae, DDIMScheduler(**SCHEDULER), **{**PIPELINE, **changes}
+        unet, reference_net(), guider, encoder, vae, DDIMScheduler(**SCHEDULER), **{**PIPELINE, **changes}
     )

@@ -53,6 +53,7 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "size": [64, 64],
         "skeleton_style": "scaled",
         "reference_pose": True,
+        "reference_latents": False,
         "guidance_scale": 2.0,
         "window": 8,
         "overlap": 2,
@@ -215,7 +216,12 @@ def test_networks_that_do_not_fit_each_other(folder: Path) -> None:
 
     shutil.rmtree(folder / "pose_guider")
     PoseGuider(24, (4, 8, 8, 8)).save_pretrained(folder / "pose_guider")
-    assert "pose_guider: out_channels is 24; the denoising UNet of this model needs 16" in refused(folder)
+    assert "pose_guider: out_channels is 24; the other networks of this model need 16" in refused(folder)
+
+
+def test_input_channels_must_be_what_the_pipeline_gives(folder: Path) -> None:
+    set_in(folder / "model_index.json", reference_latents=True)
+    assert "denoising_unet: in_channels is 4; the other networks of this model need 8" in refused(folder)
 
 
 def test_devices_and_dtypes() -> None:

@@ -29,9 +29,9 @@ def noise_pictures(seed: int, frames: int = 12, side: int = 128) -> NDArray[np.u
 REFERENCE, POSES = noise_pictures(0, 1, 64)[0], noise_pictures(1)
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> AnimateAnyonePipeline:
-    made = tiny.pipeline()
+@pytest.fixture(scope="module", params=[False, True], ids=["paper", "reference_latents"])
+def pipeline(request: pytest.FixtureRequest) -> AnimateAnyonePipeline:
+    made = tiny.pipeline(reference_latents=request.param)
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -117,9 +117,12 @@ def naive(pipeline: AnimateAnyonePipeline, guidance: float, window: int, overlap
             some, told = latents[:, :, frames], pose[:, :, frames]
             features = p.reference_net(latent, token, pose[:, :, 0])
             keys_values = p.denoising_unet.project_reference(features)
-            prediction = p.denoising_unet(some, t, token, told, keys_values)
+            beside = latent[:, :, None].expand_as(some)[:, : 4 * p.config["reference_latents"]]
+            prediction = p.denoising_unet(torch.cat([some, beside], 1), t, token, told, keys_values)
             if guidance != 1:
-                without = p.denoising_unet(some, t, torch.zeros_like(token), told)
+                nothing = torch.zeros_like(torch.cat([some, beside], 1))
+                nothing[:, :4] = some
+                without = p.denoising_unet(nothing, t, torch.zeros_like(token), told)
                 prediction = without + guidance * (prediction - without)
             mean.add(frames, prediction)
         latents = p.scheduler.step(mean.value(), t, latents).prev_sample
@@ -270,8 +273,12 @@ def test_reference_pose_is_refused_where_it_was_not_trained() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_round_trip_through_a_folder(pipeline: AnimateAnyonePipeline, tiny_model: Path, dtype: str) -> None:
-    again = load_pipeline(tiny_model, "cpu", dtype)
+def test_round_trip_through_a_folder(
+    pipeline: AnimateAnyonePipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: str
+) -> None:
+    pipeline.save_pretrained(tmp_path)
+    again = load_pipeline(tmp_path, "cpu", dtype)
+    assert dtype == "float16" or not caplog.records  # a user would see them
     again.set_progress_bar_config(disable=True)
     for name, value in tiny.PIPELINE.items():
         assert again.config[name] == (list(value) if name == "size" else value), name

@@ -12,6 +12,7 @@ from small_recipes import small
 from torch import Tensor
 
 import tiny
+from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.training.stage_image import ImageStage
@@ -25,17 +26,20 @@ ALL = 0.9999999  # of the conditions dropped
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models to start from in which nothing is at zero effect; that of the image stage has no motion modules."""
     root = tmp_path_factory.mktemp("models")
-    for stage in ("image", "motion"):
-        made = tiny.pipeline()
-        if stage == "image":
-            made.register_modules(denoising_unet=tiny.denoising_unet(use_motion_module=False))
+    for name in ("image", "motion", "image_beside", "motion_beside"):
+        made = tiny.pipeline(reference_latents=name.endswith("beside"))
+        if name.startswith("image"):
+            channels = made.denoising_unet.config["in_channels"]
+            made.register_modules(denoising_unet=tiny.denoising_unet(use_motion_module=False, in_channels=channels))
         made.vae.register_to_config(scaling_factor=0.7)
-        made.save_pretrained(root / stage)
-    return {stage: root / stage for stage in ("image", "motion")}
+        made.save_pretrained(root / name)
+    return {path.name: path for path in root.iterdir()}
 
 
 def stage_of(kind: str, models: dict[str, Path], output: Path, **changes: object) -> ImageStage:
-    stage = build_stage(small(kind, output, models[kind], **changes))
+    options = {"reference_pose": True, "reference_latents": kind.endswith("beside")}
+    changes = {"networks__pipeline": options, "objective__timestep_power": 0} | changes
+    stage = build_stage(small(kind.removesuffix("_beside"), output, models[kind], **changes))
     assert isinstance(stage, ImageStage)
     return stage
 
@@ -53,7 +57,7 @@ def one_dropped() -> int:
     return next(s for s in range(20) if int((torch.rand(2, generator=noise(s)) < 0.5).sum()) == 1)
 
 
-@pytest.mark.parametrize("kind", ["image", "motion"])
+@pytest.mark.parametrize("kind", ["image", "motion", "image_beside", "motion_beside"])
 @torch.no_grad()
 def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
     """Equation 1 clip by clip and frame by frame; the first clip's condition is dropped, the second's is not."""
@@ -66,7 +70,8 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
     torch.rand(2, generator=generator)
     frames = batch["poses"].shape[1]
     eps = torch.randn((2, frames, 4, 8, 8), generator=generator)
-    times = torch.randint(1000, (2, frames if kind == "image" else 1), generator=generator).expand(2, frames)
+    shape, image = (2, frames if kind.startswith("image") else 1), kind.startswith("image")
+    times = (torch.rand(shape, generator=generator, dtype=torch.float64) * 1000).long().expand(2, frames)
     signal = stage.scheduler.alphas_cumprod[times].view(2, frames, 1, 1, 1)
     pixels = batch["frames"].permute(0, 1, 4, 2, 3) / 127.5 - 1
     latents = torch.stack([0.7 * stage.vae.encode(clip).latent_dist.mode() for clip in pixels])
@@ -83,7 +88,10 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
             features = stage.reference_net(latents[clip, :1], token, stage.pose_guider(own)[:, :, 0])
             reference = stage.denoising_unet.project_reference(features)
         video = noisy[clip : clip + 1].transpose(1, 2)
-        if kind == "motion":
+        if kind.endswith("beside"):
+            beside = latents[clip, :1, :, None].expand_as(video) * clip
+            video = torch.cat([video, beside], 1)
+        if not image:
             out = stage.denoising_unet(video, times[clip, 0], token, pose, reference)
         else:
             singles = [
@@ -198,6 +206,21 @@ def test_frames_and_timesteps(models: dict[str, Path], tmp_path: Path) -> None:
     drawn = image.timesteps(1000, 10, noise())
     assert drawn.min() == 0
     assert drawn.max() == 999
+
+
+@pytest.mark.parametrize(("power", "share"), [(0, 0.5), (1, 0.75), (3, 0.9375)])
+def test_timesteps_of_more_noise(models: dict[str, Path], tmp_path: Path, power: float, share: float) -> None:
+    """A density of t**p puts 1 - 0.5**(p+1) of the timesteps above the half."""
+    times = stage_of("image", models, tmp_path, objective__timestep_power=power).timesteps(200, 100, noise())
+    assert (times >= 500).float().mean().item() == pytest.approx(share, abs=0.01)
+    assert times.max() == 999
+
+
+def test_reference_latents_must_be_the_models(models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="its denoising UNet takes 4 channels, not 8"):
+        stage_of("image", models, tmp_path, networks__pipeline={"reference_latents": True})
+    with pytest.raises(InputError, match="its denoising UNet takes 8 channels, not 4"):
+        stage_of("image", {"image": models["image_beside"]}, tmp_path, networks__pipeline={"reference_latents": False})
 
 
 def test_batches_hold_what_belongs_together(models: dict[str, Path], tmp_path: Path) -> None:

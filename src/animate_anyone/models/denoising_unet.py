@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import torch
+import torch.nn.functional as F
 from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds how to load a model folder
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
@@ -133,7 +134,8 @@ class DenoisingUNet(UNetMotionModel):
             unet: its weights are taken over, and its dtype.
             motion_adapter: ``None`` starts motion modules at zero effect, or leaves them out where
                 ``use_motion_module=False`` is among the options.
-            options: further arguments of the constructor, e.g. ``reference_blocks="mid_up"``.
+            options: further arguments of the constructor, e.g. ``reference_blocks="mid_up"``. More
+                ``in_channels`` than ``unet`` has start at weight zero.
         """
         known = cls._get_init_keys(cls)
         config = {k: v for k, v in unet.config.items() if k in known}
@@ -146,6 +148,12 @@ class DenoisingUNet(UNetMotionModel):
                 config[key] = motion_adapter.config[key]
         model = cls(**{**config, **options})
         weights = dict(unet.state_dict())
+        more = model.config["in_channels"] - unet.config["in_channels"]
+        if more < 0:
+            raise ValueError(
+                f"in_channels is {model.config['in_channels']}; the UNet to start from has {unet.config['in_channels']}"
+            )
+        weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
         if motion_adapter is not None:
             weights |= motion_adapter.state_dict()
         else:
@@ -192,7 +200,8 @@ class DenoisingUNet(UNetMotionModel):
         """Predict for one denoising step.
 
         Args:
-            latents: ``(batch, channels, frames, height, width)``, noised.
+            latents: ``(batch, channels, frames, height, width)``, noised; what else the network looks at
+                cell by cell stands on the channels behind them.
             timestep: one for all, or ``(batch,)``.
             image_tokens: ``(batch, tokens, cross_attention_dim)``; zeros for an unconditional sample.
             pose_features: ``(batch, width of the first level, frames, height, width)`` or ``None``.
@@ -209,6 +218,19 @@ class DenoisingUNet(UNetMotionModel):
             cross_attention_kwargs={"reference": reference},
             return_dict=False,
         )[0]
+
+
+def join_reference(noisy: Tensor, reference: Tensor, num_unconditional: int = 0) -> Tensor:
+    """The reference's latents behind the noisy ones, for networks whose ``in_channels`` are both.
+
+    Args:
+        noisy: ``(batch, channels, frames, height, width)``, unconditional samples first.
+        reference: ``(batch - num_unconditional, channels, height, width)``, the same for all frames.
+        num_unconditional: samples that see zeros instead.
+    """
+    beside = reference.to(noisy.dtype)[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)
+    nothing = torch.zeros_like(noisy[:num_unconditional])
+    return torch.cat([noisy, torch.cat([nothing, beside])], 1)
 
 
 def _with_motion(block_types: tuple[str, ...]) -> tuple[str, ...]:

@@ -109,10 +109,12 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     for part, setting, got, want in (
         ("pose_guider", "out_channels", pipeline.pose_guider.config["out_channels"], unet["block_out_channels"][0]),
         ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
-        ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["in_channels"]),
+        ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["out_channels"]),
+        ("reference_net", "in_channels", pipeline.reference_net.config["in_channels"], unet["out_channels"]),
+        ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
     ):
         if got != want:
-            raise InputError(f"{folder / part}: {setting} is {got}; the denoising UNet of this model needs {want}")
+            raise InputError(f"{folder / part}: {setting} is {got}; the other networks of this model need {want}")
 
 
 def load_network(kind: type[Network], folder: Path) -> Network:

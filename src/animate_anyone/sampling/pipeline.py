@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
@@ -53,6 +53,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         size: ``(width, height)`` that they were trained at.
         skeleton_style: how the poses that they saw were drawn, a name in ``conditions.draw.STYLES``.
         reference_pose: whether ReferenceNet is given the pose of the reference picture too.
+        reference_latents: whether the reference's latents join the noise on the channels, so that what
+            stays in its place need not be found by attention. (Not in the paper; image-to-video models
+            and Animate Anyone 2's environment work so.)
         guidance_scale: default weight of classifier-free guidance; 1 turns it off.
         window, overlap: default windows of temporal aggregation, frames.
     """
@@ -75,9 +78,10 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         image_encoder: CLIPVisionModelWithProjection,
         vae: AutoencoderKL,
         scheduler: DDIMScheduler,
-        size: Sequence[int] = (768, 768),
+        size: list[int] | tuple[int, ...] = (768, 768),  # diffusers reads this annotation; it does not know Sequence
         skeleton_style: str = "dwpose",
         reference_pose: bool = False,
+        reference_latents: bool = False,
         guidance_scale: float = 3.5,
         window: int = 24,
         overlap: int = 4,
@@ -95,6 +99,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             size=list(size),
             skeleton_style=skeleton_style,
             reference_pose=reference_pose,
+            reference_latents=reference_latents,
             guidance_scale=guidance_scale,
             window=window,
             overlap=overlap,
@@ -104,6 +109,11 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     def latent_downscale(self) -> int:
         """Pixels per latent cell, per side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @property
+    def num_input_channels(self) -> int:
+        """Channels that the denoising UNet must take."""
+        return (1 + self.config["reference_latents"]) * self.vae.config["latent_channels"]
 
     def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """At which ``(width, height)`` to draw the poses for a video of ``size``."""
@@ -160,13 +170,13 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         device = self._execution_device
 
         # 2. Look at the reference, once.
-        image_token, keys_values = self._encode_reference(reference, reference_pose, guided, device)
+        latent, image_token, keys_values = self._encode_reference(reference, reference_pose, guided, device)
 
         # 3. Encode the poses.
         pose_features = self._encode_poses(poses)
 
         # 4. Noise for the whole clip.
-        shape = (1, self.denoising_unet.config["in_channels"], len(poses), *pose_features.shape[-2:])
+        shape = (1, self.vae.config["latent_channels"], len(poses), *pose_features.shape[-2:])
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         elif tuple(latents.shape) != shape:
@@ -182,7 +192,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
             for first in range(0, len(schedule), window_batch):
                 chunk = schedule[first : first + window_batch]
-                out = self._predict(latents, t, chunk, pose_features, image_token, keys_values, guided)
+                out = self._predict(latents, t, chunk, pose_features, latent, image_token, keys_values, guided)
                 for frames, prediction in zip(chunk, out, strict=True):
                     mean.add(frames, prediction)
             prediction = mean.value()
@@ -243,6 +253,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         t: Tensor,
         chunk: list[list[int]],
         pose_features: Tensor,
+        latent: Tensor,
         image_token: Tensor,
         keys_values: ReferenceKeysValues,
         guided: bool,
@@ -255,19 +266,22 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             noisy, pose = torch.cat([noisy] * 2), torch.cat([pose] * 2)
             token = torch.cat([torch.zeros_like(token), token])
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
+        if self.config["reference_latents"]:
+            noisy = join_reference(noisy, latent.expand(len(chunk), -1, -1, -1), guided * len(chunk))
         out = self.denoising_unet(noisy, t, token, pose, keys_values)
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
     def _encode_reference(
         self, reference: NDArray[np.uint8], reference_pose: NDArray[np.uint8] | None, guided: bool, device: torch.device
-    ) -> tuple[Tensor, ReferenceKeysValues]:
+    ) -> tuple[Tensor, Tensor, ReferenceKeysValues]:
+        # -> latent (1, c, h, w), image token, keys and values of its features
         picture = torch.from_numpy(reference.copy()).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
         token = image_tokens(self.image_encoder, picture).to(self.denoising_unet.dtype)
         latent = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mean * self.vae.config["scaling_factor"]
         pose = None if reference_pose is None else self._encode_poses([reference_pose])[:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
-        return token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
+        return latent, token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
 
     def _encode_poses(self, poses: Pictures) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.

@@ -75,6 +75,8 @@ class Objective:
     Attributes:
         condition_dropout: share of samples trained without reference and image token, for guidance.
         person_weight: how much more an error on the person's latents counts than on the background.
+        timestep_power: timesteps are drawn with a density of ``t`` to this power: 0 is uniform; above it, more
+            are drawn where the conditions alone must say what is in the frame.
         targets_per_reference: image stage: frames of a clip that are predicted from one reference.
         crop: autoencoder: side of the crops that three of four steps train on; ``None``: whole frames.
         decoder_only: autoencoder: leave the encoder, so that networks trained on its latents stay right.
@@ -84,6 +86,7 @@ class Objective:
 
     condition_dropout: float = 0.1
     person_weight: float = 1.0
+    timestep_power: float = 0.0
     targets_per_reference: int = 1
     crop: int | None = None
     decoder_only: bool = False
@@ -187,6 +190,8 @@ class Recipe:
             raise InputError(f"recipe: data.skeleton_style must be {' or '.join(STYLES)}")
         if not 0 <= self.ema < 1:
             raise InputError(f"recipe: ema is {self.ema}; it must lie in [0, 1)")
+        if self.objective.timestep_power < 0:
+            raise InputError("recipe: objective.timestep_power must be at least 0")
         if not 0 <= self.objective.condition_dropout < 1:
             raise InputError("recipe: objective.condition_dropout must lie in [0, 1)")
         if self.data.size % 8 or self.data.size < 32:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
@@ -31,6 +31,9 @@ from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.loop import Batch, Stage
 from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
+
+# What travels with a model besides its networks.
+_OPTIONS = ("reference_pose", "reference_latents", "guidance_scale", "window", "overlap")
 
 
 class ImageStage(Stage):
@@ -47,9 +50,9 @@ class ImageStage(Stage):
         init = _init_folder(recipe)
         self.vae = load_network(AutoencoderKL, init / "vae")
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
+        self.options = _pipeline_options(recipe, init)
         self._build(init)
         self.scheduler = _scheduler(recipe, init)
-        self.options = _pipeline_options(recipe, init)
         self.set_trainable()
         self._check_pose_pictures()
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
@@ -61,6 +64,9 @@ class ImageStage(Stage):
             self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
             self.reference_net = load_network(ReferenceNet, init / "reference_net")
             self.pose_guider = load_network(PoseGuider, init / "pose_guider")
+            channels = self.denoising_unet.config["in_channels"]
+            if channels != self.input_channels:
+                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {self.input_channels}")
             return
         if (init / "unet").exists():
             unet = load_network(UNet2DConditionModel, init / "unet")
@@ -68,9 +74,16 @@ class ImageStage(Stage):
             unet = networks.build("unet", UNet2DConditionModel)
             start_at_identity(unet)
             torch.nn.init.zeros_(unet.conv_out.weight)
-        self.denoising_unet = DenoisingUNet.from_unet2d(unet, use_motion_module=False, **networks.motion)
+        self.denoising_unet = DenoisingUNet.from_unet2d(
+            unet, use_motion_module=False, in_channels=self.input_channels, **networks.motion
+        )
         self.reference_net = ReferenceNet.from_unet2d(unet)
         self.pose_guider = PoseGuider(unet.config["block_out_channels"][0], **networks.pose_guider)
+
+    @property
+    def input_channels(self) -> int:
+        """Of the denoising UNet: the noisy latents and, where the model is so, the reference's beside them."""
+        return (1 + bool(self.options.get("reference_latents"))) * self.vae.config["latent_channels"]
 
     def set_trainable(self) -> None:
         """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
@@ -139,7 +152,10 @@ class ImageStage(Stage):
         keys_values = self.denoising_unet.project_reference(features, dropped) if dropped < b else None
 
         # 3. Predict.
-        prediction = self.predict(noisy.unflatten(0, (b, k)), timesteps, token, pose, keys_values)
+        noisy = noisy.unflatten(0, (b, k)).transpose(1, 2)  # (b, c, k, h, w)
+        if self.options.get("reference_latents", False):
+            noisy = join_reference(noisy, reference[dropped:], dropped)
+        prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, keys_values)
         h, w = target.shape[-2:]
         mask = F.adaptive_avg_pool2d(batch["masks"].float(), (h, w))[:, :, None]  # (b, k, 1, h, w)
         weight = 1 + (self.recipe.objective.person_weight - 1) * mask
@@ -150,10 +166,16 @@ class ImageStage(Stage):
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for every frame: ``(b, k)``."""
-        return torch.randint(self.scheduler.config["num_train_timesteps"], (b, k), generator=generator)
+        return self.draw_timesteps((b, k), generator)
+
+    def draw_timesteps(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Of density ``t ** objective.timestep_power``; 0 is uniform, as in the paper."""
+        count = self.scheduler.config["num_train_timesteps"]
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+        return (uniform ** (1 / (1 + self.recipe.objective.timestep_power)) * count).long().clamp(max=count - 1)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, keys_values: object) -> Tensor:
-        """The denoising UNet on single frames: ``(b, k, c, h, w)`` in and out."""
+        """The denoising UNet on single frames: ``(b, k, c, h, w)`` in and out (``c`` in is ``input_channels``)."""
         b, k = noisy.shape[:2]
         out = self.denoising_unet(
             noisy.flatten(0, 1)[:, :, None],
@@ -228,5 +250,5 @@ def _pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
     index, options = init / "model_index.json", {}
     if (init / "denoising_unet").is_dir() and index.is_file():
         known = json.loads(index.read_text())
-        options = {k: known[k] for k in ("reference_pose", "guidance_scale", "window", "overlap") if k in known}
+        options = {k: known[k] for k in _OPTIONS if k in known}
     return options | recipe.networks.pipeline

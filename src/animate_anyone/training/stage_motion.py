@@ -43,8 +43,7 @@ class MotionStage(ImageStage):
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for all frames of a clip: ``(b, k)``, equal along k."""
-        one = torch.randint(self.scheduler.config["num_train_timesteps"], (b, 1), generator=generator)
-        return one.expand(b, k)
+        return self.draw_timesteps((b, 1), generator).expand(b, k)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, keys_values: object) -> Tensor:
         """The denoising UNet on whole clips: ``(b, k, c, h, w)`` in and out."""
