@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from animate_anyone.cli import animate, demo, evaluate, pose, synthesize, train
+from animate_anyone.cli import animate, demo, evaluate, models, pose, synthesize, train
 from animate_anyone.errors import InputError
 
 INTERRUPTED = 130  # exit status; 128 + SIGINT
@@ -25,6 +25,7 @@ app.command("synthesize")(synthesize.synthesize)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

@@ -1,0 +1,192 @@
+"""What ``models list`` and ``models show`` say: lines from settings and headers, no weights loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from animate_anyone.errors import InputError
+from animate_anyone.interop import catalog, source
+from animate_anyone.interop.catalog import Entry, shown_size
+from animate_anyone.progress import SILENT, Progress
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+INDEX = "model_index.json"
+
+
+def shipped_folders() -> dict[str, Path]:
+    """Models that came with the package, by name; the heavy libraries are not needed to know."""
+    weights = Path(str(files("animate_anyone") / "weights"))
+    return {index.parent.name: index.parent for index in sorted(weights.glob(f"*/{INDEX}"))}
+
+
+def listing() -> list[str]:
+    """Lines of ``models list``."""
+    lines = ["shipped"]
+    for name, folder in shipped_folders().items():
+        lines.append(f"  {name:<21}{_weight(folder):>9}  {catalog.APACHE}")
+    lines.append("known; to get one: animate-anyone models pull NAME")
+    for entry in catalog.ENTRIES:
+        about = "~" if entry.measure == "computed" else ""
+        here = source.state(source.default_folder(entry))
+        where = f"  [{here}: {source.default_folder(entry)}]" if here else ""
+        lines.append(f"  {entry.name:<21}{about + shown_size(entry.size):>9}  {entry.licence}{where}")
+        lines.append(f"  {'':<32}{entry.about}")
+        if entry.warning:
+            lines.append(f"  {'':<32}warning: {entry.warning}")
+    home = source.home()
+    models = sorted(index.parent for index in home.glob(f"*/{INDEX}")) if home.is_dir() else []
+    if models:
+        lines.append(f"model folders in {home}")
+        lines += [f"  {folder.name:<21}{_weight(folder):>9}" for folder in models]
+    return lines
+
+
+def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> list[str]:
+    """Lines of ``models show``.
+
+    Args:
+        model: a shipped or known name, a model folder, or a folder that was pulled.
+        digest: whether to read the weights files through for their digest.
+        progress: of that reading.
+
+    Raises:
+        InputError: it is nothing of these, or a model folder that would not load.
+    """
+    from animate_anyone.sampling.models import NETWORKS, SHIPPED, check_classes, check_weights, model_folder
+
+    if model not in SHIPPED and not Path(model).exists() and not _is_path(model):
+        entry = catalog.find(model, SHIPPED)
+        return [*_known(entry), *_pulled(source.default_folder(entry))]
+    if not (Path(model) / INDEX).is_file() and model not in SHIPPED and (lines := _pulled(Path(model))):
+        return lines
+    folder = model_folder(model)
+    check_classes(folder)
+    for part in NETWORKS:
+        check_weights(folder / part)
+    classes = {part: kind.__name__ for part, kind in NETWORKS.items()}
+    return [f"{folder}", *_parts(folder, classes), *_settings(folder), *(_digest(folder, progress) if digest else ())]
+
+
+def pulled_folder(weights: str) -> Path:
+    """The folder of a name that was pulled to its own place, or the folder itself.
+
+    Raises:
+        InputError: a known name that was not pulled.
+    """
+    if Path(weights).exists() or _is_path(weights):
+        return Path(weights)
+    entry = catalog.find(weights)
+    folder = source.default_folder(entry)
+    if source.state(folder) != "whole":
+        raise InputError(f"{weights}: is not here whole; type: animate-anyone models pull {weights}")
+    return folder
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.startswith((".", "~"))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """All weights of a model folder, in the order of their names."""
+    return sorted(folder.glob("*/*.safetensors"))
+
+
+def _weight(folder: Path) -> str:
+    return shown_size(sum(file.stat().st_size for file in _weight_files(folder)))
+
+
+def _known(entry: Entry) -> list[str]:
+    """What the catalogue knows."""
+    lines = [f"{entry.name}: {entry.about}"]
+    if entry.warning:
+        lines.append(f"warning: {entry.warning}")
+    for wanted in entry.sources:
+        size = f"{shown_size(wanted.size)}{', computed' if wanted.measure == 'computed' else ''}"
+        lines.append(f"  {wanted.repo} ({wanted.revision}), about {size}, licence: {wanted.licence}")
+        lines += [f"    {'/'.join(filter(None, (wanted.into, pattern)))}" for pattern in wanted.files]
+    lines.append(f"about {shown_size(entry.size)} in all; to get it: animate-anyone models pull {entry.name}")
+    return lines
+
+
+def _pulled(folder: Path) -> list[str]:
+    """What the record of a pulled folder says; nothing where there is none."""
+    record = source.read(folder)
+    if record is None:
+        return []
+    lines = [f"{folder}: {record.name}, {source.state(folder)}, from {record.endpoint}"]
+    for pinned in record.pinned:
+        lines.append(f"  {pinned.repo} at {pinned.commit} ({pinned.revision})")
+        lines += [f"    {pinned.local(f)}  {shown_size(f.size)}  {f.digest}" for f in pinned.files]
+    return lines
+
+
+def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
+    """A line per network: class, weights, dtype, bytes."""
+    from safetensors import safe_open
+
+    lines, everything = [], 0
+    for part, kind in classes.items():
+        weights, dtypes, size = 0, set(), 0
+        for file in sorted((folder / part).glob("*.safetensors")):
+            size += file.stat().st_size
+            with safe_open(file, "pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118
+                    tensor = tensors.get_slice(name)
+                    weights += prod(tensor.get_shape())
+                    dtypes.add(DTYPES.get(tensor.get_dtype(), tensor.get_dtype()))
+        everything += weights
+        shown = f"{weights / 1e6:.2f} M weights  {' and '.join(sorted(dtypes))}  {shown_size(size)}"
+        lines.append(f"  {part:<16}{kind:<30}{shown}")
+    return [*lines, f"  {'in all':<46}{everything / 1e6:.2f} M weights"]
+
+
+def _settings(folder: Path) -> list[str]:
+    """Schedule, guider, motion, and what the pipeline was trained with."""
+    index, schedule = _read(folder / INDEX), _read(folder / "scheduler" / "scheduler_config.json")
+    guider, unet = _read(folder / "pose_guider" / "config.json"), _read(folder / "denoising_unet" / "config.json")
+    motion = unet.get("motion_max_seq_length") if unet.get("use_motion_module", True) else None
+    widths = ", ".join(map(str, guider.get("block_out_channels", ["?"])))
+    named = {
+        "schedule": f"{schedule.get('beta_schedule')} betas {schedule.get('beta_start')} to "
+        f"{schedule.get('beta_end')}, {schedule.get('num_train_timesteps')} timesteps, "
+        f"{schedule.get('timestep_spacing')} spacing, offset {schedule.get('steps_offset')}",
+        "prediction": f"{schedule.get('prediction_type')}, "
+        f"{'zero' if schedule.get('rescale_betas_zero_snr') else 'not zero'} terminal SNR",
+        "pose guider": f"layout {guider.get('layout')}, widths {widths}",
+        "positions": "no motion modules" if motion is None else f"{motion} frames at most in a window",
+        "size": "x".join(map(str, index.get("size", ["?"]))),
+        "skeleton style": index.get("skeleton_style"),
+        "windows": f"{index.get('window')} frames, overlap {index.get('overlap')}",
+        "guidance": index.get("guidance_scale"),
+    }
+    shown = {"size", "skeleton_style", "window", "overlap", "guidance_scale"}
+    # Parts are pairs of library and class; what is left are settings that this listing does not know by name.
+    parts = {path.name for path in folder.iterdir() if path.is_dir()}
+    rest = {k: v for k, v in index.items() if k not in shown | parts and not k.startswith("_")}
+    return [f"  {what + ':':<16}{value}" for what, value in {**named, **rest}.items()]
+
+
+def _digest(folder: Path, progress: Progress) -> list[str]:
+    """SHA-256 over names and SHA-256 of the weights files: equal for equal weights in equal files."""
+    whole = hashlib.sha256()
+    weights = _weight_files(folder)
+    for file in progress.track(weights, total=len(weights), description="digest"):
+        whole.update(f"{file.relative_to(folder).as_posix()} {source.digests(file)[0]}\n".encode())
+    return [f"  {'weights digest:':<16}sha256:{whole.hexdigest()}"]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{file}: is missing; copy or download the model again") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); copy or download the model again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds no settings; copy or download the model again")
+    return content
