@@ -25,8 +25,10 @@ from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_writable, read_picture, write_picture
 from animate_anyone.perception import ESTIMATORS, load_estimator
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.memory import Work, describe, estimate, readable
+from animate_anyone.sampling.models import bytes_on_disk, head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.structures import PoseSequence, Subject
 
 Picture = NDArray[np.uint8]
@@ -48,7 +50,8 @@ class Settings:
         align: rescale the driver's skeleton to the character's body.
         window, overlap: windows of temporal aggregation; ``None`` takes the model's default.
         window_batch: windows computed at once.
-        device, dtype: ``auto`` chooses.
+        device, dtype, offload, vae_tiling, attention, quantize: how the model is put onto this machine, as in
+            :class:`~animate_anyone.sampling.placement.Placement`.
         keep: folder for the poses, the skeleton video and the skeletons laid over the character.
     """
 
@@ -66,6 +69,10 @@ class Settings:
     window_batch: int = 1
     device: str = "auto"
     dtype: str = "auto"
+    offload: str = "none"
+    vae_tiling: bool = False
+    attention: str = "auto"
+    quantize: str = "none"
     keep: Path | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +86,12 @@ class Settings:
             raise InputError(f"seed {self.seed}: give a number from 0 to 2^63 - 1")
         if self.pose_estimator not in ESTIMATORS:
             raise InputError(f"there is no pose estimator {self.pose_estimator!r}; there are: {', '.join(ESTIMATORS)}")
+        _ = self.placement  # checks its own
+
+    @property
+    def placement(self) -> Placement:
+        """How the model is put onto this machine."""
+        return Placement(self.device, self.dtype, self.offload, self.vae_tiling, self.attention, self.quantize)
 
 
 @dataclass
@@ -118,12 +131,8 @@ def animate(
     settings, report = settings or Settings(), Report()
 
     # What is cheap to find out comes first.
-    output = check_writable(output, VIDEO_SUFFIXES, inputs=(character, driving))
-    picture = read_picture(character)
-    driver = open_driver(driving, settings.frames, settings.fps)
-    if settings.keep is not None:
-        _check_folder(settings.keep)
-    pipeline = load_pipeline(settings.model, settings.device, settings.dtype)
+    output, picture, driver = check_inputs(character, driving, output, settings)
+    pipeline = load_pipeline(settings.model, placement=settings.placement)
     pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     width, height = settings.size or tuple(pipeline.config["size"])
 
@@ -180,6 +189,51 @@ def animate(
         write = {"lines": report.lines, "seconds": report.seconds}
         (settings.keep / "report.json").write_text(json.dumps(write, indent=1))
     return report
+
+
+def dry_run(
+    character: str | Path, driving: str | Path, output: str | Path, settings: Settings | None = None
+) -> list[str]:
+    """What :func:`animate` would need, in lines: nothing is loaded, computed or written.
+
+    Raises:
+        InputError: as :func:`animate` does before the long work.
+    """
+    settings = settings or Settings()
+    _, _, driver = check_inputs(character, driving, output, settings)
+    where, kind = settings.placement.resolve()
+    pipeline = load_shapes(settings.model)
+    check_attention(settings.attention, head_sizes(pipeline.denoising_unet), where, kind)
+    windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
+    guidance = pipeline.config["guidance_scale"] if settings.guidance is None else settings.guidance
+    work = Work(
+        size=settings.size or tuple(pipeline.config["size"]),
+        frames=len(driver),
+        window=len(windows[0]),
+        window_batch=min(settings.window_batch, len(windows)),
+        guided=guidance != 1,
+        dtype=kind,
+        vae_tiling=settings.vae_tiling,
+        quantize=settings.quantize,
+    )
+    return [
+        f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
+        f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; windows of {work.window}: {len(windows)}, "
+        f"{work.window_batch} at once; {settings.steps} steps, {'with' if work.guided else 'without'} guidance",
+        *describe(estimate(pipeline, work), work, settings.offload, where),
+    ]
+
+
+def check_inputs(
+    character: str | Path, driving: str | Path, output: str | Path, settings: Settings
+) -> tuple[Path, Picture, Driver]:
+    """The file to write, the picture and the driver; what is wrong with them is said here."""
+    output = check_writable(output, VIDEO_SUFFIXES, inputs=(character, driving))
+    picture = read_picture(character)
+    driver = open_driver(driving, settings.frames, settings.fps)
+    if settings.keep is not None:
+        _check_folder(settings.keep)
+    return output, picture, driver
 
 
 def see_character(

@@ -71,6 +71,46 @@ def test_sound_is_carried_over(shell: Shell, basic: list[str]) -> None:
     assert np.abs(sound[30000:40000]).mean() > 0.1
 
 
+def test_placement(shell: Shell, basic: list[str]) -> None:
+    """What this machine can do changes nothing in the result."""
+    assert shell(*basic, "-o", "plain.mp4").status == 0
+    result = shell(*basic, "--vae-tiling", "--attention", "native", "--offload", "none", "-o", "placed.mp4")
+    assert result.status == 0, result.err
+    assert Path("placed.mp4").read_bytes() == Path("plain.mp4").read_bytes()
+
+
+def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("animate_anyone.animate.load_pipeline", None)  # no weights
+    before = shell.files()
+    result = shell(*basic, "--dry-run", "--keep", "kept", "-o", "out.mp4")
+    assert (result.status, result.err) == (0, "")
+    assert shell.files() == before
+    lines = result.out.splitlines()
+    assert re.fullmatch(r"model: .*model, 3 MiB on disk", lines[0])
+    assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2, 1 at once; 2 steps, with guidance"
+    assert lines[2].startswith("weights, float32: image_encoder 0 MiB, ")
+    assert re.search(r"^memory: .* at the peak", result.out, re.MULTILINE)
+    options = "--size 128x96 --guidance 1 --frames 1:11 --window 4 --overlap 1 --window-batch 9 --dtype bfloat16"
+    other = shell(*basic, "--dry-run", *options.split()).out
+    assert "clip: 10 frames of 128x96; windows of 4: 3, 3 at once; 2 steps, without guidance" in other
+    assert "weights, bfloat16" in other
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--driving", "missing.mp4"], r"missing\.mp4: no such file"),
+        (["--model", "no-such-model"], "no model of that name"),
+        (["--window", "4", "--overlap", "4"], "window 4, overlap 4"),
+        (["--attention", "_native_cudnn"], "does not work here"),
+        (["--offload", "group"], "needs a GPU"),
+        (["-o", "nowhere/out.mp4"], "there is no folder nowhere"),
+    ],
+)
+def test_a_dry_run_finds_mistakes(careless: Shell, basic: list[str], options: list[str], message: str) -> None:
+    assert re.search(message, careless.refused(*basic, "--dry-run", *options))
+
+
 @pytest.fixture(scope="module")
 def spoilt(dancers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with files that are no good beside the good ones; no mistake may change anything in it."""
@@ -146,6 +186,12 @@ MISTAKES = [
     ([], ["--window", "4", "--overlap", "4"], r"window 4, overlap 4"),
     ([], ["--device", "cuda:77"], r"device 'cuda:77' is not there"),
     ([], ["--dtype", "int8"], r"dtype 'int8' is not known"),
+    ([], ["--offload", "disk"], r"offload 'disk' is not known; give none, model, group"),
+    ([], ["--offload", "model"], r"offload model needs a GPU, and the device is cpu"),
+    ([], ["--attention", "eyes"], r"attention 'eyes' is not known; give auto, .*native"),
+    ([], ["--attention", "_native_cudnn"], r"attention '_native_cudnn' does not work here"),
+    ([], ["--quantize", "int2"], r"quantize 'int2' is not known; give none, bitsandbytes-8bit"),
+    ([], ["--quantize", "bitsandbytes-4bit"], r"quantize bitsandbytes-4bit needs a CUDA GPU, and the device is cpu"),
     ([], ["--keep", "me.png"], r"--keep me\.png: .*is no folder"),
 ]
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.sampling.models import NETWORKS, PARTS, choose_device, choose_dtype, load_pipeline, model_folder
+from animate_anyone.sampling.models import NETWORKS, PARTS, bytes_on_disk, load_pipeline, load_shapes, model_folder
 
 
 @pytest.fixture
@@ -224,14 +224,27 @@ def test_input_channels_must_be_what_the_pipeline_gives(folder: Path) -> None:
     assert "denoising_unet: in_channels is 4; the other networks of this model need 8" in refused(folder)
 
 
-def test_devices_and_dtypes() -> None:
-    cpu = torch.device("cpu")
-    assert choose_device("cpu") == cpu
-    assert choose_dtype("auto", cpu) == torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
-    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
-    for device in ("cuda:99", "nothing", "meta"):
-        with pytest.raises(InputError, match=f"device '{device}' is not there"):
-            choose_device(device)
-    with pytest.raises(InputError, match="dtype 'int8' is not known"):
-        choose_dtype("int8", cpu)
+def test_shapes_without_values(tiny_model: Path) -> None:
+    """Everything that needs no values is as in the loaded pipeline."""
+    shapes, whole = load_shapes(tiny_model), load_pipeline(tiny_model, "cpu", "float32")
+    assert {**shapes.config, "_name_or_path": None} == {**whole.config, "_name_or_path": None}
+    assert dict(shapes.scheduler.config) == dict(whole.scheduler.config)
+    for part in NETWORKS:
+        ours, theirs = getattr(shapes, part).state_dict(), getattr(whole, part).state_dict()
+        assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+        assert {t.device.type for t in ours.values()} == {"meta"}
+    assert shapes.plan(12) == whole.plan(12)
+
+
+def test_shapes_are_read_as_strictly(folder: Path) -> None:
+    file = weights(folder, "vae")
+    file.write_bytes(half(file.read_bytes()))
+    with pytest.raises(InputError, match="damaged"):
+        load_shapes(folder)
+
+
+def test_bytes_on_disk(folder: Path) -> None:
+    before = bytes_on_disk(folder)
+    with weights(folder, "vae").open("ab") as file:
+        file.write(b"1234")
+    assert bytes_on_disk(folder) == before + 4

@@ -36,9 +36,18 @@ def animate(
     window_batch: Annotated[int, typer.Option(min=1, help="Windows at once: speed against memory.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    offload: Annotated[str, typer.Option(help="none, model or group: what waits beside the GPU.")] = "none",
+    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large frames in tiles.")] = False,
+    attention: Annotated[str, typer.Option(help="Attention backend; auto leaves it to PyTorch.")] = "auto",
+    quantize: Annotated[
+        str, typer.Option(help="none, bitsandbytes-8bit, bitsandbytes-4bit or torchao-int8: small weights.")
+    ] = "none",
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep poses, skeletons and their overlay on the character.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would need of this machine; write nothing.")
+    ] = False,
 ) -> None:
     """Make a video of the character moving as the driver moves."""
     from animate_anyone import animate as story
@@ -61,9 +70,16 @@ def animate(
         window_batch=window_batch,
         device=device,
         dtype=dtype,
+        offload=offload,
+        vae_tiling=vae_tiling,
+        attention=attention,
+        quantize=quantize,
         keep=keep,
     )
     known = None if character_pose is None else PoseSequence.load(character_pose)[:1]
+    if dry_run:
+        print("\n".join(story.dry_run(character, driving, output, settings)))
+        return
     with shown_progress() as progress:
         report = story.animate(character, driving, output, settings, character_pose=known, progress=progress)
     for line in report.lines:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DDIMScheduler
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -16,8 +17,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -54,53 +57,69 @@ def model_folder(model: str | Path) -> Path:
     return folder
 
 
-def choose_device(device: str) -> torch.device:
-    """``auto`` takes CUDA, then Apple's MPS, then the CPU. Raises :class:`InputError` for what is not there."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"device {device!r} is not there; give auto, cpu, cuda, cuda:N or mps") from None
-    return chosen
-
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto`` takes float16 on a GPU and float32 on a CPU."""
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known; give auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def load_pipeline(model: str | Path, device: str = "auto", dtype: str = "auto") -> AnimateAnyonePipeline:
+def load_pipeline(
+    model: str | Path, device: str = "auto", dtype: str = "auto", *, placement: Placement | None = None
+) -> AnimateAnyonePipeline:
     """Load a model folder.
+
+    Args:
+        model: a shipped model's name or a model folder.
+        device, dtype: short for a placement that says nothing else.
+        placement: how it is put onto this machine, instead.
 
     Raises:
         InputError: an unknown name, a missing part, weights that are missing, left over or of a
-            wrong shape, each by name.
+            wrong shape, each by name; or a placement that this machine does not allow.
     """
     folder = model_folder(model)
-    where = choose_device(device)
-    kind = choose_dtype(dtype, where)
+    placement = placement or Placement(device, dtype)
+    where, kind = placement.resolve()
     check_classes(folder)
-    for part in NETWORKS:
-        check_weights(folder / part)
+    networks = {part: check_weights(folder / part) for part in NETWORKS}
+    check_attention(placement.attention, head_sizes(networks["denoising_unet"]), where, kind)
     try:
         pipeline = AnimateAnyonePipeline.from_pretrained(
-            folder, dtype=kind, local_files_only=True, use_safetensors=True
+            folder,
+            dtype=kind,
+            local_files_only=True,
+            use_safetensors=True,
+            quantization_config=quantization_config(placement.quantize, kind),
         )
+    except (*_UNUSABLE, ImportError) as error:  # an import fails where a quantiser is too old
+        raise InputError(f"{folder}: cannot be loaded: {_first_line(error)}") from error
+    check_fit(folder, pipeline)
+    put(pipeline, placement, where)
+    return pipeline
+
+
+def load_shapes(model: str | Path) -> AnimateAnyonePipeline:
+    """A model folder's pipeline with networks that have shapes and no values (torch's meta device): to plan with.
+
+    Raises :class:`InputError` as :func:`load_pipeline` does.
+    """
+    folder = model_folder(model)
+    check_classes(folder)
+    networks = {part: check_weights(folder / part) for part in NETWORKS}
+    options = inspect.signature(AnimateAnyonePipeline.__init__).parameters
+    index = {k: v for k, v in _read_json(folder / "model_index.json").items() if k in options and k not in PARTS}
+    try:
+        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        pipeline = AnimateAnyonePipeline(**networks, scheduler=scheduler, **index)  # type: ignore[arg-type]
     except _UNUSABLE as error:
         raise InputError(f"{folder}: cannot be loaded: {_first_line(error)}") from error
     check_fit(folder, pipeline)
-    return pipeline.to(where)
+    return pipeline
+
+
+def head_sizes(unet: nn.Module) -> set[int]:
+    """Channels per head of a network's attentions over space."""
+    return {attn.to_q.out_features // attn.heads for attn in spatial_attention_layers(unet).values()}
+
+
+def bytes_on_disk(model: str | Path) -> int:
+    """What a model's weight files take."""
+    folder = model_folder(model)
+    return sum(file.stat().st_size for part in NETWORKS for file in _weight_files(folder / part))
 
 
 def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
@@ -144,10 +163,13 @@ def check_classes(folder: Path) -> None:
             raise InputError(f"{folder / 'model_index.json'}: {what} is {found}; a model's is {want}")
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> nn.Module:
     """Hold the tensors in a network's files against its ``config.json``: names and shapes must be the same.
 
     Nothing but headers is read. The loaders of the libraries below only log what is missing or left over.
+
+    Returns:
+        The network that ``config.json`` describes, its weights shapes only.
     """
     network = _without_weights(folder)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -168,6 +190,7 @@ def check_weights(folder: Path) -> None:
         if names:
             rest = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise InputError(f"{folder} {problem} {min(names)}{rest}; the weights are not this model's")
+    return network
 
 
 def _without_weights(folder: Path) -> nn.Module:

@@ -1,0 +1,309 @@
+"""How much memory a video will need, computed before anything is loaded. An estimate, never a measurement.
+
+* Weights are counted exactly.
+* Activations: the networks themselves are run on torch's meta device, shapes without values, and the bytes of all
+  tensors that are alive are added up at every operation. What that cannot see is allowed for: :data:`MARGIN` for
+  scratch space and gaps between tensors, :data:`PROCESS` for the libraries. benchmarks/memory.py holds the result
+  against measured peaks.
+* Attention is taken to keep no matrix of scores, as PyTorch's fused kernels do; the backends `_native_math` and
+  `flex` (uncompiled) do keep it and need far more.
+
+Sizes are in bytes, frames ``(width, height)`` in pixels.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from animate_anyone.models.denoising_unet import join_reference
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.placement import QUANTIZED_PARTS
+
+GIB = 2**30
+MARGIN = 1.15  # of activations; measured on CPUs: benchmarks/results/memory.md
+# Libraries and their caches: measured in a process on a CPU; on a GPU assumed (CUDA context, kernels, the display).
+PROCESS = {"cpu": 0.6 * GIB, "gpu": 1.0 * GIB}
+PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")
+# Bytes per weight of a linear layer, and per row of it, for scales.
+_QUANTIZED_BYTES = {"bitsandbytes-8bit": (1, 4), "bitsandbytes-4bit": (0.5 + 4 / 64, 0), "torchao-int8": (1, 4)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed.
+
+    Attributes:
+        size: ``(width, height)`` of the video.
+        frames: of the whole clip.
+        window: frames denoised together, at most ``frames``.
+        window_batch: windows at once.
+        guided: whether guidance doubles each step.
+        dtype: of weights and activations.
+        vae_tiling, quantize: as in :class:`~animate_anyone.sampling.placement.Placement`.
+    """
+
+    size: tuple[int, int]
+    frames: int
+    window: int
+    window_batch: int = 1
+    guided: bool = True
+    dtype: torch.dtype = torch.float16
+    vae_tiling: bool = False
+    quantize: str = "none"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stretch of the way: which network runs, and the most that is alive beside the weights."""
+
+    phase: str
+    network: str
+    activations: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a pipeline needs for some work.
+
+    Attributes:
+        weights: part -> bytes of all its weights.
+        largest_layer: part -> bytes of its largest single layer.
+        steps: the way through the networks, in order.
+        pose_features: of the whole clip; they wait in the machine's memory.
+    """
+
+    weights: Mapping[str, int]
+    largest_layer: Mapping[str, int]
+    steps: tuple[Step, ...]
+    pose_features: int
+
+    def phases(self, offload: str = "none") -> dict[str, float]:
+        """Phase -> what it needs where the networks compute, without the libraries' own memory."""
+        resident: set[str] = set()
+        needs: dict[str, float] = {}
+        for step in self.steps:
+            if step.phase == "decoding":
+                resident.clear()  # the pipeline sends everything back after the last step
+            # diffusers' hooks: a network sends back the one before it in the pipeline's order, and no other.
+            resident -= set(PARTS[: PARTS.index(step.network)][-1:])
+            resident.add(step.network)
+            weights = {
+                "none": sum(self.weights.values()),
+                "model": sum(self.weights[part] for part in resident),
+                "group": self.largest_layer[step.network],
+            }[offload]
+            needs[step.phase] = max(needs.get(step.phase, 0), weights + MARGIN * step.activations)
+        return needs
+
+    def on_gpu(self, offload: str = "none") -> float:
+        """The most that a GPU must hold."""
+        return PROCESS["gpu"] + max(self.phases(offload).values())
+
+    def beside_gpu(self) -> float:
+        """The most that the machine's memory must hold where a GPU computes: all weights pass through it."""
+        return PROCESS["cpu"] + max(sum(self.weights.values()), 2 * self.pose_features)
+
+    def on_cpu(self) -> float:
+        """The most that the machine's memory must hold where the CPU computes."""
+        # Features of single frames are joined at the end of their phase: for a moment they are there twice.
+        held = {"poses": 2, "denoising": 1}
+        needs = (needed + held.get(phase, 0) * self.pose_features for phase, needed in self.phases().items())
+        return PROCESS["cpu"] + max(needs)
+
+
+def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
+    """Estimate what ``work`` needs.
+
+    Args:
+        pipeline: from :func:`~animate_anyone.sampling.models.load_shapes`; its networks lie on the meta
+            device and are turned to ``work.dtype``.
+    """
+    networks: dict[str, nn.Module] = {part: getattr(pipeline, part) for part in PARTS}
+    for network in networks.values():
+        assert next(network.parameters()).device.type == "meta"
+        nn.Module.to(network, dtype=work.dtype)
+    pipeline.vae.enable_tiling() if work.vae_tiling else pipeline.vae.disable_tiling()
+    kinds = {part: work.quantize if part in QUANTIZED_PARTS else "none" for part in PARTS}
+    rows, columns = _grid(pipeline, work)
+    frame = pipeline.pose_guider.config["out_channels"] * rows * columns * work.dtype.itemsize
+    return Estimate(
+        weights={p: sum(_layer_bytes(m, kinds[p]) for m in net.modules()) for p, net in networks.items()},
+        largest_layer={p: max(_layer_bytes(m, kinds[p]) for m in net.modules()) for p, net in networks.items()},
+        steps=tuple(_walk(pipeline, work)),
+        pose_features=frame * work.frames,
+    )
+
+
+def describe(needs: Estimate, work: Work, offload: str, where: torch.device) -> list[str]:
+    """An estimate, held against this machine, in lines for the user."""
+    parts = ", ".join(f"{part} {readable(size)}" for part, size in needs.weights.items())
+    kind = str(work.dtype).removeprefix("torch.")
+    phases = ", ".join(f"{phase} {readable(size)}" for phase, size in needs.phases(offload).items())
+    lines = [
+        f"weights, {kind}: {parts}; together {readable(sum(needs.weights.values()))}",
+        f"on {where.type}, beside the libraries: {phases}",
+    ]
+    places = [("memory", torch.device("cpu"), needs.on_cpu() if where.type == "cpu" else needs.beside_gpu())]
+    if where.type != "cpu":
+        places.insert(0, ("GPU", where, needs.on_gpu(offload)))
+    for name, device, needed in places:
+        line, there = f"{name}: {readable(needed)} at the peak", memory_of(device)
+        if there is not None:
+            fits = "it fits" if needed <= there[0] else "it does not fit"
+            line += f"; {readable(there[0])} of {readable(there[1])} are free: {fits}"
+            if needed > there[0]:
+                line += "; try a smaller --size or --window, --dtype float16, --vae-tiling"
+                if device.type != "cpu":
+                    line += f", --offload model ({readable(needs.on_gpu('model'))}) or group"
+                    line += f" ({readable(needs.on_gpu('group'))})"
+        lines.append(line)
+    return [*lines, "computed from the shapes of the networks, not measured"]
+
+
+def readable(size: float) -> str:
+    """Bytes as MiB or GiB."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 2 else f"{size / 2**20:.0f} MiB"
+
+
+def memory_of(device: torch.device) -> tuple[int, int] | None:
+    """``(free, all)`` bytes of a GPU's memory, or of the machine's for the CPU; ``None`` where it cannot be known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)
+    if device.type == "mps":
+        most = torch.mps.recommended_max_memory()
+        return most - torch.mps.driver_allocated_memory(), most
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return tuple(int(lines[name].split()[0]) * 1024 for name in ("MemAvailable", "MemTotal"))  # type: ignore[return-value]
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _layer_bytes(module: nn.Module, quantize: str) -> int:
+    """Bytes of what a module itself has in a weight file, without that of the modules inside it."""
+    buffers = (b for name, b in module.named_buffers(recurse=False) if name not in module._non_persistent_buffers_set)
+    own = [*module.parameters(recurse=False), *buffers]
+    if quantize != "none" and isinstance(module, nn.Linear):
+        per_weight, per_row = _QUANTIZED_BYTES[quantize]
+        bias = [tensor for tensor in own if tensor is not module.weight]
+        small = module.weight.numel() * per_weight + module.out_features * per_row
+        return round(small) + sum(tensor.numel() * tensor.element_size() for tensor in bias)
+    return sum(tensor.numel() * tensor.element_size() for tensor in own)
+
+
+def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
+    """The way of ``AnimateAnyonePipeline.__call__`` and ``decode``, one call of each network, on shapes."""
+    steps: list[Step] = []
+    alive = _Alive(p)
+
+    def take(phase: str, network: str, call: Callable[[], Tensor]) -> Tensor:
+        alive.peak = alive.now
+        result = call()
+        steps.append(Step(phase, network, alive.peak))
+        return result
+
+    with torch.device("meta"), torch.no_grad(), _NoScores(), alive:
+        _walk_to_latents(p, work, take)
+        frame = torch.empty(1, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
+        take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0][0].float() / 2 + 0.5)
+    return steps
+
+
+def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
+    token, latent, reference = _walk_reference(p, work, take)
+    take("poses", "pose_guider", lambda: _pose_features(p, work))
+    batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
+    clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
+    sums = [torch.empty_like(clip) for _ in range(1 + work.guided)]
+    noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
+    pose = torch.empty(batch, p.pose_guider.config["out_channels"], work.window, *grid, dtype=work.dtype)
+    if p.config["reference_latents"]:
+        noisy = join_reference(noisy, latent.expand(work.window_batch, -1, -1, -1), work.guided * work.window_batch)
+    tokens = token.repeat(batch, 1, 1)
+    take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, reference))
+    assert len(sums) == 1 + work.guided  # alive until here
+
+
+def _walk_reference(p: AnimateAnyonePipeline, work: Work, take: Any) -> tuple[Tensor, Tensor, ReferenceKeysValues]:
+    kind = work.dtype
+    picture, own_pose = torch.empty(1, 3, *work.size[::-1]), None
+    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(kind))
+    latent = take("reference", "vae", lambda: p.vae.encode(picture.to(kind)).latent_dist.mean)
+    if p.config["reference_pose"]:
+        own_pose = take("reference", "pose_guider", lambda: _pose_features(p, work)[:, :, 0])
+    features = take("reference", "reference_net", lambda: p.reference_net(latent, token, own_pose))
+    project = p.denoising_unet.project_reference
+    return token, latent, take("reference", "denoising_unet", lambda: project(features, int(work.guided)))
+
+
+def _pose_features(p: AnimateAnyonePipeline, work: Work) -> Tensor:
+    width, height = p.pose_picture_size(work.size)
+    return p.pose_guider(torch.empty(1, 3, 1, height, width).to(work.dtype))
+
+
+def _grid(p: AnimateAnyonePipeline, work: Work) -> tuple[int, int]:
+    """Height and width of the latents."""
+    return work.size[1] // p.latent_downscale, work.size[0] // p.latent_downscale
+
+
+class _NoScores(TorchFunctionMode):
+    """Attention as fused kernels do it: the result and nothing else is allocated."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            query, _, value = (
+                kwargs.get(n, args[i] if i < len(args) else None) for i, n in enumerate(("query", "key", "value"))
+            )
+            samples, heads, tokens, _ = query.shape
+            return query.new_empty(samples, tokens, heads, value.shape[-1]).transpose(1, 2)
+        return func(*args, **kwargs)
+
+
+class _Alive(TorchDispatchMode):
+    """Adds up the bytes of all tensors that are alive, weights left out.
+
+    Attributes:
+        now: at this moment.
+        peak: the most since somebody set it.
+    """
+
+    def __init__(self, pipeline: AnimateAnyonePipeline) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        weights = (
+            w for part in PARTS for w in (*getattr(pipeline, part).parameters(), *getattr(pipeline, part).buffers())
+        )
+        self._known = {weight.untyped_storage()._cdata for weight in weights}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata in self._known:
+            return
+        self._known.add(storage._cdata)
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+
+    def _forget(self, identity: int, size: int) -> None:
+        self._known.discard(identity)
+        self.now -= size

@@ -1,0 +1,174 @@
+"""How a pipeline is put onto a machine: device, number type, and what saves memory.
+
+What this machine cannot do is refused before anything is loaded. None of it changes what is computed, except by
+rounding; VAE tiling and quantised weights change it a little more (docs/memory.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import BitsAndBytesConfig, DiffusionPipeline, PipelineQuantizationConfig, TorchAoConfig
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    _check_attention_backend_requirements,
+    dispatch_attention_fn,
+)
+from transformers import BitsAndBytesConfig as TransformersBitsAndBytesConfig
+from transformers import TorchAoConfig as TransformersTorchAoConfig
+
+from animate_anyone.errors import InputError
+from animate_anyone.optional import require
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+OFFLOADS = ("none", "model", "group")
+# diffusers' own names. Those that end in "hub" fetch code from the net when used, and are left out.
+ATTENTIONS = tuple(sorted(b.value for b in AttentionBackendName if not b.value.endswith("hub")))
+# Name -> the package that computes with such weights, which is its extra too.
+QUANTIZERS = {"bitsandbytes-8bit": "bitsandbytes", "bitsandbytes-4bit": "bitsandbytes", "torchao-int8": "torchao"}
+# Quantisers make linear layers small. Of these networks such layers are a good part; the others have next to none.
+QUANTIZED_PARTS = ("denoising_unet", "reference_net", "image_encoder")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a pipeline is put onto a machine.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` takes a GPU where there is one.
+        dtype: ``auto`` (float16 on a GPU, float32 on a CPU), ``float32``, ``float16`` or ``bfloat16``.
+        offload: what waits in the machine's memory until it is needed on the GPU: ``none``, whole networks
+            (``model``) or single layers (``group``: least memory, slowest).
+        vae_tiling: encode and decode frames larger than the VAE's training size in overlapping tiles.
+        attention: a name in :data:`ATTENTIONS`; ``auto`` leaves the choice to PyTorch.
+        quantize: ``none`` or a name in :data:`QUANTIZERS`.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    offload: str = "none"
+    vae_tiling: bool = False
+    attention: str = "auto"
+    quantize: str = "none"
+
+    def __post_init__(self) -> None:
+        for what, name, names in (
+            ("offload", self.offload, OFFLOADS),
+            ("attention", self.attention, ("auto", *ATTENTIONS)),
+            ("quantize", self.quantize, ("none", *QUANTIZERS)),
+        ):
+            if name not in names:
+                raise InputError(f"{what} {name!r} is not known; give {', '.join(names)}")
+        if self.quantize != "none" and self.offload == "group":
+            raise InputError(f"quantize {self.quantize} does not go with offload group; give offload model or none")
+
+    def resolve(self) -> tuple[torch.device, torch.dtype]:
+        """What ``auto`` means on this machine.
+
+        Raises:
+            InputError: something asked for is not there or cannot be done on the device.
+        """
+        where = choose_device(self.device)
+        kind = choose_dtype(self.dtype, where)
+        if where.type == "cpu" and self.offload != "none":
+            raise InputError(f"offload {self.offload} needs a GPU, and the device is cpu; leave it out")
+        if where.type != "cuda" and self.quantize.startswith("bitsandbytes"):
+            raise InputError(f"quantize {self.quantize} needs a CUDA GPU, and the device is {where}; leave it out")
+        if self.quantize != "none":
+            require(QUANTIZERS[self.quantize], extra=QUANTIZERS[self.quantize])
+        return where, kind
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU. Raises :class:`InputError` for what is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"device {device!r} is not there; give auto, cpu, cuda, cuda:N or mps") from None
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """``auto`` takes float16 on a GPU and float32 on a CPU."""
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known; give auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def check_attention(name: str, head_sizes: Iterable[int], where: torch.device, kind: torch.dtype) -> None:
+    """Try an attention backend on a few numbers, with the channels per head that the networks have.
+
+    Raises :class:`InputError` where it is not installed or does not take such numbers on this device.
+    """
+    if name == "auto":
+        return
+    backend = AttentionBackendName(name)
+    try:
+        _check_attention_backend_requirements(backend)
+        for size in sorted(set(head_sizes)):
+            query, keys = (torch.zeros(1, tokens, 2, size, device=where, dtype=kind) for tokens in (64, 128))
+            dispatch_attention_fn(query, keys, keys, backend=backend).cpu()
+    except Exception as error:  # whatever somebody's kernels raise
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"attention {name!r} does not work here ({where}, {str(kind).removeprefix('torch.')}): {reason[:250]}; "
+            "give auto or another one"
+        ) from error
+
+
+def quantization_config(name: str, kind: torch.dtype) -> PipelineQuantizationConfig | None:
+    """diffusers' configuration that makes weights small while they are loaded; ``None`` for ``none``.
+
+    Args:
+        name: ``none`` or a name in :data:`QUANTIZERS`.
+        kind: in which the small weights are computed with.
+
+    Raises:
+        InputError: the package that computes with such weights is not installed.
+    """
+    if name == "none":
+        return None
+    require(QUANTIZERS[name], extra=QUANTIZERS[name])
+    ours: Any = BitsAndBytesConfig
+    theirs: Any = TransformersBitsAndBytesConfig
+    if name == "bitsandbytes-8bit":
+        options: dict[str, Any] = {"load_in_8bit": True}
+    elif name == "bitsandbytes-4bit":
+        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": kind}
+    else:
+        quantization = require("torchao.quantization", extra="torchao")
+        ours, theirs = TorchAoConfig, TransformersTorchAoConfig
+        options = {"quant_type": quantization.Int8WeightOnlyConfig()}
+    kinds = {part: theirs if part == "image_encoder" else ours for part in QUANTIZED_PARTS}
+    return PipelineQuantizationConfig(quant_mapping={part: config(**options) for part, config in kinds.items()})
+
+
+def put(pipeline: DiffusionPipeline, placement: Placement, where: torch.device) -> None:
+    """Bring a loaded pipeline into its place; what :meth:`Placement.resolve` refuses is not asked again."""
+    if placement.attention != "auto":
+        # As diffusers' `set_attention_backend` does, which would also change the default of the whole process.
+        for network in (pipeline.denoising_unet, pipeline.reference_net):
+            for processor in network.attn_processors.values():
+                if hasattr(processor, "_attention_backend"):
+                    processor._attention_backend = AttentionBackendName(placement.attention)
+    if placement.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if placement.offload == "model":
+        pipeline.enable_model_cpu_offload(device=where)
+    elif placement.offload == "group":
+        # Single layers: `project_reference` calls layers from outside their block's forward, and a block's hook hands
+        # on a copy of the dictionary in which ReferenceNet collects. No streams: their prefetching learns its order
+        # from the network's own forward, which `vae.decode` does not call.
+        pipeline.enable_group_offload(onload_device=where, offload_type="leaf_level")
+    else:
+        pipeline.to(where)

@@ -1,0 +1,207 @@
+"""The estimate of memory: exact for weights, held against what real tensors take for the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from animate_anyone.sampling import memory
+from animate_anyone.sampling.memory import GIB, MARGIN, PARTS, PROCESS, Estimate, Step, Work, estimate, memory_of
+from animate_anyone.sampling.models import bytes_on_disk, load_shapes, model_folder
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+
+WORK = Work(size=(64, 64), frames=12, window=8, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def shapes(tiny_model: Path) -> AnimateAnyonePipeline:
+    return load_shapes(tiny_model)
+
+
+def activations(needs: Estimate, phase: str) -> int:
+    return max(step.activations for step in needs.steps if step.phase == phase)
+
+
+def tensors_in(folder: Path) -> int:
+    """Bytes of the tensors in a part's files, without the files' headers."""
+    files = list(folder.glob("*.safetensors"))
+    assert files
+    return sum(file.stat().st_size - 8 - int.from_bytes(file.read_bytes()[:8], "little") for file in files)
+
+
+def test_weights_are_those_of_the_files(shapes: AnimateAnyonePipeline, tiny_model: Path) -> None:
+    needs = estimate(shapes, WORK)
+    assert needs.weights == {part: tensors_in(tiny_model / part) for part in PARTS}
+    halved = estimate(shapes, dataclasses.replace(WORK, dtype=torch.bfloat16))
+    assert halved.weights == {part: size // 2 for part, size in needs.weights.items()}
+
+
+def test_weights_of_the_shipped_model() -> None:
+    needs = estimate(load_shapes("puppet"), Work(size=(128, 128), frames=4, window=4))
+    assert needs.weights == {part: tensors_in(model_folder("puppet") / part) for part in PARTS}
+    headers = bytes_on_disk("puppet") - sum(needs.weights.values())
+    assert 0 < headers < 400_000
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("options", [{}, {"reference_latents": True}, {"reference_pose": False}], ids=str)
+def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -> None:
+    """The pipeline itself with values, every tensor counted; what attention allocates inside included."""
+    pipeline = tiny.pipeline(**options)
+    pipeline.set_progress_bar_config(disable=True)
+    work = dataclasses.replace(WORK, guided=guided)
+    poses = np.zeros((12, 128, 128, 3), np.uint8)
+    with memory._Alive(pipeline) as alive:
+        latents = pipeline(
+            np.zeros((64, 64, 3), np.uint8),
+            poses,
+            reference_pose=poses[0] if pipeline.config["reference_pose"] else None,
+            num_inference_steps=2,
+            guidance_scale=2.0 if guided else 1.0,
+            output_type="latent",
+        ).frames
+        denoising, alive.peak = alive.peak, alive.now
+        next(pipeline.decode(latents))
+        decoding = alive.peak
+    for part in PARTS:
+        getattr(pipeline, part).to("meta")
+    needs = estimate(pipeline, work)
+    # On a CPU the clip's pose features count too.
+    assert activations(needs, "denoising") + needs.pose_features == pytest.approx(denoising, rel=0.06)
+    assert activations(needs, "decoding") == pytest.approx(decoding, rel=0.06)
+
+
+def test_nothing_stays_alive(shapes: AnimateAnyonePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    real = memory._Alive
+    monkeypatch.setattr(memory, "_Alive", lambda pipeline: made.append(real(pipeline)) or made[-1])
+    assert estimate(shapes, WORK) == estimate(shapes, WORK)
+    assert len(made) == 2
+    assert [alive.now for alive in made] == [0, 0]
+    assert all(alive.peak > 0 for alive in made)
+
+
+@pytest.mark.parametrize(
+    ("change", "times"),
+    [
+        ({"size": (128, 128)}, (3.5, 4.5)),
+        ({"window": 4}, (0.4, 0.6)),
+        ({"window_batch": 2}, (1.8, 2.1)),
+        ({"guided": False}, (0.4, 0.6)),
+        ({"dtype": torch.bfloat16}, (0.45, 0.6)),
+        ({"frames": 24}, (1.0, 1.05)),
+        ({"vae_tiling": True}, (1.0, 1.0)),
+        ({"quantize": "torchao-int8"}, (1.0, 1.0)),
+    ],
+)
+def test_denoising_grows_with_what_is_computed_at_once(
+    shapes: AnimateAnyonePipeline, change: dict[str, Any], times: tuple[float, float]
+) -> None:
+    before = activations(estimate(shapes, WORK), "denoising")
+    after = activations(estimate(shapes, dataclasses.replace(WORK, **change)), "denoising")
+    assert times[0] <= after / before <= times[1]
+
+
+def test_what_grows_with_the_clip(shapes: AnimateAnyonePipeline) -> None:
+    one, two = (estimate(shapes, dataclasses.replace(WORK, frames=frames)) for frames in (12, 24))
+    assert one.pose_features == 12 * 16 * 8 * 8 * 4
+    assert two.pose_features == 2 * one.pose_features
+    assert activations(one, "decoding") == activations(two, "decoding")
+    # Latents and the sums over windows of both halves, float32.
+    assert activations(two, "denoising") - activations(one, "denoising") == 3 * 12 * 4 * 8 * 8 * 4
+
+
+def test_tiling_caps_decoding(shapes: AnimateAnyonePipeline) -> None:
+    """At the VAE's own 64x64 it changes nothing; at four times that a tile is decoded, not the frame."""
+
+    def decoding(side: int, tiling: bool) -> int:
+        work = dataclasses.replace(WORK, size=(side, side), frames=1, window=1, vae_tiling=tiling)
+        return activations(estimate(shapes, work), "decoding")
+
+    assert decoding(64, True) == decoding(64, False)
+    assert decoding(256, True) < decoding(256, False) / 2
+
+
+def test_quantised_layers(shapes: AnimateAnyonePipeline) -> None:
+    """Linear layers alone become smaller, and of the named networks alone."""
+    layer = nn.Linear(64, 10)
+    assert memory._layer_bytes(layer, "none") == (640 + 10) * 4
+    assert memory._layer_bytes(layer, "bitsandbytes-8bit") == 640 + 10 * 4 + 10 * 4
+    assert memory._layer_bytes(layer, "bitsandbytes-4bit") == 320 + 40 + 10 * 4
+    assert memory._layer_bytes(layer, "torchao-int8") == 640 + 10 * 4 + 10 * 4
+    assert memory._layer_bytes(nn.Conv2d(4, 4, 1), "torchao-int8") == (16 + 4) * 4
+    plain, small = (estimate(shapes, dataclasses.replace(WORK, quantize=q)) for q in ("none", "bitsandbytes-4bit"))
+    for part in PARTS:
+        assert (small.weights[part] < plain.weights[part]) == (
+            part in ("denoising_unet", "reference_net", "image_encoder")
+        )
+
+
+def test_offload_decides_which_weights_are_there() -> None:
+    """One after the other as diffusers' hooks do it: each network sends back the one before it, in the fixed order."""
+    weights = dict(zip(PARTS, (1, 10, 100, 1000, 10000), strict=True))
+    way = [
+        *(("reference", part) for part in ("image_encoder", "vae", "pose_guider", "reference_net", "denoising_unet")),
+        ("poses", "pose_guider"),
+        ("denoising", "denoising_unet"),
+        ("decoding", "vae"),
+    ]
+    needs = Estimate(weights, {part: 1 for part in PARTS}, tuple(Step(*at, 0) for at in way), 0)
+    assert needs.phases("none") == dict.fromkeys(("reference", "poses", "denoising", "decoding"), 11111)
+    assert needs.phases("model") == {
+        "reference": 11000,  # the denoising UNet projects it, beside the VAE that nobody sent back
+        "poses": 11010,
+        "denoising": 11010,
+        "decoding": 10000,
+    }
+    assert needs.phases("group") == dict.fromkeys(("reference", "poses", "denoising", "decoding"), 1)
+    assert needs.on_gpu("none") == PROCESS["gpu"] + 11111
+
+
+def test_sums(shapes: AnimateAnyonePipeline) -> None:
+    needs = estimate(shapes, WORK)
+    weights = sum(needs.weights.values())
+    assert needs.phases()["denoising"] == weights + MARGIN * activations(needs, "denoising")
+    assert needs.on_gpu("group") < needs.on_gpu("model") < needs.on_gpu("none")
+    assert needs.on_cpu() == PROCESS["cpu"] + needs.phases()["denoising"] + needs.pose_features
+    assert needs.beside_gpu() == PROCESS["cpu"] + weights
+    long = dataclasses.replace(needs, pose_features=weights)
+    assert long.beside_gpu() == PROCESS["cpu"] + 2 * weights
+
+
+def test_this_machines_memory() -> None:
+    there = memory_of(torch.device("cpu"))
+    if there is None:
+        pytest.skip("the system does not tell its memory")
+    assert 0 < there[0] <= there[1]
+    assert there[1] == pytest.approx(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), rel=0.05)
+
+
+def test_description(shapes: AnimateAnyonePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = estimate(shapes, WORK)
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(memory, "memory_of", lambda device: (8 * GIB, 16 * GIB))
+    lines = memory.describe(needs, WORK, "none", torch.device("cpu"))
+    assert lines[0].startswith("weights, float32: image_encoder ")
+    assert "denoising" in lines[1]
+    assert lines[2].endswith("GiB at the peak; 8.0 GiB of 16.0 GiB are free: it fits")
+    assert lines[-1].endswith("not measured")
+    gpu, machine = memory.describe(needs, WORK, "none", cuda)[2:4]
+    assert gpu.startswith("GPU: 1.0 GiB")
+    assert machine.startswith("memory: ")
+    monkeypatch.setattr(memory, "memory_of", lambda device: (GIB // 4, 16 * GIB))
+    gpu, machine = memory.describe(needs, WORK, "none", cuda)[2:4]
+    assert "it does not fit; try a smaller --size" in gpu
+    assert "--offload model (1.0 GiB)" in gpu
+    assert "it does not fit" in machine
+    assert "--offload" not in machine
+    monkeypatch.setattr(memory, "memory_of", lambda device: None)
+    assert memory.describe(needs, WORK, "none", torch.device("cpu"))[2].endswith("at the peak")
