@@ -9,7 +9,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 import tiny
-from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.image_tokens import image_tokens, picture_token
 
 
 def encoder() -> CLIPVisionModelWithProjection:
@@ -49,3 +49,11 @@ def test_half_precision() -> None:
     token = image_tokens(encoder().to(torch.bfloat16), torch.rand(2, 3, 40, 30))
     assert token.dtype == torch.bfloat16
     assert token.shape == (2, 1, 12)
+
+
+@torch.no_grad()
+def test_sampling_uses_pillows_bicubic_to_the_bit() -> None:
+    model, picture = encoder(), np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)
+    small = np.array(Image.fromarray(picture).resize((32, 32), Image.Resampling.BICUBIC))
+    torch.testing.assert_close(picture_token(model, picture), image_tokens(model, to_range(small)), rtol=0, atol=1e-5)
+    assert (picture_token(model, picture) - picture_token(model, picture[:, 30:120])).abs().max() > 1e-3

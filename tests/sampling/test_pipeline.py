@@ -13,7 +13,7 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.windows import WindowMean, window_weights, windows
@@ -106,7 +106,7 @@ def naive(pipeline: AnimateAnyonePipeline, guidance: float, window: int, overlap
 
     pose = torch.cat([p.pose_guider(tensor(x)[:, :, None] / 255) for x in POSES], 2)
     picture = tensor(REFERENCE) / 127.5 - 1
-    token = image_tokens(p.image_encoder, picture)
+    token = picture_token(p.image_encoder, REFERENCE)
     latent = p.vae.encode(picture).latent_dist.mode() * p.vae.config["scaling_factor"]
     latents = torch.randn((1, 4, 12, 8, 8), generator=torch.Generator().manual_seed(0))
     p.scheduler.set_timesteps(STEPS)
@@ -126,7 +126,7 @@ def naive(pipeline: AnimateAnyonePipeline, guidance: float, window: int, overlap
                 prediction = without + guidance * (prediction - without)
             mean.add(frames, prediction)
         latents = p.scheduler.step(mean.value(), t, latents).prev_sample
-    return latents
+    return latents + latent[:, :, None] * p.config["reference_latents"]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0, 3.5])
@@ -202,7 +202,10 @@ def test_callback_is_told_every_step_and_may_replace_latents(pipeline: AnimateAn
     def replace(pipe: AnimateAnyonePipeline, step: int, timestep: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"latents": torch.full_like(given["latents"], float(step))}
 
-    assert (run(pipeline, callback_on_step_end=replace, output_type="latent") == STEPS - 1).all()
+    replaced = run(pipeline, callback_on_step_end=replace, output_type="latent")
+    origin = replaced - (STEPS - 1)  # what they are relative to: the reference's latents or zero
+    assert (origin == origin[:, :, :1]).all()
+    assert origin.any() == pipeline.config["reference_latents"]
 
 
 def test_latents_may_be_given(pipeline: AnimateAnyonePipeline) -> None:

@@ -75,7 +75,7 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
     signal = stage.scheduler.alphas_cumprod[times].view(2, frames, 1, 1, 1)
     pixels = batch["frames"].permute(0, 1, 4, 2, 3) / 127.5 - 1
     latents = torch.stack([0.7 * stage.vae.encode(clip).latent_dist.mode() for clip in pixels])
-    x = latents[:, 1:]
+    x = latents[:, 1:] - (latents[:, :1] if kind.endswith("beside") else 0)
     noisy, velocity = signal**0.5 * x + (1 - signal) ** 0.5 * eps, signal**0.5 * eps - (1 - signal) ** 0.5 * x
 
     predictions = []

@@ -22,12 +22,13 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
-from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
-from animate_anyone.sampling.windows import WindowMean, window_weights, windows
+from animate_anyone.sampling.stretching import stretch
+from animate_anyone.sampling.windows import WindowMean, window_weights, windows, wrapping_windows
 
 Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -53,11 +54,16 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         size: ``(width, height)`` that they were trained at.
         skeleton_style: how the poses that they saw were drawn, a name in ``conditions.draw.STYLES``.
         reference_pose: whether ReferenceNet is given the pose of the reference picture too.
-        reference_latents: whether the reference's latents join the noise on the channels, so that what
-            stays in its place need not be found by attention. (Not in the paper; image-to-video models
-            and Animate Anyone 2's environment work so.)
+        reference_latents: whether the reference's latents join the noise on the channels and are the origin
+            of those that are denoised: the networks make what differs from the reference, and what stays
+            in its place need not be found by attention. (Not in the paper; for small models.)
         guidance_scale: default weight of classifier-free guidance; 1 turns it off.
         window, overlap: default windows of temporal aggregation, frames.
+        aggregation: ``fade``: windows end with the clip and fade into each other; ``wrap``: the last window
+            runs on at the clip's beginning and overlaps count alike, as the published open checkpoints
+            are sampled.
+        stretch: pictures of any size are taken and stretched to the video's, their aspect not kept, as the
+            published open checkpoints are given theirs; the image encoder sees the picture as it came.
     """
 
     model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->denoising_unet->vae"
@@ -85,8 +91,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         guidance_scale: float = 3.5,
         window: int = 24,
         overlap: int = 4,
+        aggregation: str = "fade",
+        stretch: bool = False,
     ) -> None:
         super().__init__()
+        if aggregation not in ("fade", "wrap"):
+            raise InputError(f"aggregation {aggregation!r} is not known; give fade or wrap")
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -103,6 +113,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             window=window,
             overlap=overlap,
+            aggregation=aggregation,
+            stretch=stretch,
         )
 
     @property
@@ -126,10 +138,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         poses: Pictures,
         *,
         reference_pose: NDArray[np.uint8] | None = None,
+        size: tuple[int, int] | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float | None = None,
         window: int | None = None,
         overlap: int | None = None,
+        window_stride: int = 1,
         window_batch: int = 1,
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
@@ -146,9 +160,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 ``(w, h) = self.pose_picture_size((width, height))``; may be drawn lazily.
             reference_pose: the pose picture of ``reference``, same size; needed where the model's
                 ``reference_pose`` is set, refused where it is not.
+            size: ``(width, height)`` of the video; ``None`` takes the reference's, or, where the model
+                stretches pictures, the size that it was trained at.
             num_inference_steps: DDIM steps (paper: 20).
             guidance_scale: weight of classifier-free guidance; ``None`` takes the model's default.
             window, overlap: frames denoised together and shared with the next window.
+            window_stride: models that wrap windows: adds windows of every second frame (2), fourth (3), ...
             window_batch: windows computed at once; changes speed and memory only.
             generator: for the initial noise, drawn for the whole clip at once.
             latents: initial noise instead.
@@ -164,16 +181,16 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         overlap = self.config["overlap"] if overlap is None else overlap
 
         # 1. Check what is cheap to check.
-        self._check_inputs(reference, poses, reference_pose, window_batch)
-        schedule = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap)
+        size = self._check_inputs(reference, poses, reference_pose, size, window_batch)
+        schedule = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, window_stride)
         guided = guidance_scale != 1
         device = self._execution_device
 
         # 2. Look at the reference, once.
-        latent, image_token, keys_values = self._encode_reference(reference, reference_pose, guided, device)
+        latent, image_token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
 
         # 3. Encode the poses.
-        pose_features = self._encode_poses(poses)
+        pose_features = self._encode_poses(poses, size)
 
         # 4. Noise for the whole clip.
         shape = (1, self.vae.config["latent_channels"], len(poses), *pose_features.shape[-2:])
@@ -185,7 +202,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 5. Denoise: every window at every step, then their mean, then guidance.
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        weights = window_weights(len(schedule[0]), overlap)
+        weights = window_weights(len(schedule[0]), overlap if self.config["aggregation"] == "fade" else 0)
         timesteps = self.scheduler.timesteps
         bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, len(timesteps), "denoise")
         for step, t in enumerate(bar):
@@ -203,6 +220,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(self, step, int(t), {"latents": latents})
                 latents = (changed or {}).get("latents", latents)
+        if self.config["reference_latents"]:
+            latents = latents + latent[:, :, None].float()
 
         # 6. Decode.
         result = latents if output_type == "latent" else np.stack(list(self.decode(latents)))
@@ -216,6 +235,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         window: int | None = None,
         overlap: int | None = None,
+        window_stride: int = 1,
     ) -> list[list[int]]:
         """Find out, before anything long, whether this model can work so; arguments as in a call.
 
@@ -233,7 +253,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             raise InputError(f"{num_inference_steps} denoising steps: give 1 to {most}")
         if not math.isfinite(guidance_scale):
             raise InputError(f"guidance {guidance_scale}: give a finite number; 1 turns guidance off")
-        schedule = windows(num_frames, window, overlap)
+        if self.config["aggregation"] == "wrap":
+            schedule = wrapping_windows(num_frames, window, overlap, window_stride)
+        elif window_stride == 1:
+            schedule = windows(num_frames, window, overlap)
+        else:
+            raise InputError(f"window stride {window_stride}: this model's windows fade; it goes with wrap alone")
         longest = self.denoising_unet.config["motion_max_seq_length"]
         if self.denoising_unet.config["use_motion_module"] and len(schedule[0]) > longest:
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
@@ -272,26 +297,33 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
     def _encode_reference(
-        self, reference: NDArray[np.uint8], reference_pose: NDArray[np.uint8] | None, guided: bool, device: torch.device
+        self,
+        reference: NDArray[np.uint8],
+        reference_pose: NDArray[np.uint8] | None,
+        size: tuple[int, int],
+        guided: bool,
+        device: torch.device,
     ) -> tuple[Tensor, Tensor, ReferenceKeysValues]:
         # -> latent (1, c, h, w), image token, keys and values of its features
-        picture = torch.from_numpy(reference.copy()).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
-        token = image_tokens(self.image_encoder, picture).to(self.denoising_unet.dtype)
+        token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
+        stretched = torch.from_numpy(stretch(reference, size)).to(device)
+        picture = stretched.permute(2, 0, 1)[None].float() / 127.5 - 1
         latent = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mean * self.vae.config["scaling_factor"]
-        pose = None if reference_pose is None else self._encode_poses([reference_pose])[:, :, 0].to(device)
+        pose = None if reference_pose is None else self._encode_poses([reference_pose], size)[:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
         return latent, token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
 
-    def _encode_poses(self, poses: Pictures) -> Tensor:
+    def _encode_poses(self, poses: Pictures, size: tuple[int, int]) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.
+        drawn_size = self.pose_picture_size(size)
         guider, device = self.pose_guider, self._execution_device
         features: list[Tensor] = []
         shape = poses[0].shape
         for number, pose in enumerate(poses):
             if pose.shape != shape:
                 raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
-            picture = torch.from_numpy(pose.copy()).to(device).permute(2, 0, 1)[None, :, None]
+            picture = torch.from_numpy(stretch(pose, drawn_size)).to(device).permute(2, 0, 1)[None, :, None]
             features.append(guider(picture.to(guider.dtype) / 255).cpu())
         return torch.cat(features, 2)
 
@@ -300,21 +332,32 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference: NDArray[np.uint8],
         poses: Pictures,
         reference_pose: NDArray[np.uint8] | None,
+        size: tuple[int, int] | None,
         window_batch: int,
-    ) -> None:
+    ) -> tuple[int, int]:
+        # -> (width, height) of the video
         def is_picture(array: Any) -> bool:
             return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
 
         if not is_picture(reference):
             raise InputError("reference must be a uint8 array (height, width, 3)")
         height, width = reference.shape[:2]
-        if height % self.latent_downscale or width % self.latent_downscale:
-            raise InputError(f"reference is {width}x{height}; both must be multiples of {self.latent_downscale}")
+        free = self.config["stretch"]
+        wanted = size or (tuple(self.config["size"]) if free else (width, height))
+        if any(side % self.latent_downscale or side < self.latent_downscale for side in wanted):
+            what = "reference" if size is None and not free else "size"
+            raise InputError(f"{what} is {wanted[0]}x{wanted[1]}; both must be multiples of {self.latent_downscale}")
+        if not free and wanted != (width, height):
+            raise InputError(
+                f"reference is {width}x{height}; for a video of {wanted[0]}x{wanted[1]} give it at that size"
+            )
+        width, height = wanted
         if len(poses) == 0:
             raise InputError("there are no poses; give at least one pose picture")
         expected = self.pose_picture_size((width, height))
         for name, picture in (("poses[0]", poses[0]), ("reference_pose", reference_pose)):
-            if picture is not None and (not is_picture(picture) or picture.shape[1::-1] != expected):
+            fits = is_picture(picture) and (free or picture.shape[1::-1] == expected)  # type: ignore[union-attr]
+            if picture is not None and not fits:
                 got = f"{picture.shape[1]}x{picture.shape[0]}" if is_picture(picture) else "no uint8 picture"
                 raise InputError(
                     f"{name} is {got}; for a video of {width}x{height} draw it at {expected[0]}x{expected[1]}"
@@ -325,3 +368,4 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             raise InputError("this model was trained without reference_pose; leave it out")
         if window_batch < 1:
             raise InputError(f"window_batch is {window_batch}; it must be at least 1")
+        return width, height

@@ -129,6 +129,9 @@ class ImageStage(Stage):
         # Letters: b clips, k target frames, c latent channels, h, w latent grid.
         latents = self.encode(batch["frames"]) if "frames" in batch else batch["latents"].float()
         reference, target = latents[:, 0], latents[:, 1:]  # (b, c, h, w), (b, k, c, h, w)
+        relative = self.options.get("reference_latents", False)
+        if relative:
+            target = target - reference[:, None]
         b, k = target.shape[:2]
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
@@ -153,7 +156,7 @@ class ImageStage(Stage):
 
         # 3. Predict.
         noisy = noisy.unflatten(0, (b, k)).transpose(1, 2)  # (b, c, k, h, w)
-        if self.options.get("reference_latents", False):
+        if relative:
             noisy = join_reference(noisy, reference[dropped:], dropped)
         prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, keys_values)
         h, w = target.shape[-2:]
