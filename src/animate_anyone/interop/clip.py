@@ -1,0 +1,25 @@
+"""CLIP's vision tower with its projection, in the layout of ``sd-image-variations``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from animate_anyone.interop.key_map import KeyMap, Part, fit
+from animate_anyone.interop.weight_file import WeightFile
+
+FOLDER = KeyMap(
+    left=(
+        (r"^vision_model\.embeddings\.position_ids$", "counts from 0 up"),
+        (r"^(text_model|text_projection|logit_scale)", "CLIP's text tower"),
+    )
+)
+
+
+def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> Part:
+    """The image encoder from an ``image_encoder/`` folder."""
+    with torch.device("meta"):
+        encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+    return fit(encoder, [(file, FOLDER)])

@@ -1,0 +1,330 @@
+"""From a folder of foreign files to a model folder of ours; nothing is written before everything fits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from diffusers import DDIMScheduler
+
+from animate_anyone.errors import InputError
+from animate_anyone.interop import moore, musepose, novita
+from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
+from animate_anyone.interop.autoencoder import SINGLE_FILE as VAE_INSIDE
+from animate_anyone.interop.autoencoder import VAE, read_vae
+from animate_anyone.interop.clip import read_image_encoder
+from animate_anyone.interop.key_map import Part
+from animate_anyone.interop.model_folder import DTYPES, check_space, new_folder, write_part
+from animate_anyone.interop.preset import SCHEDULE, Preset, Settings
+from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
+from animate_anyone.interop.stable_diffusion import UNET, read_unet
+from animate_anyone.interop.weight_file import SUFFIXES, WeightFile
+from animate_anyone.progress import SILENT, Progress
+
+DEPTH = 3  # folders below the source that are looked into
+# model_index.json: what loads each part.
+CLASSES = {
+    "denoising_unet": ["animate_anyone.models.denoising_unet", "DenoisingUNet"],
+    "reference_net": ["animate_anyone.models.reference_net", "ReferenceNet"],
+    "pose_guider": ["animate_anyone.models.pose_guider", "PoseGuider"],
+    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+}
+
+
+@dataclass
+class Converted:
+    """What was found and written.
+
+    Attributes:
+        folder: the result.
+        lines: for the user.
+    """
+
+    folder: Path
+    lines: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Plan:
+    parts: dict[str, Part]
+    lines: list[str]
+    scheduler: DDIMScheduler | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def convert_folder(
+    source: Path,
+    output: Path,
+    dtype: str | None = None,
+    progress: Progress = SILENT,
+    *,
+    beta_schedule: str | None = None,
+    motion_heads: int | None = None,
+) -> Converted:
+    """Convert published weights.
+
+    Args:
+        source: a folder with the files of Moore-AnimateAnyone, novita or MusePose, and the autoencoder
+            and image encoder that belong to them, in it or in folders below; or one file or folder of
+            AnimateDiff (becomes a ``MotionAdapter`` folder) or Stable Diffusion 1.5 (becomes ``unet/`` and ``vae/``).
+        output: the folder to make; it must not exist, or be empty.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; ``None`` keeps what the files hold.
+        beta_schedule: ``linear`` or ``scaled_linear`` instead of the project's own.
+        motion_heads: of the temporal layers, where it is not the eight of all published ones.
+
+    Raises:
+        InputError: something is missing, left over, of another shape, damaged, or not tensors; by name.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known; give {', '.join(DTYPES)}")
+    if beta_schedule not in (None, "linear", "scaled_linear"):
+        raise InputError(f"schedule {beta_schedule!r} is not known; give linear or scaled_linear")
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: exists already; give a new folder")
+    plan = _plan(source, beta_schedule, motion_heads)
+    check_space(output, plan.parts, dtype)
+    with new_folder(output) as folder:
+        for name, part in plan.parts.items():
+            write_part(folder / name if name else folder, part, dtype, progress, name or "motion modules")
+        if plan.scheduler is not None:
+            plan.scheduler.save_pretrained(folder / "scheduler")
+            index = {
+                "_class_name": "AnimateAnyonePipeline",
+                "_diffusers_version": importlib.metadata.version("diffusers"),
+            }
+            (folder / "model_index.json").write_text(json.dumps(index | CLASSES | plan.options, indent=2) + "\n")
+    return Converted(output, [*plan.lines, f"{output}: written"])
+
+
+def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> _Plan:
+    """Find out what is there and fit it; reads names and shapes only."""
+    if source.is_dir() and (found := {name: _find(source, name) for name in moore.FILES}) and any(found.values()):
+        return _plan_model(source, found, beta_schedule, motion_heads)
+    if beta_schedule is not None:
+        raise InputError(f"{source}: not a model, so there is no schedule to choose")
+    file = WeightFile(_single(source))
+    inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
+    if motion_names(file.shapes) and not any(inside.values()):
+        part = read_motion_adapter(file, motion_heads or 8)
+        config = part.network.config  # type: ignore[union-attr]
+        middle = "with" if config["use_motion_mid_block"] else "without"
+        line = f"AnimateDiff motion modules, {config['motion_max_seq_length']} positions, {middle} a middle block"
+        return _Plan({"": part}, [line])
+    if inside[UNET_INSIDE]:
+        parts = {"unet": read_unet(file, UNET)}
+        if inside[VAE_INSIDE]:
+            parts["vae"] = read_vae(file, VAE)
+        return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
+    if "conv_in.weight" in file.shapes and any("transformer_blocks" in name for name in file.shapes):
+        return _Plan({"unet": read_unet(file, _config(source, UNET))}, ["Stable Diffusion's UNet"])
+    raise InputError(
+        f"{source}: neither Animate Anyone ({', '.join(moore.FILES)}) nor AnimateDiff nor Stable Diffusion 1.5"
+    )
+
+
+def _plan_model(
+    source: Path, found: dict[str, list[Path]], beta_schedule: str | None, motion_heads: int | None
+) -> _Plan:
+    lines: list[str] = []
+    settings = _settings(source, lines)
+    unet_file = _find_config(source, "unet")
+    unet = _config(unet_file.parent, UNET) if unet_file else UNET
+    if unet_file is None:
+        lines.append("no unet/config.json there: Stable Diffusion 1.5's configuration is taken")
+
+    files = {name: WeightFile(paths[0]) for name, paths in found.items() if paths}
+    for name in (moore.DENOISING_UNET, moore.REFERENCE_UNET, moore.POSE_GUIDER):
+        if name not in files:
+            raise InputError(f"{source}: {name}.pth (or .safetensors) is missing; the model needs it")
+    denoising, motion = files[moore.DENOISING_UNET], files.get(moore.MOTION_MODULE)
+    if motion_names(denoising.shapes):
+        if motion is not None:
+            lines.append(f"{motion.path.name}: not used, {denoising.path.name} has motion modules inside")
+        motion = None
+    elif motion is None:
+        raise InputError(f"{source}: {moore.MOTION_MODULE}.pth (or .safetensors) is missing; no motion modules are "
+                         f"inside {denoising.path.name}")  # fmt: skip
+    preset = _recognise(motion or denoising, files[moore.POSE_GUIDER])
+    heads = motion_heads or settings.motion_heads
+    readers = {
+        moore.DENOISING_UNET: lambda f: moore.read_denoising_unet(
+            unet, f, motion if f is denoising else None, preset, heads
+        ),
+        moore.REFERENCE_UNET: lambda f: moore.read_reference_net(unet, f),
+        moore.POSE_GUIDER: moore.read_pose_guider,
+    }
+    parts = {
+        "denoising_unet": readers[moore.DENOISING_UNET](denoising),
+        "reference_net": readers[moore.REFERENCE_UNET](files[moore.REFERENCE_UNET]),
+        "pose_guider": readers[moore.POSE_GUIDER](files[moore.POSE_GUIDER]),
+    }
+    lines += _check_twins(found, files)
+    for part, kind, read, default, usual in (
+        ("image_encoder", "CLIP image encoder", read_image_encoder, None, "image_encoder/"),
+        ("vae", "autoencoder", read_vae, VAE, "vae/ or sd-vae-ft-mse/"),
+    ):
+        config_file = _find_config(source, part)
+        if config_file is None:
+            raise InputError(f"{source}: the {kind} is missing: {usual} with config.json and its weights")
+        parts[part] = read(WeightFile(config_file.parent), _config(config_file.parent, default))
+    _check_widths(source, parts)
+    guider = parts["pose_guider"].network.config  # type: ignore[union-attr]
+    motion_config = parts["denoising_unet"].network.config  # type: ignore[union-attr]
+    schedule = {**SCHEDULE, "beta_schedule": preset.beta_schedule, **settings.schedule}
+    if beta_schedule is not None:
+        schedule["beta_schedule"] = beta_schedule
+    other = f" ({preset.other_schedule})" if preset.other_schedule else ""
+    lines = [
+        f"{preset.project}: guider widths {', '.join(map(str, guider['block_out_channels']))};"
+        f" {motion_config['motion_max_seq_length']} positions; motion modules"
+        f" {'inside denoising_unet' if motion is None else 'in a file of their own'}",
+        f"betas {schedule['beta_schedule']}{other}",
+        *lines,
+        *_left(parts),
+    ]
+    return _Plan(parts, lines, DDIMScheduler(**schedule), preset.pipeline_options())
+
+
+def _recognise(motion: WeightFile, guider: WeightFile) -> Preset:
+    """Whose files these are: MusePose leaves out the position tables, novita's guider has other widths."""
+    if positions(motion) in (None, musepose.POSITIONS):
+        return musepose.PRESET
+    return novita.PRESET if moore.guider_widths(guider)[1] == novita.GUIDER_WIDTHS else moore.PRESET
+
+
+def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> list[str]:
+    """Where a file lies there in two formats, the second must hold the same names and shapes."""
+    lines = []
+    for name, paths in found.items():
+        for path in paths[1:]:
+            twin = WeightFile(path)
+            odd = sorted(set(twin.shapes.items()) ^ set(files[name].shapes.items()))
+            if odd:
+                raise InputError(
+                    f"{path}: differs from {paths[0].name} beside it in {odd[0][0]}; leave the one that is meant"
+                )
+            lines.append(f"{path.name}: not used, {paths[0].name} beside it holds the same tensors")
+    return lines
+
+
+def _check_widths(source: Path, parts: dict[str, Part]) -> None:
+    """The networks' widths against each other, where one's output is another's input."""
+    config = {name: part.network.config for name, part in parts.items()}
+    for part, setting, other, name in (
+        ("pose_guider", "out_channels", config["denoising_unet"]["block_out_channels"][0], "first width"),
+        ("vae", "latent_channels", config["denoising_unet"]["in_channels"], "in_channels"),
+    ):
+        if config[part][setting] != other:
+            raise InputError(f"{source}: {part} has {setting} {config[part][setting]}; the UNet's {name} is {other}")
+    width, needed = config["image_encoder"].projection_dim, config["denoising_unet"]["cross_attention_dim"]
+    if width != needed:
+        raise InputError(
+            f"{source}: image_encoder has projection_dim {width}; the UNet's cross_attention_dim is {needed}"
+        )
+
+
+def _left(parts: dict[str, Part]) -> list[str]:
+    reasons: dict[str, int] = {}
+    for part in parts.values():
+        for why in part.left.values():
+            reasons[why] = reasons.get(why, 0) + 1
+    return [f"left out: {count} x {why}" for why, count in reasons.items()]
+
+
+def _find(source: Path, name: str) -> list[Path]:
+    """``name``'s files in the nearest folder that has one, safetensors first."""
+    for depth in range(DEPTH):
+        found = [
+            path
+            for suffix in SUFFIXES
+            for path in sorted(source.glob(f"{'*/' * depth}{name}{suffix}"))
+            if path.is_file()
+        ]
+        folders = sorted({path.parent for path in found})
+        if len(folders) > 1:
+            raise InputError(f"{source}: {name} is in {folders[0]} and in {folders[1]}; give the folder of one model")
+        if found:
+            return found
+    return []
+
+
+# What a part's folder is called, and what its config.json says it is.
+_FOLDERS = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "image_encoder": ("CLIPVisionModelWithProjection",),
+}
+
+
+def _find_config(source: Path, part: str) -> Path | None:
+    """The nearest ``config.json`` that says it is this part."""
+    for depth in range(DEPTH + 1):
+        found = []
+        for path in sorted(source.glob(f"{'*/' * depth}config.json")):
+            told = _read_json(path)
+            says = told.get("_class_name") or next(iter(told.get("architectures") or []), None)
+            if says in _FOLDERS[part]:
+                found.append(path)
+        found = [path for path in found if path.parent.name == part] or found
+        if len(found) > 1:
+            raise InputError(
+                f"{source}: {part} is in {found[0].parent} and in {found[1].parent}; leave the one that is meant"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def _single(source: Path) -> Path:
+    if source.is_dir() and (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file():
+        return source / "unet"
+    return source
+
+
+def _config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
+    for file in (folder / "config.json", folder / "unet" / "config.json"):
+        if file.is_file():
+            return _read_json(file)
+    if default is None:
+        raise InputError(f"{folder}: config.json is missing")
+    return default
+
+
+def _settings(source: Path, lines: list[str]) -> Settings:
+    """From the inference configuration, where the project's own lies beside the weights."""
+    for depth in range(DEPTH):
+        for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
+            try:
+                told = yaml.safe_load(path.read_text())
+                heads = (
+                    told.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
+                )
+                schedule = {
+                    k: v for k, v in told.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
+                }
+            except (OSError, ValueError, AttributeError, yaml.YAMLError):
+                raise InputError(f"{path}: cannot be read as YAML settings; mend it or take it away") from None
+            unknown = sorted(schedule.keys() - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
+            if unknown:
+                raise InputError(f"{path}: noise_scheduler_kwargs has an unknown setting {unknown[0]}")
+            lines.append(f"schedule and heads from {path.name}")
+            return Settings(schedule, heads)
+    return Settings()
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{file}: cannot be read as JSON; copy or download it again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds no settings; copy or download it again")
+    return content

@@ -1,0 +1,150 @@
+"""From the names of tensors in a foreign file to ours, every one accounted for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from animate_anyone.errors import InputError
+from animate_anyone.interop.weight_file import WeightFile
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Named:
+    """What a naming makes of a file's names.
+
+    Attributes:
+        ours: our name -> theirs.
+        left: their name -> why it is left out.
+    """
+
+    ours: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+Naming = Callable[[Collection[str]], Named]
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """A naming by replacement.
+
+    Attributes:
+        renames: replaced in this order wherever they stand in a name.
+        left: regular expressions of names that are knowingly left out, and why.
+    """
+
+    renames: tuple[tuple[str, str], ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, theirs: Collection[str]) -> Named:
+        named = Named()
+        for name in theirs:
+            why = next((why for pattern, why in self.left if re.search(pattern, name)), None)
+            if why is not None:
+                named.left[name] = why
+                continue
+            ours = name
+            for old, new in self.renames:
+                ours = ours.replace(old, new)
+            if ours in named.ours:
+                raise InputError(f"{name} and {named.ours[ours]} stand for the same tensor")
+            named.ours[ours] = name
+        return named
+
+
+@dataclass
+class Part:
+    """One network of a model, and where each of its tensors comes from.
+
+    Attributes:
+        network: built on the meta device: shapes without values.
+        shapes: of all its tensors, by our name.
+        tensors: our name -> the file and the name there.
+        computed: tensors that no file holds because they follow from the configuration.
+        left: file and name -> why it is left out.
+    """
+
+    network: nn.Module
+    shapes: dict[str, Shape]
+    tensors: dict[str, tuple[WeightFile, str]]
+    computed: dict[str, Tensor]
+    left: dict[str, str]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of most of the numbers in the files."""
+        count: dict[torch.dtype, int] = {}
+        for file, name in self.tensors.values():
+            kind = file.dtypes[name]
+            if kind is not None:
+                count[kind] = count.get(kind, 0) + 1
+        return max(count, key=count.__getitem__)
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor by our name, in the network's shape, memory of its own."""
+        if name in self.computed:
+            return self.computed[name]
+        file, theirs = self.tensors[name]
+        return file.tensor(theirs).reshape(self.shapes[name]).clone(memory_format=torch.contiguous_format)
+
+
+def fit(
+    network: nn.Module,
+    sources: Sequence[tuple[WeightFile, Naming]],
+    computed: Mapping[str, Tensor] | None = None,
+) -> Part:
+    """Find every tensor of ``network`` in the files, and a place for every tensor of the files.
+
+    Args:
+        network: on the meta device.
+        computed: values for tensors that the files may leave out.
+
+    Raises:
+        InputError: a tensor that is not in the files, one too many, one of another shape; by name.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    buffers = wanted.keys() - {name for name, _ in network.named_parameters()}
+    tensors: dict[str, tuple[WeightFile, str]] = {}
+    left: dict[str, str] = {}
+    for file, naming in sources:
+        try:
+            named = naming(file.shapes.keys())
+        except InputError as error:
+            raise InputError(f"{file.path}: {error}") from None
+        left |= {f"{file.path.name}: {name}": why for name, why in named.left.items()}
+        unknown = sorted(theirs for ours, theirs in named.ours.items() if ours not in wanted)
+        if unknown:
+            known = {ours: theirs for ours, theirs in named.ours.items() if ours in wanted}
+            absent = sorted(wanted.keys() - known.keys() - tensors.keys() - buffers)
+            hint = f", and nothing for {absent[0]}" if absent and len(sources) == 1 else ""
+            raise InputError(f"{file.path}: has an unknown tensor {unknown[0]}{_more(unknown)}{hint}")
+        for ours, theirs in named.ours.items():
+            if ours in tensors:
+                other = tensors[ours][0].path.name
+                raise InputError(f"{file.path}: {theirs} is in {other} too; leave the one that is meant")
+            if not _same(file.shapes[theirs], wanted[ours]):
+                got, want = ("x".join(map(str, shape)) or "a number" for shape in (file.shapes[theirs], wanted[ours]))
+                raise InputError(f"{file.path}: {theirs} is {got}; this network needs {want}")
+            tensors[ours] = (file, theirs)
+    absent = sorted(wanted.keys() - tensors.keys() - (computed or {}).keys())
+    if absent:
+        files = " and ".join(str(file.path) for file, _ in sources)
+        raise InputError(f"{files}: nothing for {absent[0]}{_more(absent)}; the file is not whole, or another model's")
+    missing = {name: value for name, value in (computed or {}).items() if name not in tensors}
+    return Part(network, wanted, tensors, missing, left)
+
+
+def _same(theirs: Shape, ours: Shape) -> bool:
+    # 1x1 convolutions and linear layers are one thing in two layouts.
+    return theirs == ours or (len(theirs) > len(ours) and theirs == (*ours, *[1] * (len(theirs) - len(ours))))
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

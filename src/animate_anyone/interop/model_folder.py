@@ -1,0 +1,100 @@
+"""Writes a network as diffusers does, a shard at a time, and a folder whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import CLIPVisionModelWithProjection
+
+from animate_anyone.errors import InputError
+from animate_anyone.interop.key_map import Part
+from animate_anyone.progress import Progress
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SHARD_BYTES = 1_000_000_000
+
+
+def write_part(folder: Path, part: Part, dtype: str | None, progress: Progress, what: str) -> None:
+    """A network's configuration and its tensors, a shard at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    is_clip = isinstance(part.network, CLIPVisionModelWithProjection)
+    if is_clip:
+        part.network.config.architectures = [type(part.network).__name__]
+        part.network.config.save_pretrained(folder)
+    else:
+        part.network.save_config(folder)  # type: ignore[operator]
+    stem = "model" if is_clip else "diffusion_pytorch_model"
+    shards: list[list[str]] = [[]]
+    size = total = 0
+    for name in sorted(part.shapes):
+        own = _bytes(part, name, dtype)
+        if shards[-1] and size + own > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size, total = size + own, total + own
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(progress.track(shards, len(shards), what), 1):
+        file = f"{stem}.safetensors" if len(shards) == 1 else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {name: _cast(part.tensor(name), dtype) for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file)
+        del tensors
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
+
+
+def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
+    return tensor.to(DTYPES[dtype]) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _bytes(part: Part, name: str, dtype: str | None) -> int:
+    if name in part.computed:
+        kind: torch.dtype | None = part.computed[name].dtype
+    else:
+        file, theirs = part.tensors[name]
+        kind = file.dtypes[theirs]
+    count = math.prod(part.shapes[name])
+    if kind is None:
+        return 8 * count
+    return count * (DTYPES[dtype] if dtype is not None else kind).itemsize
+
+
+def check_space(output: Path, parts: dict[str, Part], dtype: str | None) -> None:
+    """Refuse, before anything is written, what will not fit or must not be written there."""
+    needed = sum(_bytes(part, name, dtype) for part in parts.values() for name in part.shapes)
+    above = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if not os.access(above, os.W_OK):
+        raise InputError(f"{output}: cannot be made, {above} is not writable; give another folder")
+    free = shutil.disk_usage(above).free
+    if needed > free:
+        raise InputError(f"{output}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free there")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder to write to that becomes ``output`` when all went well, and nothing otherwise."""
+    partial = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made ({error.strerror}); give another folder") from None
+    try:
+        yield partial
+        if output.exists():
+            output.rmdir()
+        os.replace(partial, output)
+    except OSError as error:
+        raise InputError(f"{output}: writing failed ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

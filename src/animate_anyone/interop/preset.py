@@ -1,0 +1,64 @@
+"""What belongs to published weights besides the weights: how they were trained and are sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# DDIM as all published weights of the field have it; which betas differs.
+SCHEDULE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How one project's weights are sampled.
+
+    Attributes:
+        project: whose weights they are.
+        beta_schedule: ``linear`` or ``scaled_linear``.
+        other_schedule: what else is in use for the same weights, and where; empty if nothing is.
+        size: ``(width, height)`` that its examples use.
+        window, overlap: frames.
+        positions: of the temporal layers, where the file holds no table of them.
+        motion_heads: of the temporal layers; no file says it.
+    """
+
+    project: str
+    beta_schedule: str
+    other_schedule: str = ""
+    size: tuple[int, int] = (512, 784)
+    window: int = 24
+    overlap: int = 4
+    positions: int | None = None
+    motion_heads: int = 8
+
+    def pipeline_options(self) -> dict[str, Any]:
+        """For ``model_index.json``: all that reproduces the project's own sampler."""
+        return {
+            "size": list(self.size),
+            "skeleton_style": "dwpose",
+            "reference_pose": False,
+            "reference_latents": False,
+            "guidance_scale": 3.5,
+            "window": self.window,
+            "overlap": self.overlap,
+            "aggregation": "wrap",
+            "stretch": True,
+        }
+
+
+@dataclass
+class Settings:
+    """What a configuration file beside the weights changes; empty where there is none."""
+
+    schedule: dict[str, Any] = field(default_factory=dict)
+    motion_heads: int | None = None

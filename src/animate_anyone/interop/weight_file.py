@@ -1,0 +1,127 @@
+"""Files of tensors as other projects write them: opened without reading them, and without running them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class WeightFile:
+    """The tensors of a file, or of the shards of a folder, by name.
+
+    Tensors stay on the disk until they are asked for, one by one; so tensors that are views into one
+    large buffer cost their own size.
+
+    Attributes:
+        path: the file or folder.
+        shapes: of every tensor.
+        dtypes: of every tensor; ``None`` for what is no floating-point number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, torch.dtype | None] = {}
+        self._tensors: dict[str, Tensor] = {}
+        self._safetensors: dict[str, Any] = {}
+        for file in _files(path):
+            (self._open_safetensors if file.suffix == ".safetensors" else self._open_pickle)(file)
+        if not self.shapes:
+            raise InputError(f"{path}: holds no tensors")
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, on the CPU."""
+        if name in self._tensors:
+            return self._tensors[name]
+        tensor: Tensor = self._safetensors[name].get_tensor(name)
+        return tensor
+
+    def _open_safetensors(self, file: Path) -> None:
+        try:
+            opened = safe_open(file, "pt")
+            for name in opened.keys():  # noqa: SIM118
+                part = opened.get_slice(name)
+                self._add(name, tuple(part.get_shape()), _DTYPES.get(part.get_dtype()))
+                self._safetensors[name] = opened
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{file}: damaged, or not a safetensors file: {_one_line(error)}") from None
+
+    def _open_pickle(self, file: Path) -> None:
+        tensors = _load_pickle(file)
+        for wrapper in ("state_dict", "model", "module"):  # as trainers wrap it, beside step counts and the like
+            if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
+                tensors = tensors[wrapper]
+        if not isinstance(tensors, dict):
+            raise InputError(f"{file}: holds a {type(tensors).__name__}; weights are tensors by name")
+        for name, tensor in tensors.items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise InputError(f"{file}: {name!r} is a {type(tensor).__name__}; weights are tensors by name")
+            name = name.removeprefix("module.")  # as data-parallel training saves it
+            self._add(name, tuple(tensor.shape), tensor.dtype if tensor.dtype.is_floating_point else None)
+            self._tensors[name] = tensor
+
+    def _add(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None) -> None:
+        if name in self.shapes:
+            raise InputError(f"{self.path}: holds {name} twice")
+        self.shapes[name], self.dtypes[name] = shape, dtype
+
+
+def _files(path: Path) -> list[Path]:
+    # A folder holds shards with an index, or one file of weights.
+    if not path.is_dir():
+        return [path]
+    indexes = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.bin.index.json"))
+    if indexes:
+        try:
+            names = sorted(set(json.loads(indexes[0].read_text())["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(f"{indexes[0]}: names no weights; copy or download it again") from None
+        missing = [name for name in names if not (path / name).is_file()]
+        if missing:
+            raise InputError(f"{path}: {missing[0]} is missing; {indexes[0].name} names it")
+        return [path / name for name in names]
+    for suffix in SUFFIXES:
+        found = [file for file in sorted(path.glob(f"*{suffix}")) if ".fp16." not in file.name] or sorted(
+            path.glob(f"*{suffix}")
+        )
+        if len(found) > 1:
+            raise InputError(f"{path}: holds {found[0].name} and {found[1].name}; leave the one that is meant")
+        if found:
+            return found
+    raise InputError(f"{path}: no weights there; a file ending in {', '.join(SUFFIXES)} is wanted")
+
+
+def _load_pickle(file: Path) -> Any:
+    # `weights_only` builds tensors and plain containers, and runs nothing else.
+    try:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap can only be used" not in str(error):
+                raise
+            return torch.load(file, map_location="cpu", weights_only=True)  # PyTorch's format before 1.6
+    except pickle.UnpicklingError as error:
+        called = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand|global)[^\w]*([\w.]+)", str(error))
+        what = f"asks to run {called[1] or called[2]}" if called else "holds more than tensors"
+        raise InputError(f"{file}: refused, nothing of it was run: it {what}; get it as .safetensors") from None
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: damaged, or not a file of weights: {_one_line(error)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{text[:200]}…" if len(text) > 200 else text or type(error).__name__
