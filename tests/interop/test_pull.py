@@ -83,6 +83,7 @@ def test_a_whole_pull(small_hub: SmallHub, tmp_path: Path) -> None:
     done = pull.fetch(what)
     assert done == [f"moore: whole, digests checked, in {folder}"]
     assert names(folder) == {*LARGE, *SMALL, source.NAME}  # no README, no half file
+    assert not (folder / pull.UNDERWAY).exists()
     for name in catalog.NETWORKS:
         assert (folder / name).read_bytes() == content(MAIN, name)
     record = json.loads((folder / source.NAME).read_text())
@@ -275,6 +276,18 @@ def test_a_record_makes_the_same_folder_elsewhere(small_hub: SmallHub, tmp_path:
     assert names(tmp_path / "there") == names(tmp_path / "here")
     assert source.read(tmp_path / "there") == source.read(tmp_path / "here")
     assert not any(path.startswith("/api/") for _, path, _ in small_hub.asked)  # nobody was asked what main is
+
+
+def test_a_file_that_is_wanted_later_comes_from_the_recorded_commit(small_hub: SmallHub, tmp_path: Path) -> None:
+    run(tmp_path)
+    small_hub.move_main(MAIN, "b" * 40, **{"pose_guider.pth": b"newer"})
+    record = json.loads((tmp_path / source.NAME).read_text())
+    files = record["repositories"][0]["files"]
+    files[:] = [file for file in files if file["path"] != "pose_guider.pth"]  # as if pulled when it was not known
+    (tmp_path / source.NAME).write_text(json.dumps(record))
+    (tmp_path / "pose_guider.pth").unlink()
+    assert run(tmp_path).missing == {"pose_guider.pth"}
+    assert (tmp_path / "pose_guider.pth").read_bytes() == content(MAIN, "pose_guider.pth")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -53,18 +53,24 @@ def pull(
     from animate_anyone.errors import InputError
     from animate_anyone.interop import catalog, source
     from animate_anyone.interop.pull import fetch, plan
-    from animate_anyone.progress import SILENT, TerminalProgress
+    from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
     shipped = shipped_folders()
     if name in shipped:
         raise InputError(f"{name}: is shipped and needs no download; type: animate-anyone models show {name}")
     entry = catalog.find(name, shipped)
     folder = output or source.default_folder(entry)
+
+    def bars() -> AbstractContextManager[Progress]:
+        # Not options.shown_progress, which imports the model libraries; and no line is printed between bars.
+        return TerminalProgress() if sys.stderr.isatty() else nullcontext(SILENT)
+
     try:
-        with TerminalProgress() if sys.stderr.isatty() else nullcontext(SILENT) as progress:
+        with bars() as progress:
             what = plan(entry, folder, revision, progress)
-            for line in what.lines:
-                print(line, flush=True)
+        for line in what.lines:
+            print(line, flush=True)
+        with bars() as progress:
             done = fetch(what, progress)
     except KeyboardInterrupt:
         print("what came so far is kept; type the same command to go on", file=sys.stderr)
