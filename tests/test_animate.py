@@ -97,6 +97,26 @@ def test_result_is_what_its_parts_make(run: Any, tiny_model: Path, dancers: Path
     assert np.abs(frames_of(run(align=not align, seed=5, window=6, overlap=2)) - by_hand).mean() > 1
 
 
+def test_model_that_stretches_pictures(dancers: Path, tmp_path: Path) -> None:
+    """Picture and skeletons fill the frame alike; the image encoder is given the picture as it came."""
+    import tiny
+
+    pipeline = tiny.pipeline(stretch=True, reference_pose=False)
+    pipeline.save_pretrained(tmp_path / "model")
+    settings = Settings(model=str(tmp_path / "model"), steps=2, device="cpu", seed=5)
+    picture, own = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
+    animate(dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings, character_pose=own)
+    pipeline.set_progress_bar_config(disable=True)
+    on_body = retarget(PoseSequence.load(dancers / "dance.npz"), own, (192, 256))
+    frames = pipeline(
+        picture,
+        draw_pose(on_body.scaled_to((64, 64)), (128, 128), style="scaled"),
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(5),
+    ).frames
+    assert np.abs(frames_of(tmp_path / "out.mp4") - blocks(frames)).mean() < 3  # compression alone
+
+
 def test_same_settings_same_file(run: Any) -> None:
     one, again, other = run(), run(), run(seed=1)
     assert one.read_bytes() == again.read_bytes()

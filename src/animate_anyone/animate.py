@@ -148,7 +148,10 @@ def animate(
     report.timed("seeing", since)
 
     # Tell: the driver's movement on the character's body, drawn as the model knows it.
+    stretch = pipeline.config["stretch"]
     placing = Placing.into((picture.shape[1], picture.shape[0]), (width, height))
+    if stretch:
+        placing = Placing.stretched((width, height))
     if poses is not None:
         poses = align(poses, subject, settings, report)
     told = tell(poses, driver, placing, pipeline)
@@ -159,9 +162,10 @@ def animate(
     # Make: denoise the whole clip, then decode and write frame by frame.
     since = time.perf_counter()
     latents = pipeline(
-        placing.apply(picture),
+        picture if stretch else placing.apply(picture),
         told,
         reference_pose=own_pose,
+        size=(width, height),
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
         window=settings.window,

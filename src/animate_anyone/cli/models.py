@@ -92,6 +92,13 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16; default: as they are.", show_default=False)
     ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="linear or scaled_linear betas; default: the project's.", show_default=False)
+    ] = None,
+    motion_heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Heads of the temporal layers; default: 8, as in all published.", show_default=False),
+    ] = None,
 ) -> None:
     """Make a model folder of published weights."""
     from animate_anyone.cli.model_facts import pulled_folder
@@ -101,6 +108,6 @@ def convert(
     from animate_anyone.interop.convert import convert_folder
 
     with shown_progress() as progress:
-        report = convert_folder(folder, output, dtype, progress)
+        report = convert_folder(folder, output, dtype, progress, beta_schedule=schedule, motion_heads=motion_heads)
     for line in report.lines:
         print(line)

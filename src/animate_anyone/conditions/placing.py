@@ -36,6 +36,11 @@ class Placing:
         inner = (max(1, round(width * scale)), max(1, round(height * scale)))
         return cls(size, inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
 
+    @classmethod
+    def stretched(cls, size: tuple[int, int]) -> Placing:
+        """A picture of any shape over the whole frame, its aspect not kept."""
+        return cls(size, size, 0, 0)
+
     def apply(self, picture: Picture, black: bool = False) -> Picture:
         """The frame ``(height, width, 3)`` with the picture in it; ``black`` fills instead of drawing out edges."""
         small = np.asarray(Image.fromarray(picture).resize(self.inner, Image.Resampling.LANCZOS))

@@ -114,7 +114,7 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
     inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
     if motion_names(file.shapes) and not any(inside.values()):
         part = read_motion_adapter(file, motion_heads or 8)
-        config = part.network.config  # type: ignore[union-attr]
+        config = part.config
         middle = "with" if config["use_motion_mid_block"] else "without"
         line = f"AnimateDiff motion modules, {config['motion_max_seq_length']} positions, {middle} a middle block"
         return _Plan({"": part}, [line])
@@ -176,8 +176,8 @@ def _plan_model(
             raise InputError(f"{source}: the {kind} is missing: {usual} with config.json and its weights")
         parts[part] = read(WeightFile(config_file.parent), _config(config_file.parent, default))
     _check_widths(source, parts)
-    guider = parts["pose_guider"].network.config  # type: ignore[union-attr]
-    motion_config = parts["denoising_unet"].network.config  # type: ignore[union-attr]
+    guider = parts["pose_guider"].config
+    motion_config = parts["denoising_unet"].config
     schedule = {**SCHEDULE, "beta_schedule": preset.beta_schedule, **settings.schedule}
     if beta_schedule is not None:
         schedule["beta_schedule"] = beta_schedule
@@ -217,14 +217,14 @@ def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> 
 
 def _check_widths(source: Path, parts: dict[str, Part]) -> None:
     """The networks' widths against each other, where one's output is another's input."""
-    config = {name: part.network.config for name, part in parts.items()}
+    config = {name: part.config for name, part in parts.items()}
     for part, setting, other, name in (
         ("pose_guider", "out_channels", config["denoising_unet"]["block_out_channels"][0], "first width"),
         ("vae", "latent_channels", config["denoising_unet"]["in_channels"], "in_channels"),
     ):
         if config[part][setting] != other:
             raise InputError(f"{source}: {part} has {setting} {config[part][setting]}; the UNet's {name} is {other}")
-    width, needed = config["image_encoder"].projection_dim, config["denoising_unet"]["cross_attention_dim"]
+    width, needed = config["image_encoder"]["projection_dim"], config["denoising_unet"]["cross_attention_dim"]
     if width != needed:
         raise InputError(
             f"{source}: image_encoder has projection_dim {width}; the UNet's cross_attention_dim is {needed}"
@@ -274,13 +274,18 @@ def _find_config(source: Path, part: str) -> Path | None:
             if says in _FOLDERS[part]:
                 found.append(path)
         found = [path for path in found if path.parent.name == part] or found
-        if len(found) > 1:
+        if any(_network(path) != _network(found[0]) for path in found):
             raise InputError(
                 f"{source}: {part} is in {found[0].parent} and in {found[1].parent}; leave the one that is meant"
             )
         if found:
             return found[0]
     return None
+
+
+def _network(config_file: Path) -> dict[str, Any]:
+    """What a configuration says of the network, without remarks on where it came from."""
+    return {key: value for key, value in _read_json(config_file).items() if not key.startswith("_")}
 
 
 def _single(source: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,21 +72,17 @@ class Part:
         left: file and name -> why it is left out.
     """
 
-    network: nn.Module
+    network: Any
     shapes: dict[str, Shape]
     tensors: dict[str, tuple[WeightFile, str]]
     computed: dict[str, Tensor]
     left: dict[str, str]
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Of most of the numbers in the files."""
-        count: dict[torch.dtype, int] = {}
-        for file, name in self.tensors.values():
-            kind = file.dtypes[name]
-            if kind is not None:
-                count[kind] = count.get(kind, 0) + 1
-        return max(count, key=count.__getitem__)
+    def config(self) -> dict[str, Any]:
+        """The network's configuration."""
+        config = self.network.config
+        return dict(config) if isinstance(config, dict) else config.to_dict()
 
     def tensor(self, name: str) -> Tensor:
         """A tensor by our name, in the network's shape, memory of its own."""

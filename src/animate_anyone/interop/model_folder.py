@@ -30,7 +30,7 @@ def write_part(folder: Path, part: Part, dtype: str | None, progress: Progress, 
         part.network.config.architectures = [type(part.network).__name__]
         part.network.config.save_pretrained(folder)
     else:
-        part.network.save_config(folder)  # type: ignore[operator]
+        part.network.save_config(folder)
     stem = "model" if is_clip else "diffusion_pytorch_model"
     shards: list[list[str]] = [[]]
     size = total = 0

@@ -43,7 +43,7 @@ OF_SINGLE_FILE = {
 
 class _Name(str):
     # Passes through diffusers' conversion where a tensor would.
-    ndim = 1
+    ndim, shape = 1, ()
 
 
 def single_file_naming(prefix: str, convert: Any, config: dict[str, Any]) -> Any:
