@@ -31,7 +31,8 @@ class PoseGuider(ModelMixin, ConfigMixin):
         out_channels: width of the denoising UNet's first level.
         block_out_channels: widths of the layers.
         layout: ``paper`` or ``open``.
-        conditioning_channels: channels of the pose picture.
+        conditioning_channels: channels of the pose picture: 3; or 6, that of the reference's own pose behind
+            each, so that what has not moved shows (:meth:`beside`; not in the paper).
         position_frequencies: so many octaves of sine and cosine of each cell's place in the frame join
             the features before the last convolution; 0 as in the paper. Networks that start from Stable
             Diffusion know places already; small ones trained from nothing are slow to learn them.
@@ -76,6 +77,19 @@ class PoseGuider(ModelMixin, ConfigMixin):
     def picture_size(self, size: tuple[int, int], latent_downscale: int = 8) -> tuple[int, int]:
         """The size ``(width, height)`` at which to draw poses for a video of ``size``."""
         return (size[0] * self.downscale // latent_downscale, size[1] * self.downscale // latent_downscale)
+
+    def beside(self, pictures: Tensor, reference: Tensor | None) -> Tensor:
+        """What :meth:`forward` takes: ``pictures``, and behind them the reference's where this network wants it.
+
+        Args:
+            pictures: ``(batch, 3, frames, height, width)``.
+            reference: ``(batch, 3, 1, height, width)``.
+        """
+        if self.config["conditioning_channels"] == pictures.shape[1]:
+            return pictures
+        if reference is None:
+            raise ValueError("this Pose Guider takes the reference's pose beside each")
+        return torch.cat([pictures, reference.expand_as(pictures)], 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Encode pose pictures.

@@ -33,7 +33,9 @@ from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import QUANTIZED_PARTS
 
 GIB = 2**30
-MARGIN = 1.15  # of activations; measured on CPUs: benchmarks/results/memory.md
+# Of activations, measured on CPUs (benchmarks/results/memory.md): kernels of convolutions want copies of what they are
+# given, and of the phases only denoising has its peak elsewhere.
+MARGIN = {"reference": 1.4, "poses": 1.4, "denoising": 1.15, "decoding": 1.4}
 # Libraries and their caches: measured in a process on a CPU; on a GPU assumed (CUDA context, kernels, the display).
 PROCESS = {"cpu": 0.6 * GIB, "gpu": 1.0 * GIB}
 PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")
@@ -105,7 +107,7 @@ class Estimate:
                 "model": sum(self.weights[part] for part in resident),
                 "group": self.largest_layer[step.network],
             }[offload]
-            needs[step.phase] = max(needs.get(step.phase, 0), weights + MARGIN * step.activations)
+            needs[step.phase] = max(needs.get(step.phase, 0), weights + MARGIN[step.phase] * step.activations)
         return needs
 
     def on_gpu(self, offload: str = "none") -> float:

@@ -190,7 +190,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         latent, image_token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
 
         # 3. Encode the poses.
-        pose_features = self._encode_poses(poses, size)
+        pose_features = self._encode_poses(poses, reference_pose, size)
 
         # 4. Noise for the whole clip.
         shape = (1, self.vae.config["latent_channels"], len(poses), *pose_features.shape[-2:])
@@ -309,22 +309,30 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         stretched = torch.from_numpy(stretch(reference, size)).to(device)
         picture = stretched.permute(2, 0, 1)[None].float() / 127.5 - 1
         latent = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mean * self.vae.config["scaling_factor"]
-        pose = None if reference_pose is None else self._encode_poses([reference_pose], size)[:, :, 0].to(device)
+        pose = (
+            None
+            if reference_pose is None
+            else self._encode_poses([reference_pose], reference_pose, size)[:, :, 0].to(device)
+        )
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
         return latent, token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
 
-    def _encode_poses(self, poses: Pictures, size: tuple[int, int]) -> Tensor:
+    def _encode_poses(self, poses: Pictures, reference_pose: NDArray[np.uint8] | None, size: tuple[int, int]) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.
-        drawn_size = self.pose_picture_size(size)
         guider, device = self.pose_guider, self._execution_device
+
+        def picture(pose: NDArray[np.uint8]) -> Tensor:
+            drawn = torch.from_numpy(stretch(pose, self.pose_picture_size(size))).to(device)
+            return drawn.permute(2, 0, 1)[None, :, None].to(guider.dtype) / 255
+
+        own = None if reference_pose is None else picture(reference_pose)
         features: list[Tensor] = []
         shape = poses[0].shape
         for number, pose in enumerate(poses):
             if pose.shape != shape:
                 raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
-            picture = torch.from_numpy(stretch(pose, drawn_size)).to(device).permute(2, 0, 1)[None, :, None]
-            features.append(guider(picture.to(guider.dtype) / 255).cpu())
+            features.append(guider(guider.beside(picture(pose), own)).cpu())
         return torch.cat(features, 2)
 
     def _check_inputs(

@@ -147,10 +147,11 @@ class ImageStage(Stage):
         token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
         token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
         first = min(dropped, b - 1)
-        pose = self.pose_guider(_pose_input(batch["poses"]))  # (b, C, k, h, w)
+        guider, own = self.pose_guider, _pose_input(batch["reference_pose"][:, None])
+        pose = guider(guider.beside(_pose_input(batch["poses"]), own))  # (b, C, k, h, w)
         reference_pose = None
         if self.options.get("reference_pose", False):
-            reference_pose = self.pose_guider(_pose_input(batch["reference_pose"][:, None]))[first:, :, 0]
+            reference_pose = guider(guider.beside(own, own))[first:, :, 0]
         features = self.reference_net(reference[first:], token[first:], reference_pose)
         keys_values = self.denoising_unet.project_reference(features, dropped) if dropped < b else None
 
