@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_offload_decides_which_weights_are_there() -> None:
 def test_sums(shapes: AnimateAnyonePipeline) -> None:
     needs = estimate(shapes, WORK)
     weights = sum(needs.weights.values())
-    assert needs.phases()["denoising"] == weights + MARGIN * activations(needs, "denoising")
+    assert needs.phases()["denoising"] == weights + MARGIN["denoising"] * activations(needs, "denoising")
     assert needs.on_gpu("group") < needs.on_gpu("model") < needs.on_gpu("none")
     assert needs.on_cpu() == PROCESS["cpu"] + needs.phases()["denoising"] + needs.pose_features
     assert needs.beside_gpu() == PROCESS["cpu"] + weights
@@ -205,3 +206,15 @@ def test_description(shapes: AnimateAnyonePipeline, monkeypatch: pytest.MonkeyPa
     assert "--offload" not in machine
     monkeypatch.setattr(memory, "memory_of", lambda device: None)
     assert memory.describe(needs, WORK, "none", torch.device("cpu"))[2].endswith("at the peak")
+
+
+def test_page_is_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of docs/memory.md; `python benchmarks/memory.py --table` writes them all anew."""
+    repository = Path(__file__).resolve().parents[2]
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    bench = importlib.import_module("memory")
+    needs = estimate(bench.shapes("full"), Work((512, 512), bench.CLIP, 16, vae_tiling=True))
+    cells = " | ".join(f"{needs.on_gpu(offload) / GIB:.1f}" for offload in ("none", "model", "group"))
+    assert f"| 512x512, window 16 | {cells} |" in (repository / "docs/memory.md").read_text()
+    assert "| 24 GB | 24 | 24 | 24 | 24 |" in bench.table(["GPU"], [["24 GB", *[bench._best(24, {24: needs})] * 4]])
+    assert (bench._best(5, {16: needs, 8: needs}), bench._best(2, {16: needs})) == ("16, `group`", "–")
