@@ -109,7 +109,11 @@ def pipeline(**changes: Any) -> AnimateAnyonePipeline:
     """Animates at 64x64 in windows of 8 frames; ``changes`` to the pipeline's own options."""
     unet = denoising_unet(in_channels=UNET["in_channels"] * (2 if changes.get("reference_latents") else 1))
     torch.manual_seed(3)
-    guider = PoseGuider(UNET["block_out_channels"][0], (4, 8, 8, 8)).eval()
+    guider = PoseGuider(
+        UNET["block_out_channels"][0],
+        (4, 8, 8, 8),
+        conditioning_channels=6 if changes.get("reference_latents") else 3,  # as `puppet` has both
+    ).eval()
     wake(guider)
     torch.manual_seed(2)
     encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**IMAGE_ENCODER)).eval()

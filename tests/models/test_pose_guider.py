@@ -90,3 +90,15 @@ def test_layout_travels_with_the_weights(tmp_path: Path) -> None:
 def test_unknown_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="'paper' or 'open'"):
         PoseGuider(16, layout="other")  # type: ignore[arg-type]
+
+
+def test_the_references_pose_beside_each() -> None:
+    """Six channels: every picture sees the reference's; three: it is left out."""
+    pictures, own = torch.rand(2, 3, 4, 64, 64), torch.rand(2, 3, 1, 64, 64)
+    both = PoseGuider(8, (4, 8, 8, 8), conditioning_channels=6).beside(pictures, own)
+    assert both.shape == (2, 6, 4, 64, 64)
+    assert torch.equal(both[:, :3], pictures)
+    assert all(torch.equal(both[:, 3:, k], own[:, :, 0]) for k in range(4))
+    assert PoseGuider(8, (4, 8, 8, 8)).beside(pictures, own) is pictures
+    with pytest.raises(ValueError, match="takes the reference's pose beside each"):
+        PoseGuider(8, (4, 8, 8, 8), conditioning_channels=6).beside(pictures, None)

@@ -104,7 +104,11 @@ def naive(pipeline: AnimateAnyonePipeline, guidance: float, window: int, overlap
     def tensor(picture: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float()
 
-    pose = torch.cat([p.pose_guider(tensor(x)[:, :, None] / 255) for x in POSES], 2)
+    def features(drawn: NDArray[np.uint8]) -> Tensor:
+        pictures = [tensor(drawn), tensor(POSES[0])][: p.pose_guider.config["conditioning_channels"] // 3]
+        return p.pose_guider(torch.cat(pictures, 1)[:, :, None] / 255)
+
+    pose = torch.cat([features(x) for x in POSES], 2)
     picture = tensor(REFERENCE) / 127.5 - 1
     token = picture_token(p.image_encoder, REFERENCE)
     latent = p.vae.encode(picture).latent_dist.mode() * p.vae.config["scaling_factor"]
@@ -115,8 +119,7 @@ def naive(pipeline: AnimateAnyonePipeline, guidance: float, window: int, overlap
         mean = WindowMean(latents, window_weights(window, overlap))
         for frames in schedule:
             some, told = latents[:, :, frames], pose[:, :, frames]
-            features = p.reference_net(latent, token, pose[:, :, 0])
-            keys_values = p.denoising_unet.project_reference(features)
+            keys_values = p.denoising_unet.project_reference(p.reference_net(latent, token, pose[:, :, 0]))
             beside = latent[:, :, None].expand_as(some)[:, : 4 * p.config["reference_latents"]]
             prediction = p.denoising_unet(torch.cat([some, beside], 1), t, token, told, keys_values)
             if guidance != 1:
@@ -160,7 +163,9 @@ def test_unconditional_half_never_sees_the_reference(pipeline: AnimateAnyonePipe
             run(pipeline, reference=reference, reference_pose=pose, num_inference_steps=1)
         return seen[0]
 
-    one, other = first_prediction(REFERENCE, POSES[0]), first_prediction(REFERENCE[::-1], POSES[3])
+    # Its pose it sees, where the Pose Guider has it beside each: poses are no part of what is dropped.
+    shown = pipeline.pose_guider.config["conditioning_channels"] == 6
+    one, other = first_prediction(REFERENCE, POSES[0]), first_prediction(REFERENCE[::-1], POSES[0 if shown else 3])
     assert torch.equal(one[0], other[0])
     assert (one[1] - other[1]).abs().max() > 1e-3
 

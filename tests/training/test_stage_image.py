@@ -81,9 +81,11 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
     predictions = []
     for clip in range(2):
         drawn = batch["poses"][clip].permute(3, 0, 1, 2)[None] / 255
+        own = batch["reference_pose"][clip].permute(2, 0, 1)[None, :, None] / 255
+        if kind.endswith("beside"):
+            drawn, own = torch.cat([drawn, own.expand_as(drawn)], 1), torch.cat([own, own], 1)
         pose, reference, token = stage.pose_guider(drawn), None, torch.zeros(1, 1, 12)
         if clip == 1:
-            own = batch["reference_pose"][clip].permute(2, 0, 1)[None, :, None] / 255
             token = image_tokens(stage.image_encoder, batch["reference"][clip].permute(2, 0, 1)[None] / 127.5 - 1)
             features = stage.reference_net(latents[clip, :1], token, stage.pose_guider(own)[:, :, 0])
             reference = stage.denoising_unet.project_reference(features)
