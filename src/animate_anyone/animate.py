@@ -41,7 +41,7 @@ class Settings:
     Attributes:
         model: a shipped model's name or a model folder.
         size: ``(width, height)`` of the video, multiples of 8; ``None`` takes the model's training size.
-        steps: DDIM steps.
+        steps: DDIM steps; ``None`` takes the model's default.
         guidance: weight of classifier-free guidance; ``None`` takes the model's default.
         seed: of the initial noise.
         frames: which frames of the driver; ``None`` for all.
@@ -57,7 +57,7 @@ class Settings:
 
     model: str = "puppet"
     size: tuple[int, int] | None = None
-    steps: int = 20
+    steps: int | None = None
     guidance: float | None = None
     seed: int = 0
     frames: slice | None = None
@@ -78,7 +78,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.size is not None and any(side % 8 or not 64 <= side <= 4096 for side in self.size):
             raise InputError(f"size {self.size[0]}x{self.size[1]}: both must be multiples of 8, from 64 to 4096")
-        if self.steps < 1 or self.window_batch < 1:
+        if (self.steps is not None and self.steps < 1) or self.window_batch < 1:
             raise InputError("steps and window batch must be at least 1")
         if self.fps is not None and not 0 < self.fps <= 240:
             raise InputError(f"fps {self.fps}: give a number above 0, at most 240")
@@ -210,6 +210,7 @@ def dry_run(
     check_attention(settings.attention, head_sizes(pipeline.denoising_unet), where, kind)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     guidance = pipeline.config["guidance_scale"] if settings.guidance is None else settings.guidance
+    steps = settings.steps or pipeline.config["num_inference_steps"]
     work = Work(
         size=settings.size or tuple(pipeline.config["size"]),
         frames=len(driver),
@@ -223,7 +224,7 @@ def dry_run(
     return [
         f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
         f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; windows of {work.window}: {len(windows)}, "
-        f"{work.window_batch} at once; {settings.steps} steps, {'with' if work.guided else 'without'} guidance",
+        f"{work.window_batch} at once; {steps} steps, {'with' if work.guided else 'without'} guidance",
         *describe(estimate(pipeline, work), work, settings.offload, where),
     ]
 

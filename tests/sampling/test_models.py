@@ -54,9 +54,12 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "skeleton_style": "scaled",
         "reference_pose": True,
         "reference_latents": False,
+        "num_inference_steps": 20,
         "guidance_scale": 2.0,
         "window": 8,
         "overlap": 2,
+        "aggregation": "fade",
+        "stretch": False,
     }
     assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS}
 

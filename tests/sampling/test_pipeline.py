@@ -87,6 +87,13 @@ def test_frames_depend_on_everything_that_is_told(pipeline: AnimateAnyonePipelin
         assert far(frames, run(pipeline, **change)) > 1, change
 
 
+def test_steps_are_the_models_unless_told(pipeline: AnimateAnyonePipeline) -> None:
+    pipeline.register_to_config(num_inference_steps=3)
+    assert np.array_equal(run(pipeline, num_inference_steps=None), run(pipeline, num_inference_steps=3))
+    assert not np.array_equal(run(pipeline, num_inference_steps=None), run(pipeline, num_inference_steps=2))
+    pipeline.register_to_config(num_inference_steps=20)
+
+
 def test_one_window_is_no_window(pipeline: AnimateAnyonePipeline) -> None:
     frames = run(pipeline, window=12)
     assert far(frames, run(pipeline, window=16, overlap=9)) <= 1

@@ -21,7 +21,7 @@ def animate(
     ),
     model: Annotated[str, typer.Option(help="A shipped model's name or a model folder.")] = "puppet",
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the video; default: what the model saw.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")] = None,
     seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
     frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the driver, B left out.")] = None,

@@ -17,7 +17,7 @@ def evaluate(
         Path | None, typer.Option(help="Contact sheet (.png); default: beside the JSON file.", show_default=False)
     ] = None,
     characters: Annotated[int, typer.Option(min=1, help="How many characters of the suite.")] = 24,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the initial noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

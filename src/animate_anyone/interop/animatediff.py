@@ -48,10 +48,11 @@ def positions(file: WeightFile) -> int | None:
     lengths = {file.shapes[name][1] for name in tables if len(file.shapes[name]) == 3}
     if len(lengths) > 1:
         raise InputError(f"{file.path}: its position tables are of {min(lengths)} and {max(lengths)} frames")
+    read = file.read(tables)
     for name in tables:
         if name.endswith(SECOND_TABLE):
             first = name.replace(SECOND_TABLE, FIRST_TABLE)
-            if first in file.shapes and not torch.equal(file.tensor(first), file.tensor(name)):
+            if first in read and not torch.equal(read[first], read[name]):
                 raise InputError(f"{file.path}: {name} is not the table of {first}; two tables cannot be kept")
     return lengths.pop() if lengths else None
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
@@ -84,12 +83,15 @@ class Part:
         config = self.network.config
         return dict(config) if isinstance(config, dict) else config.to_dict()
 
-    def tensor(self, name: str) -> Tensor:
-        """A tensor by our name, in the network's shape, memory of its own."""
-        if name in self.computed:
-            return self.computed[name]
-        file, theirs = self.tensors[name]
-        return file.tensor(theirs).reshape(self.shapes[name]).clone(memory_format=torch.contiguous_format)
+    def read(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Tensors by our names, in the network's shapes, in memory of their own."""
+        out = {name: self.computed[name] for name in names if name in self.computed}
+        wanted = {name: self.tensors[name] for name in names if name not in self.computed}
+        for file in {id(file): file for file, _ in wanted.values()}.values():
+            ours = {name: theirs for name, (source, theirs) in wanted.items() if source is file}
+            read = file.read(ours.values())
+            out |= {name: read[theirs].reshape(self.shapes[name]) for name, theirs in ours.items()}
+        return out
 
 
 def fit(

@@ -44,7 +44,7 @@ def write_part(folder: Path, part: Part, dtype: str | None, progress: Progress, 
     weight_map: dict[str, str] = {}
     for number, names in enumerate(progress.track(shards, len(shards), what), 1):
         file = f"{stem}.safetensors" if len(shards) == 1 else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _cast(part.tensor(name), dtype) for name in names}
+        tensors = {name: _cast(tensor, dtype) for name, tensor in part.read(names).items()}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
         del tensors

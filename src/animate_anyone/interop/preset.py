@@ -48,6 +48,7 @@ class Preset:
             "skeleton_style": "dwpose",
             "reference_pose": False,
             "reference_latents": False,
+            "num_inference_steps": 20,
             "guidance_scale": 3.5,
             "window": self.window,
             "overlap": self.overlap,

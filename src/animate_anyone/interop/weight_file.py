@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF
 class WeightFile:
     """The tensors of a file, or of the shards of a folder, by name.
 
-    Tensors stay on the disk until they are asked for, one by one; so tensors that are views into one
-    large buffer cost their own size.
+    Tensors stay on the disk until they are asked for, and no file is kept open: memory is what was asked
+    for, whatever the size of the files. Tensors that are views into one large buffer cost their own size.
 
     Attributes:
         path: the file or folder.
@@ -34,48 +35,42 @@ class WeightFile:
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, torch.dtype | None] = {}
-        self._tensors: dict[str, Tensor] = {}
-        self._safetensors: dict[str, Any] = {}
+        self._origin: dict[str, Path] = {}
         for file in _files(path):
-            (self._open_safetensors if file.suffix == ".safetensors" else self._open_pickle)(file)
+            (self._list_safetensors if file.suffix == ".safetensors" else self._list_pickle)(file)
         if not self.shapes:
             raise InputError(f"{path}: holds no tensors")
 
-    def tensor(self, name: str) -> Tensor:
-        """One tensor, on the CPU."""
-        if name in self._tensors:
-            return self._tensors[name]
-        tensor: Tensor = self._safetensors[name].get_tensor(name)
-        return tensor
+    def read(self, names: Collection[str]) -> dict[str, Tensor]:
+        """These tensors, on the CPU, in memory of their own."""
+        out: dict[str, Tensor] = {}
+        for file in sorted({self._origin[name] for name in names}):
+            here = [name for name in names if self._origin[name] == file]
+            if file.suffix == ".safetensors":
+                with safe_open(file, "pt") as opened:
+                    out |= {name: opened.get_tensor(name) for name in here}
+            else:
+                tensors = _tensors_of_pickle(file)
+                out |= {name: tensors[name].clone(memory_format=torch.contiguous_format) for name in here}
+        return out
 
-    def _open_safetensors(self, file: Path) -> None:
+    def _list_safetensors(self, file: Path) -> None:
         try:
-            opened = safe_open(file, "pt")
-            for name in opened.keys():  # noqa: SIM118
-                part = opened.get_slice(name)
-                self._add(name, tuple(part.get_shape()), _DTYPES.get(part.get_dtype()))
-                self._safetensors[name] = opened
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118
+                    part = opened.get_slice(name)
+                    self._add(file, name, tuple(part.get_shape()), _DTYPES.get(part.get_dtype()))
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file}: damaged, or not a safetensors file: {_one_line(error)}") from None
 
-    def _open_pickle(self, file: Path) -> None:
-        tensors = _load_pickle(file)
-        for wrapper in ("state_dict", "model", "module"):  # as trainers wrap it, beside step counts and the like
-            if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
-                tensors = tensors[wrapper]
-        if not isinstance(tensors, dict):
-            raise InputError(f"{file}: holds a {type(tensors).__name__}; weights are tensors by name")
-        for name, tensor in tensors.items():
-            if not isinstance(name, str) or not isinstance(tensor, Tensor):
-                raise InputError(f"{file}: {name!r} is a {type(tensor).__name__}; weights are tensors by name")
-            name = name.removeprefix("module.")  # as data-parallel training saves it
-            self._add(name, tuple(tensor.shape), tensor.dtype if tensor.dtype.is_floating_point else None)
-            self._tensors[name] = tensor
+    def _list_pickle(self, file: Path) -> None:
+        for name, tensor in _tensors_of_pickle(file).items():
+            self._add(file, name, tuple(tensor.shape), tensor.dtype if tensor.dtype.is_floating_point else None)
 
-    def _add(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None) -> None:
+    def _add(self, file: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype | None) -> None:
         if name in self.shapes:
             raise InputError(f"{self.path}: holds {name} twice")
-        self.shapes[name], self.dtypes[name] = shape, dtype
+        self.shapes[name], self.dtypes[name], self._origin[name] = shape, dtype, file
 
 
 def _files(path: Path) -> list[Path]:
@@ -101,6 +96,25 @@ def _files(path: Path) -> list[Path]:
         if found:
             return found
     raise InputError(f"{path}: no weights there; a file ending in {', '.join(SUFFIXES)} is wanted")
+
+
+def _tensors_of_pickle(file: Path) -> dict[str, Tensor]:
+    # By name, mapped from the disk; valid as long as they are held.
+    tensors = _load_pickle(file)
+    for wrapper in ("state_dict", "model", "module"):  # as trainers wrap it, beside step counts and the like
+        if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict):
+            tensors = tensors[wrapper]
+    if not isinstance(tensors, dict):
+        raise InputError(f"{file}: holds a {type(tensors).__name__}; weights are tensors by name")
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise InputError(f"{file}: {name!r} is a {type(tensor).__name__}; weights are tensors by name")
+        plain = name.removeprefix("module.")  # as data-parallel training saves it
+        if plain in out:
+            raise InputError(f"{file}: holds {plain} twice")
+        out[plain] = tensor
+    return out
 
 
 def _load_pickle(file: Path) -> Any:

@@ -57,6 +57,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference_latents: whether the reference's latents join the noise on the channels and are the origin
             of those that are denoised: the networks make what differs from the reference, and what stays
             in its place need not be found by attention. (Not in the paper; for small models.)
+        num_inference_steps: default number of DDIM steps (paper: 20).
         guidance_scale: default weight of classifier-free guidance; 1 turns it off.
         window, overlap: default windows of temporal aggregation, frames.
         aggregation: ``fade``: windows end with the clip and fade into each other; ``wrap``: the last window
@@ -88,6 +89,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         skeleton_style: str = "dwpose",
         reference_pose: bool = False,
         reference_latents: bool = False,
+        num_inference_steps: int = 20,
         guidance_scale: float = 3.5,
         window: int = 24,
         overlap: int = 4,
@@ -110,6 +112,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             skeleton_style=skeleton_style,
             reference_pose=reference_pose,
             reference_latents=reference_latents,
+            num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             window=window,
             overlap=overlap,
@@ -139,7 +142,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         *,
         reference_pose: NDArray[np.uint8] | None = None,
         size: tuple[int, int] | None = None,
-        num_inference_steps: int = 20,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         window: int | None = None,
         overlap: int | None = None,
@@ -162,7 +165,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 ``reference_pose`` is set, refused where it is not.
             size: ``(width, height)`` of the video; ``None`` takes the reference's, or, where the model
                 stretches pictures, the size that it was trained at.
-            num_inference_steps: DDIM steps (paper: 20).
+            num_inference_steps: DDIM steps; ``None`` takes the model's default.
             guidance_scale: weight of classifier-free guidance; ``None`` takes the model's default.
             window, overlap: frames denoised together and shared with the next window.
             window_stride: models that wrap windows: adds windows of every second frame (2), fourth (3), ...
@@ -182,7 +185,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 1. Check what is cheap to check.
         size = self._check_inputs(reference, poses, reference_pose, size, window_batch)
-        schedule = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, window_stride)
+        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        schedule = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
         guided = guidance_scale != 1
         device = self._execution_device
 
@@ -201,7 +205,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
         # 5. Denoise: every window at every step, then their mean, then guidance.
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        self.scheduler.set_timesteps(steps, device=device)
         weights = window_weights(len(schedule[0]), overlap if self.config["aggregation"] == "fade" else 0)
         timesteps = self.scheduler.timesteps
         bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, len(timesteps), "denoise")
@@ -231,7 +235,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     def plan(
         self,
         num_frames: int,
-        num_inference_steps: int = 20,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         window: int | None = None,
         overlap: int | None = None,
@@ -249,8 +253,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         window = self.config["window"] if window is None else window
         overlap = self.config["overlap"] if overlap is None else overlap
         most = self.scheduler.config["num_train_timesteps"]
-        if not 1 <= num_inference_steps <= most:
-            raise InputError(f"{num_inference_steps} denoising steps: give 1 to {most}")
+        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        if not 1 <= steps <= most:
+            raise InputError(f"{steps} denoising steps: give 1 to {most}")
         if not math.isfinite(guidance_scale):
             raise InputError(f"guidance {guidance_scale}: give a finite number; 1 turns guidance off")
         if self.config["aggregation"] == "wrap":

@@ -33,7 +33,7 @@ from animate_anyone.training.loop import Batch, Stage
 from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
 
 # What travels with a model besides its networks.
-_OPTIONS = ("reference_pose", "reference_latents", "guidance_scale", "window", "overlap")
+_OPTIONS = ("reference_pose", "reference_latents", "num_inference_steps", "guidance_scale", "window", "overlap")
 
 
 class ImageStage(Stage):
