@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from animate_anyone.errors import InputError
-from animate_anyone.sampling.windows import WindowMean, window_weights, windows
+from animate_anyone.sampling.windows import WindowMean, window_weights, windows, wrapping_windows
 
 CASES = [
     (frames, length, overlap)
@@ -84,3 +84,36 @@ def test_mean_is_float32_whatever_comes_in() -> None:
     mean.add([0, 1], torch.tensor([[[1.0, 3.0]]], dtype=torch.float16))
     assert mean.value().dtype == torch.float32
     assert mean.value().tolist() == [[[1.0, 3.0]]]
+
+
+def test_wrapping_windows() -> None:
+    """As the published samplers lay them: the last runs on at the beginning; coarser ones follow."""
+    assert wrapping_windows(10, 6, 2) == [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 9], [8, 9, 0, 1, 2, 3]]
+    assert wrapping_windows(10, 6, 2, closed=False) == [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 9]]
+    assert wrapping_windows(10, 6, 2, stride=2)[3:] == [[0, 2, 4, 6, 8, 0]]
+    assert wrapping_windows(10, 6, 2, step=1)[0] == [5, 6, 7, 8, 9, 0]
+    assert wrapping_windows(10, 6, 2, step=3)[0] == [8, 9, 0, 1, 2, 3]
+    assert wrapping_windows(6, 6, 2) == [[0, 1, 2, 3, 4, 5]]
+    assert wrapping_windows(4, 6, 2, stride=3) == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(("frames", "length", "overlap"), CASES)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_wrapping_windows_cover(frames: int, length: int, overlap: int, stride: int) -> None:
+    found = wrapping_windows(frames, length, overlap, stride)
+    assert {f for window in found for f in window} == set(range(frames))
+    assert {len(window) for window in found} == {min(length, frames)}
+
+
+@pytest.mark.parametrize(("length", "overlap", "stride"), [(0, 0, 1), (4, 4, 1), (4, -1, 1), (4, 2, 0)])
+def test_wrapping_windows_that_cannot_be(length: int, overlap: int, stride: int) -> None:
+    with pytest.raises(InputError, match="give a window and a stride of at least 1"):
+        wrapping_windows(10, length, overlap, stride)
+
+
+def test_a_frame_named_twice_counts_once() -> None:
+    """The last prediction of it, as an assignment by index leaves it."""
+    mean = WindowMean(torch.zeros(1, 1, 4), window_weights(3, 0))
+    mean.add([0, 1, 0], torch.tensor([[[5.0, 7.0, 9.0]]]))
+    mean.add([2, 3, 0], torch.tensor([[[1.0, 2.0, 3.0]]]))
+    assert mean.value().flatten().tolist() == [6.0, 7.0, 1.0, 2.0]

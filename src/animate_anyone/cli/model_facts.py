@@ -141,7 +141,7 @@ def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
                     dtypes.add(DTYPES.get(tensor.get_dtype(), tensor.get_dtype()))
         everything += weights
         shown = f"{weights / 1e6:.2f} M weights  {' and '.join(sorted(dtypes))}  {shown_size(size)}"
-        lines.append(f"  {part:<16}{kind:<30}{shown}")
+        lines.append(f"  {part:<20}{kind:<30}{shown}")
     return [*lines, f"  {'in all':<46}{everything / 1e6:.2f} M weights"]
 
 
@@ -168,7 +168,7 @@ def _settings(folder: Path) -> list[str]:
     # Parts are pairs of library and class; what is left are settings that this listing does not know by name.
     parts = {path.name for path in folder.iterdir() if path.is_dir()}
     rest = {k: v for k, v in index.items() if k not in shown | parts and not k.startswith("_")}
-    return [f"  {what + ':':<16}{value}" for what, value in {**named, **rest}.items()]
+    return [f"  {what + ':':<20}{value}" for what, value in {**named, **rest}.items()]
 
 
 def _digest(folder: Path, progress: Progress) -> list[str]:
@@ -177,7 +177,7 @@ def _digest(folder: Path, progress: Progress) -> list[str]:
     weights = _weight_files(folder)
     for file in progress.track(weights, total=len(weights), description="digest"):
         whole.update(f"{file.relative_to(folder).as_posix()} {source.digests(file)[0]}\n".encode())
-    return [f"  {'weights digest:':<16}sha256:{whole.hexdigest()}"]
+    return [f"  {'weights digest:':<20}sha256:{whole.hexdigest()}"]
 
 
 def _read(file: Path) -> dict[str, Any]:

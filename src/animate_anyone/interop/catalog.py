@@ -129,7 +129,7 @@ ENTRIES = (
                 "TMElyralab/MusePose",
                 tuple(f"MusePose/{name}" for name in NETWORKS),
                 11_160_000_000,
-                "listed",
+                "computed",
                 "non-commercial research only",
             ),
             Source(
