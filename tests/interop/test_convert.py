@@ -184,7 +184,7 @@ SOME = {
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (rename, "has an unknown tensor {name}_"),
+        (rename, "has an unknown tensor {name}_, and nothing for {start}"),
         (reshape, "{name} is "),
         (drop, "nothing for {start}"),
         (add, "has an unknown tensor extra.weight"),

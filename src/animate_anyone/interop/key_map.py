@@ -112,17 +112,19 @@ def fit(
     buffers = wanted.keys() - {name for name, _ in network.named_parameters()}
     tensors: dict[str, tuple[WeightFile, str]] = {}
     left: dict[str, str] = {}
+    all_named: list[tuple[WeightFile, Named]] = []
     for file, naming in sources:
         try:
-            named = naming(file.shapes.keys())
+            all_named.append((file, naming(file.shapes.keys())))
         except InputError as error:
             raise InputError(f"{file.path}: {error}") from None
+    given = {ours for _, named in all_named for ours in named.ours}
+    absent = sorted(wanted.keys() - given - buffers)
+    for file, named in all_named:
         left |= {f"{file.path.name}: {name}": why for name, why in named.left.items()}
         unknown = sorted(theirs for ours, theirs in named.ours.items() if ours not in wanted)
         if unknown:
-            known = {ours: theirs for ours, theirs in named.ours.items() if ours in wanted}
-            absent = sorted(wanted.keys() - known.keys() - tensors.keys() - buffers)
-            hint = f", and nothing for {absent[0]}" if absent and len(sources) == 1 else ""
+            hint = f", and nothing for {absent[0]}{_more(absent)}" if absent else ""
             raise InputError(f"{file.path}: has an unknown tensor {unknown[0]}{_more(unknown)}{hint}")
         for ours, theirs in named.ours.items():
             if ours in tensors:
