@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import published
 import pytest
 import torch
 from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+import published
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.interop.convert import convert_folder
