@@ -254,7 +254,8 @@ def _walk_reference(p: AnimateAnyonePipeline, work: Work, take: Any) -> tuple[Te
 
 def _pose_features(p: AnimateAnyonePipeline, work: Work) -> Tensor:
     width, height = p.pose_picture_size(work.size)
-    return p.pose_guider(torch.empty(1, 3, 1, height, width).to(work.dtype))
+    picture, own = (torch.empty(1, 3, 1, height, width).to(work.dtype) for _ in range(2))
+    return p.pose_guider(p.pose_guider.beside(picture, own))
 
 
 def _grid(p: AnimateAnyonePipeline, work: Work) -> tuple[int, int]:
