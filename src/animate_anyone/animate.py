@@ -224,7 +224,8 @@ def dry_run(
     return [
         f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
         f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; windows of {work.window}: {len(windows)}, "
-        f"{work.window_batch} at once; {steps} step{'' if steps == 1 else 's'}, {'with' if work.guided else 'without'} guidance",
+        f"{work.window_batch} at once; {steps} step{'' if steps == 1 else 's'}, "
+        f"{'with' if work.guided else 'without'} guidance",
         *describe(estimate(pipeline, work), work, settings.offload, where),
     ]
 
