@@ -291,6 +291,18 @@ def test_position_tables_that_differ(tmp_path: Path) -> None:
     assert f"{name} is not the table of" in refused(tmp_path / "weights", tmp_path / "model")
 
 
+@pytest.mark.parametrize("options", [{}, {"positions": 128}], ids=["24 positions", "128 positions"])
+def test_one_position_table_is_missing(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Tables are computed where a file holds none of them, not where it lost one."""
+    published.write_moore(tmp_path / "weights", **options)
+    path = tmp_path / "weights" / "motion_module.pth"
+    tensors = torch.load(path)
+    lost = next(k for k in tensors if k.endswith("attention_blocks.0.pos_encoder.pe"))
+    del tensors[lost]
+    torch.save(tensors, path)
+    assert "pos_embed.pe" in refused(tmp_path / "weights", tmp_path / "model")
+
+
 def test_output_is_never_overwritten(tmp_path: Path) -> None:
     published.write_moore(tmp_path / "weights")
     (tmp_path / "model").mkdir()

@@ -13,20 +13,10 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from animate_anyone.interop.animatediff import MOTION
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
-
-# AnimateDiff's names for the parts of a motion module -> diffusers'.
-MOTION_NAMES = (
-    (".temporal_transformer.", "."),
-    ("attention_blocks.0.pos_encoder.pe", "pos_embed.pe"),
-    ("attention_blocks.0.", "attn1."),
-    ("attention_blocks.1.", "attn2."),
-    ("norms.0.", "norm1."),
-    ("norms.1.", "norm2."),
-    ("ff_norm.", "norm3."),
-)
 
 
 class ReferenceFiles:
@@ -73,18 +63,9 @@ class ReferenceFiles:
         )
         weights = self.weights("denoising_unet")
         if motion:
-            weights |= {
-                _motion_name(k): v
-                for k, v in self.weights("motion_module").items()
-                if not k.endswith("attention_blocks.1.pos_encoder.pe")  # the same table again
-            }
+            motion_weights = self.weights("motion_module")
+            weights |= {ours: motion_weights[theirs] for ours, theirs in MOTION(motion_weights).ours.items()}
         return _load(net, weights, self.trimmed)
-
-
-def _motion_name(key: str) -> str:
-    for theirs, ours in MOTION_NAMES:
-        key = key.replace(theirs, ours)
-    return key
 
 
 def _load(net: Any, weights: dict[str, Tensor], trimmed: bool) -> Any:

@@ -251,3 +251,13 @@ def test_bytes_on_disk(folder: Path) -> None:
     with weights(folder, "vae").open("ab") as file:
         file.write(b"1234")
     assert bytes_on_disk(folder) == before + 4
+
+
+def test_a_guider_that_sees_the_references_pose_needs_it(folder: Path) -> None:
+    from animate_anyone.models.pose_guider import PoseGuider
+
+    shutil.rmtree(folder / "pose_guider")
+    PoseGuider(16, (4, 8, 8, 8), conditioning_channels=6).save_pretrained(folder / "pose_guider")
+    load_pipeline(folder, "cpu")
+    set_in(folder / "model_index.json", reference_pose=False)
+    assert "conditioning_channels is 6, which needs reference_pose" in refused(folder)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from importlib.resources import files
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop import catalog, source
@@ -147,8 +145,10 @@ def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
 
 def _settings(folder: Path) -> list[str]:
     """Schedule, guider, motion, and what the pipeline was trained with."""
-    index, schedule = _read(folder / INDEX), _read(folder / "scheduler" / "scheduler_config.json")
-    guider, unet = _read(folder / "pose_guider" / "config.json"), _read(folder / "denoising_unet" / "config.json")
+    from animate_anyone.sampling.models import read_json
+
+    index, schedule = read_json(folder / INDEX), read_json(folder / "scheduler" / "scheduler_config.json")
+    guider, unet = (read_json(folder / part / "config.json") for part in ("pose_guider", "denoising_unet"))
     motion = unet.get("motion_max_seq_length") if unet.get("use_motion_module", True) else None
     widths = ", ".join(map(str, guider.get("block_out_channels", ["?"])))
     named = {
@@ -178,15 +178,3 @@ def _digest(folder: Path, progress: Progress) -> list[str]:
     for file in progress.track(weights, total=len(weights), description="digest"):
         whole.update(f"{file.relative_to(folder).as_posix()} {source.digests(file)[0]}\n".encode())
     return [f"  {'weights digest:':<20}sha256:{whole.hexdigest()}"]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{file}: is missing; copy or download the model again") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); copy or download the model again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds no settings; copy or download the model again")
-    return content

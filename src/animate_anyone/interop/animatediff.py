@@ -86,12 +86,13 @@ def read_motion_adapter(file: WeightFile, heads: int = 8) -> Part:
             raise InputError(f"{file.path}: nothing for down_blocks.{block}.motion_modules; the file is not whole")
         widths.append(file.shapes[norms[0]][0])
         layers.append(len(norms))
+    length = positions(file)
     with torch.device("meta"):
         adapter = MotionAdapter(
             block_out_channels=tuple(widths),
             motion_layers_per_block=layers[0],
             motion_num_attention_heads=heads,
-            motion_max_seq_length=positions(file) or 32,
+            motion_max_seq_length=length or 32,
             use_motion_mid_block=any(name.startswith("mid_block.") for name in names),
         )
-    return fit(adapter, [(file, MOTION)], computed=position_tables(adapter))
+    return fit(adapter, [(file, MOTION)], computed=position_tables(adapter) if length is None else None)

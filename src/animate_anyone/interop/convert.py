@@ -19,7 +19,7 @@ from animate_anyone.interop.autoencoder import VAE, read_vae
 from animate_anyone.interop.clip import read_image_encoder
 from animate_anyone.interop.key_map import Part
 from animate_anyone.interop.model_folder import DTYPES, check_space, new_folder, write_part
-from animate_anyone.interop.preset import SCHEDULE, Preset, Settings
+from animate_anyone.interop.preset import SCHEDULE, GivenSettings, Preset
 from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
 from animate_anyone.interop.stable_diffusion import UNET, read_unet
 from animate_anyone.interop.weight_file import SUFFIXES, WeightFile
@@ -150,21 +150,15 @@ def _plan_model(
             lines.append(f"{motion.path.name}: not used, {denoising.path.name} has motion modules inside")
         motion = None
     elif motion is None:
-        raise InputError(f"{source}: {moore.MOTION_MODULE}.pth (or .safetensors) is missing; no motion modules are "
-                         f"inside {denoising.path.name}")  # fmt: skip
+        raise InputError(
+            f"{source}: {moore.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
+        )
     preset = _recognise(motion or denoising, files[moore.POSE_GUIDER])
     heads = motion_heads or settings.motion_heads
-    readers = {
-        moore.DENOISING_UNET: lambda f: moore.read_denoising_unet(
-            unet, f, motion if f is denoising else None, preset, heads
-        ),
-        moore.REFERENCE_UNET: lambda f: moore.read_reference_net(unet, f),
-        moore.POSE_GUIDER: moore.read_pose_guider,
-    }
     parts = {
-        "denoising_unet": readers[moore.DENOISING_UNET](denoising),
-        "reference_net": readers[moore.REFERENCE_UNET](files[moore.REFERENCE_UNET]),
-        "pose_guider": readers[moore.POSE_GUIDER](files[moore.POSE_GUIDER]),
+        "denoising_unet": moore.read_denoising_unet(unet, denoising, motion, preset, heads),
+        "reference_net": moore.read_reference_net(unet, files[moore.REFERENCE_UNET]),
+        "pose_guider": moore.read_pose_guider(files[moore.POSE_GUIDER]),
     }
     lines += _check_twins(found, files)
     for part, kind, read, default, usual in (
@@ -256,12 +250,8 @@ def _find(source: Path, name: str) -> list[Path]:
     return []
 
 
-# What a part's folder is called, and what its config.json says it is.
-_FOLDERS = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL",),
-    "image_encoder": ("CLIPVisionModelWithProjection",),
-}
+# What a part's config.json says it is.
+_KINDS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVisionModelWithProjection"}
 
 
 def _find_config(source: Path, part: str) -> Path | None:
@@ -271,7 +261,7 @@ def _find_config(source: Path, part: str) -> Path | None:
         for path in sorted(source.glob(f"{'*/' * depth}config.json")):
             told = _read_json(path)
             says = told.get("_class_name") or next(iter(told.get("architectures") or []), None)
-            if says in _FOLDERS[part]:
+            if says == _KINDS[part]:
                 found.append(path)
         found = [path for path in found if path.parent.name == part] or found
         if any(_network(path) != _network(found[0]) for path in found):
@@ -303,7 +293,7 @@ def _config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
     return default
 
 
-def _settings(source: Path, lines: list[str]) -> Settings:
+def _settings(source: Path, lines: list[str]) -> GivenSettings:
     """From the inference configuration, where the project's own lies beside the weights."""
     for depth in range(DEPTH):
         for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
@@ -321,8 +311,8 @@ def _settings(source: Path, lines: list[str]) -> Settings:
             if unknown:
                 raise InputError(f"{path}: noise_scheduler_kwargs has an unknown setting {unknown[0]}")
             lines.append(f"schedule and heads from {path.name}")
-            return Settings(schedule, heads)
-    return Settings()
+            return GivenSettings(schedule, heads)
+    return GivenSettings()
 
 
 def _read_json(file: Path) -> dict[str, Any]:

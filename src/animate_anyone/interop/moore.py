@@ -46,7 +46,8 @@ def read_denoising_unet(
     names = motion_names(holder.shapes)
     if not names:
         raise InputError(f"{holder.path}: holds no motion modules")
-    length = positions(holder) or preset.positions
+    in_file = positions(holder)
+    length = in_file or preset.positions
     if length is None:
         raise InputError(
             f"{holder.path}: holds no position tables, and {preset.project} has them; the file is not whole"
@@ -59,8 +60,7 @@ def read_denoising_unet(
             use_motion_mid_block=any(name.startswith("mid_block.") for name in names),
         )
     sources = [(denoising, MOTION)] if motion is None else [(denoising, MOTION), (motion, MOTION)]
-    computed = position_tables(network) if preset.positions is not None else {}
-    return fit(network, sources, computed)
+    return fit(network, sources, position_tables(network) if in_file is None else None)
 
 
 def read_reference_net(unet: dict[str, Any], file: WeightFile) -> Part:

@@ -58,7 +58,7 @@ class Preset:
 
 
 @dataclass
-class Settings:
+class GivenSettings:
     """What a configuration file beside the weights changes; empty where there is none."""
 
     schedule: dict[str, Any] = field(default_factory=dict)

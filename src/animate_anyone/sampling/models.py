@@ -101,7 +101,7 @@ def load_shapes(model: str | Path) -> AnimateAnyonePipeline:
     check_classes(folder)
     networks = {part: check_weights(folder / part) for part in NETWORKS}
     options = inspect.signature(AnimateAnyonePipeline.__init__).parameters
-    index = {k: v for k, v in _read_json(folder / "model_index.json").items() if k in options and k not in PARTS}
+    index = {k: v for k, v in read_json(folder / "model_index.json").items() if k in options and k not in PARTS}
     try:
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         pipeline = AnimateAnyonePipeline(**networks, scheduler=scheduler, **index)  # type: ignore[arg-type]
@@ -134,6 +134,10 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     ):
         if got != want:
             raise InputError(f"{folder / part}: {setting} is {got}; the other networks of this model need {want}")
+    if pipeline.pose_guider.config["conditioning_channels"] == 6 and not pipeline.config["reference_pose"]:
+        raise InputError(
+            f"{folder / 'pose_guider'}: conditioning_channels is 6, which needs reference_pose in the index"
+        )
 
 
 def load_network(kind: type[Network], folder: Path) -> Network:
@@ -153,7 +157,7 @@ def load_network(kind: type[Network], folder: Path) -> Network:
 
 def check_classes(folder: Path) -> None:
     """Hold ``model_index.json`` against what a model of ours is made of."""
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     wanted = {"_class_name": AnimateAnyonePipeline.__name__, **{p: kind.__name__ for p, kind in NETWORKS.items()}}
     for name, want in wanted.items():
         found = index.get(name)
@@ -195,7 +199,7 @@ def check_weights(folder: Path) -> nn.Module:
 
 def _without_weights(folder: Path) -> nn.Module:
     """The network that a part's ``config.json`` describes, its weights shapes only."""
-    kind, config = NETWORKS[folder.name], _read_json(folder / "config.json")
+    kind, config = NETWORKS[folder.name], read_json(folder / "config.json")
     try:
         with torch.device("meta"):
             if kind is CLIPVisionModelWithProjection:
@@ -207,7 +211,7 @@ def _without_weights(folder: Path) -> nn.Module:
 
 def _weight_files(folder: Path) -> list[Path]:
     for index in folder.glob("*.safetensors.index.json"):
-        weight_map = _read_json(index).get("weight_map")
+        weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise InputError(f"{index}: names no weights; copy or download it again")
         names = sorted({str(name) for name in weight_map.values()})
@@ -221,7 +225,8 @@ def _weight_files(folder: Path) -> list[Path]:
     return found
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A settings file of a model; :class:`InputError` where it is missing or is none."""
     try:
         content = json.loads(file.read_text())
     except FileNotFoundError:
