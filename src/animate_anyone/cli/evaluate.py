@@ -26,7 +26,7 @@ def evaluate(
     """Measure a model on a suite whose truth is known."""
     from animate_anyone.cli.options import shown_progress
     from animate_anyone.errors import InputError
-    from animate_anyone.evaluation.suites import evaluate_puppet
+    from animate_anyone.evaluation.suites import evaluate_puppet, suite_table
     from animate_anyone.media import check_writable, whole_file, write_picture
     from animate_anyone.sampling.models import load_pipeline
 
@@ -53,8 +53,4 @@ def evaluate(
             part.write_text(json.dumps(report, indent=1))
     if sheet is not None:
         write_picture(sheet, picture)
-    print(f"{'':<16}{'person PSNR':>12}{'PSNR':>9}{'SSIM':>9}")
-    for who in ("model", "copy_reference", "above_copy_reference"):
-        row = report[who]
-        print(f"{who.replace('above_copy_reference', 'difference'):<16}", end="")
-        print(f"{row['person_psnr']:>9.2f} dB{row['psnr']:>6.2f} dB{row['ssim']:>9.4f}")
+    print(suite_table(report))

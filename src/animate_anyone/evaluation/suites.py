@@ -125,3 +125,13 @@ def evaluate_puppet(
         for c in clips
     ]
     return report, contact_sheet(rows, labels)
+
+
+def suite_table(report: dict[str, Any]) -> str:
+    """The means of a report as lines of text."""
+    lines = [f"{'':<16}{'person PSNR':>12}{'PSNR':>9}{'SSIM':>9}"]
+    for who in ("model", "copy_reference", "above_copy_reference"):
+        row = report[who]
+        name = who.replace("above_copy_reference", "difference")
+        lines.append(f"{name:<16}{row['person_psnr']:>9.2f} dB{row['psnr']:>6.2f} dB{row['ssim']:>9.4f}")
+    return "\n".join(lines)
