@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.stretching import stretch
@@ -65,10 +66,15 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             are sampled.
         stretch: pictures of any size are taken and stretched to the video's, their aspect not kept, as the
             published open checkpoints are given theirs; the image encoder sees the picture as it came.
+        reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
+            the paper compares with it (table 3): ``clip``: the image token alone; ``controlnet``: ``reference_control``
+            and no image token; ``both``. They have no ``reference_net``.
+        reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
     """
 
-    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->denoising_unet->vae"
+    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
     _callback_tensor_inputs = ("latents",)
+    _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control"]
 
     denoising_unet: DenoisingUNet
     reference_net: ReferenceNet
@@ -76,11 +82,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     image_encoder: CLIPVisionModelWithProjection
     vae: AutoencoderKL
     scheduler: DDIMScheduler
+    reference_control: ReferenceControl | None
 
     def __init__(
         self,
         denoising_unet: DenoisingUNet,
-        reference_net: ReferenceNet,
+        reference_net: ReferenceNet | None,
         pose_guider: PoseGuider,
         image_encoder: CLIPVisionModelWithProjection,
         vae: AutoencoderKL,
@@ -95,10 +102,22 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         overlap: int = 4,
         aggregation: str = "fade",
         stretch: bool = False,
+        reference_path: str = "reference_net",
+        reference_control: ReferenceControl | None = None,
     ) -> None:
         super().__init__()
         if aggregation not in ("fade", "wrap"):
             raise InputError(f"aggregation {aggregation!r} is not known; give fade or wrap")
+        if reference_path not in REFERENCE_PATHS:
+            raise InputError(f"reference_path {reference_path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
+        for name, network, needed in (
+            ("reference_net", reference_net, reference_path == "reference_net"),
+            ("reference_control", reference_control, reference_path in CONTROLLED),
+        ):
+            if (network is not None) != needed:
+                raise InputError(f"reference_path {reference_path}: {name} must {'' if needed else 'not '}be given")
+        if reference_path != "reference_net" and (reference_pose or reference_latents):
+            raise InputError(f"reference_path {reference_path} goes without reference_pose and reference_latents")
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -106,6 +125,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             image_encoder=image_encoder,
             vae=vae,
             scheduler=scheduler,
+            reference_control=reference_control,
         )
         self.register_to_config(
             size=list(size),
@@ -118,6 +138,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             overlap=overlap,
             aggregation=aggregation,
             stretch=stretch,
+            reference_path=reference_path,
         )
 
     @property
@@ -285,7 +306,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         pose_features: Tensor,
         latent: Tensor,
         image_token: Tensor,
-        keys_values: ReferenceKeysValues,
+        keys_values: ReferenceKeysValues | None,
         guided: bool,
     ) -> Tensor:
         # -> (windows, [unconditional, conditional] or [conditional], channels, frames, h, w)
@@ -298,7 +319,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
         if self.config["reference_latents"]:
             noisy = join_reference(noisy, latent.expand(len(chunk), -1, -1, -1), guided * len(chunk))
-        out = self.denoising_unet(noisy, t, token, pose, keys_values)
+        control = self.reference_control
+        seen = keys_values if control is None else control(noisy, t, token, latent, int(guided))
+        out = self.denoising_unet(noisy, t, token, pose, seen)
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
     def _encode_reference(
@@ -308,12 +331,14 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         size: tuple[int, int],
         guided: bool,
         device: torch.device,
-    ) -> tuple[Tensor, Tensor, ReferenceKeysValues]:
-        # -> latent (1, c, h, w), image token, keys and values of its features
+    ) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
+        # -> latent (1, c, h, w), image token, keys and values of ReferenceNet's features
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
         stretched = torch.from_numpy(stretch(reference, size)).to(device)
         picture = stretched.permute(2, 0, 1)[None].float() / 127.5 - 1
         latent = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mean * self.vae.config["scaling_factor"]
+        if self.config["reference_path"] != "reference_net":
+            return latent, torch.zeros_like(token) if self.config["reference_path"] == "controlnet" else token, None
         pose = (
             None
             if reference_pose is None
