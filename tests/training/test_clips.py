@@ -83,8 +83,28 @@ def test_cache_is_rendered_once_and_a_cut_shard_anew(cached: Data) -> None:
     assert np.array_equal(last["frames"], render_clip(DATA, SHARD)["frames"])
 
 
+def test_the_wide_domain_is_asked_for_by_name() -> None:
+    data = Data(size=64, frames_per_clip=1, consecutive=True, supersample=1, domain="wide")
+    drawn = sample_clip(2, num_frames=24, size=(64, 64), supersample=1, frame_indices=[0], domain="wide")
+    assert np.array_equal(render_clip(data, 2)["frames"], drawn.frames.numpy())
+    assert not np.array_equal(render_clip(replace(data, domain="plain"), 2)["frames"], drawn.frames.numpy())
+
+
+def test_a_plain_cache_says_nothing_of_domains(cached: Data) -> None:
+    """As those from before there were domains."""
+    assert "domain" not in (Path(str(cached.cache)) / "index.json").read_text()
+
+
 @pytest.mark.parametrize(
-    "change", [{"size": 72}, {"frames_per_clip": 4}, {"first_seed": 1}, {"pose_scale": 1}, {"skeleton_style": "dwpose"}]
+    "change",
+    [
+        {"size": 72},
+        {"frames_per_clip": 4},
+        {"first_seed": 1},
+        {"pose_scale": 1},
+        {"skeleton_style": "dwpose"},
+        {"domain": "wide"},
+    ],
 )
 def test_cache_of_other_clips_is_refused(cached: Data, change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="holds clips of other settings"):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from animate_anyone.synthetic.parts import Array
 
@@ -112,6 +112,7 @@ def _through_lens(frames: Tensor, e: CameraEffects) -> Tensor:
         picture = conv2d(pad(picture, (reach,) * 4, mode="replicate"), weight, groups=3)
     if e.bloom:
         glow = interpolate((picture - 0.7).clamp_min(0), size=(8, max(1, round(8 * width / height))), mode="area")
+        glow = avg_pool2d(avg_pool2d(glow, 3, 1, 1), 3, 1, 1)
         glow = interpolate(glow, size=(height, width), mode="bicubic", align_corners=False).clamp_min(0)
         picture = picture + 3 * e.bloom * glow
     return picture.permute(0, 2, 3, 1)
