@@ -90,6 +90,9 @@ class ImageStage(Stage):
             unet = networks.build("unet", UNet2DConditionModel)
             start_at_identity(unet)
             torch.nn.init.zeros_(unet.conv_out.weight)
+        got, want = unet.config["in_channels"], self.vae.config["latent_channels"]
+        if got != want:
+            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {want} channels")
         self.denoising_unet = DenoisingUNet.from_unet2d(
             unet, use_motion_module=False, in_channels=self.input_channels, **networks.motion
         )

@@ -1,0 +1,155 @@
+"""The paper's ablation (Animate Anyone, table 3) at the smallest size: how the reference's looks get in.
+
+python benchmarks/ablations.py                   train what is not trained, measure all, print the table
+python benchmarks/ablations.py --characters 6    a quicker look; --measure-only trains nothing
+
+The variants are recipes/ablation/*.yaml. Models, reports and contact sheets go to runs/ablations; a run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from machine import add_output, describe, table, write
+from PIL import Image
+
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation.suites import CHARACTERS, evaluate_puppet
+from animate_anyone.progress import SILENT, Progress, TerminalProgress
+from animate_anyone.sampling.models import load_pipeline, model_folder
+from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.loop import train
+from animate_anyone.training.stages import build_stage
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RECIPES = REPOSITORY / "recipes" / "ablation"
+RUNS = Path("runs/ablations")
+# Recipe -> row; those that differ in how the reference gets in, then what is compared with the method alone.
+PATHS = {
+    "clip": "CLIP features",
+    "controlnet": "ControlNet",
+    "both": "CLIP features + ControlNet",
+    "reference_net": "ReferenceNet",
+}
+ROWS = {**PATHS, "temporal": "ReferenceNet, temporal layers"}
+HIGHER = ("person_psnr", "psnr", "ssim", "limb_found", "identity", "identity_rank1")
+LOWER = ("colour", "limb_px", "flicker", "flicker_person", "flicker_still", "identity_drift")
+
+
+def start(folder: Path, model: str = "puppet") -> None:
+    """What all variants begin with, where it is not there yet: the shipped model's VAE and image encoder, no more."""
+    for part in ("vae", "image_encoder"):
+        if not (folder / part).is_dir():
+            shutil.copytree(model_folder(model) / part, folder / part)
+
+
+def is_trained(recipe: Recipe) -> bool:
+    """Whether the recipe's output holds its result: all steps of these settings."""
+    history = Path(recipe.output) / "model" / "training.json"
+    if not history.is_file():
+        return False
+    last = json.loads(history.read_text())[-1]
+    same = last["recipe"] == json.loads(json.dumps(recipe.to_dict()))
+    return bool(same and last["steps_done"] == recipe.steps)
+
+
+def train_missing(recipes: dict[str, Recipe], progress: Progress = SILENT) -> None:
+    """Train every recipe whose result is not there, in order."""
+    for recipe in recipes.values():
+        if not is_trained(recipe):
+            train(recipe, build_stage(recipe, progress), resume=True, progress=progress)
+
+
+def measure(recipe: Recipe, characters: int, progress: Progress = SILENT) -> dict[str, Any]:
+    """The puppet suite's report on a recipe's result, kept beside it with the contact sheet."""
+    output = Path(recipe.output)
+    pipeline = load_pipeline(output / "model", "cpu", "float32")
+    report, sheet = evaluate_puppet(pipeline, characters=characters, progress=progress)
+    (output / "report.json").write_text(json.dumps(report, indent=1))
+    Image.fromarray(sheet).save(output / "sheet.png")
+    return report
+
+
+def figures(report: dict[str, Any], who: str) -> dict[str, float]:
+    """The measures of a report that are single numbers."""
+    return {name: value for name, value in report[who].items() if isinstance(value, int | float)}
+
+
+def best(results: dict[str, dict[str, float]], measure: str) -> str | None:
+    """The row that is best at a measure; ``None`` where it is not said which way is better."""
+    having = {row: values[measure] for row, values in results.items() if measure in values}
+    if not having or measure not in HIGHER + LOWER:
+        return None
+    return max(having, key=lambda row: having[row] if measure in HIGHER else -having[row])
+
+
+def result_table(reports: dict[str, dict[str, Any]]) -> str:
+    """Measures in columns, variants in rows, what copying the reference gives first; the best path is bold."""
+    results = {name: figures(report, "model") for name, report in reports.items()}
+    baseline = figures(next(iter(reports.values())), "copy_reference")
+    measures = list(dict.fromkeys(m for values in results.values() for m in values))
+    first = {m: best({name: results[name] for name in PATHS if name in results}, m) for m in measures}
+
+    def cell(name: str, values: dict[str, float], measure: str) -> str:
+        text = f"{values[measure]:.3f}" if measure in values else "-"
+        return f"**{text}**" if first[measure] == name else text
+
+    rows = [["the reference, repeated", *(cell("", baseline, m) for m in measures)]]
+    rows += [[ROWS[name], *(cell(name, results[name], m) for m in measures)] for name in ROWS if name in results]
+    marks = [f"{m} {'↑' if m in HIGHER else '↓' if m in LOWER else ''}".strip() for m in measures]
+    return table(["", *marks], rows)
+
+
+def standing(reports: dict[str, dict[str, Any]]) -> str:
+    """Where ReferenceNet is first among the paths, and where it is not."""
+    results = {name: figures(reports[name], "model") for name in PATHS if name in reports}
+    measures = [m for m in HIGHER + LOWER if any(m in values for values in results.values())]
+    won = [m for m in measures if best(results, m) == "reference_net"]
+    lost = [f"{m} ({ROWS[str(best(results, m))]})" for m in measures if m not in won]
+    return f"ReferenceNet is first on: {', '.join(won) or 'nothing'}. Not on: {', '.join(lost) or 'nothing'}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--characters", type=int, default=CHARACTERS, help="of the puppet suite")
+    parser.add_argument("--measure-only", action="store_true", help="leave out what is not trained")
+    add_output(parser, "ablations.md")
+    asked = parser.parse_args()
+    os.chdir(REPOSITORY)  # the recipes name their folders from here
+    recipes = {name: load_recipe(RECIPES / f"{name}.yaml") for name in ROWS}
+    with TerminalProgress() as progress:
+        if asked.measure_only:
+            recipes = {name: recipe for name, recipe in recipes.items() if is_trained(recipe)}
+            if not recipes:
+                raise InputError(f"{RUNS}: nothing is trained there; leave out --measure-only")
+        else:
+            start(RUNS / "start")
+            train_missing(recipes, progress)
+        reports = {name: measure(recipe, asked.characters, progress) for name, recipe in recipes.items()}
+    one = next(iter(recipes.values()))
+    more = recipes["temporal"].steps if "temporal" in recipes else 0
+    size = one.data.size
+    write(
+        asked.output,
+        "Ablation: how the reference's looks get in",
+        result_table(reports),
+        standing(reports),
+        f"As the paper's table 3, at the smallest size that a CPU trains in minutes: {size}x{size} pixels, "
+        f"{one.steps} steps of {one.batch} clips with {one.objective.targets_per_reference} target frames each for "
+        "every variant, same seed, same clips, all parts together (the paper finetunes Stable Diffusion first and "
+        f"trains the ControlNet after it); temporal layers: {more} steps more. Puppet suite, {asked.characters} "
+        f"characters, {next(iter(reports.values()))['settings']['steps']} denoising step. Bold: best of the four "
+        "paths. Small networks from nothing: the order says nothing about absolute quality. "
+        "Read in docs/training.md, Ablations.",
+        f"Measured on: {describe()}.",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The ablation's recipes: alike in all but the question, and each really trains; and the table made of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from small_recipes import SMALL, log, tensors
+
+import tiny
+from animate_anyone.errors import InputError
+from animate_anyone.models.reference_control import REFERENCE_PATHS
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.loop import train
+from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stages import build_stage
+from conftest import REPOSITORY
+
+RECIPES = REPOSITORY / "recipes" / "ablation"
+ALL = 0.9999999  # of the conditions dropped
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a VAE and an image encoder alone."""
+    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
+    made.vae.save_pretrained(root / "vae")
+    made.image_encoder.save_pretrained(root / "image_encoder")
+    return root
+
+
+def small(path: str, output: Path, init: Path, **changes: Any) -> Recipe:
+    """A recipe of the ablation made small; a change's dots are written as double underscores."""
+    settings: dict[str, Any] = {
+        **SMALL,
+        "init": str(init),
+        "output": str(output),
+        "networks.unet": tiny.UNET,
+        "networks.motion": tiny.MOTION,
+        "networks.pose_guider": {"layout": "paper", "block_out_channels": [4, 8, 8, 8]},
+        "objective.targets_per_reference": 2,
+    }
+    settings |= {name.replace("__", "."): value for name, value in changes.items()}
+    return load_recipe(RECIPES / f"{path}.yaml", [f"{name}={json.dumps(value)}" for name, value in settings.items()])
+
+
+def stage_of(path: str, output: Path, init: Path, **changes: Any) -> ImageStage:
+    stage = build_stage(small(path, output, init, **changes))
+    assert isinstance(stage, ImageStage)
+    return stage
+
+
+def loss(stage: ImageStage, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return stage(batch, torch.Generator().manual_seed(0))["loss"]
+
+
+def test_recipes_differ_in_the_question_alone() -> None:
+    plain = {}
+    for path in REFERENCE_PATHS:
+        recipe = load_recipe(RECIPES / f"{path}.yaml").to_dict()
+        assert recipe.pop("output") == f"runs/ablations/{path}"
+        assert recipe["networks"]["pipeline"].pop("reference_path") == path
+        plain[path] = recipe
+    assert all(recipe == plain["reference_net"] for recipe in plain.values())
+    # What would let the reference in by another way is off.
+    assert not plain["clip"]["networks"]["pipeline"].keys() & {"reference_latents", "reference_pose"}
+    assert plain["clip"]["networks"]["pose_guider"].get("conditioning_channels", 3) == 3
+    motion = load_recipe(RECIPES / "temporal.yaml")
+    assert (motion.stage, motion.init) == ("motion", "runs/ablations/reference_net/model")
+
+
+def test_another_vae_is_refused(start: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"networks.unet.in_channels is 8; the VAE in .* makes 4 channels"):
+        stage_of("clip", tmp_path, start, networks__unet={**tiny.UNET, "in_channels": 8})
+
+
+def test_unknown_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"reference_path is 'hearsay'; it must be reference_net or clip"):
+        small("clip", tmp_path, tmp_path, networks__pipeline__reference_path="hearsay")
+
+
+@pytest.mark.parametrize("path", REFERENCE_PATHS)
+def test_each_recipe_trains_and_its_model_loads(path: str, start: Path, tmp_path: Path) -> None:
+    stage = stage_of(path, tmp_path, start)
+    before = {name: parameter.clone() for name, parameter in stage.named_parameters() if parameter.requires_grad}
+    looks = {"clip": None, "reference_net": "reference_net"}.get(path, "reference_control")
+    kinds = {name.split(".")[0] for name in before}
+    assert kinds == {"denoising_unet", "pose_guider", *([looks] if looks else [])}
+    train(small(path, tmp_path, start), stage)
+    assert all(line["loss"] > 0 for line in log(tmp_path))
+    assert load_pipeline(tmp_path / "model", "cpu", "float32").config["reference_path"] == path
+    saved = tensors(tmp_path / "model")
+    assert any(name.startswith(f"{looks}/") for name in saved) == (looks is not None)
+    assert not any(name.startswith("reference_net/") for name in saved) or path == "reference_net"
+
+
+@pytest.mark.parametrize("path", ["controlnet", "both"])
+def test_the_controlnet_learns_and_can_be_dropped(path: str, start: Path, tmp_path: Path) -> None:
+    """Every weight has a gradient; with all conditions dropped it is zero, and the reference does not matter."""
+    stage = stage_of(path, tmp_path, start, objective__condition_dropout=0)
+    control = stage.reference_control
+    assert control is not None
+    tiny.wake(stage.pose_guider)
+    for network in (stage.denoising_unet, control):
+        for name, parameter in network.named_parameters():
+            if name.startswith(("controlnet_", "conv_out")):
+                torch.nn.init.normal_(parameter, std=0.3)
+    batch = stage.batch(0, 0, 1)
+    first = loss(stage, batch)
+    first.backward()
+    trained = {name: p for name, p in stage.named_parameters() if p.requires_grad}
+    assert all(parameter.grad is not None for parameter in trained.values())
+    assert all(bool(p.grad.any()) for name, p in control.named_parameters() if name.startswith("controlnet_down"))  # type: ignore[union-attr]
+    other = {**batch, "frames": batch["frames"].clone()}
+    other["frames"][:, 0] = 255 - other["frames"][:, 0]  # the reference's latents; its token comes from "reference"
+    assert loss(stage, other) != first
+
+    dropped = stage_of(path, tmp_path, start, objective__condition_dropout=ALL)
+    dropped.load_state_dict(stage.state_dict())
+    without = loss(dropped, batch)
+    assert torch.equal(without, loss(dropped, other))
+    without.backward()
+    assert dropped.reference_control is not None
+    assert all(p.grad is not None and not p.grad.any() for p in dropped.reference_control.parameters())
+
+
+def test_a_stopped_ablation_goes_on_from_its_model(start: Path, tmp_path: Path) -> None:
+    """A model of a path can be trained further: its ControlNet is taken over, not made anew."""
+    train(small("both", tmp_path / "one", start), stage_of("both", tmp_path / "one", start))
+    again = stage_of("both", tmp_path / "two", tmp_path / "one" / "model")
+    saved = tensors(tmp_path / "one" / "model" / "reference_control")
+    assert again.reference_control is not None
+    for name, parameter in again.reference_control.named_parameters():
+        assert torch.equal(parameter, saved[f"diffusion_pytorch_model.safetensors:{name}"])
+
+
+@pytest.fixture
+def ablations(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """benchmarks/ablations.py."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("ablations", REPOSITORY / "benchmarks" / "ablations.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.modules.pop("machine", None)
+
+
+def report(**model: Any) -> dict[str, Any]:
+    return {"model": model, "copy_reference": {"psnr": 10.0, "flicker": 3.0}}
+
+
+def test_table(ablations: ModuleType) -> None:
+    """Whatever single numbers the suite gives are columns; the best path is bold, up or down; gaps are gaps."""
+    reports = {
+        "clip": report(psnr=11.0, flicker=1.0, novel=1, parts={"head": 2.0}, identity=None),
+        "reference_net": report(psnr=12.0, flicker=2.0, identity=0.5),
+        "temporal": report(psnr=13.0, flicker=0.5),
+    }
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in ablations.result_table(reports).split("\n")
+    ]
+    assert rows[0] == ["", "psnr ↑", "flicker ↓", "novel", "identity ↑"]
+    assert rows[2] == ["the reference, repeated", "10.000", "3.000", "-", "-"]
+    assert rows[3] == ["CLIP features", "11.000", "**1.000**", "1.000", "-"]
+    assert rows[4] == ["ReferenceNet", "**12.000**", "2.000", "-", "**0.500**"]
+    assert rows[5] == ["ReferenceNet, temporal layers", "13.000", "0.500", "-", "-"]
+    said = ablations.standing(reports)
+    assert said == "ReferenceNet is first on: psnr, identity. Not on: flicker (CLIP features)."
+
+
+def test_what_is_trained_is_not_trained_again(ablations: ModuleType, start: Path, tmp_path: Path) -> None:
+    recipe = small("clip", tmp_path / "clip", start)
+    assert not ablations.is_trained(recipe)
+    ablations.train_missing({"clip": recipe})
+    assert ablations.is_trained(recipe)
+    before = (tmp_path / "clip" / "log.jsonl").read_text()
+    ablations.train_missing({"clip": recipe})
+    assert (tmp_path / "clip" / "log.jsonl").read_text() == before
+    assert not ablations.is_trained(small("clip", tmp_path / "clip", start, seed=1))
+
+
+def test_start_is_the_shipped_models(ablations: ModuleType, tmp_path: Path) -> None:
+    ablations.start(tmp_path / "start")
+    assert {entry.name for entry in (tmp_path / "start").iterdir()} == {"vae", "image_encoder"}
