@@ -1,15 +1,25 @@
-"""``animate-anyone evaluate``."""
+"""``animate-anyone evaluate``: a model on a suite, or videos beside the true ones."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from animate_anyone.errors import InputError
+from animate_anyone.progress import SILENT, Progress, TerminalProgress
+
+_OF_SUITES = ("suite", "model", "sheet", "characters", "steps", "guidance", "seed", "dtype")
+_OF_VIDEOS = ("protocol", "metrics", "split", "layout", "metric_weights")
+
 
 def evaluate(
+    context: typer.Context,
     suite: Annotated[str, typer.Option(help="puppet: held-out synthetic characters.")] = "puppet",
     model: Annotated[str, typer.Option(help="A shipped model's name or a model folder.")] = "puppet",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
@@ -22,18 +32,77 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the initial noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    generated: Annotated[
+        Path | None, typer.Option(help="Instead of a suite: a folder of videos to measure.", show_default=False)
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="The true videos, under the same names.", show_default=False)
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="clean, or disco-legacy: as the papers.")] = "clean",
+    metrics: Annotated[
+        str | None, typer.Option(help="Some of psnr,ssim,l1,lpips,fid,fid-vid,fvd; default: all.", show_default=False)
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Text file: names to measure, one a line.", show_default=False)
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc or tiktok.")] = "plain",
+    metric_weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of LPIPS, FID, FID-VID and FVD.", show_default="~/.cache/animate-anyone/metrics"),
+    ] = None,
 ) -> None:
-    """Measure a model on a suite whose truth is known."""
+    """Measure a model on a suite whose truth is known, or videos (--generated) beside the true ones (--truth)."""
+    if generated is None and truth is None:
+        _refuse_given(context, _OF_VIDEOS, "goes with --generated and --truth; give both")
+        _evaluate_suite(suite, model, json_file, sheet, characters, steps, guidance, seed, device, dtype)
+        return
+    if generated is None or truth is None:
+        given, wanted = ("--generated", "--truth") if truth is None else ("--truth", "--generated")
+        raise InputError(f"{given} alone: there is nothing to compare with; give {wanted} too")
+    _refuse_given(context, _OF_SUITES, "goes with a suite, not with --generated; leave it out")
+    from animate_anyone.evaluation.protocols import find_protocol, parse_metrics
+    from animate_anyone.evaluation.video_metrics import evaluate_videos, video_table
+
+    rules, chosen = find_protocol(protocol), parse_metrics(metrics)
+    if json_file is not None:
+        _check_json(json_file)
+    with _bars() as progress:
+        report = evaluate_videos(
+            generated,
+            truth,
+            rules,
+            chosen,
+            layout=layout,
+            split=split,
+            metric_weights=metric_weights,
+            device=device,
+            progress=progress,
+        )
+    _write(json_file, report)
+    print(video_table(report))
+
+
+def _evaluate_suite(
+    suite: str,
+    model: str,
+    json_file: Path | None,
+    sheet: Path | None,
+    characters: int,
+    steps: int | None,
+    guidance: float | None,
+    seed: int,
+    device: str,
+    dtype: str,
+) -> None:
     from animate_anyone.cli.options import shown_progress
-    from animate_anyone.errors import InputError
     from animate_anyone.evaluation.suites import evaluate_puppet, suite_table
-    from animate_anyone.media import check_writable, whole_file, write_picture
+    from animate_anyone.media import check_writable, write_picture
     from animate_anyone.sampling.models import load_pipeline
 
     if suite != "puppet":
         raise InputError(f"--suite {suite}: not known; there is: puppet")
     if json_file is not None:
-        check_writable(json_file, (".json",))
+        _check_json(json_file)
         sheet = sheet or json_file.with_suffix(".png")
     if sheet is not None:
         check_writable(sheet, (".png",))
@@ -48,9 +117,40 @@ def evaluate(
             progress=progress,
         )
     report = {"model_name": model, **report}
-    if json_file is not None:
-        with whole_file(json_file) as part:
-            part.write_text(json.dumps(report, indent=1))
+    _write(json_file, report)
     if sheet is not None:
         write_picture(sheet, picture)
     print(suite_table(report))
+
+
+def _check_json(file: Path) -> None:
+    """See before the work that the figures can be written. Raises :class:`InputError`."""
+    from animate_anyone.media import check_writable
+
+    check_writable(file, (".json",))
+
+
+def _write(file: Path | None, report: dict[str, Any]) -> None:
+    from animate_anyone.media import whole_file
+
+    if file is not None:
+        with whole_file(file) as part:
+            part.write_text(json.dumps(report, indent=1, allow_nan=False))
+
+
+def _refuse_given(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that were typed though they say nothing here."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name.replace('_', '-')} {why}")
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Bars on the terminal, none where nobody looks; without the model libraries, whose import takes seconds."""
+    if not sys.stderr.isatty():
+        yield SILENT
+        return
+    with TerminalProgress() as progress:
+        yield progress

@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from animate_anyone.cli import animate, demo, evaluate, models, pose, synthesize, train
+from animate_anyone.cli import animate, demo, evaluate, models, pose, report, synthesize, train
 from animate_anyone.errors import InputError
 
 INTERRUPTED = 130  # exit status; 128 + SIGINT
@@ -24,6 +24,7 @@ app.command("pose")(pose.pose)
 app.command("synthesize")(synthesize.synthesize)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.add_typer(models.app, name="models")
 

@@ -16,6 +16,9 @@ def synthesize(
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT.")] = "256x256",
     motion: Annotated[str | None, typer.Option(help="walk, dance, wave, ...; default: any.")] = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="Characters that no training ever sees.")] = False,
+    domain: Annotated[
+        str, typer.Option(help="plain, or wide: light, cloth, places and cameras of photographs.")
+    ] = "plain",
 ) -> None:
     """Render clips of synthetic characters: video, first frame, poses, masks."""
     import numpy as np
@@ -32,7 +35,7 @@ def synthesize(
     split = "held_out" if held_out else "train"
     with shown_progress() as progress:
         for number in progress.track(range(seed, seed + clips), clips, "render"):
-            clip = sample_clip(number, split=split, num_frames=frames, size=wanted, motion=motion)
+            clip = sample_clip(number, split=split, num_frames=frames, size=wanted, motion=motion, domain=domain)
             try:
                 output.mkdir(parents=True, exist_ok=True)
             except OSError as error:

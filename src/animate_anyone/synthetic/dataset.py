@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,15 +17,27 @@ from animate_anyone.errors import InputError
 from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 from animate_anyone.synthetic import face as faces
 from animate_anyone.synthetic.body import FIRST_FINGER, JOINT, Body, Placed, place, sample_body
+from animate_anyone.synthetic.camera_effects import CameraEffects, photograph, sample_effects
 from animate_anyone.synthetic.dance import MOTIONS
-from animate_anyone.synthetic.look import Look, sample_look
+from animate_anyone.synthetic.lighting import Lights, cast_on_self, sample_lights
+from animate_anyone.synthetic.look import MATERIALS, Look, sample_look
 from animate_anyone.synthetic.motion import perform
 from animate_anyone.synthetic.paint import Paint
 from animate_anyone.synthetic.parts import Array, Label
 from animate_anyone.synthetic.render import NOTHING, Geometry, assemble, meet, render, to_camera
-from animate_anyone.synthetic.scene import cast_shadow, paint_backdrop, sample_backdrop, sample_camera, sample_shading
+from animate_anyone.synthetic.scene import (
+    Backdrop,
+    cast_shadow,
+    paint_backdrop,
+    sample_backdrop,
+    sample_camera,
+    sample_shading,
+)
+from animate_anyone.synthetic.surroundings import SURROUNDINGS, paint_surroundings, sample_surroundings
+from animate_anyone.synthetic.wardrobe import redress
 
 SPLITS = ("train", "held_out")
+DOMAINS = ("plain", "wide")
 OCCLUDED_SCORE = 0.6
 LEAST_PIXELS = 6.0  # hands and faces smaller than this are not found
 
@@ -78,6 +90,7 @@ def sample_clip(
     frame_indices: Sequence[int] | None = None,
     supersample: int = 2,
     device: str | torch.device = "cpu",
+    domain: str = "plain",
 ) -> Clip:
     """Render the clip of a seed.
 
@@ -87,9 +100,13 @@ def sample_clip(
         num_frames: length of the motion. size: ``(width, height)``; another size, the same scene.
         motion: a name of ``dance.MOTIONS``; ``None`` draws one.
         frame_indices: render only these frames of the clip. supersample: samples per pixel and axis.
+        domain: ``plain``, or ``wide``: the same puppets in the same motion, mostly with the cloth, light,
+            places and cameras of photographs and films. The truth is that of ``plain``.
     """
     if split not in SPLITS:
         raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
+    if domain not in DOMAINS:
+        raise InputError(f"domain is {domain!r}; it must be one of {', '.join(DOMAINS)}")
     if motion is not None and motion not in MOTIONS:
         raise InputError(f"motion is {motion!r}; it must be one of {', '.join(MOTIONS)}")
     if num_frames < 1 or min(size) < 8 or supersample < 1:
@@ -112,6 +129,10 @@ def sample_clip(
     scene = stream(split, seed, "scene")
     camera = sample_camera(scene, body, _hat_height(look, body), placed)
     shading, backdrop = sample_shading(scene), sample_backdrop(scene)
+    style = _Style({"domain": domain}, look, backdrop)
+    if domain == "wide":
+        style = _widen(style, split, seed)
+    look, backdrop, shading = style.look, style.backdrop, replace(shading, lights=style.lights)
 
     some = Placed(placed.rotations[chosen], placed.origins[chosen], placed.tips[chosen], placed.stretch[chosen])
     geometry = assemble(look.parts, some, camera.rotation, camera.position, where)
@@ -121,10 +142,16 @@ def sample_clip(
         Paint(look.materials, look.lattice, where), shading, size, camera.focal, supersample,
         batch=len(chosen) if where.type == "cuda" else max(1, 4 * 128 * 128 // (size[0] * size[1])),
     )  # fmt: skip
-    empty = cast_shadow(
-        paint_backdrop(backdrop, camera, size, supersample, where), backdrop, camera, placed, chosen, body
-    )
-    frames = picture.colour + empty * (1 - picture.cover[..., None])
+    paint_empty = paint_surroundings if backdrop.kind in SURROUNDINGS else paint_backdrop
+    empty = paint_empty(backdrop, camera, size, supersample, where)
+    figure = picture.colour
+    if style.lights is not None:
+        empty = (empty * torch.tensor(style.lights.scene, device=where)).clamp(0, 1)
+        figure = figure * cast_on_self(picture.depth, camera.focal, style.lights)[..., None]
+    empty = cast_shadow(empty, backdrop, camera, placed, chosen, body)
+    frames = figure + empty * (1 - picture.cover[..., None])
+    if style.effects is not None:
+        frames = photograph(frames, style.effects, [stream(split, seed, f"wide noise {k}") for k in chosen])
     points = to_camera(find_keypoints(body, look, some, expression), camera.rotation, camera.position)
     seen = _seen(points, geometry, _tolerance(body))
     spots = camera.project(points, size)
@@ -148,8 +175,41 @@ def sample_clip(
         seed=seed,
         split=split,
         description={"motion": name, "shading": shading.style, "background": backdrop.kind, "framing": camera.framing,
-                     "height": round(body.height, 3), **look.words},
+                     "height": round(body.height, 3), **look.words, **style.words},
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How a clip looks; ``words`` go into its description."""
+
+    words: dict[str, str]
+    look: Look
+    backdrop: Backdrop
+    lights: Lights | None = None
+    effects: CameraEffects | None = None
+
+
+def _widen(style: _Style, split: str, seed: int) -> _Style:
+    """Mostly cloth, light, place and camera as photographs have them; each stays plain now and then."""
+    rng = stream(split, seed, "wide")
+    woven, lit, elsewhere, filmed = (bool(k) for k in rng.random(4) < (0.85, 0.8, 0.8, 0.85))
+    look, kind = redress(stream(split, seed, "wide look"), style.look) if woven else (style.look, "plain")
+    lights = sample_lights(stream(split, seed, "wide light")) if lit else None
+    words = {
+        **style.words,
+        "cloth": kind,
+        "top": look.materials[MATERIALS.index("top")].pattern.name.lower(),
+        "light": lights.mood if lights else "plain",
+        "camera": "photograph" if filmed else "none",
+    }
+    return _Style(
+        words,
+        look,
+        sample_surroundings(stream(split, seed, "wide place")) if elsewhere else style.backdrop,
+        lights,
+        sample_effects(stream(split, seed, "wide camera")) if filmed else None,
+    )
 
 
 def _facing(rng: np.random.Generator) -> float:

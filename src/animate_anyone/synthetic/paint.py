@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import grid_sample, normalize, pad
 
 
 class Pattern(IntEnum):
@@ -24,6 +26,12 @@ class Pattern(IntEnum):
     HALVES = 9
     STRANDS = 10
     FACE = 11
+    DENIM = 12
+    PRINT = 13
+    PLEATS = 14
+    TARTAN = 15
+    SPRINKLES = 16
+    OPEN = 17
 
 
 class Emblem(IntEnum):
@@ -44,10 +52,27 @@ class Emblem(IntEnum):
 Colour = tuple[float, float, float]
 
 
-def rgb(values: NDArray[np.float64]) -> Colour:
-    """Three numbers as a colour, kept within [0, 1]."""
-    red, green, blue = (float(v) for v in np.clip(values, 0, 1))
+def rgb(values: NDArray[np.float64], most: float = 1.0) -> Colour:
+    """Three numbers as a colour, kept within [0, ``most``]."""
+    red, green, blue = (float(v) for v in np.clip(values, 0, most))
     return red, green, blue
+
+
+@dataclass(frozen=True)
+class Relief:
+    """What light finds on a surface that is smooth otherwise.
+
+    Attributes:
+        folds: how far they tilt the surface, as a share of its normal.
+        across, along: folds per trunk, sideways and upwards.
+        weave: contrast of the thread, a share of the colour. gloss: see ``lighting.shine``.
+    """
+
+    folds: float = 0.0
+    across: float = 6.0
+    along: float = 3.0
+    weave: float = 0.0
+    gloss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,7 @@ class Material:
         span: heights (low, high) in trunks, where a gradient or halves change.
         emblems: on the front and on the back; ``emblem_colours``, ``emblem_size`` (trunks) and
             ``emblem_height`` (trunks above the floor at rest) go with them.
+        third: a colour more, of prints and tartans. relief: folds, weave and gloss.
     """
 
     pattern: Pattern
@@ -75,6 +101,8 @@ class Material:
     emblem_colours: tuple[Colour, Colour] = field(default=((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)))
     emblem_size: float = 0.06
     emblem_height: float = 0.8
+    third: Colour = (0.0, 0.0, 0.0)
+    relief: Relief = field(default=Relief())
 
 
 def inside_emblem(kind: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -139,7 +167,11 @@ class Paint:
         )
         self.emblems = torch.tensor([[int(e) for e in m.emblems] for m in materials], device=device)
         self.emblem_colours = column([m.emblem_colours for m in materials])
+        self.third = column([m.third for m in materials])
+        self.relief = column([dataclasses.astuple(m.relief) for m in materials])
         self.lattice = torch.as_tensor(lattice, dtype=torch.float32, device=device)
+        whole = pad(self.lattice[None, None], (0, 1, 0, 1, 0, 1), mode="circular")[0, 0]
+        self.bumps = torch.stack([whole, whole.transpose(0, 1), whole.transpose(0, 2)])[None]
 
     def colours(self, material: Tensor, rest: Tensor, around: Tensor, front: Tensor) -> Tensor:
         """RGB ``(N, 3)`` in [0, 1].
@@ -188,10 +220,47 @@ class Paint:
         if Pattern.STRANDS in self.used:
             wave = torch.sin(6.2831853 * about) * 0.5 + 0.5 * torch.sin(6.2831853 * (1.7 * about + 0.8 * along))
             put(Pattern.STRANDS, 0.5 + 0.5 * wave)
+        if Pattern.PLEATS in self.used:
+            edge = about - about.floor()
+            put(Pattern.PLEATS, edge * edge)
+        if Pattern.OPEN in self.used:  # a jacket over a shirt: a wedge that widens upwards
+            put(Pattern.OPEN, (rest[:, 0].abs() < 0.25 * share * (rest[:, 1] - low).clamp(0, 1)) & (front > 0))
+        if Pattern.TARTAN in self.used:
+            put(Pattern.TARTAN, 0.5 * band(along).float() + 0.5 * band(about).float())
+        if Pattern.DENIM in self.used:
+            where = (kind == int(Pattern.DENIM)).nonzero()[:, 0]
+            amount[where] = self._noise_at(rest[where], torch.tensor([40.0, 9.0, 40.0]))
         colour = first + (second - first) * amount[:, None]
+        if self.used & {Pattern.PRINT, Pattern.TARTAN, Pattern.SPRINKLES}:
+            self._prints(colour, material, kind, rest, along, about)
         if self.has_emblem:
             colour = self._emblems(colour, material, rest, front, size, height)
         return colour
+
+    def _noise_at(self, rest: Tensor, cycles: Tensor) -> Tensor:
+        return value_noise(rest * cycles.to(rest.device), self.lattice)
+
+    def _prints(
+        self, colour: Tensor, material: Tensor, kind: Tensor, rest: Tensor, along: Tensor, about: Tensor
+    ) -> None:
+        """Blots of two colours, thin lines over a tartan, sparks; laid on ``colour`` in place."""
+        second, third = self.second[material], self.third[material]
+        where = (kind == int(Pattern.PRINT)).nonzero()[:, 0]
+        if len(where):
+            steps = self.numbers[material[where], :1]
+            for paint, shift in ((second, 0.0), (third, 5.3)):
+                blot = where[value_noise(rest[where] * steps + shift, self.lattice) > 0.6]
+                colour[blot] = paint[blot]
+        line = (kind == int(Pattern.TARTAN)) & (((along + 0.3) % 1 < 0.1) | ((about + 0.3) % 1 < 0.1))
+        colour[line] = third[line]
+        where = (kind == int(Pattern.SPRINKLES)).nonzero()[:, 0]
+        if len(where):
+            place = torch.stack([along[where], about[where]], -1) * 1.6
+            cell = place.floor()
+            lot = self.lattice[(cell[:, 0] % 16).long(), (cell[:, 1] % 16).long()]  # (n, 16): this cell's numbers
+            off = place - cell - 0.3 - 0.4 * lot[:, :2]
+            spark = torch.hypot(off[:, 0], off[:, 1]) < 0.28 * lot[:, 2]
+            colour[where[spark]] = torch.where(lot[spark, 3:4] < 0.5, second[where[spark]], third[where[spark]])
 
     def _emblems(
         self, colour: Tensor, material: Tensor, rest: Tensor, front: Tensor, size: Tensor, height: Tensor
@@ -204,3 +273,25 @@ class Paint:
         hit = where[inside_emblem(kind[where], x[where], y[where])]
         colour[hit] = self.emblem_colours[material[hit], back[hit]]
         return colour
+
+    def drape(self, material: Tensor, rest: Tensor, colour: Tensor, normal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The surface with its relief.
+
+        Args:
+            material, rest: as in :meth:`colours`. colour, normal: ``(N, 3)``, unit normals in camera space.
+
+        Returns:
+            colours with the weave, normals tilted by the folds, unit length; gloss ``(N,)``.
+        """
+        folds, across, along, weave, gloss = self.relief[material].unbind(-1)
+        cloth = torch.stack([rest[:, 0] * across, rest[:, 1] * along, rest[:, 2] * across], -1)
+        tilt = folds[:, None] * self._lookup(cloth)
+        thread = self._lookup(rest * 37.0)[:, 2]
+        tilted = torch.stack([normal[:, 0] + tilt[:, 0], normal[:, 1] + 0.5 * tilt[:, 1], normal[:, 2]], -1)
+        worn = 1 + weave * thread + 0.5 * tilt[:, 2]  # deep folds see less sky
+        return colour * worn[:, None], normalize(tilted, dim=-1), gloss
+
+    def _lookup(self, points: Tensor) -> Tensor:
+        """Three channels of noise in [-1, 1] at ``(N, 3)`` points; repeats every 16."""
+        places = points.remainder(16) / 8 - 1
+        return 2 * grid_sample(self.bumps, places[None, None, None], align_corners=True)[0, :, 0, 0].T - 1

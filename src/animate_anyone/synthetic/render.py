@@ -15,6 +15,7 @@ from torch import Tensor
 
 from animate_anyone.synthetic.body import Placed
 from animate_anyone.synthetic.face import CHIN, Face, paint_face
+from animate_anyone.synthetic.lighting import Lights, shine
 from animate_anyone.synthetic.paint import Paint
 from animate_anyone.synthetic.parts import Array, PartTable
 
@@ -37,7 +38,10 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Shading:
-    """``style`` is flat, toon or soft; ``light`` (3,) points to the light in camera space, unit length."""
+    """``style`` is flat, toon or soft; ``light`` (3,) points to the light in camera space, unit length.
+
+    With ``lights`` they alone count.
+    """
 
     style: str
     light: tuple[float, float, float]
@@ -45,6 +49,7 @@ class Shading:
     steps: int
     ink: float
     tint: tuple[float, float, float]
+    lights: Lights | None = None
 
 
 @dataclass(frozen=True)
@@ -308,6 +313,9 @@ class _Surface:
             colour[on_head] = paint_face(self.face, q[:, 0] / self.head, q[:, 1] / self.head + CHIN, q[:, 2] > 0,
                                          colour[on_head], signs[:, 0], signs[:, 1])  # fmt: skip
         sight = torch.nn.functional.normalize(torch.stack([u, v, torch.ones_like(u)], -1), dim=-1)
+        if self.shading.lights is not None:
+            colour, facing, gloss = self.paint.drape(self.material[brick], rest, colour, facing)
+            return shine(colour, facing, sight, gloss, self.shading.lights).clamp(0, 1), self.label[brick]
         return self._lit(colour, facing, -(facing * sight).sum(-1)), self.label[brick]
 
     def _lit(self, colour: Tensor, normal: Tensor, to_eye: Tensor) -> Tensor:

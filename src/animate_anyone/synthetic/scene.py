@@ -14,6 +14,8 @@ from animate_anyone.synthetic.parts import Array
 from animate_anyone.synthetic.render import Shading
 
 BACKGROUNDS = ("flat", "gradient", "checker", "stripes", "clouds", "room", "shapes")
+WALLS = {"room": (0.8, 3.0), "street": (3.0, 9.0), "interior": (0.6, 3.0), "open": (6.0, 14.0), "lamps": (5.0, 9.0),
+         "curtain": (0.6, 2.5)}  # of the kinds with a floor: nearest wall and how much farther, metres  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,23 @@ def sample_shading(rng: np.random.Generator) -> Shading:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What stands behind: ``kind``, colours ``(K, 3)``, numbers of its own and a ``(G, G)`` grid of noise."""
+    """What stands behind: ``kind``, colours ``(K, 3)``, numbers of its own and a ``(G, G)`` grid of noise.
+
+    ``defocus`` is the blur's radius in frame heights.
+    """
 
     kind: str
     colours: Array
     numbers: Array
     grid: Array
     shadow: float
+    defocus: float = 0.0
+
+    @property
+    def wall(self) -> float:
+        """How far behind the puppet the wall or the last thing upright stands, metres."""
+        near, deep = WALLS.get(self.kind, (0.8, 3.0))
+        return near + deep * float(self.numbers[1, 0])
 
 
 def sample_backdrop(rng: np.random.Generator) -> Backdrop:
@@ -103,7 +115,16 @@ def floor_points(camera: Camera, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, 
     return p[0] + x * length, p[2] + z * length, length
 
 
-def _noise(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def wall_points(camera: Camera, u: Tensor, v: Tensor, wall: float) -> tuple[Tensor, Tensor]:
+    """World x and height above the floor, metres, where rays ``(u, v, 1)`` meet a wall ``wall`` metres behind."""
+    r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=u.device)
+    p = torch.as_tensor(camera.position, dtype=torch.float32, device=u.device)
+    x, y, z = (r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3))
+    far = (-wall - p[2]) / z.clamp_max(-1e-3)
+    return p[0] + x * far, p[1] + y * far
+
+
+def noise_at(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Smooth periodic noise in [0, 1] at coordinates in grid cells."""
     size = grid.shape[0]
     lx, ly = x.floor(), y.floor()
@@ -116,18 +137,18 @@ def _noise(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return top * (1 - fy) + low * fy
 
 
-def _mix(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
+def mix(first: Tensor, second: Tensor, amount: Tensor) -> Tensor:
     return first + (second - first) * amount[..., None]
 
 
 def _pattern(grid: Tensor, x: Tensor, y: Tensor, kind: int, a: Tensor, b: Tensor) -> Tensor:
     """Checks (0), boards (1), noise (2) or plain paint of two colours; ``x, y`` in cells of the pattern."""
     if kind == 0:
-        return _mix(a, b, ((x.floor() + y.floor()).remainder(2) > 0.5).float())
+        return mix(a, b, ((x.floor() + y.floor()).remainder(2) > 0.5).float())
     if kind == 1:
-        return _mix(a, b, (x - x.floor() < 0.5).float())
+        return mix(a, b, (x - x.floor() < 0.5).float())
     if kind == 2:
-        return _mix(a, b, _noise(grid, x, y))
+        return mix(a, b, noise_at(grid, x, y))
     return a.expand(*x.shape, 3)
 
 
@@ -150,19 +171,20 @@ def paint_backdrop(
     if backdrop.kind == "flat":
         out = c[0].expand(*x.shape, 3)
     elif backdrop.kind == "gradient":
-        out = _mix(c[0], c[1], ((ty + 0.6) / 1.2).clamp(0, 1))
+        out = mix(c[0], c[1], ((ty + 0.6) / 1.2).clamp(0, 1))
     elif backdrop.kind in ("checker", "stripes"):
-        second = _mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=device))
+        second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=device))
         out = _pattern(grid, tx * cells, ty * cells, 0 if backdrop.kind == "checker" else 1, c[0], second)
     elif backdrop.kind == "clouds":
         amount = sum(
-            _noise(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j) for j, k in ((1, 0.5), (2, 1.1), (4, 2.3))
+            noise_at(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j)
+            for j, k in ((1, 0.5), (2, 1.1), (4, 2.3))
         )
-        out = _mix(c[0], c[1], (torch.as_tensor(amount) * 1.4 - 0.2).clamp(0, 1))
+        out = mix(c[0], c[1], (torch.as_tensor(amount) * 1.4 - 0.2).clamp(0, 1))
     elif backdrop.kind == "room":
-        out = _room(camera, x, y, n, c, grid)
+        out = _room(backdrop, camera, x, y, c, grid)
     else:
-        out = _mix(c[0], c[1], (y + 0.5).clamp(0, 1))
+        out = mix(c[0], c[1], (y + 0.5).clamp(0, 1))
         for k in range(2, 8 + int(14 * n[0, 3])):
             px, py, r = x - 1.6 * float(n[k, 0] - 0.5), y - 1.1 * float(n[k, 1] - 0.5), 0.05 + 0.2 * float(n[k, 2])
             turn = float(n[k, 3]) * np.pi
@@ -178,22 +200,18 @@ def paint_backdrop(
     return out.reshape(height, s, width, s, 3).mean((1, 3))
 
 
-def _room(camera: Camera, x: Tensor, y: Tensor, n: Array, c: Tensor, grid: Tensor) -> Tensor:
+def _room(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
     """A floor and a wall; the wall may carry a skirting board."""
-    wall = 0.8 + 3.0 * float(n[1, 0])
+    n, wall = backdrop.numbers, backdrop.wall
     fx, fz, length = floor_points(camera, x / camera.focal, y / camera.focal)
     cell = 0.3 + 0.7 * float(n[1, 1])
-    second = _mix(c[0], c[1], torch.tensor(0.15 + 0.5 * float(n[1, 2]), device=x.device))
+    second = mix(c[0], c[1], torch.tensor(0.15 + 0.5 * float(n[1, 2]), device=x.device))
     floor = _pattern(grid, fx / cell, fz / cell, int(n[1, 3] * 4), c[0], second)
     floor = floor * (1 - 0.25 * ((fz + wall) / (2 * wall) - 0.5).abs().clamp(0, 1))[..., None]
-    r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=x.device)
-    p = torch.as_tensor(camera.position, dtype=torch.float32, device=x.device)
-    wx, wy, wz = (r[0, k] * x / camera.focal + r[1, k] * y / camera.focal + r[2, k] for k in range(3))
-    far = (-wall - p[2]) / wz.clamp_max(-1e-3)
-    height, across = p[1] + wy * far, p[0] + wx * far
-    third = _mix(c[2], c[3], torch.tensor(0.1 + 0.5 * float(n[1, 4]), device=x.device))
+    across, height = wall_points(camera, x / camera.focal, y / camera.focal, wall)
+    third = mix(c[2], c[3], torch.tensor(0.1 + 0.5 * float(n[1, 4]), device=x.device))
     upright = _pattern(grid, across / cell, height / cell, int(n[1, 5] * 6), c[2], third)
-    upright = _mix(upright, upright * 0.8, (height / 3).clamp(0, 1))
+    upright = mix(upright, upright * 0.8, (height / 3).clamp(0, 1))
     if n[2, 0] < 0.5:
         upright = torch.where((height < 0.12)[..., None], c[4], upright)
     on_floor = (length > 0) & (fz > -wall)
@@ -205,14 +223,13 @@ def cast_shadow(
 ) -> Tensor:
     """The scene ``(height, width, 3)`` with soft shadows under the feet of each frame, ``(F, height, width, 3)``."""
     height, width = picture.shape[:2]
-    if backdrop.kind != "room":
+    if backdrop.kind not in WALLS:
         return picture.expand(len(frames), -1, -1, -1)
     x = (torch.arange(width, device=picture.device) + 0.5 - width / 2) / (height * camera.focal)
     y = (torch.arange(height, device=picture.device) + 0.5 - height / 2) / (height * camera.focal)
     v, u = torch.meshgrid(y, x, indexing="ij")
     fx, fz, length = floor_points(camera, u, v)
-    wall = -(0.8 + 3.0 * float(backdrop.numbers[1, 0]))
-    on_floor = ((length > 0) & (fz > wall)).float()
+    on_floor = ((length > 0) & (fz > -backdrop.wall)).float()
     dark = torch.zeros(len(frames), height, width, device=picture.device)
     for joint, wide, weight in ((13, 0.10, 0.8), (16, 0.10, 0.8), (0, 0.22, 0.7)):
         spot = torch.as_tensor(placed.origins[frames, joint], dtype=torch.float32, device=picture.device)

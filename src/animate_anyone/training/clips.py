@@ -57,6 +57,7 @@ def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
         frame_indices=kept,
         supersample=data.supersample,
         device="cuda" if torch.cuda.is_available() else "cpu",
+        domain=data.domain,
     )
     return {
         "frames": clip.frames.cpu().numpy(),
@@ -141,7 +142,7 @@ class StudioClips:
 
     def _render_cache(self, cache: Path, progress: Progress) -> None:
         d = self.data
-        settings = {
+        settings: dict[str, object] = {
             "size": d.size,
             "frames_per_clip": d.frames_per_clip,
             "consecutive": d.consecutive,
@@ -150,6 +151,8 @@ class StudioClips:
             "pose_size": d.pose_size,
             "skeleton_style": d.skeleton_style,
         }
+        if d.domain != "plain":  # caches from before there were domains are plain and do not say so
+            settings["domain"] = d.domain
         try:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -37,6 +37,7 @@ class Data:
 
     Attributes:
         source: ``studio`` renders synthetic characters.
+        domain: the studio's ``plain`` pictures or its ``wide`` ones (photographs' cloth, light, places, cameras).
         size: side of the square frames, pixels.
         frames_per_clip: how many frames of a clip are kept (image stage: spread over the clip;
             motion stage: the first so many, in a row).
@@ -51,6 +52,7 @@ class Data:
     """
 
     source: Literal["studio"] = "studio"
+    domain: Literal["plain", "wide"] = "plain"
     size: int = 256
     frames_per_clip: int = 6
     consecutive: bool = False

@@ -1,0 +1,344 @@
+"""Self-reenactment of a real clip: one frame is the character, the clip's poses drive it, its frames are the truth.
+
+python benchmarks/self_reenactment.py VIDEO [--model puppet] [--frames 0:96] [--size 256x256] [--at model|video|both]
+                                      [--sheet FILE] [--shrink 1] [--json FILE]
+
+The clip's whole frame is put into --size as `animate` puts it: scaled to fit, centred, the margins drawn out from its
+edges. Poses are the estimator's, mended as for `animate`, not retargeted: it is one person. The model works at its own
+size, at --size, or once at each; beside it stand `copy_reference`, the reference repeated, and the truth shrunk to the
+model's own size and back, which no result of that size is likely to pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import add_output, describe, table, write
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from animate_anyone.animate import Settings, draw_own_pose, tell
+from animate_anyone.cli.options import parse_size, shown_progress
+from animate_anyone.conditions.body_lengths import MIN_SCORE, average_torso
+from animate_anyone.conditions.body_lengths import measure as bone_lengths
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT
+from animate_anyone.driver import Driver, open_driver
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_masked, ssim
+from animate_anyone.media import check_writable, contact_sheet, parse_range, whole_file, write_picture
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.models import load_pipeline, model_folder
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.structures import BODY, PoseSequence, Subject
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+MEASURES = {"person_psnr": "person PSNR, dB", "picture_psnr": "picture PSNR, dB", "psnr": "frame PSNR, dB",
+            "ssim": "frame SSIM", "l1": "frame L1"}  # fmt: skip
+LIMB, HEAD = 0.35, 0.7  # torso lengths: how wide a limb with its clothes and a head with its hair are taken to be
+SHOWN = 7  # frames of the sheet
+
+
+@dataclass(frozen=True)
+class RealClip:
+    """What is compared.
+
+    Attributes:
+        frames: ``(frames, H, W, 3)`` uint8, the truth, put into the frame of ``--size``.
+        poses: as found, in pixels of the clip itself.
+        reference: which of ``frames`` is the reference. picture: that frame as the clip has it.
+        inside: ``(H, W)`` bool: not margin. people: ``(frames, H, W)`` bool, :func:`person_region`.
+    """
+
+    driver: Driver
+    frames: NDArray[np.uint8]
+    poses: PoseSequence
+    reference: int
+    picture: Picture
+    inside: Mask
+    people: NDArray[np.bool_]
+    remarks: list[str]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(width, height)`` of the comparison."""
+        return self.frames.shape[2], self.frames.shape[1]
+
+
+def read_clip(
+    video: Path, frames: slice, size: tuple[int, int], estimator: str = "mediapipe", progress: Progress = SILENT
+) -> RealClip:
+    """Read a clip, find its poses and its reference.
+
+    Raises:
+        InputError: it is no video of a person, or has not those frames; or fewer than two of them.
+    """
+    driver = open_driver(video, frames)
+    if driver.is_skeleton or driver.ready is not None:
+        raise InputError(f"{video}: holds poses, and no frames to compare with; give a video of a person")
+    if len(driver) < 2:
+        raise InputError(f"{video}: one frame is the reference, and none is left to compare; give --frames with more")
+    poses, remarks = driver.poses(estimator, progress)
+    reference = first_good(poses)
+    placing = Placing.into(driver.size, size)
+    placed, picture = [], None
+    for number, frame in enumerate(driver.pictures()):
+        placed.append(placing.apply(frame))
+        picture = frame if number == reference else picture
+    assert picture is not None
+    inside = np.zeros((size[1], size[0]), bool)
+    inside[placing.top : placing.top + placing.inner[1], placing.left : placing.left + placing.inner[0]] = True
+    people = person_regions(placing.move(poses)) & inside
+    return RealClip(driver, np.stack(placed), poses, reference, picture, inside, people, remarks)
+
+
+def first_good(poses: PoseSequence) -> int:
+    """The first frame that shows as many of the body's joints as nine in ten frames do."""
+    seen = (poses.scores[:, BODY] >= MIN_SCORE).sum(1)
+    return int(np.argmax(seen >= np.quantile(seen, 0.1)))
+
+
+def person_regions(poses: PoseSequence) -> NDArray[np.bool_]:
+    """About where the person is: ``(frames, H, W)`` bool, thick limbs, trunk and head drawn from the poses.
+
+    No mask of the person is known in a real clip. Loose clothes and long hair reach out of this region, and some
+    background lies in it.
+    """
+    torso = average_torso(bone_lengths(poses)) or poses.size[1] / 4
+    return np.stack([_region(poses, frame, torso) for frame in range(len(poses))])
+
+
+def _region(poses: PoseSequence, frame: int, torso: float) -> Mask:
+    points = poses.keypoints[frame, BODY]
+    seen = poses.scores[frame, BODY] >= MIN_SCORE
+    image = Image.new("1", poses.size)
+    pen = ImageDraw.Draw(image)
+
+    def disc(centre: NDArray[np.float32], radius: float) -> None:
+        pen.ellipse([*(centre - radius).tolist(), *(centre + radius).tolist()], fill=1)
+
+    trunk = [JOINT[name] for name in ("right_shoulder", "left_shoulder", "left_hip", "right_hip")]
+    if seen[trunk].all():
+        pen.polygon([tuple(points[joint].tolist()) for joint in trunk], fill=1)
+    for start, end in BODY_LIMBS[:13]:  # the neck to the nose is the last
+        if seen[start] and seen[end]:
+            pen.line([*points[start].tolist(), *points[end].tolist()], fill=1, width=max(1, round(LIMB * torso)))
+            disc(points[start], LIMB * torso / 2)
+            disc(points[end], LIMB * torso / 2)
+    head = [JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear")]
+    if seen[head].any():
+        disc(points[head][seen[head]].mean(0), HEAD * torso / 2)
+    return np.array(image, bool)
+
+
+def reenact(
+    pipeline: AnimateAnyonePipeline, clip: RealClip, size: tuple[int, int], seed: int, progress: Progress = SILENT
+) -> NDArray[np.uint8]:
+    """The model's frames at ``size``, brought to the clip's by bicubic interpolation: ``(frames, H, W, 3)`` uint8."""
+    whole = (clip.picture.shape[1], clip.picture.shape[0])
+    stretch = pipeline.config["stretch"]
+    placing = Placing.stretched(size) if stretch else Placing.into(whole, size)
+    subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
+    made = pipeline(
+        clip.picture if stretch else placing.apply(clip.picture),
+        tell(clip.poses, clip.driver, placing, pipeline),
+        reference_pose=draw_own_pose(subject, placing, pipeline) if pipeline.config["reference_pose"] else None,
+        size=size,
+        generator=torch.Generator().manual_seed(seed),
+        progress=progress,
+    )[0]
+    if stretch:  # back into the frame as the truth stands in it
+        into = Placing.into(whole, clip.size)
+        return np.stack([into.apply(resize(frame, whole)) for frame in made])
+    return np.stack([resize(frame, clip.size) for frame in made])
+
+
+def resize(picture: Picture, size: tuple[int, int]) -> Picture:
+    """A picture at ``size`` (width, height), by bicubic interpolation."""
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+
+
+def compare(result: NDArray[np.uint8], clip: RealClip) -> dict[str, float]:
+    """Means over all frames but the reference: PSNR over the person, without the margins, over the frame; SSIM, L1."""
+    each: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for number in range(len(clip.frames)):
+        if number == clip.reference:
+            continue
+        pair = result[number], clip.frames[number]
+        if clip.people[number].any():
+            each["person_psnr"].append(psnr_masked(*pair, clip.people[number]))
+        each["picture_psnr"].append(psnr_masked(*pair, clip.inside))
+        each["psnr"].append(psnr(*pair))
+        each["ssim"].append(ssim(*pair))
+        each["l1"].append(l1(*pair))
+    return {name: round(float(np.mean(figures)), 4) for name, figures in each.items()}
+
+
+def make_sheet(clip: RealClip, results: dict[str, NDArray[np.uint8]], shrink: int = 1) -> Picture:
+    """Rows of truth, poses, each result and the repeated reference: frames from all over the clip, without margins.
+
+    ``results`` by their names; pictures are made smaller by ``shrink``.
+    """
+    box = np.ix_(clip.inside.any(1), clip.inside.any(0))
+    compared = [number for number in range(len(clip.frames)) if number != clip.reference]
+    frames = np.array(compared)[np.linspace(0, len(compared) - 1, SHOWN).round().astype(int)]
+    poses = draw_pose(Placing.into(clip.driver.size, clip.size).move(clip.poses[frames]), clip.size, style="scaled")
+    outlined = np.where(clip.people[frames][..., None] & ~poses.any(-1, keepdims=True), 90, poses).astype(np.uint8)
+    first = clip.frames[clip.reference]
+    rows = {
+        "the reference, and the truth": clip.frames[frames],
+        "poses found; grey: the region of the person": outlined,
+        **{name: result[frames] for name, result in results.items()},
+        "copy_reference": np.repeat(first[None], len(frames), 0),
+    }
+    cut = [[picture[box] for picture in (first, *row)] for row in rows.values()]
+    small = (cut[0][0].shape[1] // shrink, cut[0][0].shape[0] // shrink)
+    return contact_sheet([[resize(picture, small) for picture in row] for row in cut], list(rows))
+
+
+def digest(model: str) -> str:
+    """Twelve digits that name a model's weights: of the sha256 of all its weight files, in order of their names."""
+    whole = hashlib.sha256()
+    for file in sorted(model_folder(model).rglob("*.safetensors")):
+        whole.update(file.read_bytes())
+    return whole.hexdigest()[:12]
+
+
+def evaluate(asked: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], Picture]:
+    """The report (plain dictionaries) and the contact sheet."""
+    size = parse_size(asked.size) or (256, 256)
+    Settings(asked.model, size=size)  # checks the size
+    pipeline = load_pipeline(asked.model, asked.device)
+    own: tuple[int, int] = tuple(pipeline.config["size"])
+    sizes = dict.fromkeys({"model": [own], "video": [size], "both": [own, size]}[asked.at])  # each once
+    clip = read_clip(asked.video, parse_range(asked.frames), size, progress=progress)
+    pipeline.plan(len(clip.frames))
+    results, seconds = {}, {}
+    for working in sizes:
+        name, start = f"model at {_by(working)}", time.perf_counter()
+        results[name] = reenact(pipeline, clip, working, asked.seed, progress)
+        seconds[name] = round(time.perf_counter() - start, 1)
+    figures = {name: compare(result, clip) for name, result in results.items()}
+    figures["copy_reference"] = compare(np.repeat(clip.frames[clip.reference][None], len(clip.frames), 0), clip)
+    if own != size:
+        placing = Placing.into(clip.driver.size, own)
+        small = np.stack([resize(placing.apply(frame), size) for frame in clip.driver.pictures()])
+        figures[f"truth at {_by(own)}"] = compare(small, clip)
+    report = {
+        "video": asked.video.name,
+        "clip_size": list(clip.driver.size),
+        "frames": [clip.driver.source.start, clip.driver.source.stop],
+        "reference": clip.driver.source[clip.reference],
+        "compared": len(clip.frames) - 1,
+        "size": list(size),
+        "model": asked.model,
+        "weights": digest(asked.model),
+        "seed": asked.seed,
+        "person_share": round(float(clip.people.mean()), 4),
+        "inside_share": round(float(clip.inside.mean()), 4),
+        "poses": clip.remarks,
+        "seconds": seconds,
+        "figures": figures,
+    }
+    return report, make_sheet(clip, results, asked.shrink)
+
+
+def _by(size: tuple[int, int] | list[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def figures_table(report: dict[str, Any]) -> str:
+    """The figures of a report as a Markdown table, what the model is above ``copy_reference`` last."""
+    figures: dict[str, dict[str, float]] = report["figures"]
+    rows = [[name, *_cells(row)] for name, row in figures.items()]
+    for name in (name for name in figures if name.startswith("model")):
+        above = {measure: figures[name][measure] - figures["copy_reference"][measure] for measure in MEASURES}
+        rows.append([f"{name}, above copy_reference", *_cells(above, "+")])
+    return table(["", *MEASURES.values()], rows)
+
+
+def _cells(figures: dict[str, float], sign: str = "") -> list[str]:
+    return [f"{figures[name]:{sign}.{2 if name.endswith('psnr') else 4}f}" for name in MEASURES]
+
+
+def explain(report: dict[str, Any]) -> list[str]:
+    """What was measured, as paragraphs."""
+    first, stop = report["frames"]
+    took = ", ".join(f"{seconds:.0f} s for the {name}" for name, seconds in report["seconds"].items())
+    return [
+        f"`{report['video']}`, frames {first} to {stop - 1}: frame {report['reference']} is the reference, the other "
+        f"{report['compared']} are compared. The whole frame ({_by(report['clip_size'])}) is put into "
+        f"{_by(report['size'])} as `animate` puts it; results of another size are resized to that by bicubic "
+        f"interpolation. Model `{report['model']}` (weights {report['weights']}), its own defaults, seed "
+        f"{report['seed']}; {took}.",
+        "Person: over a region drawn from the pose (thick limbs, trunk, head; "
+        f"{report['person_share']:.0%} of the frame), for no mask of the person is known in a real clip. Picture: the "
+        f"clip's part of the frame ({report['inside_share']:.0%}). Frame: with its margins, the edges drawn out, easy "
+        "for whoever repeats them. Means over frames; PSNR in dB of 8-bit RGB, SSIM on grey with a 7x7 uniform window, "
+        "L1 in units of the full range (less is better).",
+        "Poses: " + "; ".join(report["poses"]) + ".",
+    ]
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Measure and write the results.
+
+    Raises :class:`InputError` for what is the user's to mend.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path, nargs="?", help="a video of one person")
+    parser.add_argument("--model", default="puppet", help="a shipped model's name or a model folder")
+    parser.add_argument("--frames", default="0:96", metavar="A:B", help="which frames, B left out")
+    parser.add_argument("--size", default="256x256", metavar="WxH", help="at which size frames are compared")
+    parser.add_argument(
+        "--at", choices=("model", "video", "both"), default="both", help="the model works at its own size, at --size"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the initial noise")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--sheet", type=Path, help="contact sheet to write, .png or .jpg")
+    parser.add_argument("--shrink", type=int, default=1, choices=(1, 2, 4), help="the sheet's pictures, by this")
+    parser.add_argument("--json", type=Path, help="the report, to write")
+    add_output(parser, "self_reenactment.md")
+    asked = parser.parse_args(arguments)
+    if asked.video is None:
+        print("no video given, nothing measured: python benchmarks/self_reenactment.py VIDEO")
+        return
+    if asked.sheet is not None:
+        check_writable(asked.sheet, (".png", ".jpg", ".jpeg"), inputs=[asked.video])
+    if asked.json is not None:
+        check_writable(asked.json, (".json",), inputs=[asked.video])
+    check_writable(asked.output, (".md",), inputs=[asked.video])
+    with shown_progress() as progress:
+        report, sheet = evaluate(asked, progress)
+    if asked.sheet is not None:
+        write_picture(asked.sheet, sheet)
+    if asked.json is not None:
+        with whole_file(asked.json) as part:
+            part.write_text(json.dumps(report, indent=1) + "\n")
+    machine = f"Machine: {describe()}."
+    write(asked.output, "Self-reenactment of a real clip", *explain(report), figures_table(report), machine)
+
+
+def main() -> None:
+    try:
+        run()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

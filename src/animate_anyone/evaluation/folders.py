@@ -1,0 +1,212 @@
+"""Two folders of videos, side by side: what is in them, what belongs together, and what differs."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+from animate_anyone.media import probe, read_frames, read_picture
+
+LAYOUTS = ("plain", "ubc", "tiktok")
+VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
+FRAME_FILES = (".png", ".jpg", ".jpeg")
+WHOLE = "."  # the name of a folder's only video where the folder itself is that video
+MIN_SIDE = 32  # below, the networks have nothing left to look at
+_SHOWN = 6  # of a list in an error
+# TiktokDance_00337_0010.png, as DisCo names frames; its results end in `png.png`.
+_TIKTOK_FRAME = re.compile(r"(?:TiktokDance_)?([A-Za-z0-9]+)_\d+(?:png)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video: the file ``path``, or (``files``) frames of the folder ``path`` in order."""
+
+    name: str
+    path: Path
+    files: tuple[Path, ...] = ()
+
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, width, height in pixels, hardly anything decoded. Raises :class:`InputError` where it is broken."""
+        if self.files:
+            height, width = read_picture(self.files[0], min_side=1).shape[:2]
+            return len(self.files), width, height
+        info = probe(self.path)
+        return info.num_frames, info.width, info.height
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """Frames ``(H, W, 3)`` uint8, one after another. Raises :class:`InputError` at one that is broken."""
+        if not self.files:
+            yield from (frame for _, frame in read_frames(self.path))
+            return
+        shape = None
+        for file in self.files:
+            frame = read_picture(file, min_side=1)
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                raise InputError(f"{file}: another size than {self.files[0].name}; give frames of one size")
+            yield frame
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A generated video and the true one, of the same length and size."""
+
+    name: str
+    generated: Clip
+    truth: Clip
+    num_frames: int
+    size: tuple[int, int]
+
+
+def find_clips(folder: Path, layout: str = "plain") -> dict[str, Clip]:
+    """The videos of a folder by name, sorted.
+
+    ``plain``: files (mp4, mov, mkv, webm, avi, gif) and folders of frames (png, jpg) by their names without ending;
+    a folder that itself holds the frames, or a single file, is one video of the name ``"."``.
+    ``ubc``: as ``plain``, in ``test/`` where there is one.
+    ``tiktok``: as ``plain``; a person's frames may lie in ``images/``, as in the dataset, or all persons' frames in
+    one folder, named ``TiktokDance_00337_0010.png``, as DisCo writes them. The name is the person's: ``00337``.
+
+    Raises:
+        InputError: missing, without videos, or two of one name.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"--layout {layout}: not known; there are: {', '.join(LAYOUTS)}")
+    if folder.is_file():
+        return {WHOLE: Clip(WHOLE, folder)}
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give a folder of videos or of folders of frames")
+    if layout == "ubc" and (folder / "test").is_dir():
+        folder = folder / "test"
+    clips = [clip for entry in sorted(folder.iterdir()) if (clip := _clip_of(entry, layout))]
+    loose = _frames_in(folder)
+    if loose and clips:
+        raise InputError(f"{folder}: holds frames ({loose[0].name}) and videos ({clips[0].path.name}); leave one kind")
+    if loose:
+        clips = _persons(folder, loose) if layout == "tiktok" else [Clip(WHOLE, folder, tuple(loose))]
+    found: dict[str, Clip] = {}
+    for clip in clips:
+        if clip.name in found:
+            raise InputError(
+                f"{folder}: {found[clip.name].path.name} and {clip.path.name} are both named {clip.name}; leave one"
+            )
+        found[clip.name] = clip
+    if not found:
+        raise InputError(f"{folder}: no videos ({', '.join(VIDEO_FILES)}) and no folders of frames (png, jpg) there")
+    return dict(sorted(found.items()))
+
+
+def read_split(file: Path, layout: str = "plain") -> list[str]:
+    """Names of videos from a text file, one a line; ``#`` starts a remark.
+
+    Addresses and endings are taken off, so that the UBC lists of addresses serve as they are.
+
+    Raises :class:`InputError`: missing, no text, empty, or a name twice.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"--split {file}: cannot be read ({error.strerror}); give a text file of names") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--split {file}: is no text; give a text file of names, one a line") from None
+    names = [_plain_name(line, layout) for line in (line.partition("#")[0].strip() for line in lines) if line]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"--split {file}: names {_listed(twice)} more than once")
+    if not names:
+        raise InputError(f"--split {file}: names no video; give one name a line")
+    return names
+
+
+def pair_clips(
+    generated: Mapping[str, Clip], truth: Mapping[str, Clip], split: Sequence[str] | None = None
+) -> list[Pair]:
+    """Put together what has one name, and see that it can be compared.
+
+    Args:
+        generated, truth: see :func:`find_clips`.
+        split: the names to take; ``None`` takes all, and both sides must then have the same.
+
+    Raises:
+        InputError: names that one side lacks; videos that are broken; lengths or sizes that differ, all listed.
+    """
+    wanted = list(split) if split is not None else sorted({*generated, *truth})
+    lacking = [
+        f"the {side} videos lack {_listed(missing)}"
+        for side, clips in (("generated", generated), ("true", truth))
+        if (missing := [name for name in wanted if name not in clips])
+    ]
+    if lacking and split is not None:
+        raise InputError(f"{'; '.join(lacking)}: the split names them; add them, or give another --split")
+    if lacking:
+        raise InputError(
+            f"{'; '.join(lacking)}: both folders must hold the same names; rename the files, or name those to be "
+            "measured in a file: --split FILE"
+        )
+    pairs, lengths, sizes = [], [], []
+    for name in wanted:
+        (count, *size), (true_count, *true_size) = generated[name].shape(), truth[name].shape()
+        if count != true_count:
+            lengths.append(f"{name} ({count} and {true_count} frames)")
+        if size != true_size:
+            sizes.append(f"{name} ({size[0]}×{size[1]} and {true_size[0]}×{true_size[1]} pixels)")
+        if min(size) < MIN_SIDE:
+            raise InputError(f"{generated[name].path}: {size[0]}×{size[1]} pixels; at least {MIN_SIDE} a side")
+        pairs.append(Pair(name, generated[name], truth[name], count, (size[0], size[1])))
+    if lengths or sizes:
+        kinds = [f"{what} differ: {_listed(of)}" for what, of in (("lengths", lengths), ("sizes", sizes)) if of]
+        raise InputError(f"generated and true {'; '.join(kinds)}; cut or scale one side so that both are alike")
+    return pairs
+
+
+def _clip_of(entry: Path, layout: str) -> Clip | None:
+    if entry.name.startswith("."):
+        return None
+    if entry.is_file():
+        is_video = entry.suffix.lower() in VIDEO_FILES
+        return Clip(_plain_name(entry.name, layout), entry) if is_video else None
+    if layout == "tiktok" and (entry / "images").is_dir():
+        frames = _frames_in(entry / "images")
+        return Clip(_plain_name(entry.name, layout), entry / "images", tuple(frames)) if frames else None
+    frames = _frames_in(entry)
+    return Clip(_plain_name(entry.name, layout), entry, tuple(frames)) if frames else None
+
+
+def _frames_in(folder: Path) -> list[Path]:
+    files = [f for f in folder.iterdir() if f.suffix.lower() in FRAME_FILES and not f.name.startswith(".")]
+    return sorted(files, key=_natural)
+
+
+def _natural(file: Path) -> list[int | str]:
+    return [int(p) if k % 2 else p for k, p in enumerate(re.split(r"([0-9]+)", file.name))]
+
+
+def _persons(folder: Path, files: Sequence[Path]) -> list[Clip]:
+    by_person: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        found = _TIKTOK_FRAME.fullmatch(file.stem)
+        if found is None:
+            raise InputError(f"{file}: not named PERSON_NUMBER, such as TiktokDance_00337_0010.png")
+        by_person[found[1]].append(file)
+    return [Clip(name, folder, tuple(frames)) for name, frames in by_person.items()]
+
+
+def _plain_name(text: str, layout: str) -> str:
+    name = PurePosixPath(text.strip()).name
+    for ending in VIDEO_FILES:
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    return re.sub(r"^TiktokDance_", "", name, flags=re.IGNORECASE) if layout == "tiktok" else name
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
