@@ -295,9 +295,7 @@ def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePip
     return draw_pose(placing.move(subject.pose), size, style=pipeline.config["skeleton_style"])[0]
 
 
-def carry_reference(
-    subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int
-) -> CarriedPictures:
+def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int) -> CarriedPictures:
     """The reference carried into every pose; as it is, where its pose or the driver's is not known."""
     known = subject.pose is not None and poses is not None
     return CarriedPictures(

@@ -185,7 +185,10 @@ def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: T
     u_before = inside * length_before / length.clamp(min=1e-3) + (u - inside) / scale
     v_before = v / scale
     if part is TRUNK:  # its width shows how far it is turned; the back of a front that is shown is a mirror image
-        wide, wide_before = _width(after, along, unit[:, 0, 0])[:, None, None], _width(before, along_before, unit_before)
+        wide, wide_before = (
+            _width(after, along, unit[:, 0, 0])[:, None, None],
+            _width(before, along_before, unit_before),
+        )
         v_before = v * wide_before / wide
         radius = 0.5 * wide.abs() / unit + 0.2
     source = (
