@@ -60,6 +60,8 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "overlap": 2,
         "aggregation": "fade",
         "stretch": False,
+        "reference_path": "reference_net",
+        "reference_control": [None, None],
     }
     assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS}
 

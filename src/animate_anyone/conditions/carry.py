@@ -162,7 +162,7 @@ def _trunk_length(joints: Tensor) -> Tensor:
 
 
 def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Where in the reference a part's pixels come from, ``(f, h, w, 2)``, and how much it covers each, ``(f, h, w)``."""
+    """Where in the reference a part's pixels come from, ``(f, h, w, 2)``; how much it covers each, ``(f, h, w)``."""
     unit, unit_before = _trunk_length(after)[:, None, None], _trunk_length(before)
     scale = scale[:, None, None]
     start, end = after[:, part.start].mean(1), after[:, part.end].nanmean(1)

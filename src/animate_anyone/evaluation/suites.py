@@ -1,12 +1,15 @@
 """The puppet suite: held-out synthetic characters, each driven by its own movement.
 
 The truth is known, so a result is compared with what it should be, pixel by pixel; and with the
-baseline ``copy_reference``, the reference picture repeated, which whoever does nothing reaches.
+baseline ``copy_reference``, the reference picture repeated, which whoever does nothing reaches; a model that is
+given the reference carried into every pose, with that as it is too (``carried_reference``).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation.flicker import flicker, seam_flicker
+from animate_anyone.evaluation.identity import head_descriptors, identity
 from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
+from animate_anyone.evaluation.limb_position import limb_error
+from animate_anyone.evaluation.part_colour import GROUPS, colour_error
+from animate_anyone.evaluation.without_motion import temporal_layers, without_motion
 from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -23,9 +33,17 @@ from animate_anyone.synthetic.dataset import sample_clip
 
 CHARACTERS = 24
 FRAMES = 24
-# The reference is a frame of the same clip from after those that are compared.
-_CLIP = 36
-MEASURES = ("person_psnr", "psnr", "ssim")
+LONG_FRAMES = 60
+# The reference is a frame of the same clip from after those that are compared, one of so many.
+_AFTER = 12
+PICTURES = ("person_psnr", "psnr", "ssim")
+FLICKER = ("flicker", "flicker_person", "flicker_still")
+IDENTITY = ("identity", "identity_drift", "identity_rank1")
+MEASURES = (*PICTURES, "colour", "limb_px", "limb_found", *FLICKER, *IDENTITY)
+SEAMS = ("at_seams", "elsewhere", "seam_ratio")
+WHO = ("model", "copy_reference", "carried_reference")
+
+Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class SuiteClip:
         masks: ``(frames, H, W)`` bool, the person.
         poses: pose pictures ``(frames, h, w, 3)`` uint8.
         reference: ``(H, W, 3)`` uint8, another frame of the clip; its pose picture beside it.
+        labels: ``(frames, H, W)`` uint8, the parts of the body (``synthetic.parts.Label``).
+        carried: the reference carried into every pose.
     """
 
     seed: int
@@ -45,24 +65,52 @@ class SuiteClip:
     poses: NDArray[np.uint8]
     reference: NDArray[np.uint8]
     reference_pose: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    carried: Sequence[NDArray[np.uint8]] = ()
+
+    @property
+    def copied(self) -> NDArray[np.uint8]:
+        """The baseline ``copy_reference``: the reference for every frame."""
+        return np.repeat(self.reference[None], len(self.frames), 0)
+
+    def baselines(self, carried: bool) -> dict[str, NDArray[np.uint8]]:
+        """What a result is held against, by name."""
+        return {"copy_reference": self.copied} | ({"carried_reference": np.stack(self.carried)} if carried else {})
 
 
-def puppet_clip(seed: int, size: tuple[int, int], pose_size: tuple[int, int], style: str) -> SuiteClip:
+def puppet_clip(
+    seed: int, size: tuple[int, int], pose_size: tuple[int, int], style: str, frames: int = FRAMES
+) -> SuiteClip:
     """Character ``seed`` of the held-out split at ``size`` (width, height)."""
-    reference = FRAMES + int(np.random.default_rng(seed).integers(_CLIP - FRAMES))
-    shown = [*range(FRAMES), reference]
-    clip = sample_clip(seed, split="held_out", num_frames=_CLIP, size=size, frame_indices=shown)
-    frames, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
-    return SuiteClip(seed, frames[:-1], clip.mask.cpu().numpy()[:-1], poses[:-1], frames[-1], poses[-1])
+    reference = frames + int(np.random.default_rng(seed).integers(_AFTER))
+    shown = [*range(frames), reference]
+    clip = sample_clip(seed, split="held_out", num_frames=frames + _AFTER, size=size, frame_indices=shown)
+    pictures, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
+    masks, labels = (plane.cpu().numpy()[:-1] for plane in (clip.mask, clip.labels))
+    carried = CarriedPictures(pictures[-1], clip.pose[frames:], clip.pose[:frames])
+    return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
 
 
-def measure(result: NDArray[np.uint8], clip: SuiteClip) -> dict[str, float]:
-    """Means over the frames of PSNR over the person, PSNR and SSIM over the frame."""
+def measure(result: NDArray[np.uint8], clip: SuiteClip) -> dict[str, Any]:
+    """What can be said of one result by itself, means over its frames; ``None`` for what its truth does not show.
+
+    Returns:
+        ``MEASURES`` without identity; ``limbs``, how many ``limb_px`` is the mean of; and ``parts``, the
+        colour error of every group of parts.
+    """
     pairs = list(zip(result, clip.frames, clip.masks, strict=True))
+    colours = colour_error(result, clip.frames, clip.labels)
+    limbs = limb_error(result, clip.frames, clip.labels)
     return {
         "person_psnr": float(np.mean([psnr_masked(a, b, mask) for a, b, mask in pairs if mask.any()])),
         "psnr": float(np.mean([psnr(a, b) for a, b, _ in pairs])),
         "ssim": float(np.mean([ssim(a, b) for a, b, _ in pairs])),
+        "colour": colours.pop("all"),
+        "limb_px": limbs.pixels,
+        "limb_found": limbs.found,
+        **flicker(result, clip.frames, clip.masks),
+        "limbs": limbs.measured,
+        "parts": colours,
     }
 
 
@@ -73,34 +121,70 @@ def evaluate_puppet(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    long_clips: int = 2,
+    motion: bool = True,
+    compare_motion: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Run the suite.
 
+    Args:
+        characters: how many of its characters. steps, guidance: ``None`` takes the model's default.
+        long_clips: of how many characters, at most all, a clip of 60 frames is made too, to see whether
+            the windows show.
+        motion: False switches the model's temporal layers off for the run.
+        compare_motion: run every clip without temporal layers as well and report both flickers.
+
     Returns:
         The report (plain dictionaries: settings, means of model and baseline, every clip) and the
         contact sheet ``(H, W, 3)`` uint8 with reference, truth and result of every character.
+
+    Raises:
+        InputError: ``compare_motion`` without ``motion``.
     """
+    if compare_motion and not motion:
+        raise InputError("compare_motion with motion=False: both runs would be without temporal layers; give one")
     width, height = pipeline.config["size"]
-    size = (width, height)
-    clips: list[dict[str, Any]] = []
-    rows: list[list[NDArray[np.uint8]]] = []
-    started = time.perf_counter()
-    for number in progress.track(range(characters), characters, "suite"):
-        clip = puppet_clip(number, size, pipeline.pose_picture_size(size), pipeline.config["skeleton_style"])
-        result = pipeline(
+    size, unet = (width, height), pipeline.denoising_unet
+    layered, carrying = bool(temporal_layers(unet)), bool(pipeline.config["carried_reference"])
+
+    def show(number: int, frames: int = FRAMES) -> SuiteClip:
+        return puppet_clip(number, size, pipeline.pose_picture_size(size), pipeline.config["skeleton_style"], frames)
+
+    def animate(clip: SuiteClip) -> NDArray[np.uint8]:
+        return pipeline(
             clip.reference,
             clip.poses,
             reference_pose=clip.reference_pose if pipeline.config["reference_pose"] else None,
+            carried=clip.carried if carrying else None,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed + number),
+            generator=torch.Generator().manual_seed(seed + clip.seed),
             progress=progress,
         )[0]
-        copied = np.repeat(clip.reference[None], len(clip.frames), 0)
-        clips.append({"seed": number, "model": measure(result, clip), "copy_reference": measure(copied, clip)})
-        shown = np.linspace(0, len(result) - 1, 4).round().astype(int)
-        rows.append([clip.reference, *(picture for i in shown for picture in (clip.frames[i], result[i]))])
+
+    clips: list[dict[str, Any]] = []
+    rows: list[list[NDArray[np.uint8]]] = []
+    heads: dict[str, list[NDArray[np.float32]]] = {who: [] for who in ("truth", *WHO)}
+    started = time.perf_counter()
+    with nullcontext() if motion else without_motion(unet):
+        for number in progress.track(range(characters), characters, "suite"):
+            clip = show(number)
+            result = animate(clip)
+            made = {"model": result, **clip.baselines(carrying)}
+            clips.append({"seed": number, **{who: measure(frames, clip) for who, frames in made.items()}})
+            if compare_motion and layered:
+                with without_motion(unet):
+                    clips[-1]["without_temporal_layers"] = flicker(animate(clip), clip.frames, clip.masks)
+            for who, frames in {"truth": clip.frames, **made}.items():
+                heads[who].append(head_descriptors(frames, clip.labels))
+            shown = np.linspace(0, len(result) - 1, 4).round().astype(int)
+            rows.append([clip.reference, *(picture for i in shown for picture in (clip.frames[i], result[i]))])
+        schedule = pipeline.plan(LONG_FRAMES, steps, guidance)
+        long = _long_clips(range(min(long_clips, characters)), schedule, show, animate, carrying, progress)
+    for own, figures in enumerate(clips):
+        for who in set(WHO) & set(figures):
+            figures[who] |= identity(heads[who][own], heads["truth"], own)
     report: dict[str, Any] = {
         "suite": "puppet",
         "settings": {
@@ -110,15 +194,21 @@ def evaluate_puppet(
             "steps": pipeline.config["num_inference_steps"] if steps is None else steps,
             "guidance": pipeline.config["guidance_scale"] if guidance is None else guidance,
             "seed": seed,
+            "temporal_layers": ("on" if motion else "off") if layered else "none",
             "reference": "another frame of the same clip",
             "ssim": "grey, 7x7 uniform window, mean over frames",
             "psnr": "mean over frames, in dB, of 8-bit RGB",
         },
         "seconds": round(time.perf_counter() - started, 1),
     }
-    for who in ("model", "copy_reference"):
-        report[who] = {m: round(float(np.mean([c[who][m] for c in clips])), 4) for m in MEASURES}
-    report["above_copy_reference"] = {m: round(report["model"][m] - report["copy_reference"][m], 4) for m in MEASURES}
+    for who in (w for w in WHO if w in clips[0]):
+        report[who] = _means([c[who] for c in clips])
+    report["above_copy_reference"] = {m: _difference(report["model"][m], report["copy_reference"][m]) for m in MEASURES}
+    if compare_motion and layered:
+        without = {m: _mean(c["without_temporal_layers"][m] for c in clips) for m in FLICKER}
+        report["without_temporal_layers"] = {m: {"with": report["model"][m], "without": without[m]} for m in FLICKER}
+    if long is not None:
+        report["long_clips"] = long
     report["clips"] = clips
     labels = [
         f"{c['seed']}: person {c['model']['person_psnr']:.1f} dB ({c['copy_reference']['person_psnr']:.1f})"
@@ -128,10 +218,87 @@ def evaluate_puppet(
 
 
 def suite_table(report: dict[str, Any]) -> str:
-    """The means of a report as lines of text."""
-    lines = [f"{'':<16}{'person PSNR':>12}{'PSNR':>9}{'SSIM':>9}"]
-    for who in ("model", "copy_reference", "above_copy_reference"):
-        row = report[who]
+    """The means of a report as lines of text: measures, colour by parts, and the rest that was run."""
+    columns = {
+        "person_psnr": ("person PSNR", "{:.2f} dB"),
+        "psnr": ("PSNR", "{:.2f} dB"),
+        "ssim": ("SSIM", "{:.4f}"),
+        "colour": ("colour dE", "{:.2f}"),
+        "limb_px": ("limb px", "{:.2f}"),
+        "flicker": ("flicker", "{:.2f}"),
+        "flicker_still": ("(still)", "{:.2f}"),
+        "identity": ("identity", "{:.3f}"),
+        "identity_rank1": ("rank 1", "{:.2f}"),
+    }
+    shown = [who for who in WHO if who in report]
+    rows = [["", *(title for title, _ in columns.values())]]
+    for who in (*shown, "above_copy_reference"):
         name = who.replace("above_copy_reference", "difference")
-        lines.append(f"{name:<16}{row['person_psnr']:>9.2f} dB{row['psnr']:>6.2f} dB{row['ssim']:>9.4f}")
-    return "\n".join(lines)
+        rows.append([name, *(_cell(report[who][m], form) for m, (_, form) in columns.items())])
+    tables = [rows, [["colour dE of", *GROUPS]]]
+    tables[1] += [[who, *(_cell(report[who]["parts"][name], "{:.2f}") for name in GROUPS)] for who in shown]
+    if "without_temporal_layers" in report:
+        both = report["without_temporal_layers"]
+        tables.append([["temporal layers", *FLICKER]])
+        tables[-1] += [[name, *(_cell(both[m][name], "{:.3f}") for m in FLICKER)] for name in ("with", "without")]
+    if "long_clips" in report:
+        long = report["long_clips"]
+        tables.append([[f"{long['frames']} frames", *SEAMS]])
+        tables[-1] += [[who, *(_cell(long[who][m], "{:.2f}") for m in SEAMS)] for who in shown]
+    return "\n\n".join(_aligned(table) for table in tables)
+
+
+def _long_clips(
+    seeds: Sequence[int],
+    schedule: list[list[int]],
+    show: Callable[[int, int], SuiteClip],
+    animate: Callable[[SuiteClip], NDArray[np.uint8]],
+    carrying: bool,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Flicker of clips of several windows, where those meet and elsewhere; ``None`` for no clips."""
+    if not seeds:
+        return None
+    clips: list[dict[str, Any]] = []
+    for seed in progress.track(seeds, len(seeds), "long clips"):
+        clip = show(seed, LONG_FRAMES)
+        figures: dict[str, Any] = {"seed": seed}
+        for who, frames in {"model": animate(clip), **clip.baselines(carrying)}.items():
+            figures[who] = {
+                **flicker(frames, clip.frames, clip.masks),
+                **seam_flicker(frames, clip.frames, clip.masks, schedule),
+            }
+        clips.append(figures)
+    means = {who: {m: _mean(c[who][m] for c in clips) for m in (*FLICKER, *SEAMS)} for who in WHO if who in clips[0]}
+    return {"frames": LONG_FRAMES, "windows": len(schedule), **means, "clips": clips}
+
+
+def _means(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of every measure and part the mean of the clips that have it; of limbs the mean of all limbs."""
+    means: dict[str, Any] = {m: _mean(c[m] for c in clips) for m in MEASURES}
+    for name in ("limb_px", "limb_found"):
+        means[name] = _mean(c[name] for c in clips for _ in range(c["limbs"]))
+    means["parts"] = {name: _mean(c["parts"][name] for c in clips) for name in GROUPS}
+    return means
+
+
+def _mean(figures: Iterable[float | None]) -> float | None:
+    there = [figure for figure in figures if figure is not None]
+    return round(float(np.mean(there)), 4) if there else None
+
+
+def _difference(figure: float | None, baseline: float | None) -> float | None:
+    return None if figure is None or baseline is None else round(figure - baseline, 4)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lines with names to the left, figures to the right, two spaces between columns."""
+    widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{row[0]:<16}" + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
+
+
+def _cell(figure: float | None, form: str) -> str:
+    return "-" if figure is None else form.format(figure)

@@ -24,6 +24,7 @@ from animate_anyone.models.reference_attention import (
     project_reference,
     spatial_attention_layers,
 )
+from animate_anyone.models.reference_control import ReferenceResiduals
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
@@ -195,7 +196,7 @@ class DenoisingUNet(UNetMotionModel):
         timestep: Tensor | int,
         image_tokens: Tensor,
         pose_features: Tensor | None = None,
-        reference: ReferenceKeysValues | None = None,
+        reference: ReferenceKeysValues | ReferenceResiduals | None = None,
     ) -> Tensor:
         """Predict for one denoising step.
 
@@ -205,17 +206,21 @@ class DenoisingUNet(UNetMotionModel):
             timestep: one for all, or ``(batch,)``.
             image_tokens: ``(batch, tokens, cross_attention_dim)``; zeros for an unconditional sample.
             pose_features: ``(batch, width of the first level, frames, height, width)`` or ``None``.
-            reference: from :meth:`project_reference`, or ``None`` for plain self-attention.
+            reference: from :meth:`project_reference`; or what a ``ReferenceControl`` says, or ``None``: then
+                self-attention is plain.
 
         Returns:
             ``(batch, out_channels, frames, height, width)``.
         """
         frames = latents.shape[2]
+        residuals = reference if isinstance(reference, ReferenceResiduals) else None
         return super().forward(
             ConvWithPose.join(latents, pose_features),
             timestep,
             image_tokens.repeat_interleave(frames, 0),
-            cross_attention_kwargs={"reference": reference},
+            cross_attention_kwargs={"reference": None if residuals else reference},
+            down_block_additional_residuals=residuals and residuals.down,
+            mid_block_additional_residual=residuals and residuals.middle,
             return_dict=False,
         )[0]
 

@@ -18,6 +18,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import spatial_attention_layers
+from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
@@ -33,6 +34,8 @@ NETWORKS = {
     "vae": AutoencoderKL,
 }
 PARTS = (*NETWORKS, "scheduler")
+# Every network that some model has; NETWORKS are those of the method.
+_KINDS: dict[str, Any] = {**NETWORKS, "reference_control": ReferenceControl}
 # What the libraries below raise for files that are not what they should be.
 _UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, SafetensorError)
 
@@ -51,10 +54,23 @@ def model_folder(model: str | Path) -> Path:
             raise InputError(f"{model}: no model of that name and no such folder; shipped: {', '.join(SHIPPED)}")
     if not (folder / "model_index.json").is_file():
         raise InputError(f"{folder}: no model_index.json there; give a model folder, or one of: {', '.join(SHIPPED)}")
-    for part in PARTS:
+    parts = (*networks_of(folder), "scheduler")
+    for part in parts:
         if not (folder / part).is_dir():
-            raise InputError(f"{folder}: its part {part}/ is missing; a model holds {', '.join(PARTS)}")
+            raise InputError(f"{folder}: its part {part}/ is missing; a model holds {', '.join(parts)}")
     return folder
+
+
+def networks_of(folder: Path) -> dict[str, Any]:
+    """The networks of a model folder, by part: :data:`NETWORKS`, or those of the ``reference_path`` in its index."""
+    path = read_json(folder / "model_index.json").get("reference_path", "reference_net")
+    if path not in REFERENCE_PATHS:
+        raise InputError(
+            f"{folder / 'model_index.json'}: reference_path is {path!r}; there are {', '.join(REFERENCE_PATHS)}"
+        )
+    absent = set() if path == "reference_net" else {"reference_net"}
+    absent |= set() if path in CONTROLLED else {"reference_control"}
+    return {part: kind for part, kind in _KINDS.items() if part not in absent}
 
 
 def load_pipeline(
@@ -75,7 +91,7 @@ def load_pipeline(
     placement = placement or Placement(device, dtype)
     where, kind = placement.resolve()
     check_classes(folder)
-    networks = {part: check_weights(folder / part) for part in NETWORKS}
+    networks = {part: check_weights(folder / part) for part in networks_of(folder)}
     check_attention(placement.attention, head_sizes(networks["denoising_unet"]), where, kind)
     try:
         pipeline = AnimateAnyonePipeline.from_pretrained(
@@ -99,12 +115,14 @@ def load_shapes(model: str | Path) -> AnimateAnyonePipeline:
     """
     folder = model_folder(model)
     check_classes(folder)
-    networks = {part: check_weights(folder / part) for part in NETWORKS}
+    networks: dict[str, Any] = dict.fromkeys(_KINDS)
+    networks |= {part: check_weights(folder / part) for part in networks_of(folder)}
     options = inspect.signature(AnimateAnyonePipeline.__init__).parameters
-    index = {k: v for k, v in read_json(folder / "model_index.json").items() if k in options and k not in PARTS}
+    known = read_json(folder / "model_index.json")
+    index = {k: v for k, v in known.items() if k in options and k not in (*_KINDS, "scheduler")}
     try:
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        pipeline = AnimateAnyonePipeline(**networks, scheduler=scheduler, **index)  # type: ignore[arg-type]
+        pipeline = AnimateAnyonePipeline(**networks, scheduler=scheduler, **index)
     except _UNUSABLE as error:
         raise InputError(f"{folder}: cannot be loaded: {_first_line(error)}") from error
     check_fit(folder, pipeline)
@@ -119,17 +137,18 @@ def head_sizes(unet: nn.Module) -> set[int]:
 def bytes_on_disk(model: str | Path) -> int:
     """What a model's weight files take."""
     folder = model_folder(model)
-    return sum(file.stat().st_size for part in NETWORKS for file in _weight_files(folder / part))
+    return sum(file.stat().st_size for part in networks_of(folder) for file in _weight_files(folder / part))
 
 
 def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     """Hold the networks' widths against each other, where one's output is another's input."""
     unet = pipeline.denoising_unet.config
+    references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
     for part, setting, got, want in (
         ("pose_guider", "out_channels", pipeline.pose_guider.config["out_channels"], unet["block_out_channels"][0]),
         ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
         ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["out_channels"]),
-        ("reference_net", "in_channels", pipeline.reference_net.config["in_channels"], unet["out_channels"]),
+        *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
         ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
     ):
         if got != want:
@@ -158,7 +177,8 @@ def load_network(kind: type[Network], folder: Path) -> Network:
 def check_classes(folder: Path) -> None:
     """Hold ``model_index.json`` against what a model of ours is made of."""
     index = read_json(folder / "model_index.json")
-    wanted = {"_class_name": AnimateAnyonePipeline.__name__, **{p: kind.__name__ for p, kind in NETWORKS.items()}}
+    wanted = {"_class_name": AnimateAnyonePipeline.__name__}
+    wanted |= {part: kind.__name__ for part, kind in networks_of(folder).items()}
     for name, want in wanted.items():
         found = index.get(name)
         found = found[-1] if isinstance(found, list) and found else found
@@ -199,7 +219,7 @@ def check_weights(folder: Path) -> nn.Module:
 
 def _without_weights(folder: Path) -> nn.Module:
     """The network that a part's ``config.json`` describes, its weights shapes only."""
-    kind, config = NETWORKS[folder.name], read_json(folder / "config.json")
+    kind, config = _KINDS[folder.name], read_json(folder / "config.json")
     try:
         with torch.device("meta"):
             if kind is CLIPVisionModelWithProjection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.stretching import stretch
@@ -67,10 +68,15 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             are sampled.
         stretch: pictures of any size are taken and stretched to the video's, their aspect not kept, as the
             published open checkpoints are given theirs; the image encoder sees the picture as it came.
+        reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
+            the paper compares with it (table 3): ``clip``: the image token alone; ``controlnet``: ``reference_control``
+            and no image token; ``both``. They have no ``reference_net``.
+        reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
     """
 
-    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->denoising_unet->vae"
+    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
     _callback_tensor_inputs = ("latents",)
+    _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control"]
 
     denoising_unet: DenoisingUNet
     reference_net: ReferenceNet
@@ -78,11 +84,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     image_encoder: CLIPVisionModelWithProjection
     vae: AutoencoderKL
     scheduler: DDIMScheduler
+    reference_control: ReferenceControl | None
 
     def __init__(
         self,
         denoising_unet: DenoisingUNet,
-        reference_net: ReferenceNet,
+        reference_net: ReferenceNet | None,
         pose_guider: PoseGuider,
         image_encoder: CLIPVisionModelWithProjection,
         vae: AutoencoderKL,
@@ -98,12 +105,24 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         overlap: int = 4,
         aggregation: str = "fade",
         stretch: bool = False,
+        reference_path: str = "reference_net",
+        reference_control: ReferenceControl | None = None,
     ) -> None:
         super().__init__()
         if aggregation not in ("fade", "wrap"):
             raise InputError(f"aggregation {aggregation!r} is not known; give fade or wrap")
         if carried_reference and not reference_latents:
             raise InputError("carried_reference is how reference_latents are made; set that too")
+        if reference_path not in REFERENCE_PATHS:
+            raise InputError(f"reference_path {reference_path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
+        for name, network, needed in (
+            ("reference_net", reference_net, reference_path == "reference_net"),
+            ("reference_control", reference_control, reference_path in CONTROLLED),
+        ):
+            if (network is not None) != needed:
+                raise InputError(f"reference_path {reference_path}: {name} must {'' if needed else 'not '}be given")
+        if reference_path != "reference_net" and (reference_pose or reference_latents):
+            raise InputError(f"reference_path {reference_path} goes without reference_pose and reference_latents")
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -111,6 +130,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             image_encoder=image_encoder,
             vae=vae,
             scheduler=scheduler,
+            reference_control=reference_control,
         )
         self.register_to_config(
             size=list(size),
@@ -124,6 +144,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             overlap=overlap,
             aggregation=aggregation,
             stretch=stretch,
+            reference_path=reference_path,
         )
 
     @property
@@ -225,7 +246,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
             for first in range(0, len(schedule), window_batch):
                 chunk = schedule[first : first + window_batch]
-                out = self._predict(latents, t, chunk, pose_features, origin, image_token, keys_values, guided)
+                out = self._predict(latents, t, chunk, pose_features, latent, origin, image_token, keys_values, guided)
                 for frames, prediction in zip(chunk, out, strict=True):
                     mean.add(frames, prediction)
             prediction = mean.value()
@@ -295,9 +316,10 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         t: Tensor,
         chunk: list[list[int]],
         pose_features: Tensor,
+        latent: Tensor,
         origin: Tensor,
         image_token: Tensor,
-        keys_values: ReferenceKeysValues,
+        keys_values: ReferenceKeysValues | None,
         guided: bool,
     ) -> Tensor:
         # -> (windows, [unconditional, conditional] or [conditional], channels, frames, h, w)
@@ -312,7 +334,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             still = origin.shape[2] == 1
             beside = torch.cat([origin if still else origin[:, :, frames] for frames in chunk])
             noisy = join_reference(noisy, beside.to(noisy.device), guided * len(chunk))
-        out = self.denoising_unet(noisy, t, token, pose, keys_values)
+        control = self.reference_control
+        seen = keys_values if control is None else control(noisy, t, token, latent, int(guided))
+        out = self.denoising_unet(noisy, t, token, pose, seen)
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
     def _encode_reference(
@@ -322,10 +346,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         size: tuple[int, int],
         guided: bool,
         device: torch.device,
-    ) -> tuple[Tensor, Tensor, ReferenceKeysValues]:
-        # -> latent (1, c, h, w), image token, keys and values of its features
+    ) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
+        # -> latent (1, c, h, w), image token, keys and values of ReferenceNet's features
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
         latent = self._encode(reference, size)[:, :, 0].to(device)
+        if self.config["reference_path"] != "reference_net":
+            return latent, torch.zeros_like(token) if self.config["reference_path"] == "controlnet" else token, None
         pose = (
             None
             if reference_pose is None

@@ -15,6 +15,7 @@ import yaml
 
 from animate_anyone.conditions.draw import STYLES
 from animate_anyone.errors import InputError
+from animate_anyone.models.reference_control import REFERENCE_PATHS
 
 Network = TypeVar("Network")
 
@@ -106,7 +107,7 @@ class Networks:
     Attributes:
         vae: ``AutoencoderKL``.
         image_encoder: ``CLIPVisionConfig``.
-        unet: ``UNet2DConditionModel``, for ReferenceNet and the denoising UNet alike.
+        unet: ``UNet2DConditionModel``, for the denoising UNet and what looks at the reference alike.
         pose_guider: ``PoseGuider``.
         motion: ``motion_*`` keys of the denoising UNet.
         scheduler: ``DDIMScheduler``.
@@ -193,6 +194,11 @@ class Recipe:
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")
         if self.data.skeleton_style not in STYLES:
             raise InputError(f"recipe: data.skeleton_style must be {' or '.join(STYLES)}")
+        path = self.networks.pipeline.get("reference_path", REFERENCE_PATHS[0])
+        if path not in REFERENCE_PATHS:
+            raise InputError(
+                f"recipe: networks.pipeline.reference_path is {path!r}; it must be {' or '.join(REFERENCE_PATHS)}"
+            )
         if not 0 <= self.ema < 1:
             raise InputError(f"recipe: ema is {self.ema}; it must lie in [0, 1)")
         if self.objective.timestep_power < 0:

@@ -22,6 +22,8 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import load_network
@@ -35,7 +37,7 @@ from animate_anyone.training.objective import noised_target, number_dropped, wei
 
 # What travels with a model besides its networks.
 _OPTIONS = (
-    *("reference_pose", "reference_latents", "carried_reference"),
+    *("reference_pose", "reference_latents", "carried_reference", "reference_path"),
     *("num_inference_steps", "guidance_scale", "window", "overlap"),
 )
 
@@ -55,6 +57,9 @@ class ImageStage(Stage):
         self.vae = load_network(AutoencoderKL, init / "vae")
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
         self.options = _pipeline_options(recipe, init)
+        # One of these, or none: see `path`.
+        self.reference_net: ReferenceNet | None = None
+        self.reference_control: ReferenceControl | None = None
         self._build(init)
         self.scheduler = _scheduler(recipe, init)
         self.set_trainable()
@@ -66,7 +71,10 @@ class ImageStage(Stage):
         networks = self.recipe.networks
         if (init / "denoising_unet").exists():
             self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
-            self.reference_net = load_network(ReferenceNet, init / "reference_net")
+            if self.path == "reference_net":
+                self.reference_net = load_network(ReferenceNet, init / "reference_net")
+            if self.path in CONTROLLED:
+                self.reference_control = load_network(ReferenceControl, init / "reference_control")
             self.pose_guider = load_network(PoseGuider, init / "pose_guider")
             channels = self.denoising_unet.config["in_channels"]
             if channels != self.input_channels:
@@ -81,8 +89,16 @@ class ImageStage(Stage):
         self.denoising_unet = DenoisingUNet.from_unet2d(
             unet, use_motion_module=False, in_channels=self.input_channels, **networks.motion
         )
-        self.reference_net = ReferenceNet.from_unet2d(unet)
+        if self.path == "reference_net":
+            self.reference_net = ReferenceNet.from_unet2d(unet)
+        if self.path in CONTROLLED:
+            self.reference_control = ReferenceControl.from_unet2d(unet)
         self.pose_guider = PoseGuider(unet.config["block_out_channels"][0], **networks.pose_guider)
+
+    @property
+    def path(self) -> str:
+        """How the reference's looks get in, see ``AnimateAnyonePipeline``."""
+        return str(self.options.get("reference_path", "reference_net"))
 
     @property
     def input_channels(self) -> int:
@@ -93,6 +109,8 @@ class ImageStage(Stage):
         """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
         self.vae.requires_grad_(False)
         self.image_encoder.requires_grad_(False)
+        if self.reference_net is None:
+            return
         # Past its last normalisation ReferenceNet's values are not read: those weights get no gradient.
         blocks = list(self.reference_net.up_blocks)
         reading = max(i for i, block in enumerate(blocks) if hasattr(block, "attentions"))
@@ -133,7 +151,7 @@ class ImageStage(Stage):
                 rows.setdefault(name, []).append(value)
         return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
 
-    def carry(self, rng: np.random.Generator, clip: Batch | dict[str, NDArray], frames: NDArray[np.int64]) -> NDArray:
+    def carry(self, rng: np.random.Generator, clip: dict[str, NDArray], frames: NDArray[np.int64]) -> NDArray:
         """The reference carried into the targets' poses; now and then as it is, as where a pose is not known."""
         reference = clip["frames"][frames[0]]
         if rng.random() < self.recipe.objective.carry_dropout:
@@ -163,9 +181,11 @@ class ImageStage(Stage):
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
         )
 
-        # 2. Conditions; the first `dropped` clips do without reference and image token. Where that is all of them
-        # ReferenceNet sees one all the same: a gradient of zero, not none, is what data-parallel training needs.
+        # 2. Conditions; the first `dropped` clips do without reference and image token. Where that is all of them,
+        # what looks at the reference sees one all the same: data-parallel training needs a gradient of zero, not none.
         token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
+        if self.path == "controlnet":
+            token = torch.zeros_like(token)
         token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
         first = min(dropped, b - 1)
         guider, own = self.pose_guider, _pose_input(batch["reference_pose"][:, None])
@@ -173,20 +193,28 @@ class ImageStage(Stage):
         reference_pose = None
         if self.options.get("reference_pose", False):
             reference_pose = guider(guider.beside(own, own))[first:, :, 0]
-        features = self.reference_net(reference[first:], token[first:], reference_pose)
-        keys_values = self.denoising_unet.project_reference(features, dropped) if dropped < b else None
+        seen: ReferenceKeysValues | ReferenceResiduals | None = None
+        made: list[Tensor] = []
+        if self.reference_net is not None:
+            features = self.reference_net(reference[first:], token[first:], reference_pose)
+            made = list(features.values())
+            seen = self.denoising_unet.project_reference(features, first)
+        elif self.reference_control is not None:
+            rows, tokens = noisy[:, :, None], token.repeat_interleave(k, 0)
+            residuals = self.reference_control(rows, timesteps.flatten(), tokens, reference[first:], first)
+            made, seen = [*residuals.down, residuals.middle], residuals
 
         # 3. Predict.
         noisy = noisy.unflatten(0, (b, k)).transpose(1, 2)  # (b, c, k, h, w)
         if relative:
             noisy = join_reference(noisy, origin[dropped:].transpose(1, 2), dropped)
-        prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, keys_values)
+        prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, seen if dropped < b else None)
         h, w = target.shape[-2:]
         mask = F.adaptive_avg_pool2d(batch["masks"].float(), (h, w))[:, :, None]  # (b, k, 1, h, w)
         weight = 1 + (self.recipe.objective.person_weight - 1) * mask
         loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)
-        if keys_values is None:
-            loss = loss + 0.0 * sum(value.float().mean() for value in features.values())
+        if dropped == b:
+            loss = loss + 0.0 * sum(value.float().mean() for value in made)
         return {"loss": loss}
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
@@ -199,7 +227,7 @@ class ImageStage(Stage):
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
         return (uniform ** (1 / (1 + self.recipe.objective.timestep_power)) * count).long().clamp(max=count - 1)
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, keys_values: object) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, token: Tensor, pose: Tensor, reference: object) -> Tensor:
         """The denoising UNet on single frames: ``(b, k, c, h, w)`` in and out (``c`` in is ``input_channels``)."""
         b, k = noisy.shape[:2]
         out = self.denoising_unet(
@@ -207,16 +235,17 @@ class ImageStage(Stage):
             timesteps.flatten(),
             token.repeat_interleave(k, 0),
             pose.transpose(1, 2).flatten(0, 1)[:, :, None],
-            keys_values,  # type: ignore[arg-type]
+            reference,  # type: ignore[arg-type]
         )
         return out[:, :, 0].unflatten(0, (b, k))
 
     def save(self, folder: Path) -> None:
         networks: list[Any] = [self.denoising_unet, self.reference_net, self.pose_guider, self.image_encoder, self.vae]
+        networks.append(self.reference_control)
         if self.recipe.save_dtype != "float32":
             dtype = getattr(torch, self.recipe.save_dtype)
-            networks = [copy.deepcopy(network).to(dtype=dtype) for network in networks]
-        unet, reference_net, guider, encoder, vae = networks
+            networks = [network and copy.deepcopy(network).to(dtype=dtype) for network in networks]
+        unet, reference_net, guider, encoder, vae, control = networks
         pipeline = AnimateAnyonePipeline(
             unet,
             reference_net,
@@ -226,6 +255,7 @@ class ImageStage(Stage):
             self.scheduler,
             size=(self.recipe.data.size, self.recipe.data.size),
             skeleton_style=self.recipe.data.skeleton_style,
+            reference_control=control,
             **self.options,
         )
         pipeline.save_pretrained(folder, max_shard_size=self.recipe.max_shard_size)

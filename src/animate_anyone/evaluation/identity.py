@@ -1,0 +1,87 @@
+"""Is it the character, and the same one in all poses? The head's colours, beside those of all characters.
+
+A head is described by its colours in three bands (crown, eyes, chin), each a histogram in CIELAB: turning
+the head moves colours within a band, another head has others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.synthetic.parts import Label
+
+HEAD = (Label.HEAD, Label.HAIR, Label.HAT)
+BANDS = 3
+LEAST_PIXELS = 20
+# Of the histogram: lightness 0 to 100, a and b -80 to 80; values between two centres count to both.
+_BINS = (6, 9, 9)
+_FIRST, _STEP = np.array([0.0, -80.0, -80.0]), np.array([20.0, 20.0, 20.0])
+
+
+def head_descriptors(frames: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """``(frames, features)``: rows whose inner product is a similarity, 0 to 1; rows of zeros show no head.
+
+    Args:
+        frames: ``(frames, H, W, 3)`` uint8 RGB.
+        labels: ``(frames, H, W)`` of the truth, :class:`Label`: where the head should be.
+
+    Raises:
+        ValueError: frames and labels of different clips.
+    """
+    from skimage.color import rgb2lab
+
+    if labels.shape != frames.shape[:3]:
+        raise ValueError(f"frames {frames.shape} and labels {labels.shape} are of different clips")
+    described = np.zeros((len(frames), BANDS * int(np.prod(_BINS))), np.float32)
+    for row, picture, shown in zip(described, frames, labels, strict=True):
+        ys, xs = np.nonzero(np.isin(shown, HEAD))
+        if len(ys) < LEAST_PIXELS:
+            continue
+        band = np.minimum((ys - ys[0]) * BANDS // (ys[-1] - ys[0] + 1), BANDS - 1)
+        histogram = _histograms(rgb2lab(picture[ys, xs][None] / 255)[0], band)
+        # Bhattacharyya's coefficient is the inner product of the roots.
+        row[:] = np.sqrt(histogram / len(ys)).ravel()
+    return described
+
+
+def identity(result: NDArray[np.float32], truths: Sequence[NDArray[np.float32]], own: int) -> dict[str, float | None]:
+    """How a result's heads compare with the truth's of all characters.
+
+    Args:
+        result: descriptors of the result of character ``own``, made with the truth's labels.
+        truths: descriptors of the truth of every character.
+
+    Returns:
+        ``identity``: mean similarity to the same frame of the truth, 0 to 1.
+        ``identity_drift``: its standard deviation over the frames; 0 for one who stays the same.
+        ``identity_rank1``: share of the frames whose head is nearer to one of the own character's, in
+        whatever pose, than to any other character's. ``None`` for fewer than two characters, and all are
+        ``None`` where no frame shows a head.
+    """
+    shown = truths[own].any(1)
+    if not shown.any():
+        return {"identity": None, "identity_drift": None, "identity_rank1": None}
+    alike = (result[shown] * truths[own][shown]).sum(1, dtype=np.float64)
+    rank1 = None
+    if len(truths) > 1:
+        nearest = np.stack([(result[shown] @ truth.T).max(1) for truth in truths])
+        others = np.delete(nearest, own, 0).max(0)
+        rank1 = float((nearest[own] > others).mean())
+    # The last digits hang on where in memory the colours lie.
+    mean, spread = round(float(alike.mean()), 6), round(float(alike.std()), 6)
+    return {"identity": mean, "identity_drift": spread, "identity_rank1": rank1}
+
+
+def _histograms(lab: NDArray[np.float64], band: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``(BANDS, *_BINS)``: colours ``(pixels, 3)`` counted by band, shared between the eight nearest bins."""
+    place = np.clip((lab - _FIRST) / _STEP, 0, np.array(_BINS) - 1.001)
+    low = place.astype(int)
+    part = place - low
+    counts = np.zeros((BANDS, *_BINS))
+    for corner in np.ndindex(2, 2, 2):
+        weight = np.where(corner, part, 1 - part).prod(1)
+        np.add.at(counts, (band, *(low + corner).T), weight)
+    return counts
