@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
@@ -156,6 +157,7 @@ def animate(
         poses = align(poses, subject, settings, report)
     told = tell(poses, driver, placing, pipeline)
     own_pose = draw_own_pose(subject, placing, pipeline) if pipeline.config["reference_pose"] else None
+    carried = carry_reference(subject, poses, placing, len(driver)) if pipeline.config["carried_reference"] else None
     if settings.keep is not None:
         keep(settings.keep, subject, poses, told, driver)
 
@@ -165,6 +167,7 @@ def animate(
         picture if stretch else placing.apply(picture),
         told,
         reference_pose=own_pose,
+        carried=carried,
         size=(width, height),
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
@@ -290,6 +293,17 @@ def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePip
     if subject.pose is None:
         return np.zeros((size[1], size[0], 3), np.uint8)
     return draw_pose(placing.move(subject.pose), size, style=pipeline.config["skeleton_style"])[0]
+
+
+def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int) -> CarriedPictures:
+    """The reference carried into every pose; as it is, where its pose or the driver's is not known."""
+    known = subject.pose is not None and poses is not None
+    return CarriedPictures(
+        placing.apply(subject.picture),
+        placing.move(subject.pose) if known and subject.pose is not None else None,
+        placing.move(poses) if known and poses is not None else None,
+        num_frames,
+    )
 
 
 def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:

@@ -53,7 +53,16 @@ def test_weights_of_the_shipped_model() -> None:
 
 
 @pytest.mark.parametrize("guided", [True, False])
-@pytest.mark.parametrize("options", [{}, {"reference_latents": True}, {"reference_pose": False}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reference_latents": True},
+        {"reference_latents": True, "carried_reference": True},
+        {"reference_pose": False},
+    ],
+    ids=str,
+)
 def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -> None:
     """The pipeline itself with values, every tensor counted; what attention allocates inside included."""
     pipeline = tiny.pipeline(**options)
@@ -65,6 +74,7 @@ def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -
             np.zeros((64, 64, 3), np.uint8),
             poses,
             reference_pose=poses[0] if pipeline.config["reference_pose"] else None,
+            carried=np.zeros((12, 64, 64, 3), np.uint8) if pipeline.config["carried_reference"] else None,
             num_inference_steps=2,
             guidance_scale=2.0 if guided else 1.0,
             output_type="latent",

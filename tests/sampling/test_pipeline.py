@@ -304,3 +304,51 @@ def test_round_trip_through_a_folder(
     else:
         assert given.std() > 5
         assert np.abs(kept.astype(int) - given).mean() < 6
+
+
+@pytest.fixture(scope="module")
+def carrying() -> AnimateAnyonePipeline:
+    """A model that is given the reference carried into every pose."""
+    made = tiny.pipeline(reference_latents=True, carried_reference=True)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def test_carried_nowhere_is_the_reference_itself(carrying: AnimateAnyonePipeline) -> None:
+    plain = tiny.pipeline(reference_latents=True)
+    plain.set_progress_bar_config(disable=True)
+    still = [REFERENCE] * len(POSES)
+    assert np.array_equal(run(carrying, carried=still), run(plain))
+    # Windows, guidance and the half without a condition, with another picture for every frame.
+    moving = np.stack([np.roll(REFERENCE, 4 * k, 1) for k in range(len(POSES))])
+    carried = run(carrying, carried=moving)
+    assert np.abs(carried.astype(int) - run(plain)).max() > 10
+    assert np.abs(carried.astype(int) - run(carrying, carried=list(moving), window_batch=3)).max() <= 1
+
+
+def test_every_frame_has_its_own_carried_reference(carrying: AnimateAnyonePipeline) -> None:
+    still = carrying.denoising_unet
+    carrying.denoising_unet = tiny.denoising_unet(use_motion_module=False, in_channels=8)
+    try:
+        carried = [REFERENCE] * len(POSES)
+        before = run(carrying, carried=carried)
+        carried[5] = REFERENCE[::-1].copy()
+        after = run(carrying, carried=carried)
+    finally:
+        carrying.denoising_unet = still
+    changed = [bool((a != b).any()) for a, b in zip(before, after, strict=True)]
+    assert changed == [k == 5 for k in range(len(POSES))]
+
+
+def test_carried_pictures_that_do_not_fit(carrying: AnimateAnyonePipeline, pipeline: AnimateAnyonePipeline) -> None:
+    still = [REFERENCE] * len(POSES)
+    with pytest.raises(InputError, match="needs carried"):
+        run(carrying)
+    with pytest.raises(InputError, match="leave carried out"):
+        run(pipeline, carried=still)
+    with pytest.raises(InputError, match="11 carried pictures and 12 poses"):
+        run(carrying, carried=still[1:])
+    with pytest.raises(InputError, match=r"carried\[0\] has shape"):
+        run(carrying, carried=[picture[:32] for picture in still])
+    with pytest.raises(InputError, match="reference_latents"):
+        tiny.pipeline(carried_reference=True)

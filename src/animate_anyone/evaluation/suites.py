@@ -1,7 +1,8 @@
 """The puppet suite: held-out synthetic characters, each driven by its own movement.
 
 The truth is known, so a result is compared with what it should be, pixel by pixel; and with the
-baseline ``copy_reference``, the reference picture repeated, which whoever does nothing reaches.
+baseline ``copy_reference``, the reference picture repeated, which whoever does nothing reaches; a model that is
+given the reference carried into every pose, with that as it is too (``carried_reference``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.flicker import flicker, seam_flicker
@@ -39,7 +41,7 @@ FLICKER = ("flicker", "flicker_person", "flicker_still")
 IDENTITY = ("identity", "identity_drift", "identity_rank1")
 MEASURES = (*PICTURES, "colour", "limb_px", "limb_found", *FLICKER, *IDENTITY)
 SEAMS = ("at_seams", "elsewhere", "seam_ratio")
-BOTH = ("model", "copy_reference")
+WHO = ("model", "copy_reference", "carried_reference")
 
 Figures = dict[str, float | None]
 
@@ -54,6 +56,7 @@ class SuiteClip:
         poses: pose pictures ``(frames, h, w, 3)`` uint8.
         reference: ``(H, W, 3)`` uint8, another frame of the clip; its pose picture beside it.
         labels: ``(frames, H, W)`` uint8, the parts of the body (``synthetic.parts.Label``).
+        carried: the reference carried into every pose.
     """
 
     seed: int
@@ -63,11 +66,16 @@ class SuiteClip:
     reference: NDArray[np.uint8]
     reference_pose: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+    carried: Sequence[NDArray[np.uint8]] = ()
 
     @property
     def copied(self) -> NDArray[np.uint8]:
         """The baseline ``copy_reference``: the reference for every frame."""
         return np.repeat(self.reference[None], len(self.frames), 0)
+
+    def baselines(self, carried: bool) -> dict[str, NDArray[np.uint8]]:
+        """What a result is held against, by name."""
+        return {"copy_reference": self.copied} | ({"carried_reference": np.stack(self.carried)} if carried else {})
 
 
 def puppet_clip(
@@ -79,7 +87,8 @@ def puppet_clip(
     clip = sample_clip(seed, split="held_out", num_frames=frames + _AFTER, size=size, frame_indices=shown)
     pictures, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
     masks, labels = (plane.cpu().numpy()[:-1] for plane in (clip.mask, clip.labels))
-    return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels)
+    carried = CarriedPictures(pictures[-1], clip.pose[frames:], clip.pose[:frames])
+    return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
 
 
 def measure(result: NDArray[np.uint8], clip: SuiteClip) -> dict[str, Any]:
@@ -137,7 +146,7 @@ def evaluate_puppet(
         raise InputError("compare_motion with motion=False: both runs would be without temporal layers; give one")
     width, height = pipeline.config["size"]
     size, unet = (width, height), pipeline.denoising_unet
-    layered = bool(temporal_layers(unet))
+    layered, carrying = bool(temporal_layers(unet)), bool(pipeline.config["carried_reference"])
 
     def show(number: int, frames: int = FRAMES) -> SuiteClip:
         return puppet_clip(number, size, pipeline.pose_picture_size(size), pipeline.config["skeleton_style"], frames)
@@ -147,6 +156,7 @@ def evaluate_puppet(
             clip.reference,
             clip.poses,
             reference_pose=clip.reference_pose if pipeline.config["reference_pose"] else None,
+            carried=clip.carried if carrying else None,
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=torch.Generator().manual_seed(seed + clip.seed),
@@ -155,13 +165,13 @@ def evaluate_puppet(
 
     clips: list[dict[str, Any]] = []
     rows: list[list[NDArray[np.uint8]]] = []
-    heads: dict[str, list[NDArray[np.float32]]] = {"truth": [], **{who: [] for who in BOTH}}
+    heads: dict[str, list[NDArray[np.float32]]] = {who: [] for who in ("truth", *WHO)}
     started = time.perf_counter()
     with nullcontext() if motion else without_motion(unet):
         for number in progress.track(range(characters), characters, "suite"):
             clip = show(number)
             result = animate(clip)
-            made = {"model": result, "copy_reference": clip.copied}
+            made = {"model": result, **clip.baselines(carrying)}
             clips.append({"seed": number, **{who: measure(frames, clip) for who, frames in made.items()}})
             if compare_motion and layered:
                 with without_motion(unet):
@@ -171,9 +181,9 @@ def evaluate_puppet(
             shown = np.linspace(0, len(result) - 1, 4).round().astype(int)
             rows.append([clip.reference, *(picture for i in shown for picture in (clip.frames[i], result[i]))])
         schedule = pipeline.plan(LONG_FRAMES, steps, guidance)
-        long = _long_clips(range(min(long_clips, characters)), schedule, show, animate, progress)
+        long = _long_clips(range(min(long_clips, characters)), schedule, show, animate, carrying, progress)
     for own, figures in enumerate(clips):
-        for who in BOTH:
+        for who in set(WHO) & set(figures):
             figures[who] |= identity(heads[who][own], heads["truth"], own)
     report: dict[str, Any] = {
         "suite": "puppet",
@@ -191,7 +201,7 @@ def evaluate_puppet(
         },
         "seconds": round(time.perf_counter() - started, 1),
     }
-    for who in BOTH:
+    for who in (w for w in WHO if w in clips[0]):
         report[who] = _means([c[who] for c in clips])
     report["above_copy_reference"] = {m: _difference(report["model"][m], report["copy_reference"][m]) for m in MEASURES}
     if compare_motion and layered:
@@ -220,12 +230,13 @@ def suite_table(report: dict[str, Any]) -> str:
         "identity": ("identity", "{:.3f}"),
         "identity_rank1": ("rank 1", "{:.2f}"),
     }
+    shown = [who for who in WHO if who in report]
     rows = [["", *(title for title, _ in columns.values())]]
-    for who in (*BOTH, "above_copy_reference"):
+    for who in (*shown, "above_copy_reference"):
         name = who.replace("above_copy_reference", "difference")
         rows.append([name, *(_cell(report[who][m], form) for m, (_, form) in columns.items())])
     tables = [rows, [["colour dE of", *GROUPS]]]
-    tables[1] += [[who, *(_cell(report[who]["parts"][name], "{:.2f}") for name in GROUPS)] for who in BOTH]
+    tables[1] += [[who, *(_cell(report[who]["parts"][name], "{:.2f}") for name in GROUPS)] for who in shown]
     if "without_temporal_layers" in report:
         both = report["without_temporal_layers"]
         tables.append([["temporal layers", *FLICKER]])
@@ -233,7 +244,7 @@ def suite_table(report: dict[str, Any]) -> str:
     if "long_clips" in report:
         long = report["long_clips"]
         tables.append([[f"{long['frames']} frames", *SEAMS]])
-        tables[-1] += [[who, *(_cell(long[who][m], "{:.2f}") for m in SEAMS)] for who in BOTH]
+        tables[-1] += [[who, *(_cell(long[who][m], "{:.2f}") for m in SEAMS)] for who in shown]
     return "\n\n".join(_aligned(table) for table in tables)
 
 
@@ -242,6 +253,7 @@ def _long_clips(
     schedule: list[list[int]],
     show: Callable[[int, int], SuiteClip],
     animate: Callable[[SuiteClip], NDArray[np.uint8]],
+    carrying: bool,
     progress: Progress,
 ) -> dict[str, Any] | None:
     """Flicker of clips of several windows, where those meet and elsewhere; ``None`` for no clips."""
@@ -251,13 +263,13 @@ def _long_clips(
     for seed in progress.track(seeds, len(seeds), "long clips"):
         clip = show(seed, LONG_FRAMES)
         figures: dict[str, Any] = {"seed": seed}
-        for who, frames in (("model", animate(clip)), ("copy_reference", clip.copied)):
+        for who, frames in {"model": animate(clip), **clip.baselines(carrying)}.items():
             figures[who] = {
                 **flicker(frames, clip.frames, clip.masks),
                 **seam_flicker(frames, clip.frames, clip.masks, schedule),
             }
         clips.append(figures)
-    means = {who: {m: _mean(c[who][m] for c in clips) for m in (*FLICKER, *SEAMS)} for who in BOTH}
+    means = {who: {m: _mean(c[who][m] for c in clips) for m in (*FLICKER, *SEAMS)} for who in WHO if who in clips[0]}
     return {"frames": LONG_FRAMES, "windows": len(schedule), **means, "clips": clips}
 
 

@@ -230,10 +230,10 @@ def join_reference(noisy: Tensor, reference: Tensor, num_unconditional: int = 0)
 
     Args:
         noisy: ``(batch, channels, frames, height, width)``, unconditional samples first.
-        reference: ``(batch - num_unconditional, channels, height, width)``, the same for all frames.
+        reference: ``(batch - num_unconditional, channels, frames, height, width)``; one frame stands for all.
         num_unconditional: samples that see zeros instead.
     """
-    beside = reference.to(noisy.dtype)[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)
+    beside = reference.to(noisy.dtype).expand(-1, -1, noisy.shape[2], -1, -1)
     nothing = torch.zeros_like(noisy[:num_unconditional])
     return torch.cat([noisy, torch.cat([nothing, beside])], 1)
 

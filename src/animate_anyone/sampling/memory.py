@@ -234,7 +234,8 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
     pose = torch.empty(batch, p.pose_guider.config["out_channels"], work.window, *grid, dtype=work.dtype)
     if p.config["reference_latents"]:
-        noisy = join_reference(noisy, latent.expand(work.window_batch, -1, -1, -1), work.guided * work.window_batch)
+        beside = latent[:, :, None].expand(work.window_batch, -1, work.window, -1, -1)
+        noisy = join_reference(noisy, beside, work.guided * work.window_batch)
     tokens = token.repeat(batch, 1, 1)
     take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, reference))
     assert len(sums) == 1 + work.guided  # alive until here

@@ -58,6 +58,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference_latents: whether the reference's latents join the noise on the channels and are the origin
             of those that are denoised: the networks make what differs from the reference, and what stays
             in its place need not be found by attention. (Not in the paper; for small models.)
+        carried_reference: with ``reference_latents``, those are not the reference's but, for every frame, those of
+            the reference carried into its pose, limb by limb (``conditions.carry``; not in the paper).
         num_inference_steps: default number of DDIM steps (paper: 20).
         guidance_scale: default weight of classifier-free guidance; 1 turns it off.
         window, overlap: default windows of temporal aggregation, frames.
@@ -96,6 +98,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         skeleton_style: str = "dwpose",
         reference_pose: bool = False,
         reference_latents: bool = False,
+        carried_reference: bool = False,
         num_inference_steps: int = 20,
         guidance_scale: float = 3.5,
         window: int = 24,
@@ -108,6 +111,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         super().__init__()
         if aggregation not in ("fade", "wrap"):
             raise InputError(f"aggregation {aggregation!r} is not known; give fade or wrap")
+        if carried_reference and not reference_latents:
+            raise InputError("carried_reference is how reference_latents are made; set that too")
         if reference_path not in REFERENCE_PATHS:
             raise InputError(f"reference_path {reference_path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
         for name, network, needed in (
@@ -132,6 +137,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             skeleton_style=skeleton_style,
             reference_pose=reference_pose,
             reference_latents=reference_latents,
+            carried_reference=carried_reference,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             window=window,
@@ -162,6 +168,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         poses: Pictures,
         *,
         reference_pose: NDArray[np.uint8] | None = None,
+        carried: Pictures | None = None,
         size: tuple[int, int] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -184,6 +191,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 ``(w, h) = self.pose_picture_size((width, height))``; may be drawn lazily.
             reference_pose: the pose picture of ``reference``, same size; needed where the model's
                 ``reference_pose`` is set, refused where it is not.
+            carried: the reference carried into each pose (``conditions.carry``), as many pictures as ``poses``,
+                each of the reference's size; needed where the model's ``carried_reference`` is set.
             size: ``(width, height)`` of the video; ``None`` takes the reference's, or, where the model
                 stretches pictures, the size that it was trained at.
             num_inference_steps: DDIM steps; ``None`` takes the model's default.
@@ -206,6 +215,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 1. Check what is cheap to check.
         size = self._check_inputs(reference, poses, reference_pose, size, window_batch)
+        self._check_carried(reference, poses, carried)
         steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         schedule = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
         guided = guidance_scale != 1
@@ -213,6 +223,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 2. Look at the reference, once.
         latent, image_token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
+
+        origin = latent[:, :, None] if carried is None else torch.cat([self._encode(c, size) for c in carried], 2)
 
         # 3. Encode the poses.
         pose_features = self._encode_poses(poses, reference_pose, size)
@@ -234,7 +246,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
             for first in range(0, len(schedule), window_batch):
                 chunk = schedule[first : first + window_batch]
-                out = self._predict(latents, t, chunk, pose_features, latent, image_token, keys_values, guided)
+                out = self._predict(latents, t, chunk, pose_features, latent, origin, image_token, keys_values, guided)
                 for frames, prediction in zip(chunk, out, strict=True):
                     mean.add(frames, prediction)
             prediction = mean.value()
@@ -246,7 +258,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 changed = callback_on_step_end(self, step, int(t), {"latents": latents})
                 latents = (changed or {}).get("latents", latents)
         if self.config["reference_latents"]:
-            latents = latents + latent[:, :, None].float()
+            latents = latents + origin.to(latents)
 
         # 6. Decode.
         result = latents if output_type == "latent" else np.stack(list(self.decode(latents)))
@@ -305,6 +317,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         chunk: list[list[int]],
         pose_features: Tensor,
         latent: Tensor,
+        origin: Tensor,
         image_token: Tensor,
         keys_values: ReferenceKeysValues | None,
         guided: bool,
@@ -318,7 +331,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             token = torch.cat([torch.zeros_like(token), token])
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
         if self.config["reference_latents"]:
-            noisy = join_reference(noisy, latent.expand(len(chunk), -1, -1, -1), guided * len(chunk))
+            still = origin.shape[2] == 1
+            beside = torch.cat([origin if still else origin[:, :, frames] for frames in chunk])
+            noisy = join_reference(noisy, beside.to(noisy.device), guided * len(chunk))
         control = self.reference_control
         seen = keys_values if control is None else control(noisy, t, token, latent, int(guided))
         out = self.denoising_unet(noisy, t, token, pose, seen)
@@ -334,9 +349,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     ) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
         # -> latent (1, c, h, w), image token, keys and values of ReferenceNet's features
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
-        stretched = torch.from_numpy(stretch(reference, size)).to(device)
-        picture = stretched.permute(2, 0, 1)[None].float() / 127.5 - 1
-        latent = self.vae.encode(picture.to(self.vae.dtype)).latent_dist.mean * self.vae.config["scaling_factor"]
+        latent = self._encode(reference, size)[:, :, 0].to(device)
         if self.config["reference_path"] != "reference_net":
             return latent, torch.zeros_like(token) if self.config["reference_path"] == "controlnet" else token, None
         pose = (
@@ -347,6 +360,13 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
         return latent, token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
+
+    def _encode(self, picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+        """Latents ``(1, c, 1, h, w)`` of a picture; a clip's are kept on the CPU, see :meth:`_encode_poses`."""
+        stretched = torch.from_numpy(stretch(picture, size)).to(self._execution_device)
+        pixels = (stretched.permute(2, 0, 1)[None].float() / 127.5 - 1).to(self.vae.dtype)
+        latent = self.vae.encode(pixels).latent_dist.mean * self.vae.config["scaling_factor"]
+        return latent[:, :, None].cpu()
 
     def _encode_poses(self, poses: Pictures, reference_pose: NDArray[np.uint8] | None, size: tuple[int, int]) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.
@@ -407,3 +427,15 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         if window_batch < 1:
             raise InputError(f"window_batch is {window_batch}; it must be at least 1")
         return width, height
+
+    def _check_carried(self, reference: NDArray[np.uint8], poses: Pictures, carried: Pictures | None) -> None:
+        if carried is None:
+            if self.config["carried_reference"]:
+                raise InputError("this model needs carried, the reference carried into each pose (conditions.carry)")
+            return
+        if not self.config["carried_reference"]:
+            raise InputError("this model was trained without a carried reference; leave carried out")
+        if len(carried) != len(poses):
+            raise InputError(f"there are {len(carried)} carried pictures and {len(poses)} poses; give one for each")
+        if carried[0].shape != reference.shape:
+            raise InputError(f"carried[0] has shape {carried[0].shape}; the reference has {reference.shape}")

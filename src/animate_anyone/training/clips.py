@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.training.config import Data
 
 CLIP_LENGTH = 24  # frames of a clip from which an image-stage clip's frames are taken
 SHARD = 64  # clips
+ARRAYS = ("frames", "masks", "poses", "joints")
 
 
 def stream(*numbers: int) -> np.random.Generator:
@@ -39,7 +41,8 @@ def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
 
     Returns:
         ``frames`` ``(f, H, W, 3)``, ``masks`` ``(f, H, W)`` with 1 on the person, ``poses``
-        ``(f, h, w, 3)`` with sides ``data.pose_scale`` times the frame's; all uint8.
+        ``(f, h, w, 3)`` with sides ``data.pose_scale`` times the frame's, all uint8; ``joints`` ``(f, 18, 4)``
+        float32, the body's x, y, score and depth as :class:`PoseSequence` has them.
     """
     seed = data.first_seed + number
     length = max(CLIP_LENGTH, data.frames_per_clip)
@@ -60,7 +63,21 @@ def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
         "frames": clip.frames.cpu().numpy(),
         "masks": clip.mask.cpu().numpy().astype(np.uint8),
         "poses": draw_pose(clip.pose, (data.pose_size, data.pose_size), style=data.skeleton_style),
+        "joints": joints_of(clip.pose),
     }
+
+
+def joints_of(pose: PoseSequence) -> NDArray[np.float32]:
+    """The body of a pose as one array ``(f, 18, 4)``: x, y, score, depth."""
+    depth = np.zeros_like(pose.scores) if pose.depth is None else pose.depth
+    return np.concatenate([pose.keypoints, pose.scores[..., None], depth[..., None]], -1)[:, BODY].astype(np.float32)
+
+
+def pose_of(joints: NDArray[np.float32], side: int) -> PoseSequence:
+    """What :func:`joints_of` kept, without hands and face, in pixels of square frames of this side."""
+    whole = np.zeros((len(joints), NUM_KEYPOINTS, 4), np.float32)
+    whole[:, BODY] = joints
+    return PoseSequence(whole[..., :2], whole[..., 2], (side, side), depth=whole[..., 3])
 
 
 class StudioClips:
@@ -91,7 +108,7 @@ class StudioClips:
         """These clips' arrays, see :func:`render_clip`, with what :meth:`derive` added."""
         if self._cache is None:
             return [render_clip(self.data, int(n)) for n in numbers]
-        names = {"frames": "frames", "masks": "masks", "poses": "poses", **self._derived}
+        names = {**{name: name for name in ARRAYS}, **self._derived}
         out = []
         for n in numbers:
             shard, row = divmod(int(n), SHARD)

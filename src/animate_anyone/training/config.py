@@ -77,6 +77,8 @@ class Objective:
 
     Attributes:
         condition_dropout: share of samples trained without reference and image token, for guidance.
+        carry_dropout: share of samples whose carried reference is the reference itself, for drivers and
+            characters whose poses are not known.
         person_weight: how much more an error on the person's latents counts than on the background.
         timestep_power: timesteps are drawn with a density of ``t`` to this power: 0 is uniform; above it, more
             are drawn where the conditions alone must say what is in the frame.
@@ -88,6 +90,7 @@ class Objective:
     """
 
     condition_dropout: float = 0.1
+    carry_dropout: float = 0.1
     person_weight: float = 1.0
     timestep_power: float = 0.0
     targets_per_reference: int = 1

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
+from animate_anyone.conditions.carry import carry
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import image_tokens
@@ -28,7 +29,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
-from animate_anyone.training.clips import StudioClips, digest, stream
+from animate_anyone.training.clips import StudioClips, digest, pose_of, stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.loop import Batch, Stage
@@ -36,13 +37,8 @@ from animate_anyone.training.objective import noised_target, number_dropped, wei
 
 # What travels with a model besides its networks.
 _OPTIONS = (
-    "reference_pose",
-    "reference_latents",
-    "reference_path",
-    "num_inference_steps",
-    "guidance_scale",
-    "window",
-    "overlap",
+    *("reference_pose", "reference_latents", "carried_reference", "reference_path"),
+    *("num_inference_steps", "guidance_scale", "window", "overlap"),
 )
 
 
@@ -119,7 +115,13 @@ class ImageStage(Stage):
         if self.reference_net is None:
             return
         # Past its last normalisation ReferenceNet's values are not read: those weights get no gradient.
-        last = list(self.reference_net.up_blocks)[-1].attentions[-1]  # type: ignore[union-attr]
+        blocks = list(self.reference_net.up_blocks)
+        reading = max(i for i, block in enumerate(blocks) if hasattr(block, "attentions"))
+        for block in blocks[reading + 1 :]:
+            block.requires_grad_(False)
+        for upsampler in (blocks[reading].upsamplers or ()) if reading + 1 < len(blocks) else ():  # type: ignore[union-attr]
+            upsampler.requires_grad_(False)
+        last = blocks[reading].attentions[-1]  # type: ignore[union-attr]
         last.proj_out.requires_grad_(False)
         block = last.transformer_blocks[0]
         for part in (block.attn1, block.attn2, block.norm2, block.norm3, block.ff):
@@ -142,6 +144,8 @@ class ImageStage(Stage):
                 "poses": clip["poses"][frames[1:]],
                 "masks": clip["masks"][frames[1:]],
             }
+            if self.options.get("carried_reference"):
+                picked["carried"] = self.carry(rng, clip, frames)
             if "latents" in clip:
                 picked["latents"] = clip["latents"][frames]
             else:
@@ -149,6 +153,14 @@ class ImageStage(Stage):
             for name, value in picked.items():
                 rows.setdefault(name, []).append(value)
         return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
+
+    def carry(self, rng: np.random.Generator, clip: dict[str, NDArray], frames: NDArray[np.int64]) -> NDArray:
+        """The reference carried into the targets' poses; now and then as it is, as where a pose is not known."""
+        reference = clip["frames"][frames[0]]
+        if rng.random() < self.recipe.objective.carry_dropout:
+            return np.repeat(reference[None], len(frames) - 1, 0)
+        pose = pose_of(clip["joints"][frames], self.recipe.data.size)
+        return carry(reference, pose[:1], pose[1:])
 
     def choose_frames(self, rng: np.random.Generator, available: int) -> NDArray[np.int64]:
         """The reference's frame, then the targets'."""
@@ -159,8 +171,9 @@ class ImageStage(Stage):
         latents = self.encode(batch["frames"]) if "frames" in batch else batch["latents"].float()
         reference, target = latents[:, 0], latents[:, 1:]  # (b, c, h, w), (b, k, c, h, w)
         relative = self.options.get("reference_latents", False)
+        origin = self.encode(batch["carried"]) if "carried" in batch else reference[:, None].expand_as(target)
         if relative:
-            target = target - reference[:, None]
+            target = target - origin
         b, k = target.shape[:2]
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
@@ -197,7 +210,7 @@ class ImageStage(Stage):
         # 3. Predict.
         noisy = noisy.unflatten(0, (b, k)).transpose(1, 2)  # (b, c, k, h, w)
         if relative:
-            noisy = join_reference(noisy, reference[dropped:], dropped)
+            noisy = join_reference(noisy, origin[dropped:].transpose(1, 2), dropped)
         prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, seen if dropped < b else None)
         h, w = target.shape[-2:]
         mask = F.adaptive_avg_pool2d(batch["masks"].float(), (h, w))[:, :, None]  # (b, k, 1, h, w)

@@ -1,0 +1,221 @@
+"""The reference carried into other poses: every limb of its picture moved, turned and stretched to where the
+limb is wanted, the far ones first. (Not in the papers; for small models, which need not find by attention
+what a ruler can: a first guess with holes, ghosts and seams, from which they make the picture.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.errors import InputError
+from animate_anyone.structures import PoseSequence
+
+Picture = NDArray[np.uint8]
+
+
+class Part(NamedTuple):
+    """A piece of the body that moves as one: it lies around the line between the means of two groups of joints.
+
+    Attributes:
+        start, end: those joints.
+        radius: how far it reaches from the line, in lengths of the trunk.
+        beyond: how far past ``end`` it goes on (hands, feet, hair), likewise.
+        rigid: the line only tells where ``end`` is and which way is up: nothing is stretched along it.
+        nearer: added to the order of what lies in front where depth is alike, or not known.
+    """
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    radius: float
+    beyond: float = 0.0
+    rigid: bool = False
+    nearer: float = 0.0
+
+
+def _limb(start: str, end: str, radius: float, beyond: float = 0.0, nearer: float = 0.0) -> list[Part]:
+    return [
+        Part((JOINT[f"{side}_{start}"],), (JOINT[f"{side}_{end}"],), radius, beyond, nearer=nearer)
+        for side in ("right", "left")
+    ]
+
+
+SHOULDERS = (JOINT["right_shoulder"], JOINT["left_shoulder"])
+HIPS = (JOINT["right_hip"], JOINT["left_hip"])
+HEAD = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))
+TRUNK = Part(SHOULDERS, HIPS, 0.45)
+PARTS = (
+    *_limb("hip", "knee", 0.2),
+    *_limb("knee", "ankle", 0.17, 0.16),
+    TRUNK,
+    Part((JOINT["neck"],), HEAD, 0.3, 0.25, rigid=True, nearer=0.01),
+    *_limb("shoulder", "elbow", 0.16, nearer=0.02),
+    *_limb("elbow", "wrist", 0.15, 0.32, nearer=0.03),
+)
+EDGE = 12.0  # how steeply a part ends: its cover goes from 0.9 to 0.1 over 4.4 / EDGE of its radius
+
+
+class CarriedPictures(Sequence[Picture]):
+    """The reference carried into poses, computed when asked for, so that long clips need no memory.
+
+    Args:
+        reference: ``(height, width, 3)`` uint8.
+        own: its pose, one frame, in pixels of ``reference``; ``None``: not known, and nothing is carried.
+        poses: where to carry it, in pixels of the same frame; ``None``: not known.
+        num_frames: how many pictures, where ``poses`` is ``None``.
+    """
+
+    def __init__(
+        self, reference: Picture, own: PoseSequence | None, poses: PoseSequence | None, num_frames: int | None = None
+    ) -> None:
+        if poses is None and num_frames is None:
+            raise ValueError("give poses, or num_frames")
+        self.reference, self.own, self.poses = reference, own, poses
+        self.num_frames = len(poses) if poses is not None else int(num_frames or 0)
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    @overload
+    def __getitem__(self, number: int) -> Picture: ...
+    @overload
+    def __getitem__(self, number: slice) -> CarriedPictures: ...
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            poses = None if self.poses is None else self.poses[number]
+            return CarriedPictures(self.reference, self.own, poses, len(range(len(self))[number]))
+        number = range(len(self))[number]
+        if self.own is None or self.poses is None:
+            return self.reference
+        return carry(self.reference, self.own, self.poses[number : number + 1])[0]
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (self[number] for number in range(len(self)))
+
+
+def carry(reference: Picture, own: PoseSequence, poses: PoseSequence) -> Picture:
+    """Carry the limbs of a picture into other poses of the same body.
+
+    Args:
+        reference: ``(height, width, 3)`` uint8.
+        own: its pose, one frame, in pixels of ``reference``.
+        poses: wanted, ``f`` frames in pixels of a frame of that size. Joints with score 0 carry nothing.
+
+    Returns:
+        ``(f, height, width, 3)`` uint8. Where no limb is wanted the reference shows, the person in it too.
+
+    Raises:
+        InputError: a pose belongs to a frame of another size.
+    """
+    height, width = reference.shape[:2]
+    for name, pose in (("own", own), ("poses", poses)):
+        if pose.size != (width, height):
+            raise InputError(f"{name} is for frames of {pose.size}; the reference has {(width, height)}")
+    before, after = _joints(own), _joints(poses)
+    scale = (_trunk_length(after) / _trunk_length(before)).clamp(0.25, 4.0)  # (f,)
+    depth = torch.zeros(after.shape[:2]) if poses.depth is None else torch.from_numpy(poses.depth[:, :18])
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    places = torch.stack([x, y], -1)  # (h, w, 2)
+
+    picture = torch.from_numpy(reference.copy()).permute(2, 0, 1)[None].float()
+    moved, covers, order = [], [], []
+    for part in PARTS:
+        source, cover = _look_up(part, before, after, scale, places)
+        grid = source / torch.tensor([width, height]) * 2 - 1
+        moved.append(F.grid_sample(picture.expand(len(grid), -1, -1, -1), grid, "bilinear", "border", False))
+        covers.append(cover)
+        order.append(depth[:, [*part.start, *part.end]].mean(1) - part.nearer)
+    return _stack(picture, torch.stack(moved, 1), torch.stack(covers, 1), torch.stack(order, 1))
+
+
+def _stack(under: Tensor, pictures: Tensor, covers: Tensor, order: Tensor) -> Picture:
+    """Lay ``(f, p, 3, h, w)`` pictures with ``(f, p, h, w)`` covers over one, the farthest of ``(f, p)`` first."""
+    rows = torch.arange(len(order))
+    out = under.expand(len(order), -1, -1, -1)
+    for part in order.argsort(dim=1, descending=True, stable=True).unbind(1):
+        cover = covers[rows, part][:, None]
+        out = out + cover * (pictures[rows, part] - out)
+    return out.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+def _joints(pose: PoseSequence) -> Tensor:
+    """Body joints ``(f, 18, 2)``; those that are not there are not a number."""
+    points = torch.from_numpy(pose.keypoints[:, :18]).clone()
+    points[torch.from_numpy(pose.scores[:, :18]) <= 0] = torch.nan
+    return points
+
+
+def _trunk_length(joints: Tensor) -> Tensor:
+    """Of ``(f, 18, 2)``, in pixels: trunk, or, where that is bent towards us or unseen, told from other lengths."""
+    neck, hips = joints[:, JOINT["neck"]], joints[:, HIPS].mean(1)
+    shoulders = (joints[:, SHOULDERS[0]] - joints[:, SHOULDERS[1]]).norm(dim=-1)
+    head = (joints[:, JOINT["nose"]] - neck).norm(dim=-1)
+    lengths = torch.stack([(neck - hips).norm(dim=-1), 1.2 * shoulders, 1.2 * head])
+    return lengths.nan_to_num(0.0).amax(0).clamp(min=1.0)
+
+
+def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Where in the reference a part's pixels come from, ``(f, h, w, 2)``; how much it covers each, ``(f, h, w)``."""
+    unit, unit_before = _trunk_length(after)[:, None, None], _trunk_length(before)
+    scale = scale[:, None, None]
+    start, end = after[:, part.start].mean(1), after[:, part.end].nanmean(1)
+    from_, to = before[:, part.start].mean(1), before[:, part.end].nanmean(1)
+    along, length = _direction(end - start)
+    along_before, length_before = _direction(to - from_)
+    there = torch.isfinite(torch.cat([start, end], -1)).all(-1) & torch.isfinite(torch.cat([from_, to], -1)).all(-1)
+    radius: float | Tensor = part.radius
+    if part.rigid:
+        origin, origin_before = end, to
+        radius = (0.75 * length[:, None, None] / unit).clamp(min=part.radius, max=1.5 * part.radius)
+        low, length, length_before = -0.5 * length, torch.zeros_like(length), torch.zeros_like(length_before)
+    else:
+        origin, origin_before, low = start, from_, torch.zeros_like(length)
+
+    offset = places - origin[:, None, None]  # (f, h, w, 2)
+    u, v = (offset * along[:, None, None]).sum(-1), (offset * _across(along)[:, None, None]).sum(-1)
+    length, length_before, low = (value[:, None, None] for value in (length, length_before, low))
+    inside = u.clamp(min=0).minimum(length)
+    u_before = inside * length_before / length.clamp(min=1e-3) + (u - inside) / scale
+    v_before = v / scale
+    if part is TRUNK:  # its width shows how far it is turned; the back of a front that is shown is a mirror image
+        wide, wide_before = (
+            _width(after, along, unit[:, 0, 0])[:, None, None],
+            _width(before, along_before, unit_before),
+        )
+        v_before = v * wide_before / wide
+        radius = 0.5 * wide.abs() / unit + 0.2
+    source = (
+        origin_before[:, None, None]
+        + u_before[..., None] * along_before[:, None, None]
+        + v_before[..., None] * _across(along_before)[:, None, None]
+    )
+    reach = torch.hypot(u - u.maximum(low).minimum(length + part.beyond * unit), v) / (radius * unit)
+    cover = torch.sigmoid((1 - reach) * EDGE) * there[:, None, None]
+    return source.nan_to_num(0.0), cover.nan_to_num(0.0)
+
+
+def _direction(line: Tensor) -> tuple[Tensor, Tensor]:
+    """``(f, 2)`` as unit vectors and lengths; downwards where there is no length."""
+    length = line.norm(dim=-1)
+    unit = line / length[:, None].clamp(min=1e-3)
+    return torch.where(length[:, None] > 1e-3, unit, torch.tensor([0.0, 1.0])), length
+
+
+def _across(along: Tensor) -> Tensor:
+    """At a right angle to ``(f, 2)``."""
+    return torch.stack([-along[:, 1], along[:, 0]], -1)
+
+
+def _width(joints: Tensor, along: Tensor, unit: Tensor) -> Tensor:
+    """Of the trunk across ``along``, from the person's right to its left, ``(f,)``: negative where seen from behind."""
+    pairs = torch.stack([joints[:, b] - joints[:, a] for a, b in (SHOULDERS, HIPS)], 1)  # (f, 2, 2)
+    wide = (pairs * _across(along)[:, None]).sum(-1).nanmean(1)
+    least = 0.2 * unit  # seen from the side it still has some
+    return torch.where(wide < 0, wide.minimum(-least), wide.maximum(least))
