@@ -1,0 +1,290 @@
+"""Makes ``docs/gallery.md`` and its pictures from a model, the studio and, where they are at hand, real clips.
+
+python docs/gallery_pictures.py [--model puppet] [--characters 24] [--clips FOLDER]
+
+What is shown is chosen by rules and figures, never by eye; all figures in the text come from here. ``--clips`` names a
+folder with ``dance.mp4``: it is measured anew (``benchmarks/self_reenactment.py``), and pictures of other real clips
+there go to ``out/gallery``, beside the repository's files and not among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gallery_cases import (
+    HANDS,
+    NEW,
+    UNPATTERNED,
+    Case,
+    Picture,
+    by_region,
+    detail,
+    faces_then_turns,
+    facing,
+    find,
+    hand_row,
+    label,
+    mean,
+    pair_row,
+    run,
+    shows_hands,
+    spread,
+    suite_clip,
+)
+from PIL import Image
+
+from animate_anyone import animate as story
+from animate_anyone.cli.options import shown_progress
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation.suites import CHARACTERS, FRAMES
+from animate_anyone.media import check_writable, contact_sheet, read_frames, read_picture, whole_file, write_picture
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.synthetic.dataset import sample_clip
+
+DOCS = Path(__file__).resolve().parent
+PICTURES, BENCHMARKS = DOCS / "gallery", DOCS.parent / "benchmarks"
+MEASURED = BENCHMARKS / "results" / "self_reenactment.json"
+LONG = 96  # frames of the long clip
+
+
+def show(name: str, what: str, rows: dict[str, list[Picture]]) -> str:
+    """Write rows, by the lines above them, as ``gallery/NAME.jpg``; the page's line for it."""
+    with whole_file(check_writable(PICTURES / f"{name}.jpg")) as part:
+        Image.fromarray(contact_sheet(list(rows.values()), list(rows))).save(part, format="JPEG", quality=88)
+    return f"![{what}](gallery/{name}.jpg)"
+
+
+def demo(model: str) -> list[str]:
+    """Paragraphs: a character dances another one's dance, as in `animate-anyone demo`."""
+    character = sample_clip(0, split="held_out", num_frames=48, size=(256, 256), frame_indices=[0])
+    dance = sample_clip(11, split="held_out", num_frames=48, motion="dance", size=(256, 256))
+    with tempfile.TemporaryDirectory() as folder:
+        picture, poses, video = (Path(folder) / name for name in ("character.png", "dance.npz", "demo.mp4"))
+        write_picture(picture, character.frames[0].cpu().numpy())
+        dance.pose.save(poses)
+        story.animate(picture, poses, video, story.Settings(model=model), character_pose=character.pose)
+        result = [frame for _, frame in read_frames(video)]
+    frames, side = spread(len(result), 8), (result[0].shape[1], result[0].shape[0])
+    first = np.asarray(Image.fromarray(character.frames[0].cpu().numpy()).resize(side))
+    skeletons = draw_pose(dance.pose[frames], side, style="scaled")
+    rows = {"the dance": [first, *skeletons], "the character, dancing it": [first, *(result[n] for n in frames)]}
+    return [
+        "## Somebody else's dance",
+        show("demo", "A character dances another one's dance", rows),
+        "What `animate-anyone demo` makes: the skeleton of one character put on the body of another. There is no truth "
+        "to compare with.",
+    ]
+
+
+def characters_never_seen(suite: list[Case]) -> list[str]:
+    """Paragraphs: the suite, and where the model is good and where not. Writes the README's picture too."""
+    from machine import table
+
+    number, ranked = len(suite), sorted(suite, key=lambda case: -case.person()[0])
+    three = {"best": ranked[0], "median": ranked[(number - 1) // 2], "worst": ranked[-1]}
+    show("best_median_worst", "", {label(c, f"{name}, "): pair_row(c, spread(FRAMES)) for name, c in three.items()})
+    places = spread(number, 6)
+    six = {label(ranked[k], f"place {k + 1} of {number}, "): pair_row(ranked[k], spread(FRAMES)) for k in places}
+    model, copied = np.mean([case.person() for case in suite], axis=0)
+    ahead = sum(case.person()[0] > case.person()[1] for case in suite)
+    printed = [case for case in suite if case.clip.description["top"] not in UNPATTERNED][:4]
+    tops = {f"{label(case)}, {case.clip.description['top']}": pair_row(case, spread(FRAMES)) for case in printed}
+    return [
+        "## Characters it never saw",
+        show("characters", "Six characters, from the best to the worst", six),
+        f"{number} held-out synthetic characters, ordered by PSNR over the person; shown are places "
+        f"{', '.join(str(k + 1) for k in places)}. Mean {model:.1f} dB, repeating the reference {copied:.1f} dB; the "
+        f"model is ahead with {ahead} of {number}. Each is driven by its own movement; the reference is a later "
+        "frame of the same clip.",
+        "## Where it is good and where it is not",
+        table(["over", "frames", "model, dB", "copy, dB", "above", "detail"], by_region(suite)),
+        "The same clips. PSNR over the region that the truth's labels name, means over frames; *detail* is the "
+        "result's mean brightness gradient over the truth's in that region (100%: as sharp; noise counts as detail "
+        "too).",
+        "## Patterned clothes",
+        show("patterns", "Patterned tops", tops),
+        f"The first {len(printed)} of the same characters whose top has a pattern.",
+    ]
+
+
+def turned_away(pipeline: AnimateAnyonePipeline, size: tuple[int, int]) -> list[str]:
+    """Paragraphs: the reference shows the face, the frames do not."""
+    clips = [clip for _, clip in zip(range(3), find(size, "turn", faces_then_turns), strict=False)]
+    cases = [run(pipeline, clip, int(np.argmax(facing(clip))), clip.seed) for clip in clips]
+    backs = [np.flatnonzero(case.away) for case in cases]
+    rows = {label(case): pair_row(case, k[spread(len(k))]) for case, k in zip(cases, backs, strict=True)}
+    model, copied = mean(cases, [case.region() & case.away[:, None, None] for case in cases])
+    return [
+        "## Turned away",
+        show("turned", "Characters seen from behind", rows),
+        f"The first {len(cases)} characters from seed {NEW} on that turn round; the reference shows the face, the "
+        f"frames shown do not. Over the person in all such frames {model:.1f} dB, repeating the reference "
+        f"{copied:.1f} dB. The back of a head, or an emblem on a back, is nowhere in the reference.",
+    ]
+
+
+def hands(pipeline: AnimateAnyonePipeline, size: tuple[int, int]) -> list[str]:
+    """Paragraphs: hands, enlarged."""
+    clips = [clip for _, clip in zip(range(3), find(size, "wave", shows_hands), strict=False)]
+    cases = [run(pipeline, clip, 0, clip.seed) for clip in clips]
+    regions = [case.region(*HANDS) for case in cases]
+    rows = {f"character {c.clip.seed}: right hand, left hand, twice": hand_row(c, spread(FRAMES - 1, 2)) for c in cases}
+    model, copied = mean(cases, regions)
+    left = np.mean([detail(case, region) for case, region in zip(cases, regions, strict=True)])
+    return [
+        "## Hands",
+        show("hands", "Hands, truth and result, enlarged", rows),
+        f"The first {len(cases)} that wave, from seed {NEW} on, with both hands in view; pairs of truth and result, "
+        f"enlarged. Over the hands' pixels {model:.1f} dB, repeating the reference {copied:.1f} dB; detail {left:.0%}.",
+    ]
+
+
+def long_clip(pipeline: AnimateAnyonePipeline, size: tuple[int, int]) -> list[str]:
+    """Paragraphs: a clip of several windows; whether it drifts and flickers."""
+    clip = sample_clip(NEW, split="held_out", num_frames=LONG + 1, size=size, motion="dance")
+    case = run(pipeline, clip, LONG, NEW)
+    quarters = [", ".join(f"{np.nanmean(q):.1f}" for q in np.split(each, 4)) for each in case.psnr(case.region())]
+    frames, person = spread(LONG, 8), case.region()
+    rows = {"truth": [case.first, *case.truth[frames]], label(case): [case.first, *case.result[frames]]}
+    still = ~(person[1:] | person[:-1])
+    flicker = [
+        float(np.abs(np.diff(v.astype(float), axis=0)).mean(-1)[still].mean()) for v in (case.result, case.truth)
+    ]
+    window, overlap = pipeline.config["window"], pipeline.config["overlap"]
+    return [
+        "## A long clip",
+        show("long", "A long clip", rows),
+        f"{LONG} frames in windows of {window} that share {overlap}; the reference comes after the last. Person PSNR "
+        f"by quarters {quarters[0]} dB, repeating the reference {quarters[1]} dB. Where nobody is, pixels change by "
+        f"{flicker[0]:.2f} of 255 from frame to frame (in the truth by {flicker[1]:.2f}): flicker.",
+    ]
+
+
+def real_pictures(clips: Path, model: str, folder: Path) -> None:
+    """Real pictures driven by real clips, into ``folder``: no truth is known, so nothing is measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture, video in (("character_1.png", "dance.mp4"), ("character_2.png", "dance.mp4"),
+                           ("street_character.jpeg", "street_scene.mp4")):  # fmt: skip
+        if not (clips / picture).is_file() or not (clips / video).is_file():
+            print(f"{clips}: no {picture} or no {video}; left out")
+            continue
+        made = folder / f"{Path(picture).stem}.mp4"
+        try:
+            story.animate(clips / picture, clips / video, made, story.Settings(model=model, frames=slice(0, 48)))
+        except InputError as error:
+            print(f"{picture}: {error}")
+            continue
+        frames = [frame for _, frame in read_frames(made)]
+        character = Image.fromarray(read_picture(clips / picture))
+        character.thumbnail((frames[0].shape[1], frames[0].shape[0]))
+        write_picture(made.with_suffix(".jpg"),
+                      contact_sheet([[np.asarray(character), *(frames[n] for n in spread(48, 8))]]))  # fmt: skip
+
+
+def real_clip(weights: str) -> list[str]:
+    """What the page says of the real clip, from the last measurement's file."""
+    import self_reenactment
+
+    if not MEASURED.is_file() or not (PICTURES / "dance.jpg").is_file():
+        print("no measurement of a real clip; give --clips FOLDER")
+        return []
+    report = json.loads(MEASURED.read_text())
+    if report["weights"] != weights:
+        print(f"the real clip was measured with weights {report['weights']}, not {weights}; give --clips FOLDER")
+    own = next(name for name in report["figures"] if name.startswith("model"))
+    person, frame = (
+        report["figures"][own][measure] - report["figures"]["copy_reference"][measure]
+        for measure in ("person_psnr", "psnr")
+    )
+    return [
+        "## A real clip, played back by itself",
+        "![Truth, poses, result and the repeated reference](gallery/dance.jpg)",
+        "The first frame is the character; the clip's poses, as the bundled estimator finds them, drive it; its own "
+        f"frames are the truth (weights {report['weights']}). At its own size the model is {_above(person)} repeating "
+        f"the reference over the person and {_above(frame)} it over the frame. The figures reward being in the right "
+        "place and do not ask for a face: look at the picture. [How it is measured]"
+        "(../benchmarks/results/self_reenactment.md).",
+        self_reenactment.figures_table(report),
+        "The frames shown are of an example clip of [MusePose](https://github.com/TMElyralab/MusePose), which gives "
+        "its test data for non-commercial research only: this one picture is not under this repository's licence.",
+    ]
+
+
+def _above(decibel: float) -> str:
+    return f"{abs(decibel):.1f} dB {'above' if decibel >= 0 else 'below'}"
+
+
+def make(model: str, characters: int) -> None:
+    """Make the pictures and the page."""
+    import self_reenactment
+
+    pipeline, weights = load_pipeline(model), self_reenactment.digest(model)
+    size: tuple[int, int] = tuple(pipeline.config["size"])
+    steps = pipeline.config["num_inference_steps"]
+    suite = [run(pipeline, *suite_clip(seed, size), seed) for seed in range(characters)]
+    page = [
+        "# Gallery",
+        "What the shipped model makes, failures beside successes. Everything on this page, figures included, is "
+        "written by `python docs/gallery_pictures.py`; what is shown is chosen by rules and figures, not by eye. Model "
+        f"`{model}` (weights {weights}), {size[0]}x{size[1]}, {steps} step{'' if steps == 1 else 's'}, one seed each. "
+        "In rows of pairs the reference comes first, then truth and result side by side; PSNR is over the person, in "
+        "brackets that of repeating the reference.",
+        "## What fails, in short",
+        "- **Hands** have no fingers: a few pixels each, and a blur.\n"
+        "- **Faces** lose eyes and mouth as soon as the head leaves its place.\n"
+        "- **What moves far is blurred**: see *detail* below, the share of the truth's gradients that is left.\n"
+        "- **Views that the picture does not show** (a back, a side) are guessed: right in outline, blurred inside.\n"
+        "- **Patterns and emblems** on clothes run into one colour where the cloth moves.\n"
+        "- **Real people and drawn characters** are outside of what it was trained on: place, pose and main colours "
+        "follow, the person is not recognisable.",
+        *characters_never_seen(suite),
+        *demo(model),
+        *turned_away(pipeline, size),
+        *hands(pipeline, size),
+        *long_clip(pipeline, size),
+        *real_clip(weights),
+        "## Real pictures",
+        "Pictures of real or drawn characters moved by real clips are not kept here: they are other people's. `python "
+        "docs/gallery_pictures.py --clips FOLDER` makes such pictures in `out/gallery`.",
+    ]
+    with whole_file(DOCS / "gallery.md") as part:
+        part.write_text("\n\n".join(page) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="puppet", help="a shipped model's name or a model folder")
+    parser.add_argument("--characters", type=int, default=CHARACTERS, help="of the suite, at least 6")
+    parser.add_argument("--clips", type=Path, help="a folder with dance.mp4, and other real clips and pictures")
+    asked: Any = parser.parse_args()
+    if asked.characters < 6:
+        parser.error(f"--characters {asked.characters}: give at least 6")
+    sys.path.insert(0, str(BENCHMARKS))
+    import self_reenactment
+
+    try:
+        PICTURES.mkdir(exist_ok=True)
+        if asked.clips is not None:
+            sheet = ["--sheet", str(PICTURES / "dance.jpg"), "--shrink", "2"]
+            self_reenactment.run(
+                [str(asked.clips / "dance.mp4"), "--model", asked.model, "--json", str(MEASURED), *sheet]
+            )
+        with shown_progress():
+            make(asked.model, asked.characters)
+            if asked.clips is not None:
+                real_pictures(asked.clips, asked.model, DOCS.parent / "out" / "gallery")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
