@@ -6,7 +6,8 @@ python benchmarks/self_reenactment.py VIDEO [--model puppet] [--frames 0:96] [--
 The clip's whole frame is put into --size as `animate` puts it: scaled to fit, centred, the margins drawn out from its
 edges. Poses are the estimator's, mended as for `animate`, not retargeted: it is one person. The model works at its own
 size, at --size, or once at each; beside it stand `copy_reference`, the reference repeated, and the truth shrunk to the
-model's own size and back, which no result of that size is likely to pass.
+model's own size and back, which no result of that size is likely to pass; with models that are given it, the reference
+carried into every pose too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from machine import add_output, describe, table, write
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from animate_anyone.animate import Settings, draw_own_pose, tell
+from animate_anyone.animate import Settings, carry_reference, draw_own_pose, tell
 from animate_anyone.cli.options import parse_size, shown_progress
 from animate_anyone.conditions.body_lengths import MIN_SCORE, average_torso
 from animate_anyone.conditions.body_lengths import measure as bone_lengths
@@ -150,10 +151,12 @@ def reenact(
     stretch = pipeline.config["stretch"]
     placing = Placing.stretched(size) if stretch else Placing.into(whole, size)
     subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
+    carrying = pipeline.config["carried_reference"]
     made = pipeline(
         clip.picture if stretch else placing.apply(clip.picture),
         tell(clip.poses, clip.driver, placing, pipeline),
         reference_pose=draw_own_pose(subject, placing, pipeline) if pipeline.config["reference_pose"] else None,
+        carried=carry_reference(subject, clip.poses, placing, len(clip.poses)) if carrying else None,
         size=size,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
@@ -231,6 +234,10 @@ def evaluate(asked: argparse.Namespace, progress: Progress) -> tuple[dict[str, A
         name, start = f"model at {_by(working)}", time.perf_counter()
         results[name] = reenact(pipeline, clip, working, asked.seed, progress)
         seconds[name] = round(time.perf_counter() - start, 1)
+    if pipeline.config["carried_reference"]:
+        subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
+        placing = Placing.into(clip.driver.size, size)
+        results["carried_reference"] = np.stack(list(carry_reference(subject, clip.poses, placing, len(clip.poses))))
     figures = {name: compare(result, clip) for name, result in results.items()}
     figures["copy_reference"] = compare(np.repeat(clip.frames[clip.reference][None], len(clip.frames), 0), clip)
     if own != size:

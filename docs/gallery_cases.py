@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.evaluation.image_metrics import LUMA, psnr_masked
 from animate_anyone.evaluation.suites import FRAMES
@@ -39,12 +40,14 @@ class Case:
         clip: the truth and all that is known of it, the reference among its frames.
         shown: which of its frames are compared. reference: which one is the reference.
         result: ``(shown, H, W, 3)`` uint8, the model's.
+        carried: the reference carried into every pose, where the model is given that.
     """
 
     clip: Clip
     shown: list[int]
     reference: int
     result: NDArray[np.uint8]
+    carried: CarriedPictures | None = None
 
     @property
     def truth(self) -> NDArray[np.uint8]:
@@ -98,14 +101,18 @@ def run(pipeline: AnimateAnyonePipeline, clip: Clip, reference: int, seed: int, 
     shown = [number for number in range(len(clip.pose)) if number != reference] if shown is None else shown
     size = pipeline.pose_picture_size(clip.pose.size)
     drawn = draw_pose(clip.pose, size, style=pipeline.config["skeleton_style"])
+    picture, carrying = clip.frames[reference].cpu().numpy(), pipeline.config["carried_reference"]
+    poses = clip.pose[np.array(shown)]
+    carried = CarriedPictures(picture, clip.pose[reference : reference + 1], poses) if carrying else None
     result = pipeline(
-        clip.frames[reference].cpu().numpy(),
+        picture,
         drawn[shown],
         reference_pose=drawn[reference] if pipeline.config["reference_pose"] else None,
+        carried=carried,
         generator=torch.Generator().manual_seed(seed),
         progress=SILENT,
     )[0]
-    return Case(clip, shown, reference, result)
+    return Case(clip, shown, reference, result, carried)
 
 
 def find(size: tuple[int, int], motion: str, wanted: Callable[[Clip], bool]) -> Iterator[Clip]:

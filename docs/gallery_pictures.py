@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ def characters_never_seen(suite: list[Case]) -> list[str]:
     places = spread(number, 6)
     six = {label(ranked[k], f"place {k + 1} of {number}, "): pair_row(ranked[k], spread(FRAMES)) for k in places}
     model, copied = np.mean([case.person() for case in suite], axis=0)
+    carried = ""
+    if all(case.carried is not None for case in suite):
+        warped = [replace(case, result=np.stack(list(case.carried or ()))).person()[0] for case in suite]
+        carried = f", the reference carried limb by limb, as the model is given it, {np.mean(warped):.1f} dB"
     ahead = sum(case.person()[0] > case.person()[1] for case in suite)
     printed = [case for case in suite if case.clip.description["top"] not in UNPATTERNED][:4]
     tops = {f"{label(case)}, {case.clip.description['top']}": pair_row(case, spread(FRAMES)) for case in printed}
@@ -101,8 +106,8 @@ def characters_never_seen(suite: list[Case]) -> list[str]:
         "## Characters it never saw",
         show("characters", "Six characters, from the best to the worst", six),
         f"{number} held-out synthetic characters, ordered by PSNR over the person; shown are places "
-        f"{', '.join(str(k + 1) for k in places)}. Mean {model:.1f} dB, repeating the reference {copied:.1f} dB; the "
-        f"model is ahead with {ahead} of {number}. Each is driven by its own movement; the reference is a later "
+        f"{', '.join(str(k + 1) for k in places)}. Mean {model:.1f} dB, repeating the reference {copied:.1f} dB{carried}; "
+        f"the model is ahead with {ahead} of {number}. Each is driven by its own movement; the reference is a later "
         "frame of the same clip.",
         "## Where it is good and where it is not",
         table(["over", "frames", "model, dB", "copy, dB", "above", "detail"], by_region(suite)),

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.suites import puppet_clip
 from animate_anyone.media import read_picture
@@ -55,18 +56,20 @@ def test_first_good_frame_shows_the_body(reenactment: ModuleType) -> None:
 
 
 def test_reenactment_of_a_video(
-    reenactment: ModuleType, tiny_model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reenactment: ModuleType, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole run on a tiny model; the poses are told, so that no estimator is needed."""
+    model = tmp_path / "model"
+    tiny.pipeline(reference_latents=True, carried_reference=True).save_pretrained(model)
     known = PoseSequence.load(dancers / "dance.npz")
     monkeypatch.setattr("animate_anyone.driver.Driver.poses", lambda self, *_: (known[self.index], ["told"]))
     written = {name: tmp_path / f"out.{name}" for name in ("json", "png", "md")}
-    asked = ["--frames", "0:6", "--size", "96x128", "--at", "model", "--model", str(tiny_model), "--sheet"]
+    asked = ["--frames", "0:6", "--size", "96x128", "--at", "model", "--model", str(model), "--sheet"]
     asked += [str(written["png"]), "--json", str(written["json"]), "--output", str(written["md"])]
     reenactment.run([str(dancers / "dance.mp4"), *asked])
     report = json.loads(written["json"].read_text())
     assert (report["frames"], report["reference"], report["compared"]) == ([0, 6], 0, 5)
-    assert report["figures"].keys() == {"model at 64x64", "copy_reference", "truth at 64x64"}
+    assert report["figures"].keys() == {"model at 64x64", "carried_reference", "copy_reference", "truth at 64x64"}
     assert report["inside_share"] == pytest.approx(0.75)  # a square in 96x128
     for name in reenactment.MEASURES:
         better = report["figures"]["truth at 64x64"][name] - report["figures"]["model at 64x64"][name]
