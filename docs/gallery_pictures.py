@@ -106,9 +106,9 @@ def characters_never_seen(suite: list[Case]) -> list[str]:
         "## Characters it never saw",
         show("characters", "Six characters, from the best to the worst", six),
         f"{number} held-out synthetic characters, ordered by PSNR over the person; shown are places "
-        f"{', '.join(str(k + 1) for k in places)}. Mean {model:.1f} dB, repeating the reference {copied:.1f} dB{carried}; "
-        f"the model is ahead with {ahead} of {number}. Each is driven by its own movement; the reference is a later "
-        "frame of the same clip.",
+        f"{', '.join(str(k + 1) for k in places)}. Mean {model:.1f} dB, repeating the reference {copied:.1f} dB"
+        f"{carried}; the model is ahead with {ahead} of {number}. Each is driven by its own movement; the reference is "
+        "a later frame of the same clip.",
         "## Where it is good and where it is not",
         table(["over", "frames", "model, dB", "copy, dB", "above", "detail"], by_region(suite)),
         "The same clips. PSNR over the region that the truth's labels name, means over frames; *detail* is the "
