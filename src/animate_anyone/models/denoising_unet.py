@@ -1,5 +1,6 @@
 """The denoising UNet (Animate Anyone, section 3.2): diffusers' ``UNetMotionModel`` with the slots of
-the method: pose features after the first convolution, the reference in spatial attention.
+the method: pose features after the first convolution, the reference in spatial attention; and those of
+Animate Anyone 2: the environment on the input's last channels, objects blended in after spatial attention.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from animate_anyone.errors import InputError
+from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.models.reference_attention import (
     ReferenceAttentionProcessor,
     ReferenceFeatures,
@@ -25,8 +28,10 @@ from animate_anyone.models.reference_attention import (
     spatial_attention_layers,
 )
 from animate_anyone.models.reference_control import ReferenceResiduals
+from animate_anyone.models.spatial_blending import START, add_blending
 
 Init = TypeVar("Init", bound=Callable[..., None])
+ObjectBlending = Literal["none", "paper", "identity"]
 
 
 def parameters_of(parent: type) -> Callable[[Init], Init]:
@@ -71,6 +76,29 @@ class ConvWithPose(nn.Conv2d):
         return out + pose if pose.shape[1] else out
 
 
+class ConvWithEnvironment(ConvWithPose):
+    """The same, convolving the last ``environment_channels`` of its input apart and adding what comes out.
+
+    One weight holds both. While its part for the environment is zero the result is that of a convolution without,
+    bit for bit: no sum runs in another order.
+    """
+
+    environment_channels = 0
+
+    @classmethod
+    def over(cls, conv: nn.Conv2d, environment_channels: int) -> ConvWithEnvironment:
+        """As :meth:`ConvWithPose.like`, for a convolution whose last input channels are the environment's."""
+        twin = cls.like(conv)
+        assert isinstance(twin, cls)
+        twin.environment_channels = environment_channels
+        return twin
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        own = self.in_channels - self.environment_channels
+        latents = super()._conv_forward(input[:, :own], weight[:, :own], bias)
+        return latents + super()._conv_forward(input[:, own:], weight[:, own:], None)
+
+
 class PerFrameGroupNorm(nn.GroupNorm):
     """Group normalisation of ``(batch, channels, frames, height, width)``, each frame by itself."""
 
@@ -94,6 +122,11 @@ class DenoisingUNet(UNetMotionModel):
         motion_norm_num_groups: groups of the motion modules' normalisation, which is per frame.
         reference_blocks: ``all`` (Animate Anyone) or ``mid_up`` (Animate Anyone 2): where the
             reference is attended to.
+        environment_channels: so many of ``in_channels``, the last, are the environment's (Animate Anyone 2): its
+            latents and the mask, see :func:`join_environment`.
+        object_blending: ``none``; or objects are blended in after each spatial attention of the middle and up
+            blocks, and this is how that starts: ``paper`` (half of each) or ``identity``.
+        blending_weights: ``map`` or ``channel``, see :class:`SpatialBlending`.
     """
 
     @parameters_of(UNetMotionModel)
@@ -103,6 +136,9 @@ class DenoisingUNet(UNetMotionModel):
         use_motion_module: bool = True,
         motion_norm_num_groups: int = 32,
         reference_blocks: Literal["all", "mid_up"] = "all",
+        environment_channels: int = 0,
+        object_blending: ObjectBlending = "none",
+        blending_weights: Literal["map", "channel"] = "map",
         **unet: Any,
     ) -> None:
         super().__init__(**unet)
@@ -110,10 +146,28 @@ class DenoisingUNet(UNetMotionModel):
             use_motion_module=use_motion_module,
             motion_norm_num_groups=motion_norm_num_groups,
             reference_blocks=reference_blocks,
+            environment_channels=environment_channels,
+            object_blending=object_blending,
+            blending_weights=blending_weights,
         )
-        if reference_blocks not in ("all", "mid_up"):
-            raise ValueError(f"reference_blocks is {reference_blocks!r}; it is 'all' or 'mid_up'")
-        self.conv_in: nn.Module = ConvWithPose.like(self.conv_in)  # type: ignore[arg-type, has-type]
+        for name, value, known in (
+            ("reference_blocks", reference_blocks, ("all", "mid_up")),
+            ("object_blending", object_blending, ("none", *START)),
+            ("blending_weights", blending_weights, ("map", "channel")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; it is {' or '.join(map(repr, known))}")
+        channels = self.config["in_channels"]
+        if not 0 <= environment_channels < channels:
+            raise ValueError(
+                f"environment_channels is {environment_channels} and in_channels {channels}, which counts them in;"
+                " some must be left for the noise"
+            )
+        self.conv_in: nn.Module = (
+            ConvWithEnvironment.over(self.conv_in, environment_channels)  # type: ignore[arg-type, has-type]
+            if environment_channels
+            else ConvWithPose.like(self.conv_in)  # type: ignore[arg-type, has-type]
+        )
         for name, module in list(self.named_modules()):
             if isinstance(module, AnimateDiffTransformer3D):
                 if use_motion_module:
@@ -121,6 +175,8 @@ class DenoisingUNet(UNetMotionModel):
                 else:
                     self.set_submodule(name, NoMotion())
         install_processors(self, ReferenceAttentionProcessor)
+        if object_blending != "none":
+            add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_weights)
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
@@ -159,21 +215,65 @@ class DenoisingUNet(UNetMotionModel):
             weights |= motion_adapter.state_dict()
         else:
             model.zero_motion()
-            weights |= {k: v for k, v in model.state_dict().items() if ".motion_modules." in k}
-        model.load_state_dict(weights)
+            weights |= model._own_weights(".motion_modules.")
+        model.load_state_dict(weights | model._own_weights(".spatial_blending."))
         return model if unet.dtype == torch.float32 else model.to(unet.dtype)
 
     def with_motion(self) -> DenoisingUNet:
         """A copy with fresh motion modules of zero effect: the start of the motion stage."""
         model = type(self)(**{**_init_config(self), "use_motion_module": True})
         model.zero_motion()
-        weights = {k: v for k, v in model.state_dict().items() if ".motion_modules." in k}
-        model.load_state_dict(weights | self.state_dict())
+        model.load_state_dict(model._own_weights(".motion_modules.") | self.state_dict())
         return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+
+    def with_environment(
+        self,
+        environment_channels: int | None = None,
+        object_blending: ObjectBlending = "paper",
+        blending_weights: Literal["map", "channel"] = "map",
+        reference_blocks: Literal["all", "mid_up"] = "mid_up",
+    ) -> DenoisingUNet:
+        """A copy that sees the environment and blends objects in: where Animate Anyone 2's training starts.
+
+        With the ``reference_blocks`` of before and no objects it predicts what this network does, bit for bit:
+        the environment's weights are zero. With objects so too within 1e-3 where ``object_blending`` is ``identity``.
+
+        Args:
+            environment_channels: how many channels join the input; ``None``: latents and a mask.
+            object_blending, blending_weights, reference_blocks: of the constructor.
+
+        Raises:
+            InputError: this network has an environment already.
+        """
+        if self.config["environment_channels"] or self.config["object_blending"] != "none":
+            raise InputError(
+                "this denoising UNet has an environment or objects already; give one of Animate Anyone, without"
+            )
+        more = self.config["out_channels"] + 1 if environment_channels is None else environment_channels
+        changes = {
+            "in_channels": self.config["in_channels"] + more,
+            "environment_channels": more,
+            "object_blending": object_blending,
+            "blending_weights": blending_weights,
+            "reference_blocks": reference_blocks,
+        }
+        model = type(self)(**{**_init_config(self), **changes})
+        weights = dict(self.state_dict())
+        weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
+        model.load_state_dict(weights | model._own_weights(".spatial_blending."))
+        return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+
+    def _own_weights(self, part: str) -> dict[str, Tensor]:
+        # Those whose name holds `part`: what another network's weights are short of.
+        return {name: value for name, value in self.state_dict().items() if part in name}
 
     def motion_parameters(self) -> list[nn.Parameter]:
         """The parameters of the temporal layers: all that the motion stage trains."""
         return [p for name, p in self.named_parameters() if ".motion_modules." in name]
+
+    def blending_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the spatial blending."""
+        return [p for name, p in self.named_parameters() if ".spatial_blending." in name]
 
     def zero_motion(self) -> None:
         """Zero the last projection of every motion module, so that it adds nothing yet."""
@@ -197,6 +297,7 @@ class DenoisingUNet(UNetMotionModel):
         image_tokens: Tensor,
         pose_features: Tensor | None = None,
         reference: ReferenceKeysValues | ReferenceResiduals | None = None,
+        objects: ObjectFeatures | None = None,
     ) -> Tensor:
         """Predict for one denoising step.
 
@@ -208,21 +309,37 @@ class DenoisingUNet(UNetMotionModel):
             pose_features: ``(batch, width of the first level, frames, height, width)`` or ``None``.
             reference: from :meth:`project_reference`; or what a ``ReferenceControl`` says, or ``None``: then
                 self-attention is plain.
+            objects: from the object guider, of the same samples, frames and size; ``None``: nothing is blended.
 
         Returns:
             ``(batch, out_channels, frames, height, width)``.
+
+        Raises:
+            InputError: ``objects`` for a network that blends none, or of other widths or sizes than its own.
         """
         frames = latents.shape[2]
+        if objects is not None:
+            self._check_objects(objects)
         residuals = reference if isinstance(reference, ReferenceResiduals) else None
         return super().forward(
             ConvWithPose.join(latents, pose_features),
             timestep,
             image_tokens.repeat_interleave(frames, 0),
-            cross_attention_kwargs={"reference": None if residuals else reference},
+            cross_attention_kwargs={"reference": None if residuals else reference, "objects": objects},
             down_block_additional_residuals=residuals and residuals.down,
             mid_block_additional_residual=residuals and residuals.middle,
             return_dict=False,
         )[0]
+
+    def _check_objects(self, objects: ObjectFeatures) -> None:
+        if self.config["object_blending"] == "none":
+            raise InputError("this denoising UNet blends no objects; give one whose object_blending is not 'none'")
+        got, want = [level.shape[1] for level in objects.levels], list(self.config["block_out_channels"])
+        if got != want:
+            raise InputError(
+                f"object features have widths {got}, the denoising UNet's levels {want}; build both from the same"
+                " block_out_channels"
+            )
 
 
 def join_reference(noisy: Tensor, reference: Tensor, num_unconditional: int = 0) -> Tensor:
@@ -236,6 +353,21 @@ def join_reference(noisy: Tensor, reference: Tensor, num_unconditional: int = 0)
     beside = reference.to(noisy.dtype).expand(-1, -1, noisy.shape[2], -1, -1)
     nothing = torch.zeros_like(noisy[:num_unconditional])
     return torch.cat([noisy, torch.cat([nothing, beside])], 1)
+
+
+def join_environment(noisy: Tensor, environment: Tensor, mask: Tensor) -> Tensor:
+    """The environment behind the noisy latents (and behind a reference's, where they are there), then the mask.
+
+    Both halves under guidance see it: it says where, not who.
+
+    Args:
+        noisy: ``(batch, channels, frames, height, width)``.
+        environment: ``(1 or batch, latent channels, 1 or frames, height, width)``, scaled as the VAE's latents are, of
+            frames without the character.
+        mask: ``(1 or batch, 1, 1 or frames, height, width)``: 1 where the character is to be made, else 0.
+    """
+    shape = (len(noisy), -1, *noisy.shape[2:])
+    return torch.cat([noisy, environment.to(noisy.dtype).expand(shape), mask.to(noisy.dtype).expand(shape)], 1)
 
 
 def _with_motion(block_types: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -88,7 +89,7 @@ class ReferenceAttentionProcessor(_Processor):
     """Self-attention of the denoising UNet with the reference among its keys and values.
 
     Without a reference it is plain self-attention. Batch rows are ordered sample by sample, frames of
-    one sample together.
+    one sample together. Objects are for the layers that blend, and are left alone here.
     """
 
     def __call__(
@@ -99,6 +100,7 @@ class ReferenceAttentionProcessor(_Processor):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         reference: ReferenceKeysValues | None = None,
+        objects: Any = None,
     ) -> Tensor:
         query = attn.to_q(hidden_states)  # (B, N, C)
         key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
@@ -146,7 +148,7 @@ class CollectingProcessor(_Processor):
 
 
 class ImageTokenProcessor(AttnProcessor2_0):
-    """Cross-attention to the image token; takes the reference's arguments and leaves them alone."""
+    """Cross-attention to the image token; takes the other arguments of the call and leaves them alone."""
 
     def __call__(  # type: ignore[override]
         self,
@@ -156,6 +158,7 @@ class ImageTokenProcessor(AttnProcessor2_0):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         reference: ReferenceKeysValues | None = None,
+        objects: Any = None,
         collect: dict[str, Tensor] | None = None,
     ) -> Tensor:
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)

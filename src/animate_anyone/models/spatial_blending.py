@@ -1,0 +1,119 @@
+"""Spatial blending (Animate Anyone 2): after each spatial attention of the middle and up blocks, features of the
+objects are mixed into those of the noise, by weights that both together say.
+
+Shapes: B rows (samples x frames), N tokens (h*w), C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.models.reference_attention import (
+    ReferenceAttentionProcessor,
+    ReferenceKeysValues,
+    spatial_attention_layers,
+)
+
+# How much of the objects is in the blend before anything is trained.
+START = {"paper": 0.5, "identity": 3e-4}
+Start = Literal["paper", "identity"]
+Weights = Literal["map", "channel"]
+
+
+class SpatialBlending(nn.Module):
+    """``z = alpha * z_object + (1 - alpha) * z_noise`` with ``alpha = sigmoid(conv([z_noise, z_object]))``.
+
+    The convolution (3x3) has weights of zero at the start, so that alpha is the same everywhere.
+
+    Args:
+        channels: of both features.
+        start: ``paper``: alpha is 0.5; ``identity``: alpha is 3e-4, by the bias, so that a network that knew no
+            objects stays what it was.
+        weights: ``map``: one alpha per place; ``channel``: one per place and channel. The paper leaves it open. A
+            map blends in space, as the name says, keeps what an object's feature vector says together, and costs
+            0.14 million parameters at full size instead of 145.
+    """
+
+    def __init__(self, channels: int, start: Start = "paper", weights: Weights = "map") -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2 * channels, 1 if weights == "map" else channels, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.constant_(self.conv.bias, math.log(START[start] / (1 - START[start])))  # type: ignore[arg-type]
+
+    def forward(self, noise: Tensor, objects: Tensor, present: Tensor | None = None) -> Tensor:
+        """Blend.
+
+        Args:
+            noise, objects: ``(B, C, h, w)``.
+            present: ``(B,)`` bool; rows without an object stay as they are, bit for bit.
+
+        Returns:
+            ``(B, C, h, w)``.
+        """
+        alpha = torch.sigmoid(self.conv(torch.cat([noise, objects], 1)))
+        blend = alpha * objects + (1 - alpha) * noise
+        return blend if present is None else torch.where(present.view(-1, 1, 1, 1), blend, noise)
+
+
+class BlendingProcessor(ReferenceAttentionProcessor):
+    """Reference attention, then the blending of its layer: the submodule ``spatial_blending`` of the attention.
+
+    What is blended is the attention's output, before it is added to the hidden state that runs through the block.
+    Without objects it is reference attention.
+    """
+
+    def __init__(self, name: str, level: int) -> None:
+        super().__init__(name)
+        self.level = level
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        reference: ReferenceKeysValues | None = None,
+        objects: ObjectFeatures | None = None,
+    ) -> Tensor:
+        out = super().__call__(attn, hidden_states, reference=reference)  # (B, N, C)
+        if objects is None:
+            return out
+        features = objects.levels[self.level].transpose(1, 2).flatten(0, 1)  # (B, C, h, w)
+        rows, channels, height, width = features.shape
+        if out.shape != (rows, height * width, channels):
+            raise InputError(
+                f"object features for {self.name} are {rows} rows of {height}x{width} cells, {channels} channels; the"
+                f" denoising UNet has {out.shape[0]} rows of {out.shape[1]} cells, {out.shape[2]} channels there:"
+                " give object latents of the same samples, frames and size as the noise"
+            )
+        blending = attn.spatial_blending
+        noise = out.transpose(1, 2).unflatten(2, (height, width))
+        blend = blending(noise, features.to(out.dtype), objects.present.flatten())
+        return blend.flatten(2).transpose(1, 2)
+
+
+def blended_layers(unet: nn.Module, num_levels: int) -> dict[str, tuple[Attention, int]]:
+    """The spatial attentions of the middle and up blocks, by name, and the level of object features that each takes."""
+    layers = {}
+    for name, attn in spatial_attention_layers(unet).items():
+        block, number = name.split(".")[:2]
+        if block == "mid_block":
+            layers[name] = (attn, num_levels - 1)
+        elif block == "up_blocks":
+            layers[name] = (attn, num_levels - 1 - int(number))
+    return layers
+
+
+def add_blending(unet: nn.Module, num_levels: int, start: Start, weights: Weights) -> None:
+    """Give each of :func:`blended_layers` a blending and the processor that applies it."""
+    for name, (attn, level) in blended_layers(unet, num_levels).items():
+        attn.spatial_blending = SpatialBlending(attn.to_q.in_features, start, weights)
+        attn.set_processor(BlendingProcessor(name, level))
