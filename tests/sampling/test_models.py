@@ -54,6 +54,7 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "skeleton_style": "scaled",
         "reference_pose": True,
         "reference_latents": False,
+        "carried_reference": False,
         "num_inference_steps": 20,
         "guidance_scale": 2.0,
         "window": 8,

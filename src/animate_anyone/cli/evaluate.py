@@ -14,7 +14,18 @@ import typer
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
-_OF_SUITES = ("suite", "model", "sheet", "characters", "steps", "guidance", "seed", "dtype")
+_OF_SUITES = (
+    "suite",
+    "model",
+    "sheet",
+    "characters",
+    "steps",
+    "guidance",
+    "seed",
+    "dtype",
+    "long_clips",
+    "compare_motion",
+)
 _OF_VIDEOS = ("protocol", "metrics", "split", "layout", "metric_weights")
 
 
@@ -30,6 +41,10 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the initial noise.")] = 0,
+    long_clips: Annotated[int, typer.Option(min=0, help="Of how many characters a long clip, to see its seams.")] = 2,
+    compare_motion: Annotated[
+        bool, typer.Option("--compare-motion", help="Flicker without the temporal layers, too.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
     generated: Annotated[
@@ -54,7 +69,15 @@ def evaluate(
     """Measure a model on a suite whose truth is known, or videos (--generated) beside the true ones (--truth)."""
     if generated is None and truth is None:
         _refuse_given(context, _OF_VIDEOS, "goes with --generated and --truth; give both")
-        _evaluate_suite(suite, model, json_file, sheet, characters, steps, guidance, seed, device, dtype)
+        how = {
+            "characters": characters,
+            "steps": steps,
+            "guidance": guidance,
+            "seed": seed,
+            "long_clips": long_clips,
+            "compare_motion": compare_motion,
+        }
+        _evaluate_suite(suite, model, json_file, sheet, how, device, dtype)
         return
     if generated is None or truth is None:
         given, wanted = ("--generated", "--truth") if truth is None else ("--truth", "--generated")
@@ -87,10 +110,7 @@ def _evaluate_suite(
     model: str,
     json_file: Path | None,
     sheet: Path | None,
-    characters: int,
-    steps: int | None,
-    guidance: float | None,
-    seed: int,
+    how: dict[str, Any],
     device: str,
     dtype: str,
 ) -> None:
@@ -108,14 +128,7 @@ def _evaluate_suite(
         check_writable(sheet, (".png",))
     with shown_progress() as progress:
         pipeline = load_pipeline(model, device, dtype)
-        report, picture = evaluate_puppet(
-            pipeline,
-            characters=characters,
-            steps=steps,
-            guidance=guidance,
-            seed=seed,
-            progress=progress,
-        )
+        report, picture = evaluate_puppet(pipeline, progress=progress, **how)
     report = {"model_name": model, **report}
     _write(json_file, report)
     if sheet is not None:

@@ -7,7 +7,7 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -28,10 +28,10 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
 from animate_anyone.sampling.stretching import stretch
 from animate_anyone.sampling.windows import WindowMean, window_weights, windows, wrapping_windows
 
-Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -214,8 +214,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         overlap = self.config["overlap"] if overlap is None else overlap
 
         # 1. Check what is cheap to check.
-        size = self._check_inputs(reference, poses, reference_pose, size, window_batch)
-        self._check_carried(reference, poses, carried)
+        size = check_inputs(self, reference, poses, reference_pose, size, window_batch)
+        check_carried(self, reference, poses, carried)
         steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         schedule = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
         guided = guidance_scale != 1
@@ -384,58 +384,3 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
             features.append(guider(guider.beside(picture(pose), own)).cpu())
         return torch.cat(features, 2)
-
-    def _check_inputs(
-        self,
-        reference: NDArray[np.uint8],
-        poses: Pictures,
-        reference_pose: NDArray[np.uint8] | None,
-        size: tuple[int, int] | None,
-        window_batch: int,
-    ) -> tuple[int, int]:
-        # -> (width, height) of the video
-        def is_picture(array: Any) -> bool:
-            return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
-
-        if not is_picture(reference):
-            raise InputError("reference must be a uint8 array (height, width, 3)")
-        height, width = reference.shape[:2]
-        free = self.config["stretch"]
-        wanted = size or (tuple(self.config["size"]) if free else (width, height))
-        if any(side % self.latent_downscale or side < self.latent_downscale for side in wanted):
-            what = "reference" if size is None and not free else "size"
-            raise InputError(f"{what} is {wanted[0]}x{wanted[1]}; both must be multiples of {self.latent_downscale}")
-        if not free and wanted != (width, height):
-            raise InputError(
-                f"reference is {width}x{height}; for a video of {wanted[0]}x{wanted[1]} give it at that size"
-            )
-        width, height = wanted
-        if len(poses) == 0:
-            raise InputError("there are no poses; give at least one pose picture")
-        expected = self.pose_picture_size((width, height))
-        for name, picture in (("poses[0]", poses[0]), ("reference_pose", reference_pose)):
-            fits = is_picture(picture) and (free or picture.shape[1::-1] == expected)  # type: ignore[union-attr]
-            if picture is not None and not fits:
-                got = f"{picture.shape[1]}x{picture.shape[0]}" if is_picture(picture) else "no uint8 picture"
-                raise InputError(
-                    f"{name} is {got}; for a video of {width}x{height} draw it at {expected[0]}x{expected[1]}"
-                )
-        if self.config["reference_pose"] and reference_pose is None:
-            raise InputError("this model needs reference_pose, the pose picture of the reference")
-        if not self.config["reference_pose"] and reference_pose is not None:
-            raise InputError("this model was trained without reference_pose; leave it out")
-        if window_batch < 1:
-            raise InputError(f"window_batch is {window_batch}; it must be at least 1")
-        return width, height
-
-    def _check_carried(self, reference: NDArray[np.uint8], poses: Pictures, carried: Pictures | None) -> None:
-        if carried is None:
-            if self.config["carried_reference"]:
-                raise InputError("this model needs carried, the reference carried into each pose (conditions.carry)")
-            return
-        if not self.config["carried_reference"]:
-            raise InputError("this model was trained without a carried reference; leave carried out")
-        if len(carried) != len(poses):
-            raise InputError(f"there are {len(carried)} carried pictures and {len(poses)} poses; give one for each")
-        if carried[0].shape != reference.shape:
-            raise InputError(f"carried[0] has shape {carried[0].shape}; the reference has {reference.shape}")
