@@ -11,6 +11,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,7 @@ def draw_frames(
     min_score: float = MIN_SCORE,
 ) -> Iterator[NDArray[np.uint8]]:
     """As :func:`draw_pose`, one ``(height, width, 3)`` picture at a time; mistakes raise at once."""
-    strokes = _style(style)
+    strokes = named_style(style)
     if min(size) < 1:
         raise InputError(f"pictures of {size[0]}x{size[1]} cannot be drawn; give a width and height of 1 or more")
     if depth_order and pose.depth is None:
@@ -147,7 +148,8 @@ def draw_frames(
     )
 
 
-def _style(style: str | SkeletonStyle) -> SkeletonStyle:
+def named_style(style: str | SkeletonStyle) -> SkeletonStyle:
+    """The style itself, or the one of that name in :data:`STYLES`; an unknown name is an :class:`InputError`."""
     if isinstance(style, SkeletonStyle):
         return style
     if style not in STYLES:
@@ -165,47 +167,83 @@ def _draw_frame(
     face: bool,
 ) -> NDArray[np.uint8]:
     width, height = size
-    scale = style.scale(height)
     canvas = np.zeros((height * width, 3), np.uint8)
-    strokes = _Strokes(canvas, size, style.smooth)
-
-    body, there = points[BODY], seen[BODY]
-    limbs = np.flatnonzero(there[_LIMBS].all(axis=1))
-    joints = np.flatnonzero(there)
-    if depth is not None:  # far (large) first
-        limbs = limbs[np.argsort(-depth[BODY][_LIMBS[limbs]].mean(axis=1), kind="stable")]
-        joints = joints[np.argsort(-depth[BODY][joints], kind="stable")]
-    strokes.limbs(body[_LIMBS[limbs]], style.stick_width * scale, _LIMB_COLOURS[limbs])
-    strokes.dots(body[joints], style.joint_radius * scale, _JOINT_COLOURS[joints])
-
-    if hands:
-        for group in (LEFT_HAND, RIGHT_HAND):
-            hand, there = points[group], seen[group]
-            edges = np.flatnonzero(there[_FINGERS].all(axis=1))
-            strokes.lines(hand[_FINGERS[edges]], style.hand_thickness * scale / 2, _FINGER_COLOURS[edges])
-            strokes.dots(hand[there], style.hand_radius * scale, _HAND_DOT)
-    if face:
-        strokes.dots(points[FACE][seen[FACE]], style.face_radius * scale, _FACE_DOT)
+    strokes = Strokes(canvas, size, style)
+    for part in parts(seen, depth, hands, face):
+        strokes.draw(part, points)
     return canvas.reshape(height, width, 3)
 
 
-class _Strokes:
+@dataclass(frozen=True)
+class Part:
+    """Strokes of one kind, in drawing order.
+
+    Attributes:
+        kind: ``limb`` (ellipse), ``line`` or ``dot``.
+        points: numbers of points of the pose, ``(n, 2)`` for the ends of limbs and lines, ``(n, 1)`` for dots.
+        thickness: the field of :class:`SkeletonStyle` that says how thick.
+        colour: ``(n, 3)`` or ``(3,)``, RGB, 0 to 255.
+    """
+
+    kind: str
+    points: NDArray[np.intp]
+    thickness: str
+    colour: NDArray[np.float32]
+
+
+def parts(
+    seen: NDArray[np.bool_], depth: NDArray[np.float32] | None = None, hands: bool = True, face: bool = True
+) -> Iterator[Part]:
+    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later parts over earlier ones.
+
+    ``depth``, ``(128,)``, larger is farther, puts the far limbs and joints of the body first.
+    """
+    limbs = np.flatnonzero(seen[BODY][_LIMBS].all(axis=1))
+    joints = np.flatnonzero(seen[BODY])
+    if depth is not None:  # far (large) first
+        limbs = limbs[np.argsort(-depth[BODY][_LIMBS[limbs]].mean(axis=1), kind="stable")]
+        joints = joints[np.argsort(-depth[BODY][joints], kind="stable")]
+    yield Part("limb", _LIMBS[limbs], "stick_width", _LIMB_COLOURS[limbs])
+    yield Part("dot", joints[:, None], "joint_radius", _JOINT_COLOURS[joints])
+    if hands:
+        for group in (LEFT_HAND, RIGHT_HAND):
+            edges = np.flatnonzero(seen[group][_FINGERS].all(axis=1))
+            dots = group.start + np.flatnonzero(seen[group])
+            yield Part("line", group.start + _FINGERS[edges], "hand_thickness", _FINGER_COLOURS[edges])
+            yield Part("dot", dots[:, None], "hand_radius", _HAND_DOT)
+    if face:
+        dots = FACE.start + np.flatnonzero(seen[FACE])
+        yield Part("dot", dots[:, None], "face_radius", _FACE_DOT)
+
+
+class Strokes:
     """Paints on one ``(height * width, 3)`` canvas; later strokes cover earlier ones.
 
     Centres are ``(strokes, 2)``, ends ``(strokes, 2, 2)`` pixels; a colour is ``(3,)`` or ``(strokes, 3)``.
     """
 
-    def __init__(self, canvas: NDArray[np.uint8], size: tuple[int, int], smooth: bool) -> None:
-        self.canvas, self.size, self.smooth = canvas, size, smooth
+    def __init__(self, canvas: NDArray[Any], size: tuple[int, int], style: SkeletonStyle) -> None:
+        self.canvas, self.size, self.style, self.smooth = canvas, size, style, style.smooth
         # Hard-edged lines and limbs, not dots, take in the pixels that their outline runs through.
-        self._outline = 0.0 if smooth else 0.5
+        self._outline = 0.0 if self.smooth else 0.5
+
+    def draw(self, part: Part, points: NDArray[np.float64], colour: NDArray | None = None) -> None:
+        """Paint a part of the pose with these ``points`` ``(128, 2)``; in other colours, if given."""
+        colour = part.colour if colour is None else colour
+        thickness = getattr(self.style, part.thickness) * self.style.scale(self.size[1])
+        if part.kind == "limb":
+            self.limbs(points[part.points], thickness, colour)
+        elif part.kind == "line":
+            self.lines(points[part.points], thickness / 2, colour)
+        else:
+            self.dots(points[part.points[:, 0]], thickness, colour)
 
     def dots(self, centre: NDArray, radius: float, colour: NDArray) -> None:
         centre = self._snap(centre)
-        self._paint(centre, centre, radius, colour, ellipse=False)
+        self.paint(centre, centre, radius, colour, ellipse=False)
 
     def lines(self, ends: NDArray, radius: float, colour: NDArray) -> None:
-        self._paint(self._snap(ends[:, 0]), self._snap(ends[:, 1]), radius + self._outline, colour, ellipse=False)
+        self.paint(self._snap(ends[:, 0]), self._snap(ends[:, 1]), radius + self._outline, colour, ellipse=False)
 
     def limbs(self, ends: NDArray, radius: float, colour: NDArray) -> None:
         """Ellipses whose long axis runs from end to end; ``radius`` is the other half axis."""
@@ -215,18 +253,25 @@ class _Strokes:
             centre = self._snap(centre)
             angle = np.deg2rad(np.trunc(np.rad2deg(np.arctan2(-along[:, 1], -along[:, 0]))))
             length = np.floor(np.hypot(*along.T)) + 2 * self._outline
-            along = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        self._paint(centre - along, centre + along, radius + self._outline, colour, ellipse=True)
+            along = -length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # still from start to end
+        self.paint(centre - along, centre + along, radius + self._outline, colour, ellipse=True)
 
     def _snap(self, points: NDArray) -> NDArray:
         return points if self.smooth else np.floor(points) + 0.5
 
-    def _paint(self, start: NDArray, end: NDArray, radius: float, colour: NDArray, ellipse: bool) -> None:
+    def covered(
+        self, start: NDArray, end: NDArray, radius: float, ellipse: bool
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+        """Pixels on or near the strokes: number of the stroke, of the pixel, and how far outside, negative inside."""
         stroke, column, row = _pixels_near(start, end, radius + 1, self.size)
+        outside = _distance(start, end, radius, stroke, column + 0.5, row + 0.5, ellipse)
+        return stroke, row * self.size[0] + column, outside
+
+    def paint(self, start: NDArray, end: NDArray, radius: float, colour: NDArray, ellipse: bool) -> None:
+        """Fill capsules or ellipses from ``start`` to ``end``, ``(strokes, 2)`` each."""
+        stroke, pixel, outside = self.covered(start, end, radius, ellipse)
         if not len(stroke):
             return
-        pixel = row * self.size[0] + column
-        outside = _distance(start, end, radius, stroke, column + 0.5, row + 0.5, ellipse)
         colour = np.broadcast_to(colour, (len(start), 3))
         if not self.smooth:
             inside = outside <= 0

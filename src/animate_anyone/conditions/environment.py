@@ -1,0 +1,152 @@
+"""The environment that a character is put into (AA2): the source's frames without the person.
+
+Also the way back, which keeps the source's own pixels where nothing was to change.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.shape_agnostic import BlockShares, bounding_box, check_masks, shape_agnostic
+from animate_anyone.errors import InputError
+
+FORMULATIONS = ("shape_agnostic", "box", "exact")
+"""What of the person's mask is taken out of the environment, the paper's ablation: blocks of its
+bounding box (the method), the whole box, the mask itself."""
+
+EMPTY = 127
+"""What stands where the person was taken out, of 0 to 255: mid grey, the middle of what a VAE sees
+(-0.004 in [-1, 1]), which favours neither dark nor bright surroundings."""
+
+LATENT_FACTOR = 8
+
+
+def formulate(
+    masks: NDArray[np.bool_], formulation: str = "shape_agnostic", shares: BlockShares | None = None
+) -> NDArray[np.bool_]:
+    """The region that is taken out, ``(frames, height, width)`` bool, from the person's masks.
+
+    Args:
+        masks: ``(frames, height, width)`` bool; frames without a person stay empty.
+        formulation: one of :data:`FORMULATIONS`.
+        shares: how fine the blocks are in training (``shape_agnostic``); ``None`` for inference.
+
+    Raises:
+        InputError: an unknown formulation, or masks of another shape.
+    """
+    check_masks(masks)
+    if formulation not in FORMULATIONS:
+        raise InputError(f"there is no environment formulation {formulation!r}; there are: {', '.join(FORMULATIONS)}")
+    if formulation == "exact":
+        return masks.copy()
+    if formulation == "shape_agnostic":
+        return shape_agnostic(masks, shares)
+    region = np.zeros(masks.shape, bool)
+    for frame, mask in enumerate(masks):
+        box = bounding_box(mask)
+        if box is not None:
+            region[frame][box] = True
+    return region
+
+
+def empty(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Frames ``(frames, height, width, 3)`` uint8 with :data:`EMPTY` in the region ``(frames, height, width)``."""
+    _check_alike(frames, region)
+    return np.where(region[..., None], np.uint8(EMPTY), frames)
+
+
+def latent_mask(region: NDArray[np.bool_], factor: int = LATENT_FACTOR) -> NDArray[np.bool_]:
+    """A region ``(frames, height, width)`` on the latent grid, ``(frames, height / factor, width / factor)``.
+
+    A cell is masked where any of its pixels is: its latent saw :data:`EMPTY`, so none of it can be
+    trusted as the environment's own.
+
+    Raises:
+        InputError: the sides are no multiples of ``factor``.
+    """
+    check_masks(region)
+    frames, height, width = region.shape
+    if height % factor or width % factor:
+        raise InputError(
+            f"masks of {width}x{height} do not fit the latent grid; give sides that are multiples of {factor}"
+        )
+    return region.reshape(frames, height // factor, factor, width // factor, factor).any(axis=(2, 4))
+
+
+def feather(region: NDArray[np.bool_], pixels: int) -> NDArray[np.float32]:
+    """Opacity ``(frames, height, width)`` in [0, 1]: 1 in the region, down to 0 at ``pixels`` outside it.
+
+    The ramp lies outside, so that all of the region shows the result; 0 gives hard edges.
+
+    Raises:
+        InputError: a negative width.
+    """
+    check_masks(region)
+    if pixels < 0:
+        raise InputError(f"a feather of {pixels} pixels is not possible; give 0 or more")
+    opacity = np.empty(region.shape, np.float32)
+    for frame, mask in enumerate(region):
+        opacity[frame] = np.clip(1 - _distance(mask, pixels + 1) / (pixels + 1), 0, 1)
+    return opacity
+
+
+def keep_background(
+    result: NDArray[np.uint8], source: NDArray[np.uint8], region: NDArray[np.bool_], pixels: int = 0
+) -> NDArray[np.uint8]:
+    """The result in the feathered region, elsewhere the source's own pixels, bit for bit.
+
+    Args:
+        result: ``(frames, height, width, 3)`` uint8, what the model made.
+        source: as ``result``, the source's frames.
+        region: ``(frames, height, width)`` bool, what was taken out of the source.
+        pixels: width of the ramp between them, outside the region.
+
+    Raises:
+        InputError: the three do not belong together.
+    """
+    _check_alike(result, region)
+    _check_alike(source, region)
+    kept = source.copy()
+    for frame in range(len(region)):
+        opacity = feather(region[frame : frame + 1], pixels)[0]
+        changed = opacity > 0
+        share = opacity[changed][:, None]
+        # Written so that a share of 1 gives the result exactly.
+        mixed = share * result[frame][changed] + (1 - share) * source[frame][changed]
+        kept[frame][changed] = np.rint(mixed).astype(np.uint8)
+    return kept
+
+
+def _check_alike(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> None:
+    check_masks(region)
+    if frames.shape != (*region.shape, 3) or frames.dtype != np.uint8:
+        raise InputError(
+            f"frames are {frames.dtype} {frames.shape}; give uint8 {(*region.shape, 3)}, as their masks are "
+            f"{region.shape}"
+        )
+
+
+def _distance(mask: NDArray[np.bool_], reach: int) -> NDArray[np.float32]:
+    """Pixels from each pixel of ``(height, width)`` to the nearest masked one, correct up to ``reach``, else more."""
+    beside = np.full(mask.shape, 2 * reach, np.float32)
+    for offset in range(reach, -1, -1):
+        for shift in {offset, -offset}:
+            beside[_shifted(mask, shift, axis=1)] = offset
+    squared = beside**2
+    nearest = squared.copy()
+    for offset in range(1, reach + 1):
+        for shift in (offset, -offset):
+            nearest = np.minimum(nearest, _shifted(squared, shift, axis=0, fill=(2 * reach) ** 2) + offset**2)
+    return np.sqrt(nearest)
+
+
+def _shifted(plane: NDArray, by: int, axis: int, fill: float = 0) -> NDArray:
+    """The plane moved ``by`` pixels along an axis, ``fill`` where nothing moves in."""
+    moved = np.full_like(plane, fill)
+    length = plane.shape[axis]
+    if abs(by) < length:
+        to, source = slice(max(by, 0), length + min(by, 0)), slice(max(-by, 0), length - max(by, 0))
+        keys = (slice(None),) * axis
+        moved[(*keys, to)] = plane[(*keys, source)]
+    return moved

@@ -1,0 +1,124 @@
+"""Structured depth (AA2, depth-wise pose modulation): how far the limbs are, inside the skeleton only.
+
+A whole depth map would tell the outline of the person in the source; so depth is kept where the
+skeleton is drawn, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.draw import MIN_SCORE, SkeletonStyle, Strokes, named_style, parts
+from animate_anyone.errors import InputError
+from animate_anyone.structures import PoseSequence
+
+FARTHEST = 0.1
+"""Value of the farthest limb: above 0, which means that nothing is drawn."""
+
+REACH = 1.5
+"""Torso lengths before and behind the hips that values cover: an arm held out straight, and some more."""
+
+_UNMEASURED_TORSO = 0.25  # frame heights, where the torso is never seen
+_OUTLIERS = 0.02  # share of a depth map's values, at either end, that do not set the scale
+
+
+def draw_limb_depth(
+    pose: PoseSequence,
+    size: tuple[int, int],
+    depth_map: NDArray[np.floating] | None = None,
+    *,
+    style: str | SkeletonStyle = "dwpose",
+    hands: bool = True,
+    face: bool = True,
+    min_score: float = MIN_SCORE,
+) -> NDArray[np.float32]:
+    """Draw the skeleton's strokes in values of nearness; near ones cover far ones.
+
+    From ``pose.depth`` the value goes from one end of a limb to the other, 0.55 at the depth of the
+    hips, 1 and 0.1 at :data:`REACH` torso lengths before and behind them: the same meaning in every
+    frame, clip and size. From a ``depth_map`` whose zero and unit are unknown, the nearest and
+    farthest value that the skeleton meets over the clip become 1 and 0.1.
+
+    Args:
+        pose: the poses; they are rescaled from ``pose.size`` to ``size``.
+        size: ``(width, height)`` of the pictures, pixels.
+        depth_map: ``(frames, height, width)`` in ``size``, larger is farther, any zero and unit; ``None``
+            takes the depth of the joints.
+        style: a name in :data:`~animate_anyone.conditions.draw.STYLES`, or a style; that of the skeleton picture.
+        hands: draw the hands.
+        face: draw the face's points.
+        min_score: points below it are left out, and limbs with such an end.
+
+    Returns:
+        ``(frames, height, width)`` float32: 0 where nothing is, else in [0.1, 1], larger is nearer.
+
+    Raises:
+        InputError: there is neither depth, or the map has another shape, or values that are not finite.
+    """
+    strokes = named_style(style)
+    if min(size) < 1:
+        raise InputError(f"pictures of {size[0]}x{size[1]} cannot be drawn; give a width and height of 1 or more")
+    if depth_map is not None:
+        want = (len(pose), size[1], size[0])
+        if depth_map.shape != want or not np.isfinite(depth_map).all():
+            raise InputError(f"the depth map has shape {depth_map.shape}; it must be {want}, all values finite")
+        near = np.ones(pose.scores.shape)
+    elif pose.depth is None:
+        raise InputError(
+            "these poses have no depth; estimate them with --pose-estimator mediapipe, or give a depth map"
+        )
+    else:
+        near = _nearness(pose)
+
+    points = pose.scaled_to(size).keypoints.astype(np.float64)
+    result = np.zeros((len(pose), size[1], size[0]), np.float32)
+    for frame, canvas in enumerate(result):
+        painter = _Nearest(canvas.reshape(-1), size, strokes)
+        for part in parts(pose.scores[frame] >= min_score, hands=hands, face=face):
+            painter.draw(part, points[frame], near[frame][part.points])
+    return result if depth_map is None else _inside(result > 0, depth_map)
+
+
+def binarise(skeletons: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where anything is drawn in skeleton pictures ``(frames, height, width, 3)``: ``(frames, height, width)``."""
+    return skeletons.max(axis=-1) > 0
+
+
+class _Nearest(Strokes):
+    """Paints nearness on a flat canvas; of all strokes on a pixel the nearest stays.
+
+    A colour is here ``(strokes, 2)``, the values at both ends, or ``(strokes, 1)`` for dots.
+    """
+
+    def paint(self, start: NDArray, end: NDArray, radius: float, colour: NDArray, ellipse: bool) -> None:
+        stroke, pixel, outside = self.covered(start, end, radius, ellipse)
+        drawn = outside < 0.5 if self.smooth else outside <= 0
+        stroke, pixel = stroke[drawn], pixel[drawn]
+        along = (end - start)[stroke]
+        centres = np.stack([pixel % self.size[0], pixel // self.size[0]], axis=1) + 0.5
+        squared = np.maximum((along**2).sum(axis=1), 1e-9)
+        share = np.clip(((centres - start[stroke]) * along).sum(axis=1) / squared, 0, 1)
+        value = (1 - share) * colour[stroke, 0] + share * colour[stroke, -1]
+        np.maximum.at(self.canvas, pixel, value.astype(np.float32))
+
+
+def _nearness(pose: PoseSequence) -> NDArray[np.float64]:
+    """``(frames, 128)`` in [0.1, 1] from the depth of the joints."""
+    assert pose.depth is not None
+    torso = average_torso(measure(pose))
+    reach = REACH * (_UNMEASURED_TORSO if torso is None else torso / pose.size[1])
+    return FARTHEST + (1 - FARTHEST) * np.clip(0.5 - np.nan_to_num(pose.depth) / (2 * reach), 0, 1)
+
+
+def _inside(drawn: NDArray[np.bool_], depth_map: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A depth map inside the skeleton, on one scale for the clip."""
+    result = np.zeros(drawn.shape, np.float32)
+    if not drawn.any():
+        return result
+    met = depth_map[drawn].astype(np.float64)
+    nearest, farthest = np.quantile(met, [_OUTLIERS, 1 - _OUTLIERS])
+    share = (met - nearest) / (farthest - nearest) if farthest > nearest else np.full(met.shape, 0.5)
+    result[drawn] = FARTHEST + (1 - FARTHEST) * np.clip(1 - share, 0, 1)
+    return result

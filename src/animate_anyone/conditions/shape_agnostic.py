@@ -1,0 +1,120 @@
+"""Masks that do not tell the outline of who is under them (AA2, shape-agnostic mask).
+
+The bounding box of a mask is cut into ``k_h`` by ``k_w`` blocks, and a block that holds any masked
+pixel is masked whole: ``M_f(i, j) = max over the block that holds (i, j)``. One block is the box,
+as many blocks as pixels the mask itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+
+INFERENCE_BLOCK = 10
+"""Side of a block at inference, pixels: the paper's k_h = h / 10, k_w = w / 10."""
+
+
+@dataclass(frozen=True)
+class BlockShares:
+    """How fine the blocks of a clip are, whatever the size of the box in each frame.
+
+    A box of ``side`` pixels gets ``1 + floor(share * side)`` blocks, so that 0 gives one block, just
+    below 1 as many as pixels, and a share drawn evenly any number in 1..side evenly.
+
+    Attributes:
+        rows: share for the height, in [0, 1).
+        columns: share for the width, in [0, 1).
+    """
+
+    rows: float
+    columns: float
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"BlockShares.{name} is {getattr(self, name)}; give a number from 0 up to below 1")
+
+    def blocks(self, height: int, width: int) -> tuple[int, int]:
+        """``(k_h, k_w)`` for a box of this size, in 1..height and 1..width."""
+        return 1 + int(self.rows * height), 1 + int(self.columns * width)
+
+
+def draw_shares(generator: np.random.Generator) -> BlockShares:
+    """A random fineness for training, one for all frames of a clip: blocks that flicker would be a cue."""
+    rows, columns = generator.random(2)
+    return BlockShares(float(rows), float(columns))
+
+
+def inference_blocks(height: int, width: int) -> tuple[int, int]:
+    """``(k_h, k_w)`` at inference for a box of this size: a tenth of its sides, at least 1."""
+    return max(height // INFERENCE_BLOCK, 1), max(width // INFERENCE_BLOCK, 1)
+
+
+def shape_agnostic(masks: NDArray[np.bool_], shares: BlockShares | None = None) -> NDArray[np.bool_]:
+    """The shape-agnostic masks of a clip.
+
+    Args:
+        masks: ``(frames, height, width)`` bool, true on the person.
+        shares: how fine, from :func:`draw_shares`, in training; ``None`` for inference.
+
+    Returns:
+        As ``masks``; it covers them. A frame with an empty mask stays empty.
+
+    Raises:
+        InputError: ``masks`` is not of three axes.
+    """
+    check_masks(masks)
+    result = np.zeros(masks.shape, bool)
+    for frame, mask in enumerate(masks):
+        box = bounding_box(mask)
+        if box is not None:
+            height, width = box[0].stop - box[0].start, box[1].stop - box[1].start
+            blocks = inference_blocks(height, width) if shares is None else shares.blocks(height, width)
+            result[frame] = block_maxima(mask, *blocks)
+    return result
+
+
+def block_maxima(mask: NDArray[np.bool_], rows: int, columns: int) -> NDArray[np.bool_]:
+    """One mask ``(height, width)`` with ``rows`` by ``columns`` blocks in its bounding box.
+
+    Sides that do not divide evenly get blocks that differ by one pixel; more blocks than pixels
+    count as one a pixel.
+
+    Raises:
+        InputError: less than one block.
+    """
+    if min(rows, columns) < 1:
+        raise InputError(f"{rows}x{columns} blocks cannot fill a box; give 1x1 or more")
+    result = np.zeros(mask.shape, bool)
+    box = bounding_box(mask)
+    if box is None:
+        return result
+    inside = mask[box]
+    vertical, horizontal = (_edges(side, blocks) for side, blocks in zip(inside.shape, (rows, columns), strict=True))
+    maxima = np.logical_or.reduceat(np.logical_or.reduceat(inside, vertical[:-1], axis=0), horizontal[:-1], axis=1)
+    result[box] = maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
+    return result
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """Rows and columns of the smallest box around a mask ``(height, width)``; ``None`` if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def check_masks(masks: NDArray[np.bool_]) -> None:
+    """Raise :class:`InputError` unless these are bool ``(frames, height, width)``."""
+    if masks.ndim != 3 or masks.dtype != bool:
+        raise InputError(f"masks are {masks.dtype} {masks.shape}; give bool (frames, height, width)")
+
+
+def _edges(side: int, blocks: int) -> NDArray[np.intp]:
+    """Where the blocks of a side begin, and its end."""
+    count = min(blocks, side)
+    return (np.arange(count + 1) * side // count).astype(np.intp)
