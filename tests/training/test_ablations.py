@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_recipes import SMALL, log, tensors
@@ -192,3 +193,30 @@ def test_what_is_trained_is_not_trained_again(ablations: ModuleType, start: Path
 def test_start_is_the_shipped_models(ablations: ModuleType, tmp_path: Path) -> None:
     ablations.start(tmp_path / "start")
     assert {entry.name for entry in (tmp_path / "start").iterdir()} == {"vae", "image_encoder"}
+
+
+class Copying:
+    """Stands for a pipeline: gives the reference for every pose."""
+
+    def __init__(self) -> None:
+        self.config, self.seen = {"size": (64, 64), "skeleton_style": "scaled"}, []
+
+    def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def __call__(self, reference: Any, poses: Any, **options: Any) -> tuple[Any]:
+        self.seen.append(reference)
+        return (reference[None].repeat(len(poses), 0),)
+
+
+def test_moved_reference(ablations: ModuleType) -> None:
+    """What copies from its place loses when the reference is moved; the truth is not moved with it."""
+    copying = Copying()
+    person, background, person_moved, background_moved = ablations.moved_reference(copying, 1)
+    assert (copying.seen[1] == np.roll(copying.seen[0], 16, 1)).all()
+    clip = ablations.puppet_clip(0, (64, 64), (64, 64), "scaled")
+    pairs = zip(clip.frames[::4], clip.masks[::4], strict=True)
+    want = np.mean([ablations.psnr_masked(clip.reference, frame, mask) for frame, mask in pairs])
+    assert person == pytest.approx(want)
+    assert background > person > person_moved
+    assert background > background_moved
