@@ -21,12 +21,13 @@ from animate_anyone.synthetic.camera_effects import CameraEffects, photograph, s
 from animate_anyone.synthetic.dance import MOTIONS
 from animate_anyone.synthetic.lighting import Lights, cast_on_self, sample_lights
 from animate_anyone.synthetic.look import MATERIALS, Look, sample_look
-from animate_anyone.synthetic.motion import perform
+from animate_anyone.synthetic.motion import Score, perform
 from animate_anyone.synthetic.paint import Paint
 from animate_anyone.synthetic.parts import Array, Label
-from animate_anyone.synthetic.render import NOTHING, Geometry, assemble, meet, render, to_camera
+from animate_anyone.synthetic.render import NOTHING, Geometry, Shading, assemble, meet, render, to_camera
 from animate_anyone.synthetic.scene import (
     Backdrop,
+    Camera,
     cast_shadow,
     paint_backdrop,
     sample_backdrop,
@@ -79,6 +80,30 @@ def stream(split: str, seed: int, purpose: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
+def check_request(
+    split: str,
+    domain: str,
+    motion: str | None,
+    num_frames: int,
+    size: tuple[int, int],
+    supersample: int,
+    frame_indices: Sequence[int] | None,
+) -> list[int]:
+    """The frames to render, after a look at all settings of a clip; InputError names the first that is wrong."""
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
+    if domain not in DOMAINS:
+        raise InputError(f"domain is {domain!r}; it must be one of {', '.join(DOMAINS)}")
+    if motion is not None and motion not in MOTIONS:
+        raise InputError(f"motion is {motion!r}; it must be one of {', '.join(MOTIONS)}")
+    if num_frames < 1 or min(size) < 8 or supersample < 1:
+        raise InputError("num_frames and supersample must be at least 1, both sides of size at least 8")
+    chosen = list(range(num_frames)) if frame_indices is None else [int(k) for k in frame_indices]
+    if not chosen or min(chosen) < 0 or max(chosen) >= num_frames:
+        raise InputError(f"frame_indices must name frames 0 to {num_frames - 1} and at least one")
+    return chosen
+
+
 def sample_clip(
     seed: int,
     *,
@@ -103,36 +128,15 @@ def sample_clip(
         domain: ``plain``, or ``wide``: the same puppets in the same motion, mostly with the cloth, light,
             places and cameras of photographs and films. The truth is that of ``plain``.
     """
-    if split not in SPLITS:
-        raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
-    if domain not in DOMAINS:
-        raise InputError(f"domain is {domain!r}; it must be one of {', '.join(DOMAINS)}")
-    if motion is not None and motion not in MOTIONS:
-        raise InputError(f"motion is {motion!r}; it must be one of {', '.join(MOTIONS)}")
-    if num_frames < 1 or min(size) < 8 or supersample < 1:
-        raise InputError("num_frames and supersample must be at least 1, both sides of size at least 8")
-    chosen = list(range(num_frames)) if frame_indices is None else [int(k) for k in frame_indices]
-    if not chosen or min(chosen) < 0 or max(chosen) >= num_frames:
-        raise InputError(f"frame_indices must name frames 0 to {num_frames - 1} and at least one")
+    chosen = check_request(split, domain, motion, num_frames, size, supersample, frame_indices)
     where = torch.device(device)
 
-    body = sample_body(stream(split, seed, "body"))
-    look = sample_look(stream(split, seed, "look"), body)
-    rng = stream(split, seed, "motion")
-    drawn = str(rng.choice(list(MOTIONS), p=[share for _, share in MOTIONS.values()]))
-    name = motion or drawn
     times = np.arange(num_frames) / float(fps)
-    score = MOTIONS[name][0](stream(split, seed, f"motion {name}"), times)
-    score.heading = score.heading + _facing(rng)
+    body, look, name, score = sample_performance(split, seed, times, motion)
     pose = perform(score, body)
     placed = place(body, pose)
-    scene = stream(split, seed, "scene")
-    camera = sample_camera(scene, body, _hat_height(look, body), placed)
-    shading, backdrop = sample_shading(scene), sample_backdrop(scene)
-    style = _Style({"domain": domain}, look, backdrop)
-    if domain == "wide":
-        style = _widen(style, split, seed)
-    look, backdrop, shading = style.look, style.backdrop, replace(shading, lights=style.lights)
+    camera, style = sample_setting(split, seed, domain, body, look, placed)
+    look, backdrop, shading = style.look, style.backdrop, style.shading
 
     some = Placed(placed.rotations[chosen], placed.origins[chosen], placed.tips[chosen], placed.stretch[chosen])
     geometry = assemble(look.parts, some, camera.rotation, camera.position, where)
@@ -152,23 +156,12 @@ def sample_clip(
     frames = figure + empty * (1 - picture.cover[..., None])
     if style.effects is not None:
         frames = photograph(frames, style.effects, [stream(split, seed, f"wide noise {k}") for k in chosen])
-    points = to_camera(find_keypoints(body, look, some, expression), camera.rotation, camera.position)
-    seen = _seen(points, geometry, _tolerance(body))
-    spots = camera.project(points, size)
-    inside = ((spots >= 0) & (spots < np.array(size))).all(-1)
-    middle = points[:, [8, 11], 2].mean(1)  # the hips
+    seen = observe(body, look, some, expression, camera, [(geometry, 1.0)], size, fps, clip_times(chosen, fps))
     return Clip(
         frames=(frames * 255 + 0.5).clamp(0, 255).to(torch.uint8),
-        pose=PoseSequence(
-            keypoints=spots.astype(np.float32),
-            scores=_scores(points, spots, seen, inside),
-            size=size,
-            fps=fps,
-            times=_times(chosen, fps),
-            depth=((points[..., 2] - middle[:, None]) * (camera.focal / middle[:, None])).astype(np.float32),
-        ),
-        keypoints_3d=torch.from_numpy(points.astype(np.float32)).to(where),
-        visible=torch.from_numpy(seen & inside).to(where),
+        pose=seen.pose,
+        keypoints_3d=torch.from_numpy(seen.points.astype(np.float32)).to(where),
+        visible=torch.from_numpy(seen.visible).to(where),
         depth=picture.depth,
         mask=picture.labels != int(Label.BACKGROUND),
         labels=picture.labels,
@@ -179,18 +172,45 @@ def sample_clip(
     )  # fmt: skip
 
 
+def sample_performance(split: str, seed: int, times: Array, motion: str | None) -> tuple[Body, Look, str, Score]:
+    """The body, its look, the motion's name and the motion of a seed, as yet on no body; times in seconds."""
+    body = sample_body(stream(split, seed, "body"))
+    look = sample_look(stream(split, seed, "look"), body)
+    rng = stream(split, seed, "motion")
+    drawn = str(rng.choice(list(MOTIONS), p=[share for _, share in MOTIONS.values()]))
+    name = motion or drawn
+    score = MOTIONS[name][0](stream(split, seed, f"motion {name}"), times)
+    score.heading = score.heading + _facing(rng)
+    return body, look, name, score
+
+
 @dataclass(frozen=True)
-class _Style:
+class Style:
     """How a clip looks; ``words`` go into its description."""
 
     words: dict[str, str]
     look: Look
     backdrop: Backdrop
+    shading: Shading
     lights: Lights | None = None
     effects: CameraEffects | None = None
 
 
-def _widen(style: _Style, split: str, seed: int) -> _Style:
+def sample_setting(
+    split: str, seed: int, domain: str, body: Body, look: Look, placed: Placed, above: float = 0.0
+) -> tuple[Camera, Style]:
+    """The camera, the light and the backdrop of a seed; in the wide domain also the look's other cloth.
+
+    ``above``: room wanted over the crown, metres, where hair and hat need less.
+    """
+    scene = stream(split, seed, "scene")
+    camera = sample_camera(scene, body, max(above, hat_height(look, body)), placed)
+    shading, backdrop = sample_shading(scene), sample_backdrop(scene)
+    style = Style({"domain": domain}, look, backdrop, shading)
+    return camera, _widen(style, split, seed) if domain == "wide" else style
+
+
+def _widen(style: Style, split: str, seed: int) -> Style:
     """Mostly cloth, light, place and camera as photographs have them; each stays plain now and then."""
     rng = stream(split, seed, "wide")
     woven, lit, elsewhere, filmed = (bool(k) for k in rng.random(4) < (0.85, 0.8, 0.8, 0.85))
@@ -203,13 +223,62 @@ def _widen(style: _Style, split: str, seed: int) -> _Style:
         "light": lights.mood if lights else "plain",
         "camera": "photograph" if filmed else "none",
     }
-    return _Style(
+    return Style(
         words,
         look,
         sample_surroundings(stream(split, seed, "wide place")) if elsewhere else style.backdrop,
+        replace(style.shading, lights=lights),
         lights,
         sample_effects(stream(split, seed, "wide camera")) if filmed else None,
     )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Keypoints as they are and as an estimator would give them.
+
+    Attributes:
+        pose: pixels, scores and depths. points: ``(T, 128, 3)`` camera space, metres.
+        visible: ``(T, 128)`` bool: in the frame and nothing in front.
+    """
+
+    pose: PoseSequence
+    points: Array
+    visible: NDArray[np.bool_]
+
+
+def observe(
+    body: Body,
+    look: Look,
+    placed: Placed,
+    expression: Array,
+    camera: Camera,
+    hiding: Sequence[tuple[Geometry, float]],
+    size: tuple[int, int],
+    fps: Fraction,
+    times: Array | None,
+) -> Observation:
+    """Find a puppet's keypoints behind all that may hide them.
+
+    Args:
+        hiding: bricks in camera space, each with the factor that brings the puppet's metres to its own.
+        times: see ``PoseSequence.times``.
+    """
+    points = to_camera(find_keypoints(body, look, placed, expression), camera.rotation, camera.position)
+    deep = _tolerance(body)
+    seen = np.logical_and.reduce([_seen(points * scale, geometry, deep * scale) for geometry, scale in hiding])
+    spots = camera.project(points, size)
+    inside = ((spots >= 0) & (spots < np.array(size))).all(-1)
+    middle = points[:, [8, 11], 2].mean(1)  # the hips
+    pose = PoseSequence(
+        keypoints=spots.astype(np.float32),
+        scores=_scores(points, spots, seen, inside),
+        size=size,
+        fps=fps,
+        times=times,
+        depth=((points[..., 2] - middle[:, None]) * (camera.focal / middle[:, None])).astype(np.float32),
+    )
+    return Observation(pose, points, seen & inside)
 
 
 def _facing(rng: np.random.Generator) -> float:
@@ -222,7 +291,7 @@ def _facing(rng: np.random.Generator) -> float:
     return float(np.pi + rng.normal(0, 0.5))
 
 
-def _hat_height(look: Look, body: Body) -> float:
+def hat_height(look: Look, body: Body) -> float:
     """How far hair and hat stand above the crown, metres."""
     parts = look.parts
     above = parts.joint == JOINT["head"]
@@ -232,7 +301,8 @@ def _hat_height(look: Look, body: Body) -> float:
     return max(0.0, float(tops[~cut].max()) - (1 - faces.CHIN) * body.head)
 
 
-def _times(chosen: list[int], fps: Fraction) -> Array | None:
+def clip_times(chosen: list[int], fps: Fraction) -> Array | None:
+    """Seconds of the chosen frames since the first; ``None`` where they follow one another."""
     steps = np.diff(chosen)
     if (steps == 1).all() or (steps <= 0).any():
         return None

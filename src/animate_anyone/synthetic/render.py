@@ -281,7 +281,7 @@ class _Surface:
         self.material = torch.as_tensor(table.material, device=device)
         self.axes = tensor(table.axes * table.stretch[:, None, :] / trunk)
         self.origin = tensor((rest[table.joint] + table.origin) / trunk)
-        self.head_brick = int(np.flatnonzero(table.label == 1)[0])
+        self.head_brick = int(np.append(np.flatnonzero(table.label == 1), -1)[0])  # -1: nothing has a face
         self.head_joint = tensor(rest[table.joint[self.head_brick]])
         length, rr = table.length, table.radius_start - table.radius_end
         self.cone = tensor(np.stack([length, table.radius_start * rr, np.maximum(length**2 - rr**2, 1e-12)], -1))

@@ -1,0 +1,263 @@
+"""Scenes: a puppet among furniture, plants or street things, mostly with an object, and the parts a scene is made of.
+
+What Animate Anyone 2 (section 3) takes from a video is given here as truth: the character, the environment
+without it, the objects, and what stands in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+from animate_anyone.structures import Subject
+from animate_anyone.synthetic.body import Body
+from animate_anyone.synthetic.camera_effects import photograph
+from animate_anyone.synthetic.dataset import Clip, Style, check_request, clip_times, hat_height, observe, stream
+from animate_anyone.synthetic.lighting import cast_on_self
+from animate_anyone.synthetic.look import colour
+from animate_anyone.synthetic.paint import Material, Paint
+from animate_anyone.synthetic.parts import Array, PartTable
+from animate_anyone.synthetic.plays import at_moments, feet_of, furnish, rehearse, soles_of
+from animate_anyone.synthetic.props import gather
+from animate_anyone.synthetic.render import Geometry, Picture, assemble, render
+from animate_anyone.synthetic.scene import Camera, sample_camera
+from animate_anyone.synthetic.stage import Layer, frontmost, lay, make_layer, paint_place, seen_from, shade_floor
+
+FILL = 127  # what object frames show where no object is
+SCALES = (0.25, 2.0)
+
+
+@dataclass(frozen=True)
+class SceneClip(Clip):
+    """A composed clip and its parts; ``mask``, ``labels``, ``visible`` and ``pose`` are the person's, ``depth`` all's.
+
+    Attributes:
+        environment: ``(T, H, W, 3)`` uint8, the same shot without the person, the objects and their shadows.
+        object_mask: ``(T, H, W)`` bool, objects held or touched, where they are seen.
+        object_frames: ``(T, H, W, 3)`` uint8, the frames inside ``object_mask``, :data:`FILL` elsewhere.
+        occluders: ``(T, H, W)`` bool, scenery seen in front of the person: where it hides them, and what of it
+            is nearer than their hips.
+        person_full_mask: ``(T, H, W)`` bool, the person as if nothing stood in front.
+        shadow_mask: ``(T, H, W)`` bool, floor that the person and the objects darken, however little.
+    """
+
+    environment: Tensor
+    object_mask: Tensor
+    object_frames: Tensor
+    occluders: Tensor
+    person_full_mask: Tensor
+    shadow_mask: Tensor
+
+    @property
+    def person_mask(self) -> Tensor:
+        """``(T, H, W)`` bool, the person where nothing hides them: ``mask``."""
+        return self.mask
+
+
+def sample_scene_clip(
+    seed: int,
+    *,
+    split: str = "train",
+    num_frames: int = 24,
+    size: tuple[int, int] = (128, 128),
+    fps: Fraction = Fraction(12),
+    motion: str | None = None,
+    frame_indices: Sequence[int] | None = None,
+    supersample: int = 2,
+    device: str | torch.device = "cpu",
+    domain: str = "plain",
+    scale: float = 1.0,
+) -> SceneClip:
+    """Render the scene of a seed: character and motion are those of ``sample_clip``, arms fitted to the object.
+
+    Args:
+        scale: how much larger than they are, [0.25, 2], the person and the objects are shown in the same place,
+            about the floor under them: the paper's random scale augmentation without cutting out. Other arguments as
+            in ``sample_clip``.
+
+    Raises:
+        InputError: an argument is not allowed.
+    """
+    chosen = check_request(split, domain, motion, num_frames, size, supersample, frame_indices)
+    if not SCALES[0] <= scale <= SCALES[1]:
+        raise InputError(f"scale is {scale}; it must lie between {SCALES[0]} and {SCALES[1]}")
+    where = torch.device(device)
+    play = rehearse(split, seed, num_frames, fps, motion, domain)
+    things, names = furnish(stream(split, seed, "stage scenery"), play, domain == "wide")
+    shot, style, body = play.shot, play.style, play.body
+    cameras, middle = [shot.cameras[k] for k in chosen], shot.middle
+    view = _View(shot.middle, style, size, supersample, where)
+    standing = np.array([play.target[0], 0.0, play.target[2]])
+
+    actors = seen_from(at_moments(play.placed, chosen), cameras, middle, standing, scale)
+    geometry = assemble(style.look.parts, actors, middle.rotation, middle.position, where)
+    expression = np.stack([play.pose.mouth, play.pose.blink], -1)[chosen]
+    person = view.person(geometry, body, expression)
+    hiding, pictures = [(geometry, 1.0)], [person]
+    if play.prop:
+        table, paints, held = gather([play.prop])
+        held = seen_from(at_moments(held, chosen), cameras, middle, standing, scale)
+        geometry = assemble(table, held, middle.rotation, middle.position, where)
+        hiding.append((geometry, 1.0))
+        pictures.append(view.props(geometry, table, paints))
+    pictures = _shade_each_other(pictures, style, middle)
+    layers = [make_layer(picture, scale) for picture in pictures]
+    scenery: list[Layer] = []
+    if things:
+        table, paints, stood = gather(things)
+        stood = seen_from(at_moments(stood, chosen), cameras, middle)
+        geometry = assemble(table, stood, middle.rotation, middle.position, where)
+        hiding.append((geometry, scale))
+        if shot.movement == "still" and not any(thing.moves for thing in things):
+            geometry = _first(geometry)
+        scenery.append(make_layer(view.props(geometry, table, paints)))
+    seen = observe(body, style.look, actors, expression, middle, hiding, size, fps, clip_times(chosen, fps))
+
+    empty = paint_place(play.backdrop, shot, chosen, size, supersample, where)
+    if style.lights is not None:
+        empty = (empty * torch.tensor(style.lights.scene, device=where)).clamp(0, 1)
+    under_things = shade_floor(play.backdrop, cameras, size, _tensor(feet_of(things, chosen), where))
+    under_actors = shade_floor(play.backdrop, cameras, size, _tensor(soles_of(play, chosen, standing, scale), where))
+    strength = play.backdrop.shadow
+    environment = empty * (1 - strength * under_things.clamp(0, 1))[..., None]
+    environment = lay(environment, scenery) if scenery else environment
+    ground = empty * (1 - strength * (under_things + under_actors).clamp(0, 1))[..., None]
+    frames = lay(ground, [*layers, *scenery])
+    if style.effects is not None:
+        frames, environment = (
+            photograph(shown, style.effects, [stream(split, seed, f"wide noise {k}") for k in chosen])
+            for shown in (frames, environment)
+        )
+
+    front = frontmost([*layers, *scenery])
+    object_mask = (front == 1) if play.prop else torch.zeros_like(front, dtype=torch.bool)
+    full = torch.isfinite(layers[0].depth)
+    occluders = torch.zeros_like(full)
+    if scenery:
+        hips = torch.as_tensor(scale * seen.points[:, [8, 11], 2].mean(1), dtype=torch.float32, device=where)
+        occluders = (front == len(layers)) & (full | (scenery[0].depth < hips[:, None, None]))
+    painted = _bytes(frames)
+    words = {"motion": play.motion, "shading": style.shading.style, "background": play.backdrop.kind,
+             "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
+             "object": play.prop.kind if play.prop else "none", **names}  # fmt: skip
+    return SceneClip(
+        frames=painted,
+        pose=seen.pose,
+        keypoints_3d=torch.from_numpy((scale * seen.points).astype(np.float32)).to(where),
+        visible=torch.from_numpy(seen.visible).to(where),
+        depth=torch.stack([layer.depth.expand(front.shape) for layer in (*layers, *scenery)]).amin(0),
+        mask=front == 0,
+        labels=torch.where(front == 0, person.labels, torch.zeros_like(person.labels)),
+        seed=seed,
+        split=split,
+        description={**words, **style.look.words, **style.words},
+        environment=_bytes(environment),
+        object_mask=object_mask,
+        object_frames=torch.where(object_mask[..., None], painted, torch.full_like(painted, FILL)),
+        occluders=occluders,
+        person_full_mask=full,
+        shadow_mask=under_actors > 0,
+    )
+
+
+def character_picture(
+    seed: int,
+    *,
+    split: str = "train",
+    num_frames: int = 24,
+    size: tuple[int, int] = (128, 128),
+    fps: Fraction = Fraction(12),
+    motion: str | None = None,
+    frame: int | None = None,
+    supersample: int = 2,
+    device: str | torch.device = "cpu",
+    domain: str = "plain",
+) -> Subject:
+    """The reference of a scene: its character alone, whole and in the middle, on a plain colour drawn at random.
+
+    Args:
+        frame: the moment of the clip whose pose is shown; ``None`` draws one. Other arguments as in
+            :func:`sample_scene_clip`; the same ones show the same character.
+
+    Raises:
+        InputError: an argument is not allowed.
+    """
+    check_request(split, domain, motion, num_frames, size, supersample, None)
+    if frame is not None and not 0 <= frame < num_frames:
+        raise InputError(f"frame is {frame}; it must lie between 0 and {num_frames - 1}")
+    play = rehearse(split, seed, num_frames, fps, motion, domain)
+    rng = stream(split, seed, "stage picture")
+    drawn = int(rng.integers(num_frames))
+    moment = drawn if frame is None else frame
+    where, style, body = torch.device(device), play.style, play.body
+    placed = at_moments(play.placed, [moment])
+    camera = sample_camera(rng, body, hat_height(style.look, body), placed, "full")
+    geometry = assemble(style.look.parts, placed, camera.rotation, camera.position, where)
+    expression = np.stack([play.pose.mouth, play.pose.blink], -1)[[moment]]
+    figure = _View(camera, style, size, supersample, where).person(geometry, body, expression)
+    figure = _shade_each_other([figure], style, camera)[0]
+    frames = figure.colour + torch.tensor(colour(rng, 0.3), device=where) * (1 - figure.cover[..., None])
+    if style.effects is not None:
+        frames = photograph(frames, style.effects, [stream(split, seed, "stage picture noise")])
+    seen = observe(body, style.look, placed, expression, camera, [(geometry, 1.0)], size, fps, None)
+    return Subject(_bytes(frames)[0].cpu().numpy(), seen.pose)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What all layers of a scene are rendered with."""
+
+    camera: Camera
+    style: Style
+    size: tuple[int, int]
+    supersample: int
+    where: torch.device
+
+    def person(self, geometry: Geometry, body: Body, expression: Array) -> Picture:
+        look = self.style.look
+        paint = Paint(look.materials, look.lattice, self.where)
+        return self._render(geometry, look.parts, body.rest_positions(), body.trunk, body.head, expression, paint)
+
+    def props(self, geometry: Geometry, table: PartTable, paints: list[Material]) -> Picture:
+        rest, still = np.zeros((int(table.joint.max()) + 1, 3)), np.zeros((len(geometry.centre), 2))
+        return self._render(geometry, table, rest, 1.0, 1.0, still, Paint(paints, self.style.look.lattice, self.where))
+
+    def _render(
+        self, geometry: Geometry, table: PartTable, rest: Array, trunk: float, head: float, expression: Array,
+        paint: Paint,
+    ) -> Picture:  # fmt: skip
+        width, height = self.size
+        count = len(geometry.centre)
+        return render(
+            geometry, table, rest, trunk, head, self.style.look.face, expression, paint, self.style.shading, self.size,
+            self.camera.focal, self.supersample,
+            batch=count if self.where.type == "cuda" else max(1, 4 * 128 * 128 // (width * height)),
+        )  # fmt: skip
+
+
+def _shade_each_other(pictures: list[Picture], style: Style, camera: Camera) -> list[Picture]:
+    """The pictures with the shadows that they cast on themselves and on one another, where the lights say so."""
+    if style.lights is None:
+        return pictures
+    nearest = torch.stack([picture.depth for picture in pictures]).amin(0)
+    light = cast_on_self(nearest, camera.focal, style.lights)[..., None]
+    return [Picture(p.colour * light, p.cover, p.depth, p.labels) for p in pictures]
+
+
+def _first(geometry: Geometry) -> Geometry:
+    return Geometry(geometry.inward[:1], geometry.centre[:1], geometry.end[:1], geometry.reach[:1], geometry.length,
+                    geometry.radii, geometry.cut)  # fmt: skip
+
+
+def _tensor(values: Array, device: torch.device) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+
+def _bytes(frames: Tensor) -> Tensor:
+    return (frames * 255 + 0.5).clamp(0, 255).to(torch.uint8)
