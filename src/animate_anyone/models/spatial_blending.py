@@ -38,7 +38,7 @@ class SpatialBlending(nn.Module):
             objects stays what it was.
         weights: ``map``: one alpha per place; ``channel``: one per place and channel. The paper leaves it open. A
             map blends in space, as the name says, keeps what an object's feature vector says together, and costs
-            0.14 million parameters at full size instead of 145.
+            0.14 million parameters at full size instead of 146.
     """
 
     def __init__(self, channels: int, start: Start = "paper", weights: Weights = "map") -> None:
