@@ -167,8 +167,8 @@ def run(small: bool, scratch: Path | None) -> tuple[str, list[str]]:
     silent = ", ".join(f"{name} {number}" for name, number in step["without gradient"].items())
     lines = [
         f"The step itself took {step['seconds']:.0f} s; loss {step['loss']:.3f}. Weights, gradients and the two "
-        "moments of the optimiser are all bfloat16, blocks are recomputed (gradient checkpointing), VAE and image encoder "
-        "frozen. Memory is the whole process's peak.",
+        "moments of the optimiser are all bfloat16, blocks are recomputed (gradient checkpointing), VAE and image "
+        "encoder frozen. Memory is the whole process's peak.",
         f"Tensors that the first step's gradient does not reach: {silent}. In pose modulation they lie behind a "
         "convolution that starts at zero, in ReferenceNet behind the last features that are read.",
     ]
