@@ -3,8 +3,8 @@
 python benchmarks/ablations.py                   train what is not trained, measure all, print the table
 python benchmarks/ablations.py --characters 6    a quicker look; --measure-only trains nothing
 
-The variants are recipes/ablation/*.yaml. Models, reports and contact sheets go to runs/ablations; a run that was
-stopped goes on where it was.
+The variants are recipes/ablation/*.yaml; they stand on the autoencoder of the same folder, trained first. Models,
+reports and contact sheets go to runs/ablations; a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -46,11 +46,24 @@ HIGHER = ("person_psnr", "psnr", "ssim", "limb_found", "identity", "identity_ran
 LOWER = ("colour", "limb_px", "flicker", "flicker_person", "flicker_still", "identity_drift")
 
 
-def start(folder: Path, model: str = "puppet") -> None:
-    """What all variants begin with, where it is not there yet: the shipped model's VAE and image encoder, no more."""
-    for part in ("vae", "image_encoder"):
-        if not (folder / part).is_dir():
-            shutil.copytree(model_folder(model) / part, folder / part)
+def start(folder: Path, autoencoder: Recipe, model: str = "puppet", progress: Progress = SILENT) -> None:
+    """What all variants begin with, where it is not there yet: a VAE of their own and a model's image encoder, no more.
+
+    Their VAE does not follow the shipped model's: another one would be another ablation.
+    """
+    if not (folder / "vae").is_dir():
+        train_missing({"autoencoder": autoencoder}, progress)
+        _take(Path(autoencoder.output) / "model" / "vae", folder)
+    if not (folder / "image_encoder").is_dir():
+        _take(model_folder(model) / "image_encoder", folder)
+
+
+def _take(part: Path, folder: Path) -> None:
+    # Under its name only when it is whole.
+    unfinished = folder / f"{part.name}.part"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(part, unfinished)
+    unfinished.rename(folder / part.name)
 
 
 def is_trained(recipe: Recipe) -> bool:
@@ -166,7 +179,7 @@ def main() -> None:
             if not recipes:
                 raise InputError(f"{RUNS}: nothing is trained there; leave out --measure-only")
         else:
-            start(RUNS / "start")
+            start(RUNS / "start", load_recipe(RECIPES / "autoencoder.yaml"), progress=progress)
             train_missing(recipes, progress)
         reports = {name: measure(recipe, asked.characters, progress) for name, recipe in recipes.items()}
     one = next(iter(recipes.values()))

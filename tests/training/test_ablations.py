@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_recipes import SMALL, log, tensors
+from small_recipes import SMALL, log, same, tensors
 
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.reference_control import REFERENCE_PATHS
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.models import load_pipeline, model_folder
 from animate_anyone.training.config import Recipe, load_recipe
 from animate_anyone.training.loop import train
 from animate_anyone.training.stage_image import ImageStage
@@ -190,9 +191,33 @@ def test_what_is_trained_is_not_trained_again(ablations: ModuleType, start: Path
     assert not ablations.is_trained(small("clip", tmp_path / "clip", start, seed=1))
 
 
-def test_start_is_the_shipped_models(ablations: ModuleType, tmp_path: Path) -> None:
-    ablations.start(tmp_path / "start")
-    assert {entry.name for entry in (tmp_path / "start").iterdir()} == {"vae", "image_encoder"}
+def test_start_is_an_autoencoder_of_its_own_and_the_shipped_image_encoder(
+    ablations: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained where it is missing, and kept where it is there; nothing of the shipped model's VAE."""
+    settings = {**SMALL, "networks.vae": tiny.VAE, "objective.crop": 32, "output": str(tmp_path / "autoencoder")}
+    changes = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    recipe = load_recipe(RECIPES / "autoencoder.yaml", changes)
+    folder = tmp_path / "start"
+    (folder / "vae.part").mkdir(parents=True)  # a copy that was interrupted
+    ablations.start(folder, recipe)
+    assert {entry.name for entry in folder.iterdir()} == {"vae", "image_encoder"}
+    assert same(tensors(folder / "vae"), tensors(tmp_path / "autoencoder" / "model" / "vae"))
+    assert same(tensors(folder / "image_encoder"), tensors(model_folder("puppet") / "image_encoder"))
+    shutil.rmtree(folder / "image_encoder")
+    monkeypatch.setattr(ablations, "train", None)
+    ablations.start(folder, load_recipe(RECIPES / "autoencoder.yaml", [*changes, "seed=1"]))
+    assert (folder / "image_encoder").is_dir()
+
+
+def test_recipes_fit_what_they_begin_with() -> None:
+    vae = load_recipe(RECIPES / "autoencoder.yaml").networks.vae
+    encoder = json.loads((model_folder("puppet") / "image_encoder" / "config.json").read_text())
+    one = load_recipe(RECIPES / "reference_net.yaml")
+    unet = one.networks.unet
+    assert vae["latent_channels"] == unet["in_channels"] == unet["out_channels"]
+    assert one.data.size == unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    assert encoder["projection_dim"] == unet["cross_attention_dim"]
 
 
 class Copying:
