@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 import tiny
+from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling import memory
-from animate_anyone.sampling.memory import GIB, MARGIN, PARTS, PROCESS, Estimate, Step, Work, estimate, memory_of
+from animate_anyone.sampling.memory import GIB, MARGIN, PROCESS, Estimate, Step, Work, estimate, memory_of, parts_of
 from animate_anyone.sampling.models import bytes_on_disk, load_shapes, model_folder
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
+PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")  # of the method
 WORK = Work(size=(64, 64), frames=12, window=8, dtype=torch.float32)
 
 
@@ -60,6 +62,7 @@ def test_weights_of_the_shipped_model() -> None:
         {"reference_latents": True},
         {"reference_latents": True, "carried_reference": True},
         {"reference_pose": False},
+        *({"reference_path": path} for path in REFERENCE_PATHS[1:]),
     ],
     ids=str,
 )
@@ -82,7 +85,7 @@ def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -
         denoising, alive.peak = alive.peak, alive.now
         next(pipeline.decode(latents))
         decoding = alive.peak
-    for part in PARTS:
+    for part in parts_of(pipeline):
         getattr(pipeline, part).to("meta")
     needs = estimate(pipeline, work)
     # On a CPU the clip's pose features count too.
@@ -175,6 +178,21 @@ def test_offload_decides_which_weights_are_there() -> None:
     }
     assert needs.phases("group") == dict.fromkeys(("reference", "poses", "denoising", "decoding"), 1)
     assert needs.on_gpu("none") == PROCESS["gpu"] + 11111
+
+
+@pytest.mark.parametrize("path", REFERENCE_PATHS)
+def test_offload_of_every_path(path: str, tmp_path: Path) -> None:
+    """With a model folder's own parts; a ControlNet shares the GPU with the denoising UNet from the second step on."""
+    tiny.pipeline(reference_path=path).save_pretrained(tmp_path)
+    shapes = load_shapes(tmp_path)
+    needs = estimate(shapes, WORK)
+    assert set(needs.weights) == {part.parent.name for part in tmp_path.glob("*/*.safetensors")}
+    assert needs.weights == {part: tensors_in(tmp_path / part) for part in parts_of(shapes)}
+    at_once = {"denoising_unet", "vae", *({"reference_control"} if "reference_control" in needs.weights else ())}
+    at_once |= {"pose_guider"} if "reference_control" not in needs.weights and path == "reference_net" else set()
+    weights = sum(needs.weights[part] for part in at_once)
+    assert needs.phases("model")["denoising"] == weights + MARGIN["denoising"] * activations(needs, "denoising")
+    assert "together" in memory.describe(needs, WORK, "model", torch.device("cpu"))[0]
 
 
 def test_sums(shapes: AnimateAnyonePipeline) -> None:

@@ -352,3 +352,14 @@ def test_carried_pictures_that_do_not_fit(carrying: AnimateAnyonePipeline, pipel
         run(carrying, carried=[picture[:32] for picture in still])
     with pytest.raises(InputError, match="reference_latents"):
         tiny.pipeline(carried_reference=True)
+
+
+def test_shared_noise_makes_equal_poses_equal_frames() -> None:
+    made = {}
+    for shared in (False, True):
+        pipe = tiny.pipeline(reference_pose=False, shared_noise=shared)
+        pipe.denoising_unet = tiny.denoising_unet(use_motion_module=False)
+        pipe.set_progress_bar_config(disable=True)
+        made[shared] = run(pipe, poses=np.stack([POSES[0]] * 5), reference_pose=None)
+    assert (made[True] == made[True][:1]).all()
+    assert (made[False] != made[False][:1]).any()

@@ -71,6 +71,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
             the paper compares with it (table 3): ``clip``: the image token alone; ``controlnet``: ``reference_control``
             and no image token; ``both``. They have no ``reference_net``.
+        shared_noise: all frames begin with the same noise, so that what shows of it stands still. (Not in the paper;
+            for models of one or few steps.)
         reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
     """
 
@@ -106,6 +108,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         aggregation: str = "fade",
         stretch: bool = False,
         reference_path: str = "reference_net",
+        shared_noise: bool = False,
         reference_control: ReferenceControl | None = None,
     ) -> None:
         super().__init__()
@@ -145,6 +148,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             aggregation=aggregation,
             stretch=stretch,
             reference_path=reference_path,
+            shared_noise=shared_noise,
         )
 
     @property
@@ -200,7 +204,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             window, overlap: frames denoised together and shared with the next window.
             window_stride: models that wrap windows: adds windows of every second frame (2), fourth (3), ...
             window_batch: windows computed at once; changes speed and memory only.
-            generator: for the initial noise, drawn for the whole clip at once.
+            generator: for the initial noise, drawn for the whole clip at once, or once where it is shared.
             latents: initial noise instead.
             callback_on_step_end: called as ``callback(pipeline, step, timestep, {"latents": ...})``; may
                 return other latents.
@@ -232,7 +236,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         # 4. Noise for the whole clip.
         shape = (1, self.vae.config["latent_channels"], len(poses), *pose_features.shape[-2:])
         if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+            drawn = (*shape[:2], 1, *shape[3:]) if self.config["shared_noise"] else shape
+            latents = randn_tensor(drawn, generator=generator, device=device, dtype=torch.float32).expand(shape)
         elif tuple(latents.shape) != shape:
             raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma

@@ -37,7 +37,7 @@ from animate_anyone.training.objective import noised_target, number_dropped, wei
 
 # What travels with a model besides its networks.
 _OPTIONS = (
-    *("reference_pose", "reference_latents", "carried_reference", "reference_path"),
+    *("reference_pose", "reference_latents", "carried_reference", "reference_path", "shared_noise"),
     *("num_inference_steps", "guidance_scale", "window", "overlap"),
 )
 
