@@ -141,3 +141,72 @@ class Subject:
 
     picture: NDArray[np.uint8]
     pose: PoseSequence | None
+
+
+@dataclass(frozen=True)
+class MaskTrack:
+    """Where one thing, a person or an object, is over time.
+
+    Attributes:
+        masks: ``(frames, height, width)`` bool, true on the thing; all false in a frame without it.
+        name: what it is called in reports.
+        doubts: what to look at by eye, ``(frame, reason)``, in order of the frames.
+    """
+
+    masks: NDArray[np.bool_]
+    name: str = "person"
+    doubts: tuple[tuple[int, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.masks.ndim != 3 or self.masks.dtype != bool:
+            raise InputError(
+                f"MaskTrack.masks is {self.masks.dtype} {self.masks.shape}; it must be bool (frames, height, width)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """``(frames,)``: share of the frame that is covered, in [0, 1]."""
+        return self.masks.mean(axis=(1, 2))
+
+    def lines(self) -> list[str]:
+        """The doubtful frames for people, one line a reason; none where nothing is doubtful."""
+        frames: dict[str, list[int]] = {}
+        for frame, reason in self.doubts:
+            frames.setdefault(reason, []).append(frame)
+        return [f"{self.name}: {reason} in frame {', '.join(map(str, found))}" for reason, found in frames.items()]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A source video taken apart (Animate Anyone 2): motion, character's place, objects; all of one length.
+
+    Attributes:
+        frames: ``(frames, height, width, 3)`` uint8, RGB.
+        pose: the person's, in pixels of the frames.
+        person: where the person is.
+        objects: the things that the person holds or touches.
+    """
+
+    frames: NDArray[np.uint8]
+    pose: PoseSequence
+    person: MaskTrack
+    objects: tuple[MaskTrack, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = (self.frames.shape[2], self.frames.shape[1])
+        if len(self.pose) != len(self.frames) or self.pose.size != size:
+            raise InputError(
+                f"Scene.pose has {len(self.pose)} frames of {self.pose.size}; it must have {len(self.frames)} of {size}"
+            )
+        for track in (self.person, *self.objects):
+            if track.masks.shape != self.frames.shape[:3]:
+                raise InputError(
+                    f"Scene: masks of {track.name} have shape {track.masks.shape}; it must be {self.frames.shape[:3]}"
+                )
+
+    def object_masks(self) -> NDArray[np.bool_]:
+        """``(objects, frames, height, width)``; no object is ``(0, ...)``."""
+        return np.array([track.masks for track in self.objects], bool).reshape(-1, *self.frames.shape[:3])

@@ -98,8 +98,8 @@ def rescale_character(
         if background is None:
             unknown[frame] = cut & (opacity[..., 0] < 1)
     moved_objects = np.zeros(objects.shape, bool)
-    for number, masks in enumerate(objects):
-        moved_objects[number] = _moved(masks, rows, columns)
+    for number, track in enumerate(objects):
+        moved_objects[number] = _moved(track, rows, columns)
     return Rescaled(result, _moved(person, rows, columns), moved_objects, _moved_pose(pose, point, scale), unknown)
 
 
@@ -126,11 +126,10 @@ class _Axis:
 
 def _sample(plane: NDArray[np.float32], rows: _Axis, columns: _Axis) -> NDArray[np.float32]:
     """``(height, width, channels)`` interpolated between its pixels; 0 from outside."""
-    share = rows.share[:, None, None]
-    plane = (1 - share) * plane[rows.first] + share * plane[rows.second]
-    share = columns.share[:, None]
-    plane = (1 - share) * plane[:, columns.first] + share * plane[:, columns.second]
-    return plane * (rows.inside[:, None] & columns.inside)[..., None]
+    down, across = rows.share[:, None, None], columns.share[:, None]
+    stretched = (1 - down) * plane[rows.first] + down * plane[rows.second]
+    stretched = (1 - across) * stretched[:, columns.first] + across * stretched[:, columns.second]
+    return stretched * (rows.inside[:, None] & columns.inside)[..., None]
 
 
 def _moved(masks: NDArray[np.bool_], rows: _Axis, columns: _Axis) -> NDArray[np.bool_]:

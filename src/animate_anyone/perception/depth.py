@@ -1,0 +1,90 @@
+"""How far everything is (AA2): ``depth_map`` of :func:`~animate_anyone.conditions.limb_depth.draw_limb_depth`.
+
+Where poses have depth (``mediapipe``), no map is needed: structured depth takes the joints' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+from animate_anyone.perception.weights import load_network
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import PoseSequence
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PATCH = 14  # sides that the network takes are multiples of it
+
+
+@runtime_checkable
+class DepthEstimator(Protocol):
+    """Says how far each pixel is."""
+
+    def estimate(
+        self, frames: Iterable[NDArray[np.uint8]], size: tuple[int, int], progress: Progress = SILENT
+    ) -> NDArray[np.float32]:
+        """``(frames, height, width)`` in ``size`` ``(width, height)``, larger is farther; zero and unit are unknown."""
+        ...
+
+
+class DepthAnything:
+    """Estimator ``depth_anything``, frame by frame: transformers' Depth Anything.
+
+    The networks give inverse depth; its negative is returned, which keeps the order.
+
+    Args:
+        weights: a folder with a ``DepthAnythingForDepthEstimation`` as transformers saves it.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        side: shorter side of the pictures that the network sees, pixels.
+        model: a ready network; then nothing is loaded.
+
+    Raises:
+        InputError: no folder is given, or it holds no such network.
+    """
+
+    def __init__(
+        self, weights: str | Path | None = None, device: str = "cpu", side: int = 518, model: Any = None
+    ) -> None:
+        if side < _PATCH:
+            raise InputError(f"a side of {side} pixels is too small for Depth Anything; give {_PATCH} or more")
+        loaded = load_network("DepthAnythingForDepthEstimation", weights, "Depth Anything") if model is None else model
+        self._model = loaded.eval().to(device)
+        self._device, self._side = device, side
+
+    def estimate(
+        self, frames: Iterable[NDArray[np.uint8]], size: tuple[int, int], progress: Progress = SILENT
+    ) -> NDArray[np.float32]:
+        """See :class:`DepthEstimator`."""
+        import torch
+
+        mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
+        maps = []
+        for frame in progress.track(frames, description="depth"):
+            height, width = frame.shape[:2]
+            scale = self._side / min(height, width)
+            shown = [max(round(v * scale / _PATCH), 1) * _PATCH for v in (height, width)]
+            pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
+            pixels = torch.nn.functional.interpolate(pixels, shown, mode="bicubic", antialias=True)
+            with torch.inference_mode():
+                inverse = self._model(((pixels - mean) / deviation).to(self._device)).predicted_depth.float()
+            enlarged = torch.nn.functional.interpolate(inverse[:, None], size[::-1], mode="bilinear")
+            maps.append(-enlarged[0, 0].cpu().numpy())
+        if not maps:
+            raise InputError("there are no frames to estimate depth from; give a video with 1 frame or more")
+        return np.stack(maps).astype(np.float32)
+
+
+def from_pose(pose: PoseSequence) -> NDArray[np.float32]:
+    """The depth of the joints, ``(frames, 128)``, frame heights from the hips, larger is farther.
+
+    Raises:
+        InputError: the poses have none.
+    """
+    if pose.depth is None:
+        raise InputError("these poses have no depth; estimate them with --pose-estimator mediapipe")
+    return pose.depth
