@@ -19,6 +19,9 @@ def synthesize(
     domain: Annotated[
         str, typer.Option(help="plain, or wide: light, cloth, places and cameras of photographs.")
     ] = "plain",
+    scenes: Annotated[
+        bool, typer.Option("--scenes", help="With objects, things in front and behind; also the parts, as videos.")
+    ] = False,
 ) -> None:
     """Render clips of synthetic characters: video, first frame, poses, masks."""
     import numpy as np
@@ -27,6 +30,7 @@ def synthesize(
     from animate_anyone.errors import InputError
     from animate_anyone.media import VideoWriter, write_picture
     from animate_anyone.synthetic.dataset import sample_clip
+    from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
     wanted = parse_size(size)
     assert wanted is not None
@@ -35,18 +39,29 @@ def synthesize(
     split = "held_out" if held_out else "train"
     with shown_progress() as progress:
         for number in progress.track(range(seed, seed + clips), clips, "render"):
-            clip = sample_clip(number, split=split, num_frames=frames, size=wanted, motion=motion, domain=domain)
+            sample = sample_scene_clip if scenes else sample_clip
+            clip = sample(number, split=split, num_frames=frames, size=wanted, motion=motion, domain=domain)
             try:
                 output.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{output}: cannot be made ({error.strerror}); give a folder") from None
             name = output / f"{split}_{number:06d}"
-            pictures = clip.frames.cpu().numpy()
-            with VideoWriter(name.with_suffix(".mp4"), wanted, clip.pose.fps) as video:
-                for picture in pictures:
-                    video.write(picture)
-            write_picture(name.with_suffix(".png"), pictures[0])
+            videos, masks = {"": clip.frames}, {"masks": clip.mask}
+            if isinstance(clip, SceneClip):
+                videos |= {"_environment": clip.environment, "_objects": clip.object_frames}
+                masks |= {"objects": clip.object_mask, "occluders": clip.occluders, "whole": clip.person_full_mask}
+                character = character_picture(
+                    number, split=split, num_frames=frames, size=wanted, motion=motion, domain=domain
+                )
+                write_picture(Path(f"{name}_character.png"), character.picture)
+                assert character.pose is not None
+                character.pose.save(f"{name}_character.npz")
+            for ending, shown in videos.items():
+                with VideoWriter(Path(f"{name}{ending}.mp4"), wanted, clip.pose.fps) as video:
+                    for picture in shown.cpu().numpy():
+                        video.write(picture)
+            write_picture(name.with_suffix(".png"), clip.frames[0].cpu().numpy())
             clip.pose.save(name.with_suffix(".npz"))
             clip.pose[:1].save(f"{name}_first.npz")
-            np.savez_compressed(f"{name}_masks.npz", masks=clip.mask.cpu().numpy())
+            np.savez_compressed(f"{name}_masks.npz", **{key: mask.cpu().numpy() for key, mask in masks.items()})
     print(f"{output}: {clips} clips of {frames} frames")

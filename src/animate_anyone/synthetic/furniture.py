@@ -143,7 +143,9 @@ def sample_scenery(
         front: whether it stands before the puppet. scale: factor of its size. spot: ``(T, 3)`` on the floor and
             turn: ``(T, 3, 3)``, where it stands; carts alone may move. wide: colours of photographs.
     """
-    shares = {name: entry[1 if front else 2] * entry[4 if outdoors else 3] for name, entry in SCENERY.items()}
+    shares = {}
+    for name, (_, before, behind, inside, outside) in SCENERY.items():
+        shares[name] = (before if front else behind) * float(outside if outdoors else inside)
     total = sum(shares.values())
     kind = str(rng.choice(list(shares), p=[share / total for share in shares.values()]))
     parts, feet = SCENERY[kind][0](rng)

@@ -19,7 +19,7 @@ from animate_anyone.synthetic.render import Geometry, assemble
 from animate_anyone.synthetic.scene import WALLS, Backdrop
 from animate_anyone.synthetic.stage import Shot, deepen, nearest_depth, sample_shot, seen_from, share_hidden
 
-OBJECT_SHARE, FRONT_SHARE = 0.7, 0.55
+OBJECT_SHARE, FRONT_SHARE = 0.7, 0.5  # of the clips
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,10 @@ def block(centre: Sequence[float], half: tuple[float, float, float], coat: str) 
     long = int(np.argmax(half))
     b, c = (k for k in range(3) if k != long)
     x, y, z = (float(v) for v in sides[c])
+    thin = min(half[b], half[c]) < 0.25 * max(half[b], half[c])  # a board: its middle alone
+    corners = [] if thin else [(0.62, 0.38 * i, 0.38 * k) for i in (1, -1) for k in (1, -1)]
     out = []
-    for size, at_b, at_c in ((0.96, 0, 0), (0.62, 0.38, 0.38), (0.62, -0.38, 0.38), (0.62, 0.38, -0.38),
-                             (0.62, -0.38, -0.38)):  # fmt: skip
+    for size, at_b, at_c in [(0.96, 0.0, 0.0), *corners]:
         start = middle + at_b * half[b] * sides[b] + at_c * half[c] * sides[c]
         radius = size * half[b]
         for way in (1.0, -1.0):
@@ -181,7 +182,7 @@ def make_object(
                     [(0, 0, 0.2 * h)])  # fmt: skip
     if kind == "balloon":
         top, r = h * rng.uniform(0.36, 0.46), h * rng.uniform(0.085, 0.12)
-        parts = [rod((0, -0.02 * h, 0), (0, top, 0), 0.006 * h, "third"),
+        parts = [rod((0, -0.02 * h, 0), (0, top, 0), 0.008 * h, "third"),
                  rod((0, top + 0.4 * r, 0), (0, top + 1.5 * r, 0), 0.45 * r, "first", r)]  # fmt: skip
         return Prop(kind, parts, coats, upright, palm)
     if kind == "parcel":
@@ -210,13 +211,13 @@ def make_object(
     assert kind == "chair"
     back = palm.mean(0)
     turned = rotation(np.array([[0.0, rng.uniform(-0.6, 0.6) + heading.mean(), 0.0]]))
-    half, top = 0.13 * h, float(back[1]) - 0.012 * h
-    parts = [*_seat(half, 0.55 * top), *block((0, 0.88 * top, -half), (half, 0.12 * top, 0.02 * h), "second")]
+    side, top = 0.13 * h, float(back[1]) - 0.012 * h
+    parts = [*_seat(side, 0.55 * top), *block((0, 0.88 * top, -side), (side, 0.12 * top, 0.02 * h), "second")]
     parts += [
-        rod((k * half, 0.55 * top, -half), (k * half, top - 0.02 * h, -half), 0.016 * h, "third") for k in (1, -1)
+        rod((k * side, 0.55 * top, -side), (k * side, top - 0.02 * h, -side), 0.016 * h, "third") for k in (1, -1)
     ]
-    spot = back * np.array([1.0, 0.0, 1.0]) + (turned[0] @ np.array([0.0, 0.0, half]))
-    return Prop(kind, parts, coats, fixed @ turned, np.repeat(spot[None], frames, 0), [(0, 0, 1.3 * half)])
+    spot = back * np.array([1.0, 0.0, 1.0]) + (turned[0] @ np.array([0.0, 0.0, side]))
+    return Prop(kind, parts, coats, fixed @ turned, np.repeat(spot[None], frames, 0), [(0, 0, 1.3 * side)])
 
 
 def _round(coats: tuple[Material, Material, Material], radius: float) -> tuple[Material, Material, Material]:

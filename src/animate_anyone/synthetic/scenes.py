@@ -7,7 +7,7 @@ without it, the objects, and what stands in front.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -24,10 +24,19 @@ from animate_anyone.synthetic.look import colour
 from animate_anyone.synthetic.paint import Material, Paint
 from animate_anyone.synthetic.parts import Array, PartTable
 from animate_anyone.synthetic.plays import at_moments, feet_of, furnish, rehearse, soles_of
-from animate_anyone.synthetic.props import gather
+from animate_anyone.synthetic.props import Prop, gather
 from animate_anyone.synthetic.render import Geometry, Picture, assemble, render
 from animate_anyone.synthetic.scene import Camera, sample_camera
-from animate_anyone.synthetic.stage import Layer, frontmost, lay, make_layer, paint_place, seen_from, shade_floor
+from animate_anyone.synthetic.stage import (
+    Panorama,
+    Shot,
+    frontmost,
+    lay,
+    make_layer,
+    paint_place,
+    seen_from,
+    shade_floor,
+)
 
 FILL = 127  # what object frames show where no object is
 SCALES = (0.25, 2.0)
@@ -108,27 +117,29 @@ def sample_scene_clip(
         pictures.append(view.props(geometry, table, paints))
     pictures = _shade_each_other(pictures, style, middle)
     layers = [make_layer(picture, scale) for picture in pictures]
-    scenery: list[Layer] = []
-    if things:
-        table, paints, stood = gather(things)
-        stood = seen_from(at_moments(stood, chosen), cameras, middle)
-        geometry = assemble(table, stood, middle.rotation, middle.position, where)
-        hiding.append((geometry, scale))
-        if shot.movement == "still" and not any(thing.moves for thing in things):
-            geometry = _first(geometry)
-        scenery.append(make_layer(view.props(geometry, table, paints)))
+    scenery = []
+    for group in ([t for t in things if not t.moves], [t for t in things if t.moves]):
+        if group:
+            table, paints, stood = gather(group)
+            stood = at_moments(stood, chosen)
+            present = seen_from(stood, cameras, middle)
+            geometry = assemble(table, present, middle.rotation, middle.position, where)
+            hiding.append((geometry, scale))
+            scenery.append(make_layer(_scenery(view, shot, chosen, group, geometry)))
     seen = observe(body, style.look, actors, expression, middle, hiding, size, fps, clip_times(chosen, fps))
 
     empty = paint_place(play.backdrop, shot, chosen, size, supersample, where)
     if style.lights is not None:
         empty = (empty * torch.tensor(style.lights.scene, device=where)).clamp(0, 1)
-    under_things = shade_floor(play.backdrop, cameras, size, _tensor(feet_of(things, chosen), where))
+    at_rest = shot.movement == "still" and not any(thing.moves for thing in things)
+    some = chosen[:1] if at_rest else chosen
+    under_things = shade_floor(play.backdrop, cameras[: len(some)], size, _tensor(feet_of(things, some), where))
     under_actors = shade_floor(play.backdrop, cameras, size, _tensor(soles_of(play, chosen, standing, scale), where))
     strength = play.backdrop.shadow
-    environment = empty * (1 - strength * under_things.clamp(0, 1))[..., None]
-    environment = lay(environment, scenery) if scenery else environment
+    environment = lay(empty * (1 - strength * under_things.clamp(0, 1))[..., None], scenery)
     ground = empty * (1 - strength * (under_things + under_actors).clamp(0, 1))[..., None]
     frames = lay(ground, [*layers, *scenery])
+    environment = environment.expand_as(frames)
     if style.effects is not None:
         frames, environment = (
             photograph(shown, style.effects, [stream(split, seed, f"wide noise {k}") for k in chosen])
@@ -141,9 +152,11 @@ def sample_scene_clip(
     occluders = torch.zeros_like(full)
     if scenery:
         hips = torch.as_tensor(scale * seen.points[:, [8, 11], 2].mean(1), dtype=torch.float32, device=where)
-        occluders = (front == len(layers)) & (full | (scenery[0].depth < hips[:, None, None]))
+        standing_depth = torch.stack([layer.depth.expand(front.shape) for layer in scenery]).amin(0)
+        occluders = (front >= len(layers)) & (full | (standing_depth < hips[:, None, None]))
     painted = _bytes(frames)
-    words = {"motion": play.motion, "shading": style.shading.style, "background": play.backdrop.kind,
+    words: dict[str, str | int | float] = {
+        "motion": play.motion, "shading": style.shading.style, "background": play.backdrop.kind,
              "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
              "object": play.prop.kind if play.prop else "none", **names}  # fmt: skip
     return SceneClip(
@@ -241,6 +254,20 @@ class _View:
         )  # fmt: skip
 
 
+def _scenery(view: _View, shot: Shot, chosen: Sequence[int], things: Sequence[Prop], geometry: Geometry) -> Picture:
+    """Things that all move or all stand, at the chosen moments (``geometry``); those that stand are rendered once."""
+    table, paints, placed = gather(things)
+    if things[0].moves or shot.movement == "drift":
+        return view.props(geometry, table, paints)
+    middle = shot.middle
+    once = assemble(table, at_moments(placed, [0]), middle.rotation, middle.position, view.where)
+    if shot.movement == "still":
+        return view.props(once, table, paints)
+    panorama = Panorama(shot, chosen, view.size, view.supersample, view.where)
+    large = replace(view, camera=panorama.camera, size=panorama.size, supersample=1)
+    return panorama.layer(large.props(once, table, paints))
+
+
 def _shade_each_other(pictures: list[Picture], style: Style, camera: Camera) -> list[Picture]:
     """The pictures with the shadows that they cast on themselves and on one another, where the lights say so."""
     if style.lights is None:
@@ -248,11 +275,6 @@ def _shade_each_other(pictures: list[Picture], style: Style, camera: Camera) -> 
     nearest = torch.stack([picture.depth for picture in pictures]).amin(0)
     light = cast_on_self(nearest, camera.focal, style.lights)[..., None]
     return [Picture(p.colour * light, p.cover, p.depth, p.labels) for p in pictures]
-
-
-def _first(geometry: Geometry) -> Geometry:
-    return Geometry(geometry.inward[:1], geometry.centre[:1], geometry.end[:1], geometry.reach[:1], geometry.length,
-                    geometry.radii, geometry.cut)  # fmt: skip
 
 
 def _tensor(values: Array, device: torch.device) -> Tensor:

@@ -90,37 +90,70 @@ def deepen(rng: np.random.Generator, backdrop: Backdrop) -> Backdrop:
     return replace(backdrop, kind=backdrop.kind if keep or backdrop.kind in WALLS else drawn, numbers=numbers)
 
 
+class Panorama:
+    """One large picture of what a turning camera will see; exact, since turning alone shows no new side of anything.
+
+    Attributes:
+        camera, size: with these the large picture is made, at one sample a pixel.
+    """
+
+    def __init__(
+        self, shot: Shot, chosen: Sequence[int], size: tuple[int, int], supersample: int, device: torch.device
+    ) -> None:
+        (width, height), s, focal = size, supersample, shot.middle.focal
+        corners = np.array([[x * width / height / 2, y / 2, focal] for x in (-1, 1) for y in (-1, 1)])
+        turns = np.stack([shot.middle.rotation @ camera.rotation.T for camera in shot.cameras])
+        met = np.einsum("tij,cj->tci", turns, corners)
+        reach = np.abs(met[..., :2] / met[..., 2:] * focal).max((0, 1))  # frame heights from the middle
+        wide, tall = (int(np.ceil(2 * r * height * s)) + 4 for r in reach)
+        self.size, self.camera = (wide, tall), replace(shot.middle, focal=focal * height * s / tall)
+        x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / (height * focal)
+        y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / (height * focal)
+        v, u = torch.meshgrid(y, x, indexing="ij")
+        rays = torch.stack([u, v, torch.ones_like(u)], -1)
+        turned = [rays @ torch.as_tensor(turns[k].T, dtype=torch.float32, device=device) for k in chosen]
+        unit = 2 * focal * height * s / torch.tensor([wide, tall], device=device)
+        self._spots = [ray[None, ..., :2] / ray[None, ..., 2:] * unit for ray in turned]
+        self._far = [ray[..., 2] for ray in turned]
+        self._shape = (height, s, width, s)
+
+    def painting(self, large: Tensor) -> Tensor:
+        """The large picture ``(tall, wide, C)`` as the chosen moments see it, ``(F, H, W, C)``."""
+        return torch.stack([part.mean((2, 4)).permute(1, 2, 0) for part in self._look(large, "bilinear")])
+
+    def layer(self, large: Picture) -> Picture:
+        """Things rendered large, one frame, as the chosen moments see them."""
+        shown = self.painting(torch.cat([large.colour[0], large.cover[0, ..., None]], -1))
+        depths = self._look(large.depth[0, ..., None].clamp_max(NOTHING), "nearest")
+        first = torch.stack([
+            (part[0] / far.reshape(self._shape)).amin((1, 3)) for part, far in zip(depths, self._far, strict=True)
+        ])  # fmt: skip
+        solid = (shown[..., 3] >= 0.5) & (first < NOTHING / 2)
+        labels = torch.zeros(first.shape, dtype=torch.uint8, device=first.device)
+        return Picture(shown[..., :3], shown[..., 3], torch.where(solid, first, torch.inf), labels)
+
+    def _look(self, large: Tensor, mode: str) -> list[Tensor]:
+        """Per moment ``(C, H, s, W, s)``: the samples of each pixel."""
+        picture = large.permute(2, 0, 1)[None]
+        return [
+            grid_sample(picture, spots, mode=mode, padding_mode="border", align_corners=False)[0].reshape(
+                len(picture[0]), *self._shape
+            )
+            for spots in self._spots
+        ]
+
+
 def paint_place(
     backdrop: Backdrop, shot: Shot, chosen: Sequence[int], size: tuple[int, int], supersample: int, device: torch.device
 ) -> Tensor:
-    """The empty place at the chosen moments, ``(F, H, W, 3)`` float in [0, 1]; ``F`` is 1 where the camera is still.
-
-    A turning camera looks at one large painting: for a camera that only turns, that is exact.
-    """
+    """The empty place at the chosen moments, ``(F, H, W, 3)`` float in [0, 1]; ``F`` is 1 where the camera is still."""
     paint = paint_surroundings if backdrop.kind in SURROUNDINGS else paint_backdrop
     if shot.movement == "still":
         return paint(backdrop, shot.middle, size, supersample, device)[None]
     if shot.movement == "drift":
         return torch.stack([paint(backdrop, shot.cameras[k], size, supersample, device) for k in chosen])
-    (width, height), s, focal = size, supersample, shot.middle.focal
-    corners = np.array([[x * width / height / 2, y / 2, focal] for x in (-1, 1) for y in (-1, 1)])
-    turns = np.stack([shot.middle.rotation @ camera.rotation.T for camera in shot.cameras])
-    met = np.einsum("tij,cj->tci", turns, corners)
-    reach = np.abs(met[..., :2] / met[..., 2:] * focal).max((0, 1))  # frame heights from the middle
-    wide, tall = (int(np.ceil(2 * r * height * s)) + 4 for r in reach)
-    large = paint(backdrop, replace(shot.middle, focal=focal * height * s / tall), (wide, tall), 1, device)
-    x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / (height * focal)
-    y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / (height * focal)
-    v, u = torch.meshgrid(y, x, indexing="ij")
-    rays = torch.stack([u, v, torch.ones_like(u)], -1)
-    some = torch.as_tensor(turns[list(chosen)], dtype=torch.float32, device=device)
-    out = []
-    for turn in some:
-        ray = rays @ turn.T
-        spot = ray[..., :2] / ray[..., 2:] * (2 * focal * height * s) / torch.tensor([wide, tall], device=device)
-        shown = grid_sample(large.permute(2, 0, 1)[None], spot[None], align_corners=False, padding_mode="border")[0]
-        out.append(shown.reshape(3, height, s, width, s).mean((2, 4)).permute(1, 2, 0))
-    return torch.stack(out)
+    panorama = Panorama(shot, chosen, size, supersample, device)
+    return panorama.painting(paint(backdrop, panorama.camera, panorama.size, 1, device))
 
 
 def shade_floor(backdrop: Backdrop, cameras: Sequence[Camera], size: tuple[int, int], spots: Tensor) -> Tensor:
@@ -171,6 +204,8 @@ def make_layer(picture: Picture, scale: float = 1.0) -> Layer:
 
 def lay(ground: Tensor, layers: Sequence[Layer]) -> Tensor:
     """The layers over the ground ``(F, H, W, 3)``, at each pixel the farther first; layers of one frame serve all."""
+    if not layers:
+        return ground
     frames = max([len(ground), *(len(layer.cover) for layer in layers)])
     shape = (frames, *ground.shape[1:3])
     near = torch.stack([layer.near.expand(shape) for layer in layers])
