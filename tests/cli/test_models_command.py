@@ -13,6 +13,7 @@ from command import Shell
 from safetensors.torch import load_file, save_file
 
 import published
+import reference_paths
 import tiny
 from animate_anyone.interop import catalog, source
 from animate_anyone.interop.source import File, Pinned, Record
@@ -86,8 +87,23 @@ def test_show_a_model(shell: Shell, model: Path) -> None:
         "windows": "8 frames, overlap 2",
         "guidance": "2.0",
         "reference_pose": "True",
+        "reference_path": "reference_net",
     }.items():
         assert re.search(rf"^  {what}: +{re.escape(value)}$", result.out, re.M), what
+    assert "None" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [("clip", set()), ("controlnet", {"ReferenceControl"}), ("both", {"ReferenceControl"})],
+)
+def test_show_a_model_without_a_reference_net(shell: Shell, path: str, parts: set[str]) -> None:
+    reference_paths.pipeline(path).save_pretrained(shell.folder / "model")
+    result = shell("models", "show", "model")
+    assert (result.status, result.err) == (0, "")
+    assert re.search(rf"^  reference_path: +{path}$", result.out, re.M)
+    assert {kind for kind in ("ReferenceNet", "ReferenceControl") if f" {kind} " in result.out} == parts
+    assert "None" not in result.out
 
 
 def test_digest_is_that_of_the_weights(shell: Shell, model: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import reference_paths
 import tiny
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling import memory
@@ -68,7 +69,8 @@ def test_weights_of_the_shipped_model() -> None:
 )
 def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -> None:
     """The pipeline itself with values, every tensor counted; what attention allocates inside included."""
-    pipeline = tiny.pipeline(**options)
+    path = options.get("reference_path")
+    pipeline = reference_paths.pipeline(path) if path else tiny.pipeline(**options)
     pipeline.set_progress_bar_config(disable=True)
     work = dataclasses.replace(WORK, guided=guided)
     poses = np.zeros((12, 128, 128, 3), np.uint8)
@@ -180,19 +182,24 @@ def test_offload_decides_which_weights_are_there() -> None:
     assert needs.on_gpu("none") == PROCESS["gpu"] + 11111
 
 
-@pytest.mark.parametrize("path", REFERENCE_PATHS)
-def test_offload_of_every_path(path: str, tmp_path: Path) -> None:
-    """With a model folder's own parts; a ControlNet shares the GPU with the denoising UNet from the second step on."""
-    tiny.pipeline(reference_path=path).save_pretrained(tmp_path)
-    shapes = load_shapes(tmp_path)
-    needs = estimate(shapes, WORK)
-    assert set(needs.weights) == {part.parent.name for part in tmp_path.glob("*/*.safetensors")}
-    assert needs.weights == {part: tensors_in(tmp_path / part) for part in parts_of(shapes)}
-    at_once = {"denoising_unet", "vae", *({"reference_control"} if "reference_control" in needs.weights else ())}
-    at_once |= {"pose_guider"} if "reference_control" not in needs.weights and path == "reference_net" else set()
-    weights = sum(needs.weights[part] for part in at_once)
-    assert needs.phases("model")["denoising"] == weights + MARGIN["denoising"] * activations(needs, "denoising")
-    assert "together" in memory.describe(needs, WORK, "model", torch.device("cpu"))[0]
+@pytest.mark.parametrize(
+    ("path", "beside"),
+    [
+        ("reference_net", "pose_guider"),
+        ("clip", None),
+        ("controlnet", "reference_control"),
+        ("both", "reference_control"),
+    ],
+)
+def test_offload_of_every_path(path: str, beside: str | None, tmp_path: Path) -> None:
+    """A model's own parts, no others. A ControlNet shares the GPU with the denoising UNet from the second step on."""
+    reference_paths.pipeline(path).save_pretrained(tmp_path)
+    needs = estimate(load_shapes(tmp_path), WORK)
+    assert needs.weights == {file.parent.name: tensors_in(file.parent) for file in tmp_path.glob("*/*.safetensors")}
+    bare = dataclasses.replace(needs, steps=tuple(dataclasses.replace(step, activations=0) for step in needs.steps))
+    there = ("denoising_unet", "vae", *([beside] if beside else []))
+    assert bare.phases("model")["denoising"] == sum(needs.weights[part] for part in there)
+    assert all(part in memory.describe(needs, WORK, "model", torch.device("cpu"))[0] for part in needs.weights)
 
 
 def test_sums(shapes: AnimateAnyonePipeline) -> None:

@@ -17,8 +17,10 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
+import reference_paths
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS
 from animate_anyone.sampling import placement as room
 from animate_anyone.sampling.models import head_sizes, load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -43,11 +45,12 @@ POSES = RANDOM.integers(0, 256, (10, 128, 128, 3), np.uint8)
 def frames(pipeline: AnimateAnyonePipeline, side: int = 64) -> NDArray[np.uint8]:
     """Ten frames in two windows, as ``animate`` makes them: latents, then frame by frame."""
     poses = np.kron(POSES, np.ones((1, side // 64, side // 64, 1), np.uint8))
+    own = poses[0] if pipeline.config["reference_pose"] else None
     pipeline.set_progress_bar_config(disable=True)
     latents = pipeline(
         np.ascontiguousarray(poses[0, :side, :side]),
         poses,
-        reference_pose=poses[0],
+        reference_pose=own,
         num_inference_steps=2,
         generator=torch.Generator().manual_seed(0),
         output_type="latent",
@@ -241,11 +244,38 @@ def test_offloaded_weights_are_there_when_they_are_needed(
 def test_the_watch_notices(watched: tuple[AnimateAnyonePipeline, _Watch]) -> None:
     """Groups of whole blocks would not do: `project_reference` calls layers inside them."""
     pipeline, watch = watched
-    others = [part for name, part in pipeline.components.items() if name not in ("denoising_unet", "scheduler")]
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    others = [part for name, part in networks.items() if name != "denoising_unet"]
     watch.there |= {id(weight) for part in others for weight in part.parameters()}
     pipeline.denoising_unet.enable_group_offload(CPU, offload_type="block_level", num_blocks_per_group=1)
     with watch, pytest.raises(AssertionError, match=r"DenoisingUNet.*to_k.* is not there"):
         frames(pipeline)
+
+
+@pytest.mark.parametrize("path", REFERENCE_PATHS[1:])
+def test_every_way_of_the_reference_can_be_put(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models without a ReferenceNet: attention backends where there is a choice, offloading of what there is."""
+    pipeline = reference_paths.pipeline(path, guidance_scale=1.0)
+    want = frames(pipeline)
+    put(pipeline, Placement(attention="_native_math", vae_tiling=True), CPU)
+    chosen = [getattr(p, "_attention_backend", None) for p in pipeline.denoising_unet.attn_processors.values()]
+    assert AttentionBackendName("_native_math") in chosen
+    assert far(frames(pipeline), want) <= 1
+    brought: set[str] = set()
+    before = CpuOffload.pre_forward
+
+    def enter(hook: CpuOffload, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        brought.add(type(module).__name__)
+        return before(hook, module, *args, **kwargs)
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", enter)
+    put(pipeline, Placement(offload="model"), CPU)
+    assert far(frames(pipeline), want) <= 1
+    assert ("ReferenceControl" in brought) == (path in CONTROLLED)
+    assert "ReferenceNet" not in brought
+    pipeline = reference_paths.pipeline(path, guidance_scale=1.0)
+    put(pipeline, Placement(offload="group"), CPU)
+    assert np.array_equal(frames(pipeline), want)
 
 
 def installed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:

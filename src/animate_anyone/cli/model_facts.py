@@ -55,7 +55,7 @@ def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> li
     Raises:
         InputError: it is nothing of these, or a model folder that would not load.
     """
-    from animate_anyone.sampling.models import NETWORKS, SHIPPED, check_classes, check_weights, model_folder
+    from animate_anyone.sampling.models import SHIPPED, check_classes, check_weights, model_folder, networks_of
 
     if model not in SHIPPED and not Path(model).exists() and not _is_path(model):
         entry = catalog.find(model, SHIPPED)
@@ -64,9 +64,9 @@ def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> li
         return lines
     folder = model_folder(model)
     check_classes(folder)
-    for part in NETWORKS:
+    classes = {part: kind.__name__ for part, kind in networks_of(folder).items()}
+    for part in classes:
         check_weights(folder / part)
-    classes = {part: kind.__name__ for part, kind in NETWORKS.items()}
     return [f"{folder}", *_parts(folder, classes), *_settings(folder), *(_digest(folder, progress) if digest else ())]
 
 
@@ -165,8 +165,9 @@ def _settings(folder: Path) -> list[str]:
         "guidance": index.get("guidance_scale"),
     }
     shown = {"size", "skeleton_style", "window", "overlap", "guidance_scale"}
-    # Parts are pairs of library and class; what is left are settings that this listing does not know by name.
-    parts = {path.name for path in folder.iterdir() if path.is_dir()}
+    # Parts are pairs of library and class, of nothing where the model does without; what is left are settings that
+    # this listing does not know by name.
+    parts = {path.name for path in folder.iterdir() if path.is_dir()} | {k for k, v in index.items() if v == [None] * 2}
     rest = {k: v for k, v in index.items() if k not in shown | parts and not k.startswith("_")}
     return [f"  {what + ':':<20}{value}" for what, value in {**named, **rest}.items()]
 

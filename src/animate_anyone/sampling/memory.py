@@ -39,7 +39,8 @@ MARGIN = {"reference": 1.4, "poses": 1.4, "denoising": 1.15, "decoding": 1.4}
 # Libraries and their caches. On a CPU 0.45 GiB were measured, and gaps in the heap come on top; on a GPU assumed
 # (CUDA context, kernels, the display).
 PROCESS = {"cpu": 0.6 * GIB, "gpu": 1.0 * GIB}
-PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")
+# In the order in which the pipeline has them one after the other; which of them a model has, `parts_of` says.
+PARTS = ("image_encoder", "pose_guider", "reference_net", "reference_control", "denoising_unet", "vae")
 # Bytes per weight of a linear layer, and per row of it, for scales.
 _QUANTIZED_BYTES = {"bitsandbytes-8bit": (1, 4), "bitsandbytes-4bit": (0.5 + 4 / 64, 0), "torchao-int8": (1, 4)}
 
@@ -82,7 +83,7 @@ class Estimate:
     """What a pipeline needs for some work.
 
     Attributes:
-        weights: part -> bytes of all its weights.
+        weights: part -> bytes of all its weights; the model's parts in the order of :data:`PARTS`.
         largest_layer: part -> bytes of its largest single layer.
         steps: the way through the networks, in order.
         pose_features: of the whole clip; they wait in the machine's memory.
@@ -95,13 +96,13 @@ class Estimate:
 
     def phases(self, offload: str = "none") -> dict[str, float]:
         """Phase -> what it needs where the networks compute, without the libraries' own memory."""
-        resident: set[str] = set()
+        resident, order = set[str](), tuple(self.weights)
         needs: dict[str, float] = {}
         for step in self.steps:
             if step.phase == "decoding":
                 resident.clear()  # the pipeline sends everything back after the last step
             # diffusers' hooks: a network sends back the one before it in the pipeline's order, and no other.
-            resident -= set(PARTS[: PARTS.index(step.network)][-1:])
+            resident -= set(order[: order.index(step.network)][-1:])
             resident.add(step.network)
             weights = {
                 "none": sum(self.weights.values()),
@@ -127,6 +128,11 @@ class Estimate:
         return PROCESS["cpu"] + max(needs)
 
 
+def parts_of(pipeline: AnimateAnyonePipeline) -> tuple[str, ...]:
+    """The networks that a pipeline has, in the order of :data:`PARTS`."""
+    return tuple(part for part in PARTS if getattr(pipeline, part) is not None)
+
+
 def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
     """Estimate what ``work`` needs.
 
@@ -134,12 +140,12 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
         pipeline: from :func:`~animate_anyone.sampling.models.load_shapes`; its networks lie on the meta
             device and are turned to ``work.dtype``.
     """
-    networks: dict[str, nn.Module] = {part: getattr(pipeline, part) for part in PARTS}
+    networks: dict[str, nn.Module] = {part: getattr(pipeline, part) for part in parts_of(pipeline)}
     for network in networks.values():
         assert next(network.parameters()).device.type == "meta"
         nn.Module.to(network, dtype=work.dtype)
     pipeline.vae.enable_tiling() if work.vae_tiling else pipeline.vae.disable_tiling()
-    kinds = {part: work.quantize if part in QUANTIZED_PARTS else "none" for part in PARTS}
+    kinds = {part: work.quantize if part in QUANTIZED_PARTS else "none" for part in networks}
     rows, columns = _grid(pipeline, work)
     frame = pipeline.pose_guider.config["out_channels"] * rows * columns * work.dtype.itemsize
     return Estimate(
@@ -212,7 +218,7 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
     steps: list[Step] = []
     alive = _Alive(p)
 
-    def take(phase: str, network: str, call: Callable[[], Tensor]) -> Tensor:
+    def take(phase: str, network: str, call: Callable[[], Any]) -> Any:
         alive.peak = alive.now
         result = call()
         steps.append(Step(phase, network, alive.peak))
@@ -226,7 +232,7 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
 
 
 def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
-    token, latent, reference = _walk_reference(p, work, take)
+    token, latent, keys_values = _walk_reference(p, work, take)
     take("poses", "pose_guider", lambda: _pose_features(p, work))
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
     clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
@@ -237,15 +243,29 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
         beside = latent[:, :, None].expand(work.window_batch, -1, work.window, -1, -1)
         noisy = join_reference(noisy, beside, work.guided * work.window_batch)
     tokens = token.repeat(batch, 1, 1)
-    take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, reference))
+    control = p.reference_control
+
+    def step() -> None:
+        seen = keys_values
+        if control is not None:
+            seen = take("denoising", "reference_control", lambda: control(noisy, 1, tokens, latent, int(work.guided)))
+        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen))
+
+    step()
+    if control is not None:
+        step()  # offloaded, the ControlNet now finds the denoising UNet still there
     assert len(sums) == 1 + work.guided  # alive until here
 
 
-def _walk_reference(p: AnimateAnyonePipeline, work: Work, take: Any) -> tuple[Tensor, Tensor, ReferenceKeysValues]:
+def _walk_reference(
+    p: AnimateAnyonePipeline, work: Work, take: Any
+) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
     kind = work.dtype
     picture, own_pose = torch.empty(1, 3, *work.size[::-1]), None
     token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(kind))
     latent = take("reference", "vae", lambda: p.vae.encode(picture.to(kind)).latent_dist.mean)
+    if p.reference_net is None:
+        return token, latent, None
     if p.config["reference_pose"]:
         own_pose = take("reference", "pose_guider", lambda: _pose_features(p, work)[:, :, 0])
     features = take("reference", "reference_net", lambda: p.reference_net(latent, token, own_pose))
@@ -290,7 +310,9 @@ class _Alive(TorchDispatchMode):
         super().__init__()
         self.now = self.peak = 0
         weights = (
-            w for part in PARTS for w in (*getattr(pipeline, part).parameters(), *getattr(pipeline, part).buffers())
+            weight
+            for part in parts_of(pipeline)
+            for weight in (*getattr(pipeline, part).parameters(), *getattr(pipeline, part).buffers())
         )
         self._known = {weight.untyped_storage()._cdata for weight in weights}
 

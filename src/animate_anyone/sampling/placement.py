@@ -29,7 +29,8 @@ OFFLOADS = ("none", "model", "group")
 ATTENTIONS = tuple(sorted(b.value for b in AttentionBackendName if not b.value.endswith("hub")))
 # Name -> the package that computes with such weights, which is its extra too.
 QUANTIZERS = {"bitsandbytes-8bit": "bitsandbytes", "bitsandbytes-4bit": "bitsandbytes", "torchao-int8": "torchao"}
-# Quantisers make linear layers small. Of these networks such layers are a good part; the others have next to none.
+# Quantisers make linear layers small. Of these networks such layers are a good part; the others have next to none, or
+# are there for comparisons alone (reference_control).
 QUANTIZED_PARTS = ("denoising_unet", "reference_net", "image_encoder")
 
 
@@ -157,7 +158,8 @@ def put(pipeline: DiffusionPipeline, placement: Placement, where: torch.device) 
     """Bring a loaded pipeline into its place; what :meth:`Placement.resolve` refuses is not asked again."""
     if placement.attention != "auto":
         # As diffusers' `set_attention_backend` does, which would also change the default of the whole process.
-        for network in (pipeline.denoising_unet, pipeline.reference_net):
+        networks = (pipeline.denoising_unet, pipeline.reference_net, pipeline.reference_control)
+        for network in (network for network in networks if network is not None):
             for processor in network.attn_processors.values():
                 if hasattr(processor, "_attention_backend"):
                     processor._attention_backend = AttentionBackendName(placement.attention)

@@ -1,0 +1,27 @@
+"""``tiny.pipeline`` for every way in which the reference's looks can get in (``reference_path``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import tiny
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+
+
+def pipeline(path: str, **changes: Any) -> AnimateAnyonePipeline:
+    """A tiny model of a path, nothing in it at zero effect; ``changes`` to the pipeline's own options."""
+    made = tiny.pipeline(reference_pose=False)
+    parts = made.components
+    if path != "reference_net":
+        parts["reference_net"] = None
+    if path in CONTROLLED:
+        torch.manual_seed(4)
+        control = parts["reference_control"] = ReferenceControl.from_unet2d(tiny.unet2d(1)).eval()
+        for name, parameter in control.named_parameters():
+            if name.startswith("controlnet_"):
+                torch.nn.init.normal_(parameter, std=0.3)
+    options = {**tiny.PIPELINE, "reference_pose": False, "reference_path": path, **changes}
+    return AnimateAnyonePipeline(**parts, **options)
