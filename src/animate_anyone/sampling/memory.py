@@ -264,7 +264,7 @@ def _walk_reference(
     picture, own_pose = torch.empty(1, 3, *work.size[::-1]), None
     token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(kind))
     latent = take("reference", "vae", lambda: p.vae.encode(picture.to(kind)).latent_dist.mean)
-    if p.reference_net is None:
+    if p.config["reference_path"] != "reference_net":
         return token, latent, None
     if p.config["reference_pose"]:
         own_pose = take("reference", "pose_guider", lambda: _pose_features(p, work)[:, :, 0])
