@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from small_recipes import small
 from torch import Tensor
 
 import tiny
+from animate_anyone.conditions.carry import carry
 from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.training.clips import pose_of
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stage_motion import MotionStage
 from animate_anyone.training.stages import build_stage
@@ -22,12 +25,25 @@ from animate_anyone.training.stages import build_stage
 ALL = 0.9999999  # of the conditions dropped
 
 
+# What is trained, and what joins the noise: nothing, the reference's latents, those of the carried reference.
+KINDS = ("image", "motion", "image_beside", "motion_beside", "image_carried", "motion_carried")
+
+
+def options_of(kind: str) -> dict[str, bool]:
+    carried = kind.endswith("carried")
+    return {
+        "reference_pose": True,
+        "reference_latents": carried or kind.endswith("beside"),
+        "carried_reference": carried,
+    }
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models to start from in which nothing is at zero effect; that of the image stage has no motion modules."""
     root = tmp_path_factory.mktemp("models")
-    for name in ("image", "motion", "image_beside", "motion_beside"):
-        made = tiny.pipeline(reference_latents=name.endswith("beside"))
+    for name in KINDS:
+        made = tiny.pipeline(**options_of(name))
         if name.startswith("image"):
             channels = made.denoising_unet.config["in_channels"]
             made.register_modules(denoising_unet=tiny.denoising_unet(use_motion_module=False, in_channels=channels))
@@ -37,9 +53,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def stage_of(kind: str, models: dict[str, Path], output: Path, **changes: object) -> ImageStage:
-    options = {"reference_pose": True, "reference_latents": kind.endswith("beside")}
-    changes = {"networks__pipeline": options, "objective__timestep_power": 0} | changes
-    stage = build_stage(small(kind.removesuffix("_beside"), output, models[kind], **changes))
+    changes = {"networks__pipeline": options_of(kind), "objective__timestep_power": 0} | changes
+    stage = build_stage(small(kind.partition("_")[0], output, models[kind], **changes))
     assert isinstance(stage, ImageStage)
     return stage
 
@@ -57,7 +72,7 @@ def one_dropped() -> int:
     return next(s for s in range(20) if int((torch.rand(2, generator=noise(s)) < 0.5).sum()) == 1)
 
 
-@pytest.mark.parametrize("kind", ["image", "motion", "image_beside", "motion_beside"])
+@pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
     """Equation 1 clip by clip and frame by frame; the first clip's condition is dropped, the second's is not."""
@@ -73,16 +88,21 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
     shape, image = (2, frames if kind.startswith("image") else 1), kind.startswith("image")
     times = (torch.rand(shape, generator=generator, dtype=torch.float64) * 1000).long().expand(2, frames)
     signal = stage.scheduler.alphas_cumprod[times].view(2, frames, 1, 1, 1)
-    pixels = batch["frames"].permute(0, 1, 4, 2, 3) / 127.5 - 1
-    latents = torch.stack([0.7 * stage.vae.encode(clip).latent_dist.mode() for clip in pixels])
-    x = latents[:, 1:] - (latents[:, :1] if kind.endswith("beside") else 0)
+
+    def encoded(pictures: Tensor) -> Tensor:
+        pixels = pictures.permute(0, 1, 4, 2, 3) / 127.5 - 1
+        return torch.stack([0.7 * stage.vae.encode(clip).latent_dist.mode() for clip in pixels])
+
+    latents, beside = encoded(batch["frames"]), stage.options["reference_latents"]
+    origin = encoded(batch["carried"]) if kind.endswith("carried") else latents[:, :1].expand(-1, frames, -1, -1, -1)
+    x = latents[:, 1:] - (origin if beside else 0)
     noisy, velocity = signal**0.5 * x + (1 - signal) ** 0.5 * eps, signal**0.5 * eps - (1 - signal) ** 0.5 * x
 
     predictions = []
     for clip in range(2):
         drawn = batch["poses"][clip].permute(3, 0, 1, 2)[None] / 255
         own = batch["reference_pose"][clip].permute(2, 0, 1)[None, :, None] / 255
-        if kind.endswith("beside"):
+        if beside:
             drawn, own = torch.cat([drawn, own.expand_as(drawn)], 1), torch.cat([own, own], 1)
         pose, reference, token = stage.pose_guider(drawn), None, torch.zeros(1, 1, 12)
         if clip == 1:
@@ -90,9 +110,8 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
             features = stage.reference_net(latents[clip, :1], token, stage.pose_guider(own)[:, :, 0])
             reference = stage.denoising_unet.project_reference(features)
         video = noisy[clip : clip + 1].transpose(1, 2)
-        if kind.endswith("beside"):
-            beside = latents[clip, :1, :, None].expand_as(video) * clip
-            video = torch.cat([video, beside], 1)
+        if beside:
+            video = torch.cat([video, origin[clip : clip + 1].transpose(1, 2) * clip], 1)
         if not image:
             out = stage.denoising_unet(video, times[clip, 0], token, pose, reference)
         else:
@@ -127,11 +146,66 @@ def test_every_trained_weight_gets_a_gradient_and_no_other_could(models: dict[st
     assert silent(stage) == {name for name in left_alone if name.startswith("reference_net.")}
 
 
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        (["DownBlock2D", "CrossAttnDownBlock2D"], ["CrossAttnUpBlock2D", "UpBlock2D"]),
+        (["CrossAttnDownBlock2D", "DownBlock2D"], ["UpBlock2D", "CrossAttnUpBlock2D"]),
+    ],
+    ids=lambda blocks: blocks[-1],
+)
+def test_what_nobody_reads_of_a_reference_net_that_ends_without_attention(
+    models: dict[str, Path], tmp_path: Path, down: list[str], up: list[str]
+) -> None:
+    """Past the last attention nothing is trained: a last block without any, and what leads to it."""
+    for part in ("vae", "image_encoder"):
+        shutil.copytree(models["image"] / part, tmp_path / "start" / part)
+    unet = {**tiny.UNET, "down_block_types": down, "up_block_types": up}
+    changes = {"networks__unet": unet, "objective__condition_dropout": 0}
+    stage = stage_of("image", {"image": tmp_path / "start"}, tmp_path, **changes)
+    left_alone = {name for name, p in stage.named_parameters() if not p.requires_grad and "reference_net." in name}
+    tail = {"reference_net.up_blocks.1.resnets.", "reference_net.up_blocks.0.upsamplers."}
+    assert all(any(n.startswith(start) for n in left_alone) == (up[-1] == "UpBlock2D") for start in tail)
+    loss(stage, stage.batch(0, 0, 1)).backward()
+    assert silent(stage) == left_alone != set()
+    for network in (stage.reference_net, stage.denoising_unet, stage.pose_guider):
+        assert network is not None
+        network.requires_grad_(True)
+    stage.zero_grad(set_to_none=True)
+    loss(stage, stage.batch(0, 0, 1)).backward()
+    assert silent(stage) == left_alone
+
+
 def test_only_motion_gets_gradients_in_the_motion_stage(models: dict[str, Path], tmp_path: Path) -> None:
     stage = stage_of("motion", models, tmp_path)
     loss(stage, stage.batch(0, 0, 1)).backward()
     with_gradient = {name for name, p in stage.named_parameters() if p.grad is not None}
     assert with_gradient == {name for name, _ in stage.named_parameters() if ".motion_modules." in name}
+
+
+@pytest.mark.parametrize("kind", ["image_carried", "motion_carried"])
+def test_the_reference_is_carried_into_the_targets_poses(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    stage = stage_of(kind, models, tmp_path, objective__carry_dropout=0)
+    batch = stage.batch(5, 0, 1)
+    assert batch["carried"].shape == batch["frames"][:, 1:].shape
+    for row, number in enumerate(stage.clips.numbers(5, 0, 1, 2)):
+        (clip,) = stage.clips.clips(np.array([number]))
+        moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in batch["frames"][row]]
+        pose = pose_of(clip["joints"][moments], 64)
+        want = carry(batch["reference"][row].numpy(), pose[:1], pose[1:])
+        assert np.array_equal(batch["carried"][row], want)
+        assert (want != batch["reference"][row].numpy()).any()
+
+
+@torch.no_grad()
+def test_carrying_dropped_is_training_on_the_reference(models: dict[str, Path], tmp_path: Path) -> None:
+    """``carry_dropout`` 1: the carried pictures are the reference, and so is the loss."""
+    stage = stage_of("image_carried", models, tmp_path, objective__carry_dropout=1)
+    batch = stage.batch(0, 0, 1)
+    assert torch.equal(batch["carried"], batch["reference"][:, None].expand_as(batch["carried"]))
+    beside = stage_of("image_beside", models, tmp_path)
+    alone = {name: value for name, value in batch.items() if name != "carried"}
+    torch.testing.assert_close(loss(stage, batch), loss(beside, alone), rtol=1e-5, atol=0)
 
 
 def changed_reference(batch: dict[str, Tensor]) -> dict[str, Tensor]:
