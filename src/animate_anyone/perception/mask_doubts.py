@@ -17,7 +17,7 @@ NOBODY, EMPTY, SPILLS, JUMPS, UNCOVERED = (
 )
 
 _SMALLEST = 0.15  # of a torso's length squared: less is no mask of a body
-_LARGEST = 4.5  # of a torso's length squared
+_LARGEST = 6  # of a torso's length squared
 _REACH = 0.8  # torso lengths from the joints to where hair, clothes and feet may end
 _SPILL = 0.1  # share of the mask beyond
 _OVERLAP = 0.55  # with the mask before, moved along with the body

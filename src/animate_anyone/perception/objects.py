@@ -25,7 +25,7 @@ from animate_anyone.structures import MaskTrack
 UNLIKE = "looks unlike where it was marked"
 _ALIKE = 0.35  # correlation of the colours with those at the mark
 _CHANGE = 1.5  # times the area, that a new cut may differ from the mask carried on
-_POINT_REACH = 0.06  # of the longer side: how far an object reaches around its points, without a box
+_POINT_REACH = 0.12  # of the longer side: how far an object reaches around its points, without a box
 
 
 @runtime_checkable
@@ -175,7 +175,7 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
             front = middle < 0.15**2
         possible = likely
     else:
-        likely = near(mark.points, _POINT_REACH * max(picture.shape) / 2)
+        likely = near(mark.points, _POINT_REACH * max(picture.shape) / 4)
         possible = near(mark.points, _POINT_REACH * max(picture.shape))
     outside = near(mark.outside, 2 * dot)
     front, likely, possible = front & ~outside, likely & ~outside, possible & ~outside

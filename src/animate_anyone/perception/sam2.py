@@ -67,8 +67,7 @@ class Sam2Tracker:
                 inference_state_device=self._device,
                 dtype=self._model.dtype,
             )
-            for index, frame in enumerate(frames):
-                session.add_new_frame(self._prepared(frame, side), index)
+            session.processed_frames = _Prepared(frames, side, self._model.dtype)
             with torch.inference_mode():
                 for mark in own:
                     self._click(session, mark, side / width, side / height)
@@ -80,15 +79,6 @@ class Sam2Tracker:
                     for found in progress.track(steps, description=name):
                         masks[number, found.frame_idx] = self._mask(found, (height, width))
         return tuple(finished(masks[i], name, marks) for i, name in enumerate(names))
-
-    def _prepared(self, frame: NDArray[np.uint8], side: int) -> torch.Tensor:
-        import torch
-
-        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
-        pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-        mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
-        prepared: torch.Tensor = (pixels - mean) / deviation
-        return prepared
 
     def _click(self, session: Any, mark: ObjectMark, scale_x: float, scale_y: float) -> None:
         import torch
@@ -112,3 +102,22 @@ class Sam2Tracker:
         enlarged = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
         mask: NDArray[np.bool_] = (enlarged[0, 0] > 0).cpu().numpy()
         return mask
+
+
+class _Prepared:
+    """Frames as SAM2 takes them, ``(3, side, side)``, made when asked for: all at once would fill the memory."""
+
+    def __init__(self, frames: Sequence[NDArray[np.uint8]], side: int, dtype: torch.dtype) -> None:
+        self._frames, self._side, self._dtype = frames, side, dtype
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(self._frames[number])).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.nn.functional.interpolate(pixels, (self._side, self._side), mode="bilinear", antialias=True)
+        mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
+        prepared: torch.Tensor = ((pixels - mean) / deviation)[0].to(self._dtype)
+        return prepared

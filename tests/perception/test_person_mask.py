@@ -1,0 +1,134 @@
+"""Cutting people out: against the studio's truth, on real clips, and telling which masks to doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.errors import InputError
+from animate_anyone.perception.body_hull import body_hulls
+from animate_anyone.perception.classical import grow
+from animate_anyone.perception.mask_doubts import EMPTY, JUMPS, NOBODY, SPILLS, UNCOVERED, doubtful
+from animate_anyone.perception.person_mask import MASKERS, PersonMasker, load_masker, person_mark
+from animate_anyone.structures import MaskTrack, PoseSequence
+from animate_anyone.synthetic.dataset import sample_clip
+from people import person
+
+SIZE = (240, 360)
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    return float((one & other).sum() / max((one | other).sum(), 1))
+
+
+@pytest.fixture(scope="module")
+def puppet() -> tuple[list[NDArray[np.uint8]], PoseSequence, NDArray[np.bool_]]:
+    clip = sample_clip(3, num_frames=4, size=(192, 256), supersample=1)
+    return list(clip.frames.numpy()), clip.pose, clip.mask.numpy()
+
+
+@pytest.mark.parametrize(("name", "least"), [("grabcut", 0.75), ("mediapipe", 0.75)])
+def test_a_puppet_is_cut_out(name: str, least: float, puppet: tuple) -> None:
+    frames, pose, truth = puppet
+    masker = load_masker(name)
+    assert isinstance(masker, PersonMasker)
+    track = masker.mask(iter(frames), pose)
+    measured = [overlap(mask, true) for mask, true in zip(track.masks, truth, strict=True)]
+    assert min(measured) > least, f"overlap with the truth {np.round(measured, 2)}; {least} is needed"
+    assert track.doubts == ()
+    np.testing.assert_array_equal(load_masker(name).mask(frames, pose).masks, track.masks)
+
+
+def test_who_leaves_and_returns_is_told_and_nothing_breaks(puppet: tuple) -> None:
+    frames, pose, truth = puppet
+    gone = replace(pose, scores=pose.scores.copy())
+    gone.scores[1:3] = 0
+    track = load_masker("grabcut").mask(frames, gone)
+    assert not track.masks[1:3].any() and overlap(track.masks[3], truth[3]) > 0.7
+    assert track.doubts == ((1, NOBODY), (2, NOBODY))
+    assert track.lines() == ["person: no person in frame 1, 2"]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["dance", "street_scene"])
+def test_real_clips(name: str, shared_dir: Path) -> None:
+    """No truth is known; the joints lie on the mask, it is of one piece, and little is doubted."""
+    from animate_anyone.media import probe, read_frames
+    from animate_anyone.perception import load_estimator
+
+    path = shared_dir / f"clips/{name}.mp4"
+    info = probe(path)
+    frames = [frame for _, frame in read_frames(path, slice(0, 48, 8))]
+    pose = load_estimator("mediapipe").estimate(frames, (info.width, info.height), info.fps)
+    track = load_masker("mediapipe").mask(frames, pose)
+    assert len(track.doubts) <= 1, track.lines()
+    assert track.areas.min() > 0.08 and track.areas.max() < 0.3
+
+
+def standing(frames: int = 3) -> tuple[NDArray[np.bool_], PoseSequence]:
+    """Somebody, and the masks of a body around the skeleton."""
+    pose = person(frames, SIZE, torso=70, neck=(120, 70))
+    sure, maybe = body_hulls(pose.keypoints[0], pose.scores[0], SIZE)
+    assert (sure <= maybe).all() or (sure & ~maybe).mean() < 0.001
+    return np.repeat((grow(sure, 12) & maybe)[None], frames, axis=0), pose
+
+
+def test_a_good_mask_is_not_doubted_and_bad_ones_are() -> None:
+    masks, pose = standing()
+    assert doubtful(masks, pose) == ()
+    for change, reason in (
+        (np.zeros(SIZE[::-1], bool), EMPTY),
+        (np.ones(SIZE[::-1], bool), SPILLS),
+        (masks[1] & (np.arange(SIZE[1]) < 120)[:, None], UNCOVERED),
+    ):
+        changed = masks.copy()
+        changed[1] = change
+        assert (1, reason) in doubtful(changed, pose), reason
+        assert not any(frame == 0 for frame, _ in doubtful(changed, pose))
+    half = masks.copy()
+    half[2] &= np.arange(SIZE[0]) < 120
+    assert (2, JUMPS) in doubtful(half, pose)
+
+
+def test_a_mask_that_moves_with_the_body_does_not_jump() -> None:
+    masks, pose = standing(2)
+    moved = pose.keypoints.copy()
+    moved[1] += [60, 0]
+    masks[1] = np.roll(masks[1], 60, axis=1)
+    assert doubtful(masks, replace(pose, keypoints=moved)) == ()
+
+
+def test_hips_below_the_frame_leave_the_trunk_in_reach() -> None:
+    pose = person(1, SIZE, torso=150, neck=(120, 260))
+    pose.scores[:, [JOINT[f"{side}_{j}"] for side in ("right", "left") for j in ("hip", "knee", "ankle")]] = 0
+    _, maybe = body_hulls(pose.keypoints[0], pose.scores[0], SIZE)
+    assert maybe[359, 100:140].all() and not maybe[359, 0]
+
+
+def test_a_person_as_a_mark_lies_inside_the_frame() -> None:
+    pose = person(2, SIZE, torso=150, neck=(120, 60))
+    mark = person_mark(pose, 1)
+    assert mark.frame == 1 and mark.box is not None
+    left, top, right, bottom = mark.box
+    assert 0 <= left < right <= SIZE[0] and 0 <= top < bottom <= SIZE[1]
+    assert all(left <= x <= right and top <= y <= bottom for x, y in mark.points)
+
+
+def test_mistakes_are_told_in_one_line() -> None:
+    _, pose = standing(2)
+    with pytest.raises(InputError, match=f"no person masker 'magic'; there are: {', '.join(MASKERS)}"):
+        load_masker("magic")
+    with pytest.raises(InputError, match="has no option 'speed'; there are: side"):
+        load_masker("grabcut", speed=2)
+    with pytest.raises(InputError, match="side of 8 pixels"):
+        load_masker("grabcut", side=8)
+    blank = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    with pytest.raises(InputError, match="1 frames and 2 poses"):
+        load_masker("grabcut").mask([blank], pose)
+    with pytest.raises(InputError, match=r"MaskTrack\.masks is uint8"):
+        MaskTrack(np.zeros((1, 2, 2), np.uint8))  # type: ignore[arg-type]
