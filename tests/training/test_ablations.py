@@ -220,6 +220,23 @@ def test_recipes_fit_what_they_begin_with() -> None:
     assert encoder["projection_dim"] == unet["cross_attention_dim"]
 
 
+def test_measuring_alone_trains_nothing(
+    ablations: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `make bench` calls it: in a fresh clone one line, no result, no failure; nothing is written over."""
+    monkeypatch.chdir(tmp_path)  # comes back here
+    monkeypatch.setattr(ablations, "REPOSITORY", tmp_path)
+    output = tmp_path / "out.md"
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--measure-only", "--output", str(output)])
+    ablations.main()
+    assert capsys.readouterr().out.strip() == (
+        "nothing is trained in runs/ablations, nothing measured: python benchmarks/ablations.py"
+    )
+    assert list(tmp_path.iterdir()) == []
+    called = [line for line in (REPOSITORY / "Makefile").read_text().splitlines() if "ablations.py" in line]
+    assert len(called) == 1 and "--measure-only" in called[0]
+
+
 class Copying:
     """Stands for a pipeline: gives the reference for every pose."""
 
