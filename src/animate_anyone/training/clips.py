@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -45,11 +46,7 @@ def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
         float32, the body's x, y, score and depth as :class:`PoseSequence` has them.
     """
     seed = data.first_seed + number
-    length = max(CLIP_LENGTH, data.frames_per_clip)
-    if data.consecutive:
-        kept = list(range(data.frames_per_clip))
-    else:
-        kept = sorted(stream(seed, 1).choice(length, data.frames_per_clip, replace=False).tolist())
+    length, kept = moments(data, seed)
     clip = sample_clip(
         seed,
         num_frames=length,
@@ -65,6 +62,14 @@ def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
         "poses": draw_pose(clip.pose, (data.pose_size, data.pose_size), style=data.skeleton_style),
         "joints": joints_of(clip.pose),
     }
+
+
+def moments(data: Data, seed: int) -> tuple[int, list[int]]:
+    """How long the movement of a seed is, frames, and which frames of it are kept."""
+    length = max(CLIP_LENGTH, data.frames_per_clip)
+    if data.consecutive:
+        return length, list(range(data.frames_per_clip))
+    return length, sorted(stream(seed, 1).choice(length, data.frames_per_clip, replace=False).tolist())
 
 
 def joints_of(pose: PoseSequence) -> NDArray[np.float32]:
@@ -86,7 +91,14 @@ class StudioClips:
     Args:
         data: the recipe's settings; with ``data.cache`` the clips are rendered into it first.
         seed: orders the clips.
+
+    Attributes:
+        arrays: names of what :attr:`render` returns.
+        render: makes clip ``number`` from the settings; a function of a module, as other processes call it.
     """
+
+    arrays: ClassVar[tuple[str, ...]] = ARRAYS
+    render: ClassVar[Callable[[Data, int], dict[str, NDArray]]] = staticmethod(render_clip)
 
     def __init__(self, data: Data, seed: int, progress: Progress = SILENT) -> None:
         self.data, self.seed = data, seed
@@ -107,8 +119,8 @@ class StudioClips:
     def clips(self, numbers: NDArray[np.int64]) -> list[dict[str, NDArray]]:
         """These clips' arrays, see :func:`render_clip`, with what :meth:`derive` added."""
         if self._cache is None:
-            return [render_clip(self.data, int(n)) for n in numbers]
-        names = {**{name: name for name in ARRAYS}, **self._derived}
+            return [self.render(self.data, int(n)) for n in numbers]
+        names = {**{name: name for name in self.arrays}, **self._derived}
         out = []
         for n in numbers:
             shard, row = divmod(int(n), SHARD)
@@ -140,7 +152,8 @@ class StudioClips:
     def _num_shards(self) -> int:
         return -(-self.data.clips // SHARD)
 
-    def _render_cache(self, cache: Path, progress: Progress) -> None:
+    def settings(self) -> dict[str, object]:
+        """What the clips of a cache depend on: its index."""
         d = self.data
         settings: dict[str, object] = {
             "size": d.size,
@@ -153,6 +166,10 @@ class StudioClips:
         }
         if d.domain != "plain":  # caches from before there were domains are plain and do not say so
             settings["domain"] = d.domain
+        return settings
+
+    def _render_cache(self, cache: Path, progress: Progress) -> None:
+        settings = self.settings()
         try:
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -164,12 +181,12 @@ class StudioClips:
         missing = [s for s in range(self._num_shards) if not (cache / f"shard_{s:05d}").exists()]
         if not missing:
             return
-        jobs = [(d, cache, shard) for shard in missing]
+        jobs = [(self.render, self.data, cache, shard) for shard in missing]
         if torch.cuda.is_available():
             for job in progress.track(jobs, len(jobs), "render"):
                 _render_shard(job)
             return
-        with multiprocessing.get_context("spawn").Pool(d.workers, torch.set_num_threads, (1,)) as pool:
+        with multiprocessing.get_context("spawn").Pool(self.data.workers, torch.set_num_threads, (1,)) as pool:
             for _ in progress.track(pool.imap_unordered(_render_shard, jobs), len(jobs), "render"):
                 pass
 
@@ -179,13 +196,13 @@ def _shuffled(seed: int, epoch: int, clips: int) -> NDArray[np.int64]:
     return stream(seed, 2, epoch).permutation(clips)
 
 
-def _render_shard(job: tuple[Data, Path, int]) -> None:
-    data, cache, shard = job
+def _render_shard(job: tuple[Callable[[Data, int], dict[str, NDArray]], Data, Path, int]) -> None:
+    render, data, cache, shard = job
     folder = cache / f"shard_{shard:05d}"
     partial = cache / f"shard_{shard:05d}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    clips = [render_clip(data, shard * SHARD + i) for i in range(SHARD)]
+    clips = [render(data, shard * SHARD + i) for i in range(SHARD)]
     for name in clips[0]:
         np.save(partial / f"{name}.npy", np.stack([clip[name] for clip in clips]))
     os.replace(partial, folder)

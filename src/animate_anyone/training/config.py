@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from animate_anyone.conditions.draw import STYLES
+from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
 from animate_anyone.errors import InputError
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 
@@ -101,6 +103,41 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """Animate Anyone 2 (section 3): what a clip is split into, and how the networks are given it.
+
+    Attributes:
+        formulation: what of the person's mask is taken out of the environment, see ``conditions.environment``.
+        scaled_share: share of clips whose character, with its objects, is larger or smaller than its mask was.
+        smallest_scale, largest_scale: bounds of that.
+        object_blending: how spatial blending of the objects starts, ``none`` goes without objects.
+        blending_weights: one weight per place (``map``) or per place and channel.
+        reference_blocks: where the reference is attended to.
+        pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
+        modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
+    """
+
+    formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
+    scaled_share: float = 0.5
+    smallest_scale: float = SMALLEST
+    largest_scale: float = LARGEST
+    object_blending: Literal["none", "paper", "identity"] = "paper"
+    blending_weights: Literal["map", "channel"] = "map"
+    reference_blocks: Literal["mid_up", "all"] = "mid_up"
+    pose_modulation: bool = True
+    modulation: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scaled_share <= 1:
+            raise InputError(f"recipe: environment.scaled_share is {self.scaled_share}; it must lie in [0, 1]")
+        if not 0 < self.smallest_scale <= self.largest_scale < math.inf:
+            raise InputError(
+                f"recipe: environment.smallest_scale is {self.smallest_scale}; it must be above 0 and at most "
+                f"environment.largest_scale, {self.largest_scale}"
+            )
+
+
+@dataclass(frozen=True)
 class Networks:
     """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
 
@@ -136,7 +173,8 @@ class Recipe:
 
     Attributes:
         stage: what is trained: ``autoencoder``, ``image_encoder``, ``image`` (ReferenceNet, Pose Guider
-            and denoising UNet on single frames), ``motion`` (temporal layers on clips).
+            and denoising UNet on single frames), ``motion`` (temporal layers on clips), ``environment``
+            (Animate Anyone 2: all of them and the object guider, on single frames or on clips).
         output: folder for checkpoints, the log and the result ``model/``.
         init: model folder to start from; the stage before this one wrote it. ``init/vae`` and
             ``init/image_encoder`` may be all that is there.
@@ -148,9 +186,10 @@ class Recipe:
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
         seed: everything random follows from it and the step number.
+        environment: of stage ``environment`` and of no other.
     """
 
-    stage: Literal["autoencoder", "image_encoder", "image", "motion"]
+    stage: Literal["autoencoder", "image_encoder", "image", "motion", "environment"]
     output: str
     init: str | None = None
     steps: int = 10_000
@@ -167,6 +206,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     objective: Objective = field(default_factory=Objective)
     networks: Networks = field(default_factory=Networks)
+    environment: Environment | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 1), ("batch", 1), ("accumulate", 1), ("log_every", 1), ("checkpoint_every", 1)):
@@ -185,10 +225,15 @@ class Recipe:
             if getattr(getattr(self, room), name) < 1:
                 raise InputError(f"recipe: {room}.{name} must be at least 1")
         needed = {"image": 1 + self.objective.targets_per_reference, "image_encoder": 2}.get(self.stage, 1)
+        if self.stage == "environment" and not self.data.consecutive:
+            needed = 1 + self.objective.targets_per_reference
         if self.data.frames_per_clip < needed:
             raise InputError(f"recipe: data.frames_per_clip is {self.data.frames_per_clip}; this needs {needed}")
         if self.stage == "motion" and not self.data.consecutive:
             raise InputError("recipe: stage motion needs frames in a row; give data.consecutive=true")
+        if (self.stage == "environment") != (self.environment is not None):
+            needs = "needs its settings: give environment={}" if self.environment is None else "takes no environment"
+            raise InputError(f"recipe: stage {self.stage} {needs}")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")

@@ -1,0 +1,140 @@
+"""What Animate Anyone 2 (section 3) is trained on: a clip split into character, environment, objects and motion,
+from which it is to be put together again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.conditions.environment import EMPTY, empty, feather, formulate
+from animate_anyone.conditions.limb_depth import draw_limb_depth
+from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
+from animate_anyone.conditions.shape_agnostic import bounding_box, draw_shares
+from animate_anyone.training.config import Environment
+from animate_anyone.training.scene_clips import pose_from
+
+MARGIN = 1.15
+"""Side of the reference's square crop, over the longer side of the character's box."""
+
+_CELLS = range(2, 7)  # a side, of a random background that is no plain colour
+_EDGE = 1  # pixels at a mask's edge in which both sides mix
+
+Clip = dict[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How poses are drawn: ``size`` ``(width, height)`` of the pictures, the skeleton's ``style``."""
+
+    size: tuple[int, int]
+    style: str
+
+
+def split_scene(
+    clip: Clip, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, drawing: Drawing
+) -> dict[str, NDArray]:
+    """What the networks are given of some frames of a scene, and what they are to make of it.
+
+    The fineness of the mask's blocks and the character's scale are drawn once for all frames. The region that is taken
+    out comes from the masks before scaling: it may be smaller than the character that is to be made.
+
+    Args:
+        clip: from ``scene_clips.render_scene``.
+        frames: which of its frames.
+
+    Returns:
+        ``frames`` ``(k, H, W, 3)``, the target; ``environment`` as ``frames``, the region emptied and nothing of the
+        person outside it; ``region``, ``masks`` (the target's person) and ``object_masks`` ``(k, H, W)``;
+        ``objects`` as ``frames``, empty where no object is; ``poses`` ``(k, h, w, 3)``; all uint8. ``depth``
+        ``(k, h, w)`` float32, structured depth in [0, 1].
+    """
+    shares = draw_shares(rng)
+    scale = draw_scale(rng, settings.smallest_scale, settings.largest_scale)
+    if rng.random() >= settings.scaled_share:
+        scale = 1.0
+    before = clip["masks"][frames].astype(bool)
+    region = formulate(before, settings.formulation, shares)
+    made = _scaled(clip, frames, before, scale)
+    assert made.pose is not None
+
+    beside = made.frames
+    if scale != 1:
+        person = feather(made.person, _EDGE) > 0
+        beside = np.where(person[..., None], clip["environment"][frames], beside)
+    objects = made.objects.any(axis=0)
+    return {
+        "frames": made.frames,
+        "environment": empty(beside, region),
+        "region": region.astype(np.uint8),
+        "masks": made.person.astype(np.uint8),
+        "object_masks": objects.astype(np.uint8),
+        "objects": np.where(objects[..., None], made.frames, np.uint8(EMPTY)),
+        "poses": draw_pose(made.pose, drawing.size, style=drawing.style),
+        "depth": draw_limb_depth(made.pose, drawing.size, style=drawing.style),
+    }
+
+
+def character_reference(
+    clip: Clip, frame: int, rng: np.random.Generator, drawing: Drawing
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The reference: the character of a frame alone, in the middle of the picture, before a random background.
+
+    A frame without the person gives the background alone.
+
+    Returns:
+        The picture ``(H, W, 3)`` and its pose picture ``(h, w, 3)``, uint8.
+    """
+    mask, picture = clip["masks"][frame].astype(bool), clip["frames"][frame]
+    side = len(mask)
+    box = bounding_box(mask) or (slice(0, side), slice(0, side))
+    middle = [(part.start + part.stop) / 2 for part in box]
+    crop = MARGIN * max(part.stop - part.start for part in box)
+    left, top = middle[1] - crop / 2, middle[0] - crop / 2
+    layer = np.dstack([picture, mask * np.uint8(255)])
+    to_source = (crop / side, 0, left, 0, crop / side, top)
+    moved = Image.fromarray(layer).transform((side, side), Image.Transform.AFFINE, to_source, Image.Resampling.BILINEAR)
+    cut = np.asarray(moved, np.float32)
+    cover = cut[..., 3:] / 255
+    background = random_background(rng, side)
+    reference = np.rint(cover * cut[..., :3] + (1 - cover) * background).astype(np.uint8)
+
+    pose = pose_from(clip["points"][[frame]], side)
+    corner = np.array([left, top], np.float32)
+    pose = replace(pose, keypoints=(pose.keypoints - corner) * np.float32(side / crop))
+    return reference, draw_pose(pose, drawing.size, style=drawing.style)[0]
+
+
+def random_background(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
+    """A square ``(side, side, 3)`` uint8 of nothing: a plain colour, soft patches or tiles, each as often."""
+    kind = int(rng.integers(3))
+    cells = 1 if kind == 0 else int(rng.choice(_CELLS))
+    colours = rng.integers(0, 256, (cells, cells, 3), np.uint8)
+    how = Image.Resampling.NEAREST if kind == 2 else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(colours).resize((side, side), how))
+
+
+def _scaled(clip: Clip, frames: NDArray[np.int64], person: NDArray[np.bool_], scale: float) -> Rescaled:
+    """The frames with a larger or smaller character, behind what stands in front of it."""
+    pictures, environment = clip["frames"][frames], clip["environment"][frames]
+    objects = clip["objects"][frames].astype(bool)[None]
+    pose = pose_from(clip["points"][frames], person.shape[1])
+    made = rescale_character(pictures, person, objects, pose, scale, background=environment)
+    if scale == 1:
+        return made
+    # Where the character was, its edge is mixed with what lies behind.
+    layer = person | objects[0]
+    edge = (feather(layer, _EDGE) > 0) & ~layer & ~made.person & ~made.objects[0]
+    hidden = clip["occluders"][frames].astype(bool)
+    back = edge | hidden
+    return Rescaled(
+        np.where(back[..., None], environment, made.frames),
+        made.person & ~hidden,
+        made.objects & ~hidden,
+        made.pose,
+        made.unknown,
+    )
