@@ -11,6 +11,7 @@ from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderSt
 from animate_anyone.training.checkpoint import last_checkpoint
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import Stage, train
+from animate_anyone.training.stage_environment import EnvironmentStage
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stage_motion import MotionStage
 
@@ -19,6 +20,7 @@ STAGES: dict[str, type] = {
     "image_encoder": ImageEncoderStage,
     "image": ImageStage,
     "motion": MotionStage,
+    "environment": EnvironmentStage,
 }
 
 

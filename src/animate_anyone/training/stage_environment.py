@@ -1,0 +1,277 @@
+"""Animate Anyone 2 (section 3): the character in the environment of a video, with the objects of that video.
+
+All networks but the VAE and the image encoder are trained, on single frames or on clips in a row, to rebuild clips
+from what they were split into (``scene_split``).
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from animate_anyone.conditions.environment import latent_mask
+from animate_anyone.errors import InputError
+from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.object_guider import ObjectGuider
+from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.pose_modulation import PoseModulation
+from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.models import load_network, read_json
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.training.autoencoder import to_pixels
+from animate_anyone.training.clips import stream
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.loop import Batch, Stage
+from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
+from animate_anyone.training.scene_clips import SceneClips
+from animate_anyone.training.scene_split import Drawing, character_reference, split_scene
+from animate_anyone.training.stage_image import ImageStage, _init_folder, _pipeline_options, _pose_input, _scheduler
+
+# What assumes that the background is the reference's: here the environment says what it is.
+_OF_REFERENCE = ("reference_latents", "carried_reference")
+
+
+class EnvironmentStage(ImageStage):
+    """Denoising UNet, ReferenceNet, pose modulation and object guider.
+
+    Starts from ``recipe.init``: whatever the image stage starts from, a model of Animate Anyone, or one of this stage.
+    ``data.consecutive`` trains clips in a row, with temporal layers; else frames are trained one by one, without.
+    """
+
+    def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
+        Stage.__init__(self)  # the image stage's clips are others
+        assert recipe.environment is not None
+        self.recipe, self.settings = recipe, recipe.environment
+        torch.manual_seed(recipe.seed)
+        init = _init_folder(recipe)
+        self.vae = load_network(AutoencoderKL, init / "vae")
+        self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
+        self.options = _pipeline_options(recipe, init)
+        self._check_options()
+        self.reference_net, self.reference_control = None, None
+        self.object_guider: ObjectGuider | None = None
+        self._build(init)
+        self.scheduler = _scheduler(recipe, init)
+        self.set_trainable()
+        self._check_pose_pictures()
+        side = recipe.data.pose_size
+        self.drawing = Drawing((side, side), recipe.data.skeleton_style)
+        self.clips = SceneClips(recipe.data, recipe.seed, progress)
+
+    def _check_options(self) -> None:
+        for name in _OF_REFERENCE:
+            if self.options.get(name):
+                raise InputError(
+                    f"recipe: networks.pipeline.{name} is true; stage environment takes the background from the "
+                    "environment: give false, and an init that was trained without"
+                )
+        if self.path != "reference_net":
+            raise InputError(
+                f"recipe: networks.pipeline.reference_path is {self.path!r}; stage environment trains reference_net alone"
+            )
+
+    def _build(self, init: Path) -> None:
+        unet_config = init / "denoising_unet" / "config.json"
+        if unet_config.is_file() and read_json(unet_config).get("environment_channels"):
+            self._load(init)
+        else:
+            super()._build(init)
+            self._widen()
+        unet, longest = self.denoising_unet, self.denoising_unet.config["motion_max_seq_length"]
+        if self.in_a_row and not unet.config["use_motion_module"]:
+            self.denoising_unet = unet.with_motion()
+        elif not self.in_a_row and unet.config["use_motion_module"]:
+            raise InputError(
+                f"recipe: data.consecutive is false, and {init} has temporal layers, which single frames cannot train;"
+                " give data.consecutive=true"
+            )
+        if self.in_a_row and self.targets > longest:
+            raise InputError(f"recipe: data.frames_per_clip is {self.targets}; the temporal layers take {longest}")
+
+    def _widen(self) -> None:
+        """From Animate Anyone's networks to those of this method, which at first do much the same."""
+        settings = self.settings
+        self.denoising_unet = self.denoising_unet.with_environment(
+            object_blending=settings.object_blending,
+            blending_weights=settings.blending_weights,
+            reference_blocks=settings.reference_blocks,
+        )
+        config = self.denoising_unet.config
+        if settings.object_blending != "none":
+            self.object_guider = ObjectGuider(config["out_channels"], tuple(config["block_out_channels"]))
+        if settings.pose_modulation:
+            try:
+                self.pose_guider = PoseModulation.from_pose_guider(self.pose_guider, **settings.modulation)  # type: ignore[assignment]
+            except (TypeError, ValueError) as error:
+                raise InputError(f"recipe: environment.modulation: {' '.join(str(error).split())}") from error
+
+    def _load(self, init: Path) -> None:
+        """The networks of a model of this method, which must be what the recipe says."""
+        settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
+        told = {name: unet.config[name] for name in ("reference_blocks", "object_blending", "blending_weights")}
+        told["pose_modulation"] = (init / "pose_modulation").is_dir()
+        for name, found in told.items():
+            if found != getattr(settings, name):
+                raise InputError(f"recipe: environment.{name} is {getattr(settings, name)!r}; in {init} it is {found!r}")
+        self.denoising_unet = unet
+        self.reference_net = load_network(ReferenceNet, init / "reference_net")
+        if settings.pose_modulation:
+            self.pose_guider = load_network(PoseModulation, init / "pose_modulation")  # type: ignore[assignment]
+        else:
+            self.pose_guider = load_network(PoseGuider, init / "pose_guider")
+        if settings.object_blending != "none":
+            self.object_guider = load_network(ObjectGuider, init / "object_guider")
+
+    @property
+    def in_a_row(self) -> bool:
+        """Whether clips are trained, with temporal layers, or single frames."""
+        return self.recipe.data.consecutive
+
+    @property
+    def targets(self) -> int:
+        """Frames of a clip that are predicted from one reference."""
+        return self.recipe.data.frames_per_clip if self.in_a_row else super().targets
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, per side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    def choose_frames(self, rng: np.random.Generator, available: int) -> NDArray[np.int64]:
+        """The reference's frame, then the targets': all in order, or others than the reference's."""
+        if self.in_a_row:
+            return np.concatenate([rng.integers(available, size=1), np.arange(available)])
+        return super().choose_frames(rng, available)
+
+    def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
+        """``(b, k)``: one for all frames of a clip in a row, else one for every frame."""
+        if self.in_a_row:
+            return self.draw_timesteps((b, 1), generator).expand(b, k)
+        return self.draw_timesteps((b, k), generator)
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        count = self.recipe.batch // self.recipe.accumulate
+        rng = stream(self.recipe.seed, 6, step, part)
+        rows: dict[str, list[NDArray]] = {}
+        for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
+            frames = self.choose_frames(rng, len(clip["frames"]))
+            picked = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
+            picked["region"] = latent_mask(picked["region"].astype(bool), self.factor)
+            picked["object_cells"] = latent_mask(picked["object_masks"].astype(bool), self.factor)
+            shown = character_reference(clip, int(frames[0]), rng, self.drawing)
+            picked |= dict(zip(("reference", "reference_pose"), shown, strict=True))
+            for name, value in picked.items():
+                rows.setdefault(name, []).append(value)
+        return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        # Letters: b clips, k target frames, c latent channels, h, w latent grid; n and f are b and k in a row, else
+        # b * k and 1: single frames are clips of their own.
+        target, environment = self.encode(batch["frames"]), self.encode(batch["environment"])  # (b, k, c, h, w)
+        reference = self.encode(batch["reference"][:, None])[:, 0]  # (b, c, h, w)
+        b, k = target.shape[:2]
+        dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
+
+        # 1. Noise.
+        noise = torch.randn(target.shape, generator=generator).to(target)
+        timesteps = self.timesteps(b, k, generator).to(target.device)  # (b, k)
+        noisy, wanted = noised_target(
+            self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
+        )
+        video = join_environment(
+            self._clips(noisy.unflatten(0, (b, k))), self._clips(environment), self._clips(batch["region"][:, :, None])
+        )  # (n, 2 c + 1, f, h, w)
+
+        # 2. Conditions; the first `dropped` clips do without reference and image token, as in the image stage.
+        token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
+        token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
+        first = min(dropped, b - 1)
+        own = _pose_input(batch["reference_pose"][:, None])
+        reference_pose = None
+        if self.options.get("reference_pose", False):
+            reference_pose = self.guide(own, own)[first:, :, 0]
+        assert self.reference_net is not None
+        features = self.reference_net(reference[first:], token[first:], reference_pose)
+        seen = self.denoising_unet.project_reference(features, first)
+        pictures = self._clips(_pose_input(batch["poses"]).transpose(1, 2))
+        rows = len(pictures) // b
+        pose = self.guide(pictures, own.repeat_interleave(rows, 0), self._clips(batch["depth"][:, :, None]))
+        objects = None
+        if self.object_guider is not None:
+            objects = self.object_guider(self._clips(self.encode_objects(batch["objects"], batch["object_cells"])))
+
+        # 3. Predict.
+        prediction = self.denoising_unet(
+            video,
+            timesteps[:, 0] if self.in_a_row else timesteps.flatten(),
+            token.repeat_interleave(rows, 0),
+            pose,
+            seen if dropped < b else None,
+            objects,
+        )
+        prediction = prediction.transpose(1, 2).flatten(0, 1).unflatten(0, (b, k))
+        kept = (batch["masks"] | batch["object_masks"]).float()
+        share = F.adaptive_avg_pool2d(kept, target.shape[-2:])[:, :, None]  # (b, k, 1, h, w)
+        weight = 1 + (self.recipe.objective.person_weight - 1) * share
+        loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)
+        if dropped == b:  # a gradient of zero, not none
+            loss = loss + 0.0 * sum(value.float().mean() for value in features.values())
+        return {"loss": loss}
+
+    def guide(self, pictures: Tensor, own: Tensor, depth: Tensor | None = None) -> Tensor:
+        """Pose features ``(n, C, f, h, w)`` of pictures ``(n, 3, f, H, W)`` and depth ``(n, 1, f, H, W)``, in [0, 1]."""
+        beside = self.pose_guider.beside(pictures, own)
+        if isinstance(self.pose_guider, PoseModulation):
+            return cast(Tensor, self.pose_guider(beside, depth))
+        return cast(Tensor, self.pose_guider(beside))
+
+    @torch.no_grad()
+    def encode_objects(self, objects: Tensor, cells: Tensor) -> Tensor:
+        """Latents of object frames ``(b, k, H, W, 3)`` uint8, zero in cells ``(b, k, h, w)`` without one."""
+        present = cells.flatten(2).any(2)  # (b, k)
+        shape = (*cells.shape[:2], self.vae.config["latent_channels"], *cells.shape[2:])
+        latents = torch.zeros(shape, device=objects.device)
+        if present.any():
+            latents[present] = self.encode(objects[present][None])[0]
+        return latents * cells[:, :, None]
+
+    def _clips(self, frames: Tensor) -> Tensor:
+        """``(b, k, c, h, w)`` as the networks take it: ``(b, c, k, h, w)``, or ``(b * k, c, 1, h, w)`` one by one."""
+        return frames.transpose(1, 2) if self.in_a_row else frames.flatten(0, 1)[:, :, None]
+
+    def save(self, folder: Path) -> None:
+        networks: list[Any] = [self.denoising_unet, self.reference_net, self.pose_guider, self.object_guider]
+        networks += [self.image_encoder, self.vae]
+        if self.recipe.save_dtype != "float32":
+            dtype = getattr(torch, self.recipe.save_dtype)
+            networks = [network and copy.deepcopy(network).to(dtype=dtype) for network in networks]
+        unet, reference_net, guider, object_guider, encoder, vae = networks
+        depth = self.settings.pose_modulation
+        pipeline = AnimateAnyone2Pipeline(
+            denoising_unet=unet,
+            reference_net=reference_net,
+            pose_guider=None if depth else guider,
+            pose_modulation=guider if depth else None,
+            object_guider=object_guider,
+            image_encoder=encoder,
+            vae=vae,
+            scheduler=self.scheduler,
+            size=[self.recipe.data.size] * 2,
+            skeleton_style=self.recipe.data.skeleton_style,
+            formulation=self.settings.formulation,
+            uses_objects=object_guider is not None,
+            uses_depth=depth,
+            **self.options,
+        )
+        pipeline.save_pretrained(folder, max_shard_size=self.recipe.max_shard_size)
