@@ -184,6 +184,21 @@ def test_long_clips_show_the_windows() -> None:
     assert f"{LONG_FRAMES} frames" in suite_table(report)
 
 
+def test_carried_reference_is_a_baseline_of_models_that_are_given_it() -> None:
+    pipeline = tiny.pipeline(reference_latents=True, carried_reference=True, window=16, overlap=2)
+    report, _ = evaluate_puppet(pipeline, characters=1, steps=1, long_clips=1)
+    clip = puppet_clip(0, (64, 64), (128, 128), "scaled")
+    want = measure(np.stack(clip.carried), clip)
+    got = report["clips"][0]["carried_reference"]
+    assert {name: got[name] for name in want} == want
+    assert got["person_psnr"] > report["clips"][0]["copy_reference"]["person_psnr"]  # it is in the right place
+    assert report["carried_reference"]["psnr"] == pytest.approx(want["psnr"], abs=1e-4)
+    assert report["long_clips"]["carried_reference"].keys() == report["long_clips"]["copy_reference"].keys()
+    assert [line.split()[0] for line in suite_table(report).splitlines() if line].count("carried_reference") == 3
+    plain, _ = evaluate_puppet(tiny.pipeline(reference_latents=True), characters=1, steps=1, long_clips=0)
+    assert "carried_reference" not in json.dumps(plain) + suite_table(plain)
+
+
 def test_with_and_without_temporal_layers() -> None:
     pipeline = tiny.pipeline(window=16)
     both, _ = evaluate_puppet(pipeline, characters=1, steps=1, long_clips=0, compare_motion=True)
