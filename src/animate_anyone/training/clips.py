@@ -93,12 +93,15 @@ class StudioClips:
         seed: orders the clips.
 
     Attributes:
-        arrays: names of what :attr:`render` returns.
-        render: makes clip ``number`` from the settings; a function of a module, as other processes call it.
+        arrays: names of what :meth:`render` returns.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ARRAYS
-    render: ClassVar[Callable[[Data, int], dict[str, NDArray]]] = staticmethod(render_clip)
+
+    @staticmethod
+    def render(data: Data, number: int) -> dict[str, NDArray]:
+        """Clip ``number`` of these settings; other processes call it too."""
+        return render_clip(data, number)
 
     def __init__(self, data: Data, seed: int, progress: Progress = SILENT) -> None:
         self.data, self.seed = data, seed

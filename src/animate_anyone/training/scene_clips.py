@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -51,7 +50,11 @@ class SceneClips(StudioClips):
     """:class:`StudioClips` of scenes, see :func:`render_scene`."""
 
     arrays: ClassVar[tuple[str, ...]] = SCENE_ARRAYS
-    render: ClassVar[Callable[[Data, int], dict[str, NDArray]]] = staticmethod(render_scene)
+
+    @staticmethod
+    def render(data: Data, number: int) -> dict[str, NDArray]:
+        """Scene ``number`` of these settings."""
+        return render_scene(data, number)
 
     def settings(self) -> dict[str, object]:
         """What the scenes of a cache depend on; how poses are drawn is none of it, for they are kept as points."""

@@ -78,7 +78,7 @@ class EnvironmentStage(ImageStage):
                 )
         if self.path != "reference_net":
             raise InputError(
-                f"recipe: networks.pipeline.reference_path is {self.path!r}; stage environment trains reference_net alone"
+                f"recipe: networks.pipeline.reference_path is {self.path!r}; stage environment needs reference_net"
             )
 
     def _build(self, init: Path) -> None:
@@ -122,8 +122,9 @@ class EnvironmentStage(ImageStage):
         told = {name: unet.config[name] for name in ("reference_blocks", "object_blending", "blending_weights")}
         told["pose_modulation"] = (init / "pose_modulation").is_dir()
         for name, found in told.items():
-            if found != getattr(settings, name):
-                raise InputError(f"recipe: environment.{name} is {getattr(settings, name)!r}; in {init} it is {found!r}")
+            wanted = getattr(settings, name)
+            if found != wanted:
+                raise InputError(f"recipe: environment.{name} is {wanted!r}; in {init} it is {found!r}; give that")
         self.denoising_unet = unet
         self.reference_net = load_network(ReferenceNet, init / "reference_net")
         if settings.pose_modulation:
@@ -222,7 +223,7 @@ class EnvironmentStage(ImageStage):
         )
         prediction = prediction.transpose(1, 2).flatten(0, 1).unflatten(0, (b, k))
         kept = (batch["masks"] | batch["object_masks"]).float()
-        share = F.adaptive_avg_pool2d(kept, target.shape[-2:])[:, :, None]  # (b, k, 1, h, w)
+        share = F.adaptive_avg_pool2d(kept, (target.shape[-2], target.shape[-1]))[:, :, None]  # (b, k, 1, h, w)
         weight = 1 + (self.recipe.objective.person_weight - 1) * share
         loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)
         if dropped == b:  # a gradient of zero, not none
@@ -230,7 +231,7 @@ class EnvironmentStage(ImageStage):
         return {"loss": loss}
 
     def guide(self, pictures: Tensor, own: Tensor, depth: Tensor | None = None) -> Tensor:
-        """Pose features ``(n, C, f, h, w)`` of pictures ``(n, 3, f, H, W)`` and depth ``(n, 1, f, H, W)``, in [0, 1]."""
+        """Pose features ``(n, C, f, h, w)`` of pictures ``(n, 3, f, H, W)`` and depth ``(n, 1, f, H, W)`` in [0, 1]."""
         beside = self.pose_guider.beside(pictures, own)
         if isinstance(self.pose_guider, PoseModulation):
             return cast(Tensor, self.pose_guider(beside, depth))
