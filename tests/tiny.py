@@ -15,9 +15,12 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 
 UNET: dict[str, Any] = {
     "sample_size": 8,
@@ -121,4 +124,44 @@ def pipeline(**changes: Any) -> AnimateAnyonePipeline:
     vae.register_to_config(scaling_factor=1.0)
     return AnimateAnyonePipeline(
         unet, reference_net(), guider, encoder, vae, DDIMScheduler(**SCHEDULER), **{**PIPELINE, **changes}
+    )
+
+
+def environment_pipeline(
+    object_blending: str = "paper", modulated: bool = True, **changes: Any
+) -> AnimateAnyone2Pipeline:
+    """As :func:`pipeline`, for Animate Anyone 2: sees an environment, blends objects, is told depth.
+
+    Args:
+        object_blending: ``none`` has no object guider.
+        modulated: False has a Pose Guider and no pose modulation.
+        changes: to the pipeline's own options.
+    """
+    channels = UNET["in_channels"]
+    unet = denoising_unet(
+        in_channels=2 * channels + 1,
+        environment_channels=channels + 1,
+        object_blending=object_blending,
+        reference_blocks="mid_up",
+    )
+    torch.manual_seed(4)
+    for name, parameter in unet.named_parameters():
+        if name.endswith("spatial_blending.conv.weight"):
+            nn.init.normal_(parameter, std=0.1)
+    base = pipeline()
+    options: dict[str, Any] = {"pose_guider": base.pose_guider, "uses_depth": modulated}
+    if modulated:
+        modulation = PoseModulation.from_pose_guider(base.pose_guider, num_attention_heads=2)
+        nn.init.normal_(modulation.modulation_out.weight, std=0.3)
+        options |= {"pose_guider": None, "pose_modulation": modulation.eval()}
+    if object_blending != "none":
+        options["object_guider"] = ObjectGuider(channels, tuple(UNET["block_out_channels"])).eval()
+    return AnimateAnyone2Pipeline(
+        denoising_unet=unet,
+        reference_net=base.reference_net,
+        image_encoder=base.image_encoder,
+        vae=base.vae,
+        scheduler=base.scheduler,
+        uses_objects=object_blending != "none",
+        **{**options, **PIPELINE, **changes},
     )

@@ -105,12 +105,12 @@ class PoseGuider(ModelMixin, ConfigMixin):
         for conv in (self.conv_in, *self.blocks):
             x = F.silu(conv(x))
         if self.config["position_frequencies"]:
-            places = _places(x.shape[-2], x.shape[-1], self.config["position_frequencies"]).to(x)
-            x = torch.cat([x, places.expand(len(x), -1, -1, -1)], 1)
+            where = places(x.shape[-2], x.shape[-1], self.config["position_frequencies"]).to(x)
+            x = torch.cat([x, where.expand(len(x), -1, -1, -1)], 1)
         return self.conv_out(x).unflatten(0, (batch, -1)).transpose(1, 2)
 
 
-def _places(height: int, width: int, octaves: int) -> Tensor:
+def places(height: int, width: int, octaves: int) -> Tensor:
     """Where each cell lies in the frame: sine and cosine of x and y, ``(1, 4 * octaves, height, width)``."""
     frequencies = torch.pi * 2.0 ** torch.arange(octaves)
     x, y = ((torch.arange(cells) + 0.5) / cells for cells in (width, height))

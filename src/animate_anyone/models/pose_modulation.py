@@ -16,7 +16,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.pose_guider import Layout, PoseGuider, _places
+from animate_anyone.models.pose_guider import Layout, PoseGuider, places
 
 
 class DepthAttention(nn.Module):
@@ -43,10 +43,10 @@ class DepthAttention(nn.Module):
     def forward(self, skeleton: Tensor, depth: Tensor) -> Tensor:
         """What the skeleton's places are told: ``(B, C, h, w)``, as each of the two."""
         height, width = skeleton.shape[2:]
-        places = _places(height, width, self.octaves).to(skeleton).expand(len(skeleton), -1, -1, -1)
+        where = places(height, width, self.octaves).to(skeleton).expand(len(skeleton), -1, -1, -1)
         asking, asked = self.norm_skeleton(_tokens(skeleton)), self.norm_depth(_tokens(self._pool(depth)))
-        query = self.to_q(torch.cat([asking, _tokens(places)], 2))
-        key = self.to_k(torch.cat([asked, _tokens(self._pool(places))], 2))
+        query = self.to_q(torch.cat([asking, _tokens(where)], 2))
+        key = self.to_k(torch.cat([asked, _tokens(self._pool(where))], 2))
         query, key, value = (x.unflatten(2, (self.num_heads, -1)) for x in (query, key, self.to_v(asked)))
         out = self.to_out(dispatch_attention_fn(query, key, value).flatten(2))  # (B, N, C)
         return out.transpose(1, 2).unflatten(2, (height, width))

@@ -16,11 +16,14 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -35,7 +38,17 @@ NETWORKS = {
 }
 PARTS = (*NETWORKS, "scheduler")
 # Every network that some model has; NETWORKS are those of the method.
-_KINDS: dict[str, Any] = {**NETWORKS, "reference_control": ReferenceControl}
+_KINDS: dict[str, Any] = {
+    **NETWORKS,
+    "reference_control": ReferenceControl,
+    "pose_modulation": PoseModulation,
+    "object_guider": ObjectGuider,
+}
+# Class name in a model's index -> the pipeline, the method's name, and the verb that takes such models.
+_PIPELINES: dict[str, tuple[type[AnimateAnyonePipeline], str, str]] = {
+    "AnimateAnyonePipeline": (AnimateAnyonePipeline, "Animate Anyone", "animate"),
+    "AnimateAnyone2Pipeline": (AnimateAnyone2Pipeline, "Animate Anyone 2", "replace"),
+}
 # What the libraries below raise for files that are not what they should be.
 _UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, SafetensorError)
 
@@ -62,21 +75,48 @@ def model_folder(model: str | Path) -> Path:
 
 
 def networks_of(folder: Path) -> dict[str, Any]:
-    """The networks of a model folder, by part: :data:`NETWORKS`, or those of the ``reference_path`` in its index."""
-    path = read_json(folder / "model_index.json").get("reference_path", "reference_net")
+    """The networks of a model folder, by part: :data:`NETWORKS`, or those that the settings in its index ask for."""
+    index = read_json(folder / "model_index.json")
+    path = index.get("reference_path", "reference_net")
     if path not in REFERENCE_PATHS:
         raise InputError(
             f"{folder / 'model_index.json'}: reference_path is {path!r}; there are {', '.join(REFERENCE_PATHS)}"
         )
-    absent = set() if path == "reference_net" else {"reference_net"}
-    absent |= set() if path in CONTROLLED else {"reference_control"}
-    return {part: kind for part, kind in _KINDS.items() if part not in absent}
+    second = index.get("_class_name") == AnimateAnyone2Pipeline.__name__
+    modulated = second and bool(index.get("uses_depth", True))
+    there = {
+        "reference_net": path == "reference_net",
+        "reference_control": path in CONTROLLED,
+        "pose_guider": not modulated,
+        "pose_modulation": modulated,
+        "object_guider": second and bool(index.get("uses_objects", True)),
+    }
+    return {part: kind for part, kind in _KINDS.items() if there.get(part, True)}
+
+
+def pipeline_class(folder: Path) -> type[AnimateAnyonePipeline]:
+    """The pipeline that a model folder's index names. Raises :class:`InputError` where it is none of ours."""
+    name = read_json(folder / "model_index.json").get("_class_name")
+    if name not in _PIPELINES:
+        raise InputError(f"{folder / 'model_index.json'}: it is {name}; a model's is {' or '.join(_PIPELINES)}")
+    return _PIPELINES[name][0]
+
+
+def check_verb(model: str | Path, verb: str) -> None:
+    """See, before anything is loaded, that a model is one for ``animate`` or one for ``replace``.
+
+    Raises:
+        InputError: it is for the other verb, or no model at all.
+    """
+    _, method, right = _PIPELINES[pipeline_class(model_folder(model)).__name__]
+    if verb != right:
+        raise InputError(f"{model}: is a model of {method}; type `animate-anyone {right}`, or give another --model")
 
 
 def load_pipeline(
     model: str | Path, device: str = "auto", dtype: str = "auto", *, placement: Placement | None = None
 ) -> AnimateAnyonePipeline:
-    """Load a model folder.
+    """Load a model folder: an ``AnimateAnyonePipeline``, or an ``AnimateAnyone2Pipeline`` where its index says so.
 
     Args:
         model: a shipped model's name or a model folder.
@@ -94,7 +134,7 @@ def load_pipeline(
     networks = {part: check_weights(folder / part) for part in networks_of(folder)}
     check_attention(placement.attention, head_sizes(networks["denoising_unet"]), where, kind)
     try:
-        pipeline = AnimateAnyonePipeline.from_pretrained(
+        pipeline = pipeline_class(folder).from_pretrained(
             folder,
             dtype=kind,
             local_files_only=True,
@@ -115,14 +155,15 @@ def load_shapes(model: str | Path) -> AnimateAnyonePipeline:
     """
     folder = model_folder(model)
     check_classes(folder)
-    networks: dict[str, Any] = dict.fromkeys(_KINDS)
+    kind = pipeline_class(folder)
+    options = inspect.signature(kind.__init__).parameters
+    networks: dict[str, Any] = {part: None for part in _KINDS if part in options}
     networks |= {part: check_weights(folder / part) for part in networks_of(folder)}
-    options = inspect.signature(AnimateAnyonePipeline.__init__).parameters
     known = read_json(folder / "model_index.json")
     index = {k: v for k, v in known.items() if k in options and k not in (*_KINDS, "scheduler")}
     try:
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        pipeline = AnimateAnyonePipeline(**networks, scheduler=scheduler, **index)
+        pipeline = kind(**networks, scheduler=scheduler, **index)
     except _UNUSABLE as error:
         raise InputError(f"{folder}: cannot be loaded: {_first_line(error)}") from error
     check_fit(folder, pipeline)
@@ -144,19 +185,39 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     """Hold the networks' widths against each other, where one's output is another's input."""
     unet = pipeline.denoising_unet.config
     references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
+    poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
+    guider = getattr(pipeline, poses).config
     for part, setting, got, want in (
-        ("pose_guider", "out_channels", pipeline.pose_guider.config["out_channels"], unet["block_out_channels"][0]),
+        (poses, "out_channels", guider["out_channels"], unet["block_out_channels"][0]),
         ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
         ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["out_channels"]),
         *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
         ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
+        *_fit_of_scene(pipeline),
     ):
         if got != want:
             raise InputError(f"{folder / part}: {setting} is {got}; the other networks of this model need {want}")
-    if pipeline.pose_guider.config["conditioning_channels"] == 6 and not pipeline.config["reference_pose"]:
-        raise InputError(
-            f"{folder / 'pose_guider'}: conditioning_channels is 6, which needs reference_pose in the index"
-        )
+    if guider["conditioning_channels"] == 6 and not pipeline.config["reference_pose"]:
+        raise InputError(f"{folder / poses}: conditioning_channels is 6, which needs reference_pose in the index")
+
+
+def _fit_of_scene(pipeline: AnimateAnyonePipeline) -> list[tuple[str, str, Any, Any]]:
+    """Part, setting, what it is and must be, of what Animate Anyone 2 adds."""
+    unet = pipeline.denoising_unet.config
+    if not isinstance(pipeline, AnimateAnyone2Pipeline):
+        return [("denoising_unet", "environment_channels", unet["environment_channels"], 0)]
+    channels = pipeline.num_environment_channels
+    fit: list[tuple[str, str, Any, Any]] = [
+        ("denoising_unet", "environment_channels", unet["environment_channels"], channels)
+    ]
+    if pipeline.object_guider is not None:
+        guider = pipeline.object_guider.config
+        fit += [
+            ("object_guider", "in_channels", guider["in_channels"], unet["out_channels"]),
+            ("object_guider", "block_out_channels", [*guider["block_out_channels"]], [*unet["block_out_channels"]]),
+            ("denoising_unet", "blends objects", unet["object_blending"] != "none", True),
+        ]
+    return fit
 
 
 def load_network(kind: type[Network], folder: Path) -> Network:
@@ -177,7 +238,7 @@ def load_network(kind: type[Network], folder: Path) -> Network:
 def check_classes(folder: Path) -> None:
     """Hold ``model_index.json`` against what a model of ours is made of."""
     index = read_json(folder / "model_index.json")
-    wanted = {"_class_name": AnimateAnyonePipeline.__name__}
+    wanted = {"_class_name": pipeline_class(folder).__name__}
     wanted |= {part: kind.__name__ for part, kind in networks_of(folder).items()}
     for name, want in wanted.items():
         found = index.get(name)

@@ -28,9 +28,11 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.denoising import denoise
 from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
+from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.stretching import stretch
-from animate_anyone.sampling.windows import WindowMean, window_weights, windows, wrapping_windows
+from animate_anyone.sampling.windows import windows, wrapping_windows
 
 StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -235,33 +237,24 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 4. Noise for the whole clip.
         shape = (1, self.vae.config["latent_channels"], len(poses), *pose_features.shape[-2:])
-        if latents is None:
-            drawn = (*shape[:2], 1, *shape[3:]) if self.config["shared_noise"] else shape
-            latents = randn_tensor(drawn, generator=generator, device=device, dtype=torch.float32).expand(shape)
-        elif tuple(latents.shape) != shape:
-            raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
-        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        latents = self._noise(shape, generator, latents)
 
         # 5. Denoise: every window at every step, then their mean, then guidance.
-        self.scheduler.set_timesteps(steps, device=device)
-        weights = window_weights(len(schedule[0]), overlap if self.config["aggregation"] == "fade" else 0)
-        timesteps = self.scheduler.timesteps
-        bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, len(timesteps), "denoise")
-        for step, t in enumerate(bar):
-            mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
-            for first in range(0, len(schedule), window_batch):
-                chunk = schedule[first : first + window_batch]
-                out = self._predict(latents, t, chunk, pose_features, latent, origin, image_token, keys_values, guided)
-                for frames, prediction in zip(chunk, out, strict=True):
-                    mean.add(frames, prediction)
-            prediction = mean.value()
-            if guided:
-                unconditional, conditional = prediction.chunk(2)
-                prediction = unconditional + guidance_scale * (conditional - unconditional)
-            latents = self.scheduler.step(prediction, t, latents, return_dict=False)[0]  # type: ignore[arg-type]
-            if callback_on_step_end is not None:
-                changed = callback_on_step_end(self, step, int(t), {"latents": latents})
-                latents = (changed or {}).get("latents", latents)
+        def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
+            return self._predict(noisy, t, chunk, pose_features, latent, origin, image_token, keys_values, guided)
+
+        latents = denoise(
+            self,
+            predict,
+            latents,
+            schedule,
+            steps=steps,
+            overlap=overlap,
+            guidance_scale=guidance_scale,
+            window_batch=window_batch,
+            callback=callback_on_step_end,
+            progress=progress,
+        )
         if self.config["reference_latents"]:
             latents = latents + origin.to(latents)
 
@@ -315,6 +308,15 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             pixels = self.vae.decode(scaled, return_dict=False)[0][0]
             yield ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
+        if latents is None:
+            drawn = (*shape[:2], 1, *shape[3:]) if self.config["shared_noise"] else shape
+            latents = randn_tensor(drawn, generator=generator, device=self._execution_device, dtype=torch.float32)
+            latents = latents.expand(shape)
+        elif tuple(latents.shape) != shape:
+            raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
+        return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
+
     def _predict(
         self,
         latents: Tensor,
@@ -326,6 +328,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         image_token: Tensor,
         keys_values: ReferenceKeysValues | None,
         guided: bool,
+        scene: SceneLatents | None = None,
     ) -> Tensor:
         # -> (windows, [unconditional, conditional] or [conditional], channels, frames, h, w)
         noisy = torch.cat([latents[:, :, frames] for frames in chunk])
@@ -341,7 +344,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             noisy = join_reference(noisy, beside.to(noisy.device), guided * len(chunk))
         control = self.reference_control
         seen = keys_values if control is None else control(noisy, t, token, latent, int(guided))
-        out = self.denoising_unet(noisy, t, token, pose, seen)
+        noisy, objects = (noisy, None) if scene is None else scene.beside(noisy, chunk)
+        out = self.denoising_unet(noisy, t, token, pose, seen, objects)
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
     def _encode_reference(
