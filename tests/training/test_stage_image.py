@@ -313,3 +313,11 @@ def test_batches_hold_what_belongs_together(models: dict[str, Path], tmp_path: P
         assert np.array_equal(clip["poses"][moments[0]], batch["reference_pose"][row])
         assert np.array_equal(clip["poses"][moments[1:]], batch["poses"][row])
         assert np.array_equal(clip["masks"][moments[1:]], batch["masks"][row])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_motion_stage_draws_noise_as_its_model_samples(models: dict[str, Path], tmp_path: Path, shared: bool) -> None:
+    stage = stage_of("motion", models, tmp_path, networks__pipeline={"shared_noise": shared})
+    noise = stage.noise(torch.Size((2, 4, 4, 8, 8)), torch.Generator().manual_seed(0))
+    assert bool((noise == noise[:, :1]).all()) == shared
+    assert (noise[0] != noise[1]).any()

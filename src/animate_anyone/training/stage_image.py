@@ -178,7 +178,7 @@ class ImageStage(Stage):
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
         # 1. Noise; each frame is a sample of its own in this stage.
-        noise = torch.randn(target.shape, generator=generator).to(target)
+        noise = self.noise(target.shape, generator).to(target)
         timesteps = self.timesteps(b, k, generator).to(target.device)  # (b, k)
         noisy, wanted = noised_target(
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
@@ -219,6 +219,10 @@ class ImageStage(Stage):
         if dropped == b:
             loss = loss + 0.0 * sum(value.float().mean() for value in made)
         return {"loss": loss}
+
+    def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """For latents ``(b, k, c, h, w)``: each frame its own."""
+        return torch.randn(shape, generator=generator)
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for every frame: ``(b, k)``."""
