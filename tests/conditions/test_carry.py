@@ -153,3 +153,27 @@ def test_poses_of_another_frame_size_are_refused():
         carry(painted(), other, pose(STANDING))
     with pytest.raises(InputError, match="poses is for frames of"):
         carry(painted(), pose(STANDING), other)
+
+
+def test_laid_on_other_pictures_only_the_limbs_show():
+    under = np.random.default_rng(1).integers(0, 256, (2, SIZE[1], SIZE[0], 3), np.uint8)
+    moved = {name: (x + 12, y) for name, (x, y) in STANDING.items()}
+    carried = carry(painted(), pose(STANDING), pose(STANDING, moved), under)
+    for k, joints in enumerate((STANDING, moved)):
+        assert at(carried[k], joints["nose"]) == COLOURS["nose"]
+        assert np.array_equal(carried[k, :, :10], under[k, :, :10])  # nobody near
+    with pytest.raises(InputError, match="under has shape"):
+        carry(painted(), pose(STANDING), pose(STANDING), under)
+
+
+def test_a_silhouette_keeps_what_is_beside_the_body_out():
+    under = np.zeros((1, SIZE[1], SIZE[0], 3), np.uint8)
+    silhouette = np.zeros((SIZE[1], SIZE[0]), bool)
+    x, y = STANDING["nose"]
+    silhouette[y - 6 : y + 7, x - 6 : x + 7] = True
+    carried = carry(painted(), pose(STANDING), pose(STANDING), under, silhouette)[0]
+    assert at(carried, STANDING["nose"]) == COLOURS["nose"]
+    assert np.array_equal(carried[80:], under[0, 80:])  # no leg: it was not in the silhouette
+    assert (carried[y - 4 : y + 5, x - 4 : x + 5] > 0).any(-1).all()
+    with pytest.raises(InputError, match="silhouette has shape"):
+        carry(painted(), pose(STANDING), pose(STANDING), None, silhouette[:64])

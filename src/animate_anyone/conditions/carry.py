@@ -100,21 +100,34 @@ class CarriedPictures(Sequence[Picture]):
         return (self[number] for number in range(len(self)))
 
 
-def carry(reference: Picture, own: PoseSequence, poses: PoseSequence) -> Picture:
+def carry(
+    reference: Picture,
+    own: PoseSequence,
+    poses: PoseSequence,
+    under: Picture | None = None,
+    silhouette: NDArray[np.bool_] | None = None,
+) -> Picture:
     """Carry the limbs of a picture into other poses of the same body.
 
     Args:
         reference: ``(height, width, 3)`` uint8.
         own: its pose, one frame, in pixels of ``reference``.
         poses: wanted, ``f`` frames in pixels of a frame of that size. Joints with score 0 carry nothing.
+        under: ``(f, height, width, 3)`` uint8, what the limbs are laid on; ``None``: the reference, the person in
+            it too.
+        silhouette: ``(height, width)`` bool, the person in the reference, where that is known: nothing else is carried.
 
     Returns:
-        ``(f, height, width, 3)`` uint8. Where no limb is wanted the reference shows, the person in it too.
+        ``(f, height, width, 3)`` uint8.
 
     Raises:
-        InputError: a pose belongs to a frame of another size.
+        InputError: a pose belongs to a frame of another size, or ``under`` or ``silhouette`` has another size.
     """
     height, width = reference.shape[:2]
+    if under is not None and under.shape != (len(poses), height, width, 3):
+        raise InputError(f"under has shape {under.shape}; it must be {(len(poses), height, width, 3)}")
+    if silhouette is not None and silhouette.shape != (height, width):
+        raise InputError(f"silhouette has shape {silhouette.shape}; the reference has {(height, width)}")
     for name, pose in (("own", own), ("poses", poses)):
         if pose.size != (width, height):
             raise InputError(f"{name} is for frames of {pose.size}; the reference has {(width, height)}")
@@ -124,19 +137,22 @@ def carry(reference: Picture, own: PoseSequence, poses: PoseSequence) -> Picture
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     places = torch.stack([x, y], -1)  # (h, w, 2)
 
-    picture = torch.from_numpy(reference.copy()).permute(2, 0, 1)[None].float()
+    cut = np.full((height, width), 255, np.uint8) if silhouette is None else 255 * silhouette.astype(np.uint8)
+    picture = torch.from_numpy(np.dstack([reference, cut])).permute(2, 0, 1)[None].float()
     moved, covers, order = [], [], []
     for part in PARTS:
         source, cover = _look_up(part, before, after, scale, places)
         grid = source / torch.tensor([width, height]) * 2 - 1
-        moved.append(F.grid_sample(picture.expand(len(grid), -1, -1, -1), grid, "bilinear", "border", False))
-        covers.append(cover)
+        looked_up = F.grid_sample(picture.expand(len(grid), -1, -1, -1), grid, "bilinear", "border", False)
+        moved.append(looked_up[:, :3])
+        covers.append(cover * looked_up[:, 3] / 255)
         order.append(depth[:, [*part.start, *part.end]].mean(1) - part.nearer)
-    return _stack(picture, torch.stack(moved, 1), torch.stack(covers, 1), torch.stack(order, 1))
+    ground = picture[:, :3] if under is None else torch.from_numpy(under.copy()).permute(0, 3, 1, 2).float()
+    return _stack(ground, torch.stack(moved, 1), torch.stack(covers, 1), torch.stack(order, 1))
 
 
 def _stack(under: Tensor, pictures: Tensor, covers: Tensor, order: Tensor) -> Picture:
-    """Lay ``(f, p, 3, h, w)`` pictures with ``(f, p, h, w)`` covers over one, the farthest of ``(f, p)`` first."""
+    """Lay ``(f, p, 3, h, w)`` pictures with ``(f, p, h, w)`` covers on others, the farthest of ``(f, p)`` first."""
     rows = torch.arange(len(order))
     out = under.expand(len(order), -1, -1, -1)
     for part in order.argsort(dim=1, descending=True, stable=True).unbind(1):
