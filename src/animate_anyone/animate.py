@@ -27,7 +27,7 @@ from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_writable, re
 from animate_anyone.perception import ESTIMATORS, load_estimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import Work, describe, estimate, readable
-from animate_anyone.sampling.models import bytes_on_disk, head_sizes, load_pipeline, load_shapes
+from animate_anyone.sampling.models import bytes_on_disk, check_verb, head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.structures import PoseSequence, Subject
@@ -133,6 +133,7 @@ def animate(
 
     # What is cheap to find out comes first.
     output, picture, driver = check_inputs(character, driving, output, settings)
+    check_verb(settings.model, "animate")
     pipeline = load_pipeline(settings.model, placement=settings.placement)
     pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     width, height = settings.size or tuple(pipeline.config["size"])
@@ -208,6 +209,7 @@ def dry_run(
     """
     settings = settings or Settings()
     _, _, driver = check_inputs(character, driving, output, settings)
+    check_verb(settings.model, "animate")
     where, kind = settings.placement.resolve()
     pipeline = load_shapes(settings.model)
     check_attention(settings.attention, head_sizes(pipeline.denoising_unet), where, kind)

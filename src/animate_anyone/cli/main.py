@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from animate_anyone.cli import animate, demo, evaluate, models, pose, report, synthesize, train
+from animate_anyone.cli import animate, demo, evaluate, models, pose, replace, report, synthesize, train
 from animate_anyone.errors import InputError
 
 INTERRUPTED = 130  # exit status; 128 + SIGINT
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Give one picture of a character and a video of somebody moving; get a video of the character moving so.",
 )
 app.command("animate")(animate.animate)
+app.command("replace")(replace.replace)
 app.command("pose")(pose.pose)
 app.command("synthesize")(synthesize.synthesize)
 app.command("train")(train.train)

@@ -1,0 +1,385 @@
+"""The story of Animate Anyone 2: the person in a video becomes the character, in the video's own environment.
+
+video --see--> poses, person, objects --tell--> skeletons, environment, mask --make--> frames --> file
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, fields
+from dataclasses import replace as changed
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from animate_anyone.animate import Report, draw_own_pose
+from animate_anyone.animate import Settings as AnimateSettings
+from animate_anyone.animate import check_inputs as check_files
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.conditions.environment import empty, formulate, keep_background
+from animate_anyone.conditions.limb_depth import draw_limb_depth
+from animate_anyone.conditions.placing import Placing
+from animate_anyone.driver import Driver
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation.image_metrics import psnr_masked
+from animate_anyone.media import VideoWriter, write_picture
+from animate_anyone.perception.object_file import read_object_file
+from animate_anyone.perception.object_locators import TextLocator
+from animate_anyone.perception.objects import TRACKERS, GivenMarks, ObjectLocator, load_tracker
+from animate_anyone.perception.person_mask import MASKERS, load_masker
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.memory import readable
+from animate_anyone.sampling.models import bytes_on_disk, check_verb, load_pipeline, load_shapes
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.source_scene import see, see_character
+from animate_anyone.structures import PoseSequence, Scene, Subject
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to replace; every field is an option of ``animate-anyone replace``.
+
+    Attributes:
+        model: a shipped model's name or a model folder.
+        size: ``(width, height)`` that the model works at, multiples of 8; ``None`` takes its training size.
+        steps, guidance, seed, window, overlap, window_batch, device, dtype, offload, vae_tiling, attention, quantize:
+            as in :class:`animate_anyone.animate.Settings`.
+        frames: which frames of the video; ``None`` for all.
+        pose_estimator: ``mediapipe`` or ``rtmlib``.
+        person: who is replaced: 0 is the largest, 1 the next.
+        masker: ``mediapipe``, ``grabcut`` or ``sam2``.
+        objects: a JSON file of marks, or names with commas between; ``None`` for no objects.
+        tracker: of objects, ``classical`` or ``sam2``.
+        sam2_weights: a folder, for ``masker`` and ``tracker``.
+        object_weights: a folder with Grounding DINO, for names.
+        keep_background: give the video's size and, outside the made region, its own pixels.
+        feather: pixels of the video over which the made region fades into those.
+        continuation: as in a call of the pipeline; 0 is windows.
+        keep: folder for what was seen and told.
+    """
+
+    model: str = "puppet-environment"
+    size: tuple[int, int] | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 0
+    frames: slice | None = None
+    pose_estimator: str = "mediapipe"
+    person: int = 0
+    masker: str = "mediapipe"
+    objects: str | None = None
+    tracker: str = "classical"
+    sam2_weights: Path | None = None
+    object_weights: Path | None = None
+    keep_background: bool = False
+    feather: int = 4
+    window: int | None = None
+    overlap: int | None = None
+    window_batch: int = 1
+    continuation: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    offload: str = "none"
+    vae_tiling: bool = False
+    attention: str = "auto"
+    quantize: str = "none"
+    keep: Path | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.shared  # checks its own
+        for what, name, names in (("masker", self.masker, MASKERS), ("tracker", self.tracker, TRACKERS)):
+            if name not in names:
+                raise InputError(f"there is no {what} {name!r}; there are: {', '.join(names)}")
+        for what, number, most in (("person", self.person, 99), ("feather", self.feather, 256)):
+            if not 0 <= number <= most:
+                raise InputError(f"{what} {number}: give 0 to {most}")
+
+    @property
+    def shared(self) -> AnimateSettings:
+        """What ``animate`` has too."""
+        names = {field.name for field in fields(AnimateSettings)} & {field.name for field in fields(self)}
+        return AnimateSettings(**{name: getattr(self, name) for name in names}, align=False)
+
+    def weights_of(self, backend: str) -> dict[str, Path | None]:
+        """The option with the weights of a masker or tracker; those without a network of their own have none."""
+        return {"weights": self.sam2_weights} if backend == "sam2" else {}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the model is told, at its own size.
+
+    Attributes:
+        placing: how the video's frames were put into the model's frame.
+        reference, reference_pose: the character, and its pose picture where the model wants it.
+        source: ``(frames, height, width, 3)``, the video.
+        region: ``(frames, height, width)`` bool, where the character is made.
+        environment: as ``source``, without that region.
+        objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
+        poses: ``(frames, h, w, 3)``, drawn.
+        depth: ``(frames, h, w)``; ``None`` where the model does without.
+    """
+
+    placing: Placing
+    reference: Picture
+    reference_pose: Picture | None
+    source: Picture
+    region: NDArray[np.bool_]
+    environment: Picture
+    objects: Picture | None
+    object_mask: NDArray[np.bool_] | None
+    poses: Picture
+    depth: NDArray[np.float32] | None
+
+
+def replace(
+    character: str | Path,
+    video: str | Path,
+    output: str | Path,
+    settings: Settings | None = None,
+    *,
+    character_pose: PoseSequence | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Put the character into a video, in the place of the person there. The frames of the video are held in memory.
+
+    Args:
+        character: a picture.
+        video: a video of somebody, or a folder of frames.
+        output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
+        character_pose: the character's pose where it is known, in pixels of the picture.
+
+    Raises:
+        InputError: for everything that is the user's to mend; found out before the long work as far as it can be.
+    """
+    settings, report = settings or Settings(), Report()
+
+    # What is cheap to find out comes first.
+    output, picture, driver, locator = check_inputs(character, video, output, settings)
+    pipeline = load_pipeline(settings.model, placement=settings.shared.placement)
+    assert isinstance(pipeline, AnimateAnyone2Pipeline)
+    check_model(pipeline, settings, len(driver))
+    masker = load_masker(settings.masker, **settings.weights_of(settings.masker))
+    tracker = load_tracker(settings.tracker, **settings.weights_of(settings.tracker)) if locator else None
+
+    # See: who moves how, where are they, and what do they hold?
+    since = time.perf_counter()
+    scene, remarks = see(driver, masker, locator, tracker, settings.pose_estimator, settings.person, progress)
+    subject, more = see_character(picture, character_pose, masker, settings.pose_estimator)
+    report.lines += remarks + more
+    report.timed("seeing", since)
+
+    # Tell: all of it at the model's size.
+    told = tell(scene, subject, settings.size or tuple(pipeline.config["size"]), pipeline)
+    if settings.keep is not None:
+        keep(settings.keep, scene, told, driver)
+
+    # Make: denoise the whole clip, then decode, bring back and write frame by frame.
+    since = time.perf_counter()
+    latents = pipeline(
+        told.reference,
+        told.poses,
+        environment=told.environment,
+        mask=told.region,
+        objects=told.objects,
+        object_mask=told.object_mask,
+        depth=told.depth,
+        reference_pose=told.reference_pose,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        window=settings.window,
+        overlap=settings.overlap,
+        window_batch=settings.window_batch,
+        continuation=settings.continuation,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="latent",
+        progress=progress,
+    )[0]
+    report.timed("denoising", since)
+    since = time.perf_counter()
+    size = driver.size if settings.keep_background else told.placing.inner
+    likeness: list[float] = []
+    with VideoWriter(
+        output, size, driver.fps, audio_from=driver.sound, audio_start=driver.start, audio_end=driver.stop
+    ) as writer:
+        for number, frame in enumerate(progress.track(pipeline.decode(latents), len(driver), "decode")):
+            likeness += environment_psnr(frame, told, number)
+            result = bring_back(frame, told, scene, number, settings)
+            writer.write(result, None if driver.times is None else float(driver.times[number]))
+    report.timed("decoding", since)
+    report.lines += [environment_line(likeness, settings)]
+    report.lines.append(f"{output}: {len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second")
+    if settings.keep is not None:
+        write = {"lines": report.lines, "seconds": report.seconds}
+        (settings.keep / "report.json").write_text(json.dumps(write, indent=1))
+    return report
+
+
+def dry_run(
+    character: str | Path, video: str | Path, output: str | Path, settings: Settings | None = None
+) -> list[str]:
+    """What :func:`replace` would do, in lines: nothing is loaded, computed or written.
+
+    Raises:
+        InputError: as :func:`replace` does before the long work.
+    """
+    settings = settings or Settings()
+    _, _, driver, _ = check_inputs(character, video, output, settings)
+    settings.shared.placement.resolve()
+    pipeline = load_shapes(settings.model)
+    assert isinstance(pipeline, AnimateAnyone2Pipeline)
+    windows = check_model(pipeline, settings, len(driver))
+    width, height = settings.size or tuple(pipeline.config["size"])
+    held = 4 * len(driver) * driver.size[0] * driver.size[1]  # three colours and a mask
+    what = f"segments that share {settings.continuation}" if settings.continuation else "windows"
+    return [
+        f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
+        f"clip: {len(driver)} frames of {width}x{height}; {what} of {len(windows[0])}: {len(windows)}; "
+        f"{settings.steps or pipeline.config['num_inference_steps']} steps",
+        f"the video's frames and the person's masks, {driver.size[0]}x{driver.size[1]}: {readable(held)} of memory",
+    ]
+
+
+def check_inputs(
+    character: str | Path, video: str | Path, output: str | Path, settings: Settings
+) -> tuple[Path, Picture, Driver, ObjectLocator | None]:
+    """The file to write, the picture, the video and who finds objects in it; what is wrong with them is said here."""
+    check_verb(settings.model, "replace")
+    output, picture, driver = check_files(character, video, output, settings.shared)
+    if driver.ready is not None or driver.is_skeleton:
+        what = "poses" if driver.ready is not None else "a skeleton video"
+        raise InputError(f"{video}: holds {what}; replace needs the video of a person itself")
+    if settings.objects is None:
+        return output, picture, driver, None
+    if settings.objects.lower().endswith(".json") or Path(settings.objects).is_file():
+        return output, picture, driver, GivenMarks(read_object_file(settings.objects, driver.size, len(driver)))
+    if settings.object_weights is None:
+        raise InputError(
+            f"--objects {settings.objects}: no .json file, and to find objects by name Grounding DINO is needed; mark "
+            "them in a .json file, or give --object-weights FOLDER"
+        )
+    return output, picture, driver, TextLocator(settings.objects.split(","), settings.object_weights)
+
+
+def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames: int) -> list[list[int]]:
+    """The windows or segments; raises :class:`InputError` where the model cannot do what is asked for."""
+    if settings.objects is not None and not pipeline.config["uses_objects"]:
+        raise InputError(f"{settings.model}: this model was trained without objects; leave --objects out")
+    if pipeline.config["carried_reference"]:
+        raise InputError(f"{settings.model}: carries its reference into poses, which replace does not; give another")
+    return pipeline.plan(
+        num_frames,
+        settings.steps,
+        settings.guidance,
+        settings.window,
+        settings.overlap,
+        continuation=settings.continuation,
+    )
+
+
+def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline) -> Told:
+    """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
+    placing = Placing.into(scene.pose.size, size)
+    own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
+    source = np.stack([placing.apply(frame) for frame in scene.frames])
+    region = formulate(place_masks(scene.person.masks, placing), pipeline.config["formulation"])
+    objects, object_mask = None, None
+    if scene.objects:
+        object_mask = place_masks(scene.object_masks().any(axis=0), placing)
+        objects = empty(source, ~object_mask)
+    poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
+    if poses.depth is not None:  # in heights of the frame, and that has margins now
+        poses = changed(poses, depth=poses.depth * np.float32(placing.inner[1] / size[1]))
+    style = pipeline.config["skeleton_style"]
+    return Told(
+        placing,
+        own.apply(subject.picture),
+        draw_own_pose(subject, own, pipeline) if pipeline.config["reference_pose"] else None,
+        source,
+        region,
+        empty(source, region),
+        objects,
+        object_mask,
+        draw_pose(poses, drawn, style=style),
+        draw_limb_depth(poses, drawn, style=style) if pipeline.config["uses_depth"] else None,
+    )
+
+
+def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+    """Masks ``(frames, height, width)`` put into the model's frame: a pixel that holds anything of it is masked."""
+    placed = np.zeros((len(masks), *placing.size[::-1]), bool)
+    rows, columns = inner_part(placing)
+    for number, mask in enumerate(masks):
+        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(placing.inner, Image.Resampling.BOX)
+        placed[number, rows, columns] = np.asarray(small) > 0
+    return placed
+
+
+def inner_part(placing: Placing) -> tuple[slice, slice]:
+    """Rows and columns of the model's frame that show the video, not the drawn-out margins."""
+    width, height = placing.inner
+    return slice(placing.top, placing.top + height), slice(placing.left, placing.left + width)
+
+
+def bring_back(frame: Picture, told: Told, scene: Scene, number: int, settings: Settings) -> Picture:
+    """A frame that the model made, as it is shown.
+
+    Without ``keep_background`` at the model's size, its margins cut off; with it at the video's size, the made region
+    scaled up and the rest the video's own. A frame without a person is the video's own in either case.
+    """
+    part = inner_part(told.placing)
+    if not settings.keep_background:
+        return (frame if scene.person.masks[number].any() else told.source[number])[part]
+    size = scene.pose.size
+    large = np.asarray(Image.fromarray(frame[part]).resize(size, Image.Resampling.BICUBIC))
+    region = np.asarray(Image.fromarray(told.region[number][part]).resize(size, Image.Resampling.NEAREST))
+    region = (region | scene.person.masks[number])[None]
+    return keep_background(large[None], scene.frames[number][None], region, settings.feather)[0]
+
+
+def environment_psnr(frame: Picture, told: Told, number: int) -> list[float]:
+    """How well a frame as it was made shows the environment, dB; nothing where there is no region, or nothing else."""
+    part = inner_part(told.placing)
+    region = told.region[number][part]
+    if not region.any() or region.all():
+        return []
+    return [psnr_masked(frame[part], told.source[number][part], ~region)]
+
+
+def environment_line(likeness: list[float], settings: Settings) -> str:
+    """What :func:`environment_psnr` says of all frames, and what stands in the result."""
+    made = f"{np.mean(likeness):.1f} dB as the model made it" if likeness else "nothing of it to be seen"
+    kept = "the video's own pixels were kept" if settings.keep_background else "to keep it exactly: --keep-background"
+    return f"environment outside the mask: {made}; {kept}"
+
+
+def keep(folder: Path, scene: Scene, told: Told, driver: Driver) -> None:
+    """Write what was seen and told, at the model's size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scene.pose.save(folder / "poses.npz")
+    write_picture(folder / "character.png", told.reference)
+    person = place_masks(scene.person.masks, told.placing)
+    grey = np.where(person, np.uint8(255), np.where(told.region, np.uint8(127), np.uint8(0)))
+    near = None if told.depth is None else np.rint(told.depth * 255).astype(np.uint8)
+    for name, pictures in (
+        ("source", told.source),
+        ("masks", grey),
+        ("environment", told.environment),
+        ("objects", told.objects),
+        ("skeletons", told.poses),
+        ("depth", near),
+    ):
+        if pictures is None:
+            continue
+        size, rate = (pictures.shape[2], pictures.shape[1]), Fraction(driver.fps)
+        with VideoWriter(folder / f"{name}.mp4", size, rate) as writer:
+            for number, picture in enumerate(pictures):
+                shown = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+                writer.write(shown, None if driver.times is None else float(driver.times[number]))

@@ -1,0 +1,55 @@
+"""Eyes that know the truth of ``dancers``: who is where in ``dance.mp4`` and ``me.png``, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from animate_anyone.perception.mask_doubts import NOBODY
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import BODY, MaskTrack, PoseSequence
+
+
+class Truth:
+    """A pose estimator that knows the poses of the dance; nobody is in the frames of ``empty``."""
+
+    def __init__(self, folder: Path, empty: tuple[int, ...] = ()) -> None:
+        self.dance, self.me = (PoseSequence.load(folder / f"{name}.npz") for name in ("dance", "me"))
+        scores = self.dance.scores.copy()
+        scores[list(empty)] = 0
+        self.dance = replace(self.dance, scores=scores)
+
+    def estimate(self, frames: Any, size: Any, fps: Any, times: Any = None, progress: Any = SILENT) -> PoseSequence:
+        assert size == self.dance.size
+        return self.dance[: len(frames)]
+
+    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
+        return self.me if picture.shape[1::-1] == self.me.size else self.dance[2:3]
+
+
+class Boxes:
+    """A masker that masks the box around the joints, and doubts frame 3."""
+
+    def mask(self, frames: Iterable[Any], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
+        masks = np.zeros((len(pose), *pose.size[::-1]), bool)
+        doubts: list[tuple[int, str]] = []
+        for number in range(len(pose)):
+            seen = pose.keypoints[number, BODY][pose.scores[number, BODY] > 0.3]
+            if not len(seen):
+                doubts.append((number, NOBODY))
+                continue
+            (left, top), (right, bottom) = seen.min(0).astype(int), seen.max(0).astype(int)
+            masks[number, max(top, 0) : bottom, max(left, 0) : right] = True
+        return MaskTrack(masks, "person", (*doubts, (3, "mask jumps")))
+
+
+def look_with(monkeypatch: pytest.MonkeyPatch, folder: Path, empty: tuple[int, ...] = ()) -> None:
+    """Have ``replace`` see the truth; nobody is in the frames of ``empty``."""
+    monkeypatch.setattr("animate_anyone.source_scene.load_estimator", lambda name: Truth(folder, empty))
+    monkeypatch.setattr("animate_anyone.replace.load_masker", lambda name, **options: Boxes())

@@ -1,0 +1,340 @@
+"""The story of Animate Anyone 2 on a tiny model: a picture and a video in, a video of the character in it out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace as changed
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import replaced
+import tiny
+from animate_anyone import replace as story
+from animate_anyone.animate import Report, animate
+from animate_anyone.animate import Settings as AnimateSettings
+from animate_anyone.conditions.environment import EMPTY, feather, formulate
+from animate_anyone.conditions.limb_depth import draw_limb_depth
+from animate_anyone.conditions.placing import Placing
+from animate_anyone.errors import InputError
+from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
+from animate_anyone.progress import SILENT, Item, Progress
+from animate_anyone.replace import Settings, Told, bring_back, environment_psnr, place_masks, replace, tell
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.source_scene import CLOSE_UP, see_character, who_was_taken
+from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
+
+Run = Any
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("aa2") / "model"
+    tiny.environment_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Replace the dancer by ``me.png`` in one step; returns path and report of a new video."""
+    taken = itertools.count()
+
+    def run(empty: tuple[int, ...] = (), progress: Any = SILENT, **settings: Any) -> tuple[Path, Report]:
+        replaced.look_with(monkeypatch, dancers, empty)
+        options = Settings(**{"model": str(model), "steps": 1, "guidance": 1.0, "device": "cpu", **settings})
+        output = tmp_path / f"{next(taken)}.mp4"
+        return output, replace(dancers / "me.png", dancers / "dance.mp4", output, options, progress=progress)
+
+    yield run
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.uint8]]:
+    """Frames as they are handed to the encoder."""
+    frames: list[NDArray[np.uint8]] = []
+
+    class Recorder(VideoWriter):
+        def write(self, frame: NDArray[np.uint8], time: float | None = None) -> None:
+            frames.append(frame.copy())
+            super().write(frame, time)
+
+    monkeypatch.setattr(story, "VideoWriter", Recorder)
+    return frames
+
+
+def source_frames(dancers: Path) -> NDArray[np.uint8]:
+    return np.stack([frame for _, frame in read_frames(dancers / "dance.mp4")])
+
+
+def test_the_video(run: Run, written: list[NDArray[np.uint8]]) -> None:
+    path, report = run()
+    info = probe(path)
+    assert (info.num_frames, info.fps, info.width, info.height, info.has_audio) == (12, 12, 64, 64, True)
+    assert np.std(written) > 5
+    text = "\n".join(report.lines)
+    assert "person found in 12 of 12 frames" in text
+    assert "people in frame 0: one" in text
+    assert "person: mask jumps in frame 3" in text
+    assert "nobody to replace" not in text
+    assert "dB as the model made it; to keep it exactly: --keep-background" in text
+    assert set(report.seconds) == {"seeing", "denoising", "decoding"}
+    again, other = run()[0], run(seed=1)[0]
+    assert path.read_bytes() == again.read_bytes() != other.read_bytes()
+
+
+def test_frames_and_size_and_continuation(run: Run) -> None:
+    info = probe(run(frames=slice(0, 5), size=(72, 64))[0])
+    assert (info.num_frames, info.width, info.height) == (5, 64, 64)  # the margins are cut off
+    assert run(continuation=2)[0].read_bytes() != run()[0].read_bytes()
+
+
+def test_background_is_kept_bit_for_bit(run: Run, dancers: Path, written: list[NDArray[np.uint8]]) -> None:
+    path, report = run(keep_background=True, feather=3)
+    source = source_frames(dancers)
+    assert probe(path).width == 256
+    masks = replaced.Boxes().mask([], replaced.Truth(dancers).dance).masks
+    for frame, own, mask in zip(written, source, masks, strict=True):
+        # Blocks of 10 pixels of the model's 64, that is 40 here, and the feather are all that the region may add.
+        near = feather(mask[None], 48)[0] > 0
+        assert np.array_equal(frame[~near], own[~near])
+        assert (frame[mask] != own[mask]).mean() > 0.5
+    assert any("the video's own pixels were kept" in line for line in report.lines)
+
+
+@pytest.mark.parametrize("keep_background", [True, False])
+def test_frames_without_a_person_are_the_videos_own(
+    run: Run, dancers: Path, written: list[NDArray[np.uint8]], keep_background: bool
+) -> None:
+    _, report = run(empty=(0, 1), keep_background=keep_background)
+    assert "nobody to replace in frame 0, 1: the video's own frame stands there" in report.lines
+    assert not any("no person in frame" in line for line in report.lines)
+    own = source_frames(dancers)
+    if not keep_background:
+        own = np.stack([Placing.into((256, 256), (64, 64)).apply(frame) for frame in own])
+    assert np.array_equal(written[:2], own[:2])
+    assert not np.array_equal(written[2], own[2])
+
+
+def scene_of(size: tuple[int, int], dancers: Path) -> Scene:
+    """The dancer of two frames in a noisy video of another aspect, a ball beside."""
+    width, height = size
+    pose = PoseSequence.load(dancers / "dance.npz")[:2].scaled_to((height, height))
+    pose = changed(pose, size=size)
+    frames = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    ball = np.zeros((2, height, width), bool)
+    ball[1, :20, -20:] = True
+    return Scene(frames, pose, replaced.Boxes().mask(frames, pose), (MaskTrack(ball, "ball"),))
+
+
+def subject_of(dancers: Path) -> Subject:
+    return Subject(read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(model: Path) -> AnimateAnyone2Pipeline:
+    pipeline = load_pipeline(model, "cpu")
+    assert isinstance(pipeline, AnimateAnyone2Pipeline)
+    return pipeline
+
+
+def test_told(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
+    """A wide video: margins above and below, which are neither person nor made."""
+    scene = scene_of((256, 128), dancers)
+    told = tell(scene, subject_of(dancers), (64, 64), pipeline)
+    assert (told.placing.inner, told.placing.top) == ((64, 32), 16)
+    small = place_masks(scene.person.masks, told.placing)
+    assert np.array_equal(told.region, formulate(small, "shape_agnostic"))
+    assert told.region.any((1, 2)).all() and not told.region[:, :16].any()
+    assert (told.environment[told.region] == EMPTY).all()
+    assert np.array_equal(told.environment[~told.region], told.source[~told.region])
+    assert told.objects is not None and told.object_mask is not None
+    assert told.object_mask.sum((1, 2)).tolist() == [0, 25]
+    assert told.object_mask[1, 16:21, -5:].all()
+    assert (told.objects[~told.object_mask] == EMPTY).all()
+    assert np.array_equal(told.objects[told.object_mask], told.source[told.object_mask])
+    assert told.poses.shape == (2, 128, 128, 3)
+    assert told.reference_pose is not None and told.reference_pose.any()
+
+
+def test_depth_means_the_same_in_a_frame_with_margins(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
+    scene = scene_of((256, 128), dancers)
+    assert scene.pose.depth is not None
+    told = tell(scene, subject_of(dancers), (64, 64), pipeline)
+    plain = draw_limb_depth(scene.pose, (128, 64), style="scaled")
+    assert told.depth is not None
+    both = (told.depth[:, 32:96] > 0) & (plain > 0)
+    assert both.sum() > 100
+    assert np.abs(told.depth[:, 32:96] - plain)[both].mean() < 0.02
+    assert plain[both].std() > 0.03
+
+
+def test_masks_hold_everything_of_the_person() -> None:
+    mask = np.zeros((1, 100, 50), bool)
+    mask[0, 10, 10] = mask[0, 99, 49] = True
+    placed = place_masks(mask, Placing.into((50, 100), (40, 40)))
+    assert placed.sum() in (2, 3, 4)
+    assert placed[0, 4, 10 + 4] and placed[0, 39, 29]
+    assert not placed[0, :, :10].any() and not placed[0, :, 30:].any()
+
+
+def told_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> Told:
+    placing = Placing.into((32, 16), (16, 16))
+    nothing = np.zeros((1, 1, 1, 3), np.uint8)
+    return Told(placing, nothing[0], None, source, region, source, None, None, nothing, None)
+
+
+def test_psnr_is_of_the_environment_alone() -> None:
+    source = np.full((1, 16, 16, 3), 100, np.uint8)
+    region = np.zeros((1, 16, 16), bool)
+    assert environment_psnr(source[0], told_of(region, source), 0) == []
+    region[0, 6:10, 4:8] = True
+    made = source[0].copy()
+    made[region[0]] = 0
+    made[:4] = made[12:] = 0  # margins
+    assert environment_psnr(made, told_of(region, source), 0) == [np.inf]
+    made[5, :, :] = 110
+    wrong = 16 / (8 * 16 - 16)
+    assert environment_psnr(made, told_of(region, source), 0)[0] == pytest.approx(
+        -10 * np.log10(wrong * (10 / 255) ** 2)
+    )
+
+
+def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
+    """Of a person that the model's region just misses nothing is left in the result."""
+    frames = np.full((1, 16, 32, 3), 200, np.uint8)
+    person = np.zeros((1, 16, 32), bool)
+    person[0, 3:9, 5:9] = True
+    pose = changed(scene_of((256, 128), dancers).pose[:1], size=(32, 16))
+    region = np.zeros((1, 16, 16), bool)
+    region[0, 6:8, 3:5] = True
+    made = np.full((16, 16, 3), 10, np.uint8)
+    told = told_of(region, np.full((1, 16, 16, 3), 200, np.uint8))
+    scene = Scene(frames, pose, MaskTrack(person))
+    back = bring_back(made, told, scene, 0, Settings(keep_background=True, feather=0))
+    assert back.shape == (16, 32, 3)
+    changed_pixels = (back == 10).all(-1)
+    assert changed_pixels[person[0]].all()
+    assert changed_pixels[4:8, 6:10].all()
+    assert (back[~changed_pixels] == 200).all()
+    assert bring_back(made, told, scene, 0, Settings()).shape == (8, 16, 3)
+
+
+def test_character_close_up(dancers: Path) -> None:
+    picture, pose = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
+    subject, lines = see_character(picture, pose, replaced.Boxes(), "mediapipe")
+    mask = replaced.Boxes().mask([picture], pose).masks[0]
+    longer = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1))
+    side = subject.picture.shape[0]
+    assert lines == [] and subject.picture.shape == (side, side, 3)
+    assert side == round(CLOSE_UP * longer)
+    assert subject.pose is not None and subject.pose.size == (side, side)
+    moved = pose.keypoints[0] - subject.pose.keypoints[0]
+    assert np.ptp(moved, axis=0).max() < 1e-3
+    x, y = (int(v) for v in subject.pose.keypoints[0, 1])
+    left, top = (round(float(v)) for v in moved[0])
+    assert np.array_equal(subject.picture[y, x], picture[y + top, x + left])
+    nobody = changed(pose, scores=np.zeros_like(pose.scores))
+    subject, lines = see_character(picture, nobody, replaced.Boxes(), "mediapipe")
+    assert np.array_equal(subject.picture, picture) and len(lines) == 1
+
+
+def test_who_was_taken(dancers: Path) -> None:
+    pose = PoseSequence.load(dancers / "dance.npz")[:1]
+    other = changed(pose, keypoints=pose.keypoints + 60)
+    assert who_was_taken([pose], pose, 0, 0) == "people in frame 0: one"
+    assert "2; person 0 by size was taken; another: --person N" in who_was_taken([pose, other], pose, 0, 0)
+    assert "person 1 by size was taken, though it should be 0" in who_was_taken([other, pose], pose, 0, 0)
+
+
+def marks(folder: Path, frame: int = 0) -> str:
+    path = folder / "marks.json"
+    ball = {"name": "ball", "marks": [{"frame": frame, "box": [10, 10, 60, 60]}]}
+    path.write_text(json.dumps({"objects": [ball]}))
+    return str(path)
+
+
+def test_objects(run: Run, tmp_path: Path) -> None:
+    path, report = run(objects=marks(tmp_path), frames=slice(0, 4))
+    assert any(line.startswith("objects: ball in 4 of 4 frames") for line in report.lines), report.lines
+    assert path.read_bytes() != run(frames=slice(0, 4))[0].read_bytes()
+
+
+def test_keep(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    run(objects=marks(tmp_path), keep=folder, frames=slice(0, 4))
+    names = {"poses.npz", "character.png", "report.json"}
+    names |= {f"{name}.mp4" for name in ("source", "masks", "environment", "objects", "skeletons", "depth")}
+    assert {file.name for file in folder.iterdir()} == names
+    assert probe(folder / "masks.mp4").num_frames == 4
+    assert len(PoseSequence.load(folder / "poses.npz")) == 4
+
+
+class Interrupted(Progress):
+    """Stopped by the user in the middle of a part of the work."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
+        for number, item in enumerate(items):
+            if description == self.description and number == 1:
+                raise KeyboardInterrupt
+            yield item
+
+
+@pytest.mark.parametrize("description", ["denoise", "decode"])
+def test_an_interrupt_leaves_nothing(run: Run, tmp_path: Path, description: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=Interrupted(description), steps=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_in_the_video(run: Run) -> None:
+    with pytest.raises(InputError, match="no person was found in any of the 12 frames"):
+        run(empty=tuple(range(12)))
+
+
+def test_each_verb_refuses_the_others_models(
+    run: Run, tiny_model: Path, model: Path, dancers: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is a model of Animate Anyone; type `animate-anyone animate`"):
+        run(model=str(tiny_model))
+    with pytest.raises(InputError, match="is a model of Animate Anyone 2; type `animate-anyone replace`"):
+        animate(dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", AnimateSettings(model=str(model)))
+
+
+def test_a_model_without_objects_or_depth(run: Run, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    tiny.environment_pipeline(object_blending="none", modulated=False).save_pretrained(plain)
+    assert probe(run(model=str(plain), frames=slice(0, 3))[0]).num_frames == 3
+    with pytest.raises(InputError, match="trained without objects; leave --objects out"):
+        run(model=str(plain), objects=marks(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"masker": "eyes"}, "there is no masker 'eyes'; there are: mediapipe, grabcut, sam2"),
+        ({"tracker": "eyes"}, "there is no tracker 'eyes'"),
+        ({"person": -1}, "person -1"),
+        ({"feather": 999}, "feather 999"),
+        ({"size": (65, 64)}, "size 65x64"),
+        ({"steps": 0}, "steps and window batch"),
+        ({"pose_estimator": "eyes"}, "no pose estimator 'eyes'"),
+        ({"offload": "half"}, "offload 'half'"),
+    ],
+)
+def test_settings(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Settings(**options)
+
+
+def test_timing_is_the_videos(run: Run) -> None:
+    assert probe(run(frames=slice(0, 12, 2))[0]).fps == Fraction(6)
