@@ -238,11 +238,12 @@ def dry_run(
     windows = check_model(pipeline, settings, len(driver))
     width, height = settings.size or tuple(pipeline.config["size"])
     held = 4 * len(driver) * driver.size[0] * driver.size[1]  # three colours and a mask
+    steps = settings.steps or pipeline.config["num_inference_steps"]
     what = f"segments that share {settings.continuation}" if settings.continuation else "windows"
     return [
         f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
         f"clip: {len(driver)} frames of {width}x{height}; {what} of {len(windows[0])}: {len(windows)}; "
-        f"{settings.steps or pipeline.config['num_inference_steps']} steps",
+        f"{steps} step{'' if steps == 1 else 's'}",
         f"the video's frames and the person's masks, {driver.size[0]}x{driver.size[1]}: {readable(held)} of memory",
     ]
 

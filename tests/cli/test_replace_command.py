@@ -1,0 +1,85 @@
+"""``animate-anyone replace``: what it makes, and how it refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from command import Shell
+
+import replaced
+import tiny
+from animate_anyone.media import probe
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("aa2") / "model"
+    tiny.environment_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def shell(dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    """A shell beside a character and a video, with eyes that know who is where in it."""
+    for file in dancers.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    replaced.look_with(monkeypatch, dancers)
+    return Shell(tmp_path, monkeypatch, capfd)
+
+
+@pytest.fixture
+def basic(model: Path) -> list[str]:
+    """A good command; later options take the place of these."""
+    options = ["--video", "dance.mp4", "--model", str(model), "--steps", "1", "--guidance", "1"]
+    return ["replace", "me.png", *options, "--device", "cpu"]
+
+
+def test_a_dance(shell: Shell, basic: list[str]) -> None:
+    result = shell(*basic, "--keep-background", "--feather", "2", "--continuation", "2", "-o", "danced.mp4")
+    assert (result.status, result.err) == (0, ""), result.err
+    assert "danced.mp4: 12 frames, 256x256, 12 frames per second" in result.out
+    assert "the video's own pixels were kept" in result.out
+    info = probe("danced.mp4")
+    assert (info.num_frames, info.width, info.height, info.has_audio) == (12, 256, 256, True)
+
+
+def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("animate_anyone.replace.load_pipeline", None)  # no weights
+    before = shell.files()
+    result = shell(*basic, "--dry-run", "--keep", "kept")
+    assert (result.status, result.err) == (0, "")
+    assert shell.files() == before
+    lines = result.out.splitlines()
+    assert re.fullmatch(r"model: .*model, \d MiB on disk", lines[0])
+    assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2; 1 step"
+    assert lines[2] == "the video's frames and the person's masks, 256x256: 3 MiB of memory"
+    assert "segments that share 3 of 8: 2" in shell(*basic, "--dry-run", "--continuation", "3").out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "no-such-model"], "no-such-model: no model of that name"),
+        (["--model", "puppet"], "is a model of Animate Anyone; type `animate-anyone animate`"),
+        (["--video", "missing.mp4"], r"missing\.mp4: no such file"),
+        (["--video", "dance.npz"], "holds poses; replace needs the video"),
+        (["--video", "skeleton.mp4"], "holds a skeleton video; replace needs the video"),
+        (["--objects", "ball"], "mark them in a .json file, or give --object-weights FOLDER"),
+        (["--objects", "missing.json"], r"missing\.json: no such file"),
+        (["--objects", "text.json"], "not a JSON file"),
+        (["--masker", "eyes"], "there is no masker 'eyes'"),
+        (["--continuation", "8"], "continuation is 8; give 0, or less than the window of 8"),
+        (["--window", "4", "--overlap", "4"], "window 4, overlap 4"),
+        (["--size", "60x60"], "size 60x60"),
+        (["--frames", "5:99"], "12 frames"),
+        (["-o", "out.gif"], "this kind of file cannot be written"),
+        (["-o", "dance.mp4"], "is what the work starts from"),
+        (["--keep", "me.png"], "is no folder"),
+    ],
+)
+def test_mistakes(shell: Shell, basic: list[str], options: list[str], message: str) -> None:
+    (shell.folder / "text.json").write_text("no marks\n")
+    assert re.search(message, shell.refused(*basic, *options))
