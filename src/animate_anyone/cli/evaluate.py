@@ -14,6 +14,7 @@ import typer
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
+SUITES = ("puppet", "puppet-environment")
 _OF_SUITES = (
     "suite",
     "model",
@@ -26,13 +27,16 @@ _OF_SUITES = (
     "long_clips",
     "compare_motion",
 )
+_OF_PUPPET = ("long_clips", "compare_motion")
 _OF_VIDEOS = ("protocol", "metrics", "split", "layout", "metric_weights")
 
 
 def evaluate(
     context: typer.Context,
-    suite: Annotated[str, typer.Option(help="puppet: held-out synthetic characters.")] = "puppet",
-    model: Annotated[str, typer.Option(help="A shipped model's name or a model folder.")] = "puppet",
+    suite: Annotated[str, typer.Option(help="puppet, or puppet-environment: characters in scenes.")] = "puppet",
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model's name or a model folder.", show_default="the suite's name")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Contact sheet (.png); default: beside the JSON file.", show_default=False)
@@ -77,7 +81,11 @@ def evaluate(
             "long_clips": long_clips,
             "compare_motion": compare_motion,
         }
-        _evaluate_suite(suite, model, json_file, sheet, how, device, dtype)
+        if suite == "puppet-environment":
+            for name in _OF_PUPPET:
+                del how[name]
+            _refuse_given(context, _OF_PUPPET, "goes with --suite puppet; leave it out")
+        _evaluate_suite(suite, model or suite, json_file, sheet, how, device, dtype)
         return
     if generated is None or truth is None:
         given, wanted = ("--generated", "--truth") if truth is None else ("--truth", "--generated")
@@ -115,12 +123,13 @@ def _evaluate_suite(
     dtype: str,
 ) -> None:
     from animate_anyone.cli.options import shown_progress
+    from animate_anyone.evaluation.environment_suite import environment_table, evaluate_environment
     from animate_anyone.evaluation.suites import evaluate_puppet, suite_table
     from animate_anyone.media import check_writable, write_picture
     from animate_anyone.sampling.models import load_pipeline
 
-    if suite != "puppet":
-        raise InputError(f"--suite {suite}: not known; there is: puppet")
+    if suite not in SUITES:
+        raise InputError(f"--suite {suite}: not known; there is: {', '.join(SUITES)}")
     if json_file is not None:
         _check_json(json_file)
         sheet = sheet or json_file.with_suffix(".png")
@@ -128,12 +137,18 @@ def _evaluate_suite(
         check_writable(sheet, (".png",))
     with shown_progress() as progress:
         pipeline = load_pipeline(model, device, dtype)
-        report, picture = evaluate_puppet(pipeline, progress=progress, **how)
+        if suite == "puppet":
+            report, picture = evaluate_puppet(pipeline, progress=progress, **how)
+            table = suite_table
+        else:
+            animator = load_pipeline("puppet", device, dtype)
+            report, picture = evaluate_environment(pipeline, animator, progress=progress, **how)
+            table = environment_table
     report = {"model_name": model, **report}
     _write(json_file, report)
     if sheet is not None:
         write_picture(sheet, picture)
-    print(suite_table(report))
+    print(table(report))
 
 
 def _check_json(file: Path) -> None:

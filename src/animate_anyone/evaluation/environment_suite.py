@@ -1,0 +1,237 @@
+"""The suite of Animate Anyone 2: held-out synthetic characters, each put back into its own scene.
+
+The truth is the scene with the character in it. Held against a result are ``copy_source``, the source with the
+character's region left empty, which whoever does nothing reaches; and, where a model of Animate Anyone is given,
+``paste``, its result pasted through that region.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.carry import CarriedPictures
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.conditions.environment import empty, feather, formulate, keep_background
+from animate_anyone.conditions.limb_depth import draw_limb_depth
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation.image_metrics import psnr_masked
+from animate_anyone.evaluation.suites import _aligned, _cell
+from animate_anyone.media import contact_sheet
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.structures import Subject
+from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
+
+SCENES = 24
+FRAMES = 16
+BAND = 4
+"""Half the width of the band about the region's edge, pixels."""
+OCCLUDED = 0.05
+"""A frame counts as occluded where scenery or objects hide this share of the person."""
+MOST = 99.0
+"""PSNR of pixels that are alike, dB: what a report can hold in place of infinity."""
+
+MEASURES = ("person", "person_occluded", "environment", "objects", "edge")
+WHO = ("model", "copy_source", "paste")
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SuiteScene:
+    """A scene of the suite and what a model is told of it.
+
+    Attributes:
+        truth: the rendered clip.
+        frames, environment: ``(frames, H, W, 3)`` uint8: the truth, and the same with ``region`` emptied.
+        region: ``(frames, H, W)`` bool, where the character is to be made.
+        character: its picture, alone, and its pose there.
+    """
+
+    truth: SceneClip
+    frames: Frames
+    environment: Frames
+    region: NDArray[np.bool_]
+    character: Subject
+
+    @classmethod
+    def of(cls, seed: int, size: tuple[int, int], formulation: str, frames: int = FRAMES) -> SuiteScene:
+        """Scene ``seed`` of the held-out split at ``size`` (width, height)."""
+        clip = sample_scene_clip(seed, split="held_out", num_frames=frames, size=size)
+        pictures = clip.frames.cpu().numpy()
+        region = formulate(clip.mask.cpu().numpy(), formulation)
+        character = character_picture(seed, split="held_out", num_frames=frames, size=size)
+        return cls(clip, pictures, empty(pictures, region), region, character)
+
+    def where(self) -> dict[str, NDArray[np.bool_]]:
+        """The pixels ``(frames, H, W)`` that each of ``MEASURES`` looks at."""
+        person, whole = self.truth.mask.cpu().numpy(), self.truth.person_full_mask.cpu().numpy()
+        hidden = (whole & ~person).sum((1, 2)) > OCCLUDED * np.maximum(whole.sum((1, 2)), 1)
+        edge = (feather(self.region, BAND) > 0) & (feather(~self.region, BAND) > 0)
+        return {
+            "person": person,
+            "person_occluded": person & hidden[:, None, None],
+            "environment": ~self.region,
+            "objects": self.truth.object_mask.cpu().numpy(),
+            "edge": edge,
+        }
+
+
+def measure(result: Frames, scene: SuiteScene) -> dict[str, float | None]:
+    """PSNR over the pixels of every measure, dB, mean over the frames that have some; ``None`` where none has."""
+    figures: dict[str, float | None] = {}
+    for name, pixels in scene.where().items():
+        frames = zip(result, scene.frames, pixels, strict=True)
+        figures[name] = _mean(min(psnr_masked(a, b, mask), MOST) for a, b, mask in frames if mask.any())
+    return figures
+
+
+def put_back(
+    pipeline: AnimateAnyone2Pipeline,
+    scene: SuiteScene,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Frames:
+    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults."""
+    config, truth = pipeline.config, scene.truth
+    size = (scene.frames.shape[2], scene.frames.shape[1])
+    drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
+    held = truth.object_mask.cpu().numpy()
+    objects = truth.object_frames.cpu().numpy() if config["uses_objects"] and held.any() else None
+    return pipeline(  # type: ignore[return-value]
+        scene.character.picture,
+        draw_pose(truth.pose, drawn, style=style),
+        environment=scene.environment,
+        mask=scene.region,
+        objects=objects,
+        object_mask=None if objects is None else held,
+        depth=draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
+        reference_pose=_own_pose(scene.character, drawn, style) if config["reference_pose"] else None,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(seed),
+        progress=progress,
+    )[0]
+
+
+def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, progress: Progress = SILENT) -> Frames:
+    """The baseline: what a model of Animate Anyone makes of the character's picture, put into the region."""
+    config, character = animator.config, scene.character
+    size = (scene.frames.shape[2], scene.frames.shape[1])
+    drawn, style = animator.pose_picture_size(size), config["skeleton_style"]
+    carried = CarriedPictures(character.picture, character.pose, scene.truth.pose)
+    made = animator(
+        character.picture,
+        draw_pose(scene.truth.pose, drawn, style=style),
+        reference_pose=_own_pose(character, drawn, style) if config["reference_pose"] else None,
+        carried=carried if config["carried_reference"] else None,
+        generator=torch.Generator().manual_seed(seed),
+        progress=progress,
+    )[0]
+    return keep_background(made, scene.environment, scene.region)
+
+
+def evaluate_environment(
+    pipeline: AnimateAnyonePipeline,
+    animator: AnimateAnyonePipeline | None = None,
+    *,
+    characters: int = SCENES,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> tuple[dict[str, Any], Frames]:
+    """Run the suite.
+
+    Args:
+        pipeline: a model of Animate Anyone 2.
+        animator: one of Animate Anyone, for the baseline ``paste``; ``None`` goes without.
+        characters: how many scenes. steps, guidance: ``None`` takes the model's default.
+
+    Returns:
+        The report (plain dictionaries: settings, means of model and baselines, every scene) and the contact sheet
+        ``(H, W, 3)`` uint8: of every scene the reference, then of three frames source, truth and result.
+
+    Raises:
+        InputError: ``pipeline`` is a model of Animate Anyone.
+    """
+    if not isinstance(pipeline, AnimateAnyone2Pipeline):
+        raise InputError(
+            "suite puppet-environment: this model knows no environment; give one of Animate Anyone 2, or --suite puppet"
+        )
+    width, height = pipeline.config["size"]
+    size, formulation = (width, height), pipeline.config["formulation"]
+    makers: dict[str, Callable[[SuiteScene, int], Frames]] = {
+        "model": lambda scene, number: put_back(
+            pipeline, scene, steps=steps, guidance=guidance, seed=seed + number, progress=progress
+        ),
+        "copy_source": lambda scene, number: scene.environment,
+    }
+    if animator is not None:
+        makers["paste"] = lambda scene, number: paste(animator, scene, seed + number, progress)
+    started = time.perf_counter()
+    scenes: list[dict[str, Any]] = []
+    rows: list[list[Frames]] = []
+    for number in progress.track(range(characters), characters, "suite"):
+        scene = SuiteScene.of(number, size, formulation)
+        made = {who: make(scene, number) for who, make in makers.items()}
+        scenes.append(
+            {
+                "seed": number,
+                "object": scene.truth.description["object"],
+                **{who: measure(frames, scene) for who, frames in made.items()},
+            }
+        )
+        shown = np.linspace(0, FRAMES - 1, 3).round().astype(int)
+        pictures = (p[i] for i in shown for p in (scene.environment, scene.frames, made["model"]))
+        rows.append([scene.character.picture, *pictures])
+    report: dict[str, Any] = {
+        "suite": "puppet-environment",
+        "settings": {
+            "scenes": characters,
+            "frames": FRAMES,
+            "size": list(size),
+            "steps": pipeline.config["num_inference_steps"] if steps is None else steps,
+            "guidance": pipeline.config["guidance_scale"] if guidance is None else guidance,
+            "seed": seed,
+            "formulation": formulation,
+            "reference": "the character alone on a plain colour",
+            "psnr": f"mean over frames, in dB, of 8-bit RGB; {MOST:g} where alike",
+            "edge": f"{2 * BAND} pixels about the region's edge",
+            "occluded": f"frames in which more than {OCCLUDED:g} of the person are hidden",
+        },
+        "seconds": round(time.perf_counter() - started, 1),
+        **{who: {m: _mean(s[who][m] for s in scenes) for m in MEASURES} for who in makers},
+        "scenes": scenes,
+    }
+    labels = [f"{s['seed']}: object {s['object']}, person {_cell(s['model']['person'], '{:.1f} dB')}" for s in scenes]
+    return report, contact_sheet(rows, labels)
+
+
+def environment_table(report: Mapping[str, Any]) -> str:
+    """The means of a report as lines of text, dB."""
+    titles = ("person", "(occluded)", "environment", "objects", "edge")
+    rows = [["PSNR, dB", *titles]]
+    rows += [[who, *(_cell(report[who][m], "{:.2f}") for m in MEASURES)] for who in WHO if who in report]
+    return _aligned(rows)
+
+
+def _own_pose(character: Subject, drawn: tuple[int, int], style: str) -> Frames:
+    assert character.pose is not None
+    return draw_pose(character.pose, drawn, style=style)[0]
+
+
+def _mean(figures: Iterable[float | None]) -> float | None:
+    there = [figure for figure in figures if figure is not None]
+    return round(float(np.mean(there)), 4) if there else None

@@ -1,0 +1,88 @@
+"""The suite of Animate Anyone 2: what it measures, and a run with a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny
+from animate_anyone.errors import InputError
+from animate_anyone.evaluation import environment_suite as suite
+from animate_anyone.evaluation.environment_suite import MEASURES, MOST, SuiteScene, environment_table, measure
+
+
+@pytest.fixture(scope="module")
+def scene() -> SuiteScene:
+    """Of few frames, with an object that is seen."""
+    scenes = (SuiteScene.of(seed, (64, 64), "shape_agnostic", 3) for seed in range(20))
+    return next(s for s in scenes if s.truth.object_mask.sum() > 60 and s.truth.mask.sum() > 600)
+
+
+def test_the_truth_is_alike_everywhere(scene: SuiteScene) -> None:
+    figures = measure(scene.frames, scene)
+    assert figures.keys() == set(MEASURES)
+    assert {value for value in figures.values() if value is not None} == {MOST}
+
+
+def test_copy_source_keeps_the_environment_alone(scene: SuiteScene) -> None:
+    figures = measure(scene.environment, scene)
+    assert figures["environment"] == MOST
+    assert figures["person"] is not None
+    assert figures["person"] < 30
+
+
+@pytest.mark.parametrize("name", ["person", "objects", "environment"])
+def test_each_measure_looks_at_its_pixels(scene: SuiteScene, name: str) -> None:
+    """An error of 51 of 255 on these pixels alone is 13.98 dB there."""
+    spoilt, pixels = scene.frames.copy(), scene.where()[name]
+    spoilt[pixels] = np.where(spoilt[pixels] < 128, spoilt[pixels] + 51, spoilt[pixels] - 51)
+    figures = measure(spoilt, scene)
+    assert figures[name] == pytest.approx(13.979, abs=1e-3)
+    others = {"person": "objects", "objects": "person", "environment": "person"}
+    assert figures[others[name]] == MOST
+
+
+def test_the_edge_is_a_band_of_eight_pixels(scene: SuiteScene) -> None:
+    region = np.zeros((3, 64, 64), bool)
+    region[:, :, 32:] = True
+    edge = replace(scene, region=region).where()["edge"]
+    assert np.array_equal(np.flatnonzero(edge[0, 10]), np.arange(28, 36))
+
+
+def test_occluded_frames_are_apart(scene: SuiteScene) -> None:
+    hidden = scene.truth.person_full_mask.clone()
+    hidden[1] = True  # a person as large as the frame, most of it behind something
+    hidden[[0, 2]] = scene.truth.mask[[0, 2]]
+    where = replace(scene, truth=replace(scene.truth, person_full_mask=hidden)).where()
+    assert where["person_occluded"].any(axis=(1, 2)).tolist() == [False, True, False]
+    assert np.array_equal(where["person_occluded"][1], where["person"][1])
+
+
+def test_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "FRAMES", 3)
+    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (3,))
+    model, animator = tiny.environment_pipeline(), tiny.pipeline()
+    for pipeline in (model, animator):
+        pipeline.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {"characters": 2, "steps": 1}
+    report, sheet = suite.evaluate_environment(model, animator, **options)
+    again, _ = suite.evaluate_environment(model, animator, **options)
+    assert report["scenes"] == again["scenes"]
+    assert [s["seed"] for s in report["scenes"]] == [0, 1]
+    assert report["copy_source"]["environment"] == report["paste"]["environment"] == MOST
+    assert report["model"]["person"] == pytest.approx(
+        np.mean([s["model"]["person"] for s in report["scenes"]]), abs=1e-3
+    )
+    assert report["paste"]["person"] != report["copy_source"]["person"]
+    assert sheet.shape[1] > 10 * 64
+    lines = environment_table(report).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["model", "copy_source", "paste"]
+    assert f"{report['model']['person']:.2f}" in lines[1]
+
+
+def test_a_model_of_animate_anyone_is_refused() -> None:
+    with pytest.raises(InputError, match="knows no environment; give one of Animate Anyone 2"):
+        suite.evaluate_environment(tiny.pipeline())
