@@ -232,23 +232,25 @@ def test_reference_is_the_character_alone_in_the_middle() -> None:
     clip = clip | {"frames": np.where(mask[..., None], np.uint8([250, 0, 5]), np.uint8([0, 250, 0]))}
     pictures = []
     for seed in range(6):
-        picture, pose = character_reference(clip, 1, np.random.default_rng(seed), DRAWING)
-        assert picture.shape == (64, 64, 3)
-        assert pose.shape == (64, 64, 3)
-        pictures.append(picture)
+        character = character_reference(clip, 1, np.random.default_rng(seed), DRAWING)
+        assert character.picture.shape == (64, 64, 3)
+        assert character.drawn.shape == (64, 64, 3)
+        pictures.append(character.picture)
     person = (np.abs(np.stack(pictures).astype(int) - [250, 0, 5]).max(-1) <= 1).all(axis=0)
     rows, columns = np.nonzero(person)
     assert abs((rows.min() + rows.max() + 1) / 2 - 32) <= 2
     assert abs((columns.min() + columns.max() + 1) / 2 - 32) <= 2
     assert max(np.ptp(rows), np.ptp(columns)) == pytest.approx(64 / 1.15, abs=3)
     assert len({picture[~person].tobytes() for picture in pictures}) == 6
-    drawn = character_reference(clip, 1, np.random.default_rng(0), Drawing((64, 64), "scaled"))[1].max(-1) > 0
+    assert not (person & ~character.silhouette).any()
+    assert character.silhouette.sum() < 2 * person.sum()  # the rest is its edge
+    drawn = character_reference(clip, 1, np.random.default_rng(0), Drawing((64, 64), "scaled")).drawn.max(-1) > 0
     assert (drawn & person).sum() > 0.5 * drawn.sum()
 
 
 def test_a_frame_without_the_person_has_a_reference_all_the_same() -> None:
     clip = scene() | {"masks": np.zeros_like(scene()["masks"])}
-    picture, _ = character_reference(clip, 0, np.random.default_rng(0), DRAWING)
+    picture = character_reference(clip, 0, np.random.default_rng(0), DRAWING).picture
     rng = np.random.default_rng(0)
     assert np.array_equal(picture, random_background(rng, 64))
     parts = split(Environment(scaled_share=1), clip=clip)
@@ -478,8 +480,8 @@ def test_without_objects_and_depth(start: dict[str, Path], tmp_path: Path) -> No
     [
         ("parts", {"init": "nowhere"}, "nowhere: has no vae/"),
         ("parts", {"data__pose_scale": 1}, "data.pose_scale is 1; this Pose Guider needs 2"),
-        ("parts", {"networks__pipeline": {"reference_latents": True}}, "networks.pipeline.reference_latents is true"),
-        ("parts", {"networks__pipeline": {"carried_reference": True}}, "networks.pipeline.carried_reference is true"),
+        ("parts", {"networks__pipeline": {"reference_latents": True}}, "carried_reference go together"),
+        ("parts", {"networks__pipeline": {"carried_reference": True}}, "carried_reference go together"),
         ("parts", {"networks__pipeline": {"reference_path": "clip"}}, "reference_path is 'clip'; stage environment"),
         ("parts", {"environment__modulation": {"heads": 2}}, "environment.modulation: .*heads"),
         ("parts", {"environment__modulation": {"num_attention_heads": 3}}, "environment.modulation: 8 channels"),
@@ -560,3 +562,36 @@ def test_paper_size_runs_from_stable_diffusions_parts(start: dict[str, Path], tm
     model = run(load_recipe(RECIPES / "aa2.yaml", [f"init={init}", f"output={tmp_path / 'run'}", *texts]))
     assert (model / "pose_modulation").is_dir()
     assert [line["step"] for line in log(tmp_path / "run")] == [1, 2]
+
+
+CARRIED = {"networks__pipeline": {"reference_latents": True, "carried_reference": True}}
+
+
+def test_the_character_is_carried_into_the_environment(start: dict[str, Path]) -> None:
+    stage = stage_of(start["parts"], objective__carry_dropout=0.0, **CARRIED)
+    assert stage.denoising_unet.config["in_channels"] == 3 * 4 + 1
+    batch = stage.batch(0, 0, 1)
+    assert "pose" not in batch
+    changed = ((batch["carried"].int() - batch["environment"].int()).abs() > 8).any(-1)
+    person = batch["masks"].bool()
+    # The character shows where the person is, and hardly anywhere else.
+    assert changed[person].float().mean() > 0.5
+    assert changed[~person].float().mean() < 0.2
+    dropped = stage_of(start["parts"], objective__carry_dropout=0.999999, **CARRIED).batch(0, 0, 1)
+    assert torch.equal(dropped["carried"], dropped["environment"])
+
+
+def test_what_is_made_is_what_differs_from_the_carried_character(
+    start: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that makes nothing is right where the carried picture is the target, and there alone."""
+    stage = stage_of(start["parts"], **CARRIED)
+    monkeypatch.setattr(stage, "timesteps", lambda b, k, generator: torch.full((b, k), 999))  # noise alone
+    batch = stage.batch(0, 0, 1)
+    with torch.no_grad():
+        stage.denoising_unet.conv_out.weight.zero_()
+        stage.denoising_unet.conv_out.bias.zero_()
+        wrong = float(stage(batch, torch.Generator().manual_seed(0))["loss"])
+        right = float(stage(batch | {"carried": batch["frames"]}, torch.Generator().manual_seed(0))["loss"])
+    assert right == pytest.approx(0, abs=1e-6)
+    assert wrong > 1e-3

@@ -5,16 +5,19 @@ from which it is to be put together again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import EMPTY, empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
 from animate_anyone.conditions.shape_agnostic import bounding_box, draw_shares
+from animate_anyone.structures import PoseSequence
 from animate_anyone.training.config import Environment
 from animate_anyone.training.scene_clips import pose_from
 
@@ -37,7 +40,7 @@ class Drawing:
 
 def split_scene(
     clip: Clip, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, drawing: Drawing
-) -> dict[str, NDArray]:
+) -> dict[str, Any]:
     """What the networks are given of some frames of a scene, and what they are to make of it.
 
     The fineness of the mask's blocks and the character's scale are drawn once for all frames. The region that is taken
@@ -51,7 +54,7 @@ def split_scene(
         ``frames`` ``(k, H, W, 3)``, the target; ``environment`` as ``frames``, the region emptied and nothing of the
         person outside it; ``region``, ``masks`` (the target's person) and ``object_masks`` ``(k, H, W)``;
         ``objects`` as ``frames``, empty where no object is; ``poses`` ``(k, h, w, 3)``; all uint8. ``depth``
-        ``(k, h, w)`` float32, structured depth in [0, 1].
+        ``(k, h, w)`` float32, structured depth in [0, 1]. And ``pose``, that of the target, a ``PoseSequence``.
     """
     shares = draw_shares(rng)
     scale = draw_scale(rng, settings.smallest_scale, settings.largest_scale)
@@ -76,18 +79,34 @@ def split_scene(
         "objects": np.where(objects[..., None], made.frames, np.uint8(EMPTY)),
         "poses": draw_pose(made.pose, drawing.size, style=drawing.style),
         "depth": draw_limb_depth(made.pose, drawing.size, style=drawing.style),
+        "pose": made.pose,
     }
 
 
-def character_reference(
-    clip: Clip, frame: int, rng: np.random.Generator, drawing: Drawing
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+@dataclass(frozen=True)
+class Character:
+    """The reference.
+
+    Attributes:
+        picture: ``(H, W, 3)`` uint8.
+        pose: one frame, in its pixels; ``drawn``: its picture ``(h, w, 3)`` uint8.
+        silhouette: ``(H, W)`` bool, the person.
+    """
+
+    picture: NDArray[np.uint8]
+    pose: PoseSequence
+    drawn: NDArray[np.uint8]
+    silhouette: NDArray[np.bool_]
+
+    def carried(self, poses: PoseSequence, environment: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """It, laid limb by limb on the frames ``(k, H, W, 3)`` of an environment."""
+        return carry(self.picture, self.pose, poses, environment, self.silhouette)
+
+
+def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawing: Drawing) -> Character:
     """The reference: the character of a frame alone, in the middle of the picture, before a random background.
 
     A frame without the person gives the background alone.
-
-    Returns:
-        The picture ``(H, W, 3)`` and its pose picture ``(h, w, 3)``, uint8.
     """
     mask, picture = clip["masks"][frame].astype(bool), clip["frames"][frame]
     side = len(mask)
@@ -106,7 +125,8 @@ def character_reference(
     pose = pose_from(clip["points"][[frame]], side)
     corner = np.array([left, top], np.float32)
     pose = replace(pose, keypoints=(pose.keypoints - corner) * np.float32(side / crop))
-    return reference, draw_pose(pose, drawing.size, style=drawing.style)[0]
+    drawn = draw_pose(pose, drawing.size, style=drawing.style)[0]
+    return Character(reference, pose, drawn, cover[..., 0] > 0.5)
 
 
 def random_background(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
+from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment, join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
@@ -37,9 +37,6 @@ from animate_anyone.training.objective import noised_target, number_dropped, wei
 from animate_anyone.training.scene_clips import SceneClips
 from animate_anyone.training.scene_split import Drawing, character_reference, split_scene
 from animate_anyone.training.stage_image import ImageStage, _init_folder, _pipeline_options, _pose_input, _scheduler
-
-# What assumes that the background is the reference's: here the environment says what it is.
-_OF_REFERENCE = ("reference_latents", "carried_reference")
 
 
 class EnvironmentStage(ImageStage):
@@ -70,12 +67,11 @@ class EnvironmentStage(ImageStage):
         self.clips = SceneClips(recipe.data, recipe.seed, progress)
 
     def _check_options(self) -> None:
-        for name in _OF_REFERENCE:
-            if self.options.get(name):
-                raise InputError(
-                    f"recipe: networks.pipeline.{name} is true; stage environment takes the background from the "
-                    "environment: give false, and an init that was trained without"
-                )
+        if bool(self.options.get("reference_latents")) != bool(self.options.get("carried_reference")):
+            raise InputError(
+                "recipe: networks.pipeline.reference_latents and carried_reference go together in stage environment, "
+                "where the reference is carried into the environment; give both or neither"
+            )
         if self.path != "reference_net":
             raise InputError(
                 f"recipe: networks.pipeline.reference_path is {self.path!r}; stage environment needs reference_net"
@@ -170,8 +166,12 @@ class EnvironmentStage(ImageStage):
             picked = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
             picked["region"] = latent_mask(picked["region"].astype(bool), self.factor)
             picked["object_cells"] = latent_mask(picked["object_masks"].astype(bool), self.factor)
-            shown = character_reference(clip, int(frames[0]), rng, self.drawing)
-            picked |= dict(zip(("reference", "reference_pose"), shown, strict=True))
+            character = character_reference(clip, int(frames[0]), rng, self.drawing)
+            picked |= {"reference": character.picture, "reference_pose": character.drawn}
+            wanted = picked.pop("pose")
+            if self.options.get("carried_reference"):
+                known = rng.random() >= self.recipe.objective.carry_dropout
+                picked["carried"] = character.carried(wanted, picked["environment"]) if known else picked["environment"]
             for name, value in picked.items():
                 rows.setdefault(name, []).append(value)
         return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
@@ -181,6 +181,9 @@ class EnvironmentStage(ImageStage):
         # b * k and 1: single frames are clips of their own.
         target, environment = self.encode(batch["frames"]), self.encode(batch["environment"])  # (b, k, c, h, w)
         reference = self.encode(batch["reference"][:, None])[:, 0]  # (b, c, h, w)
+        origin = self.encode(batch["carried"]) if "carried" in batch else None
+        if origin is not None:
+            target = target - origin
         b, k = target.shape[:2]
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
@@ -190,9 +193,11 @@ class EnvironmentStage(ImageStage):
         noisy, wanted = noised_target(
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
         )
-        video = join_environment(
-            self._clips(noisy.unflatten(0, (b, k))), self._clips(environment), self._clips(batch["region"][:, :, None])
-        )  # (n, 2 c + 1, f, h, w)
+        video = self._clips(noisy.unflatten(0, (b, k)))
+        if origin is not None:  # as in the image stage, samples without a reference see none here
+            seen_origin = torch.cat([torch.zeros_like(origin[:dropped]), origin[dropped:]])
+            video = join_reference(video, self._clips(seen_origin))
+        video = join_environment(video, self._clips(environment), self._clips(batch["region"][:, :, None]))
 
         # 2. Conditions; the first `dropped` clips do without reference and image token, as in the image stage.
         token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
