@@ -85,7 +85,9 @@ def who_was_taken(people: list[PoseSequence], poses: PoseSequence, frame: int, a
     apart = [float(np.median(np.linalg.norm(p.keypoints[0, BODY] - joints, axis=1))) for p in people]
     taken = int(np.argmin(apart))
     line = f"people in frame {frame}: {len(people)}; person {taken} by size was taken"
-    return f"{line}; another: --person N" if taken == asked else f"{line}, though it should be {asked}: try --person"
+    if taken == asked:
+        return f"{line}; another: --person N"
+    return f"{line}, though it should be {asked}: look at the skeletons (--keep DIR), and try other --frames"
 
 
 def see_character(

@@ -38,7 +38,9 @@ def basic(model: Path) -> list[str]:
 
 
 def test_a_dance(shell: Shell, basic: list[str]) -> None:
-    result = shell(*basic, "--keep-background", "--feather", "2", "--continuation", "2", "-o", "danced.mp4")
+    result = shell(
+        *basic, "--keep-background", "--feather", "2", "--continuation", "2", "--steps", "2", "-o", "danced.mp4"
+    )
     assert (result.status, result.err) == (0, ""), result.err
     assert "danced.mp4: 12 frames, 256x256, 12 frames per second" in result.out
     assert "the video's own pixels were kept" in result.out
@@ -56,7 +58,7 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     assert re.fullmatch(r"model: .*model, \d MiB on disk", lines[0])
     assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2; 1 step"
     assert lines[2] == "the video's frames and the person's masks, 256x256: 3 MiB of memory"
-    assert "segments that share 3 of 8: 2" in shell(*basic, "--dry-run", "--continuation", "3").out
+    assert "segments that share 3 of 8: 2" in shell(*basic, "--dry-run", "--steps", "2", "--continuation", "3").out
 
 
 @pytest.mark.parametrize(

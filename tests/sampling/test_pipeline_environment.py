@@ -228,6 +228,7 @@ def test_continuation_of_a_short_clip_is_one_window(pipeline: AnimateAnyone2Pipe
         ({"depth": DEPTH + 1}, "depth has values from 1"),
         ({"continuation": 8}, "continuation is 8; give 0, or less than the window of 8"),
         ({"continuation": -1}, "continuation is -1"),
+        ({"continuation": 2, "num_inference_steps": 1}, "continuation has nothing to go on from in 1 step"),
         ({"num_inference_steps": 0}, "0 denoising steps"),
     ],
 )
@@ -284,6 +285,15 @@ def test_folder_gives_the_same_frames(whole: Path, pipeline: AnimateAnyone2Pipel
     assert isinstance(shapes, AnimateAnyone2Pipeline)
     assert shapes.plan(12, continuation=2) == again.plan(12, continuation=2)
     assert {**shapes.config, "_name_or_path": None} == {**again.config, "_name_or_path": None}
+
+
+def test_half_precision(whole: Path, pipeline: AnimateAnyone2Pipeline) -> None:
+    half = load_pipeline(whole, "cpu", "bfloat16")
+    assert isinstance(half, AnimateAnyone2Pipeline)
+    half.set_progress_bar_config(disable=True)
+    latents, rough = run(pipeline, guidance_scale=2.0), run(half, guidance_scale=2.0)
+    assert rough.dtype == torch.float32
+    assert 0 < (latents - rough).abs().mean() < 0.05 * latents.abs().mean()
 
 
 def drop(tensors: dict[str, Any], name: str) -> None:

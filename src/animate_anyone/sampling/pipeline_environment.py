@@ -225,6 +225,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             longest = self.config["window"] if window is None else window
             if not 0 < continuation < longest:
                 raise InputError(f"continuation is {continuation}; give 0, or less than the window of {longest} frames")
+            steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+            if steps == 1:  # the frames that are put in are noise alone then
+                raise InputError("continuation has nothing to go on from in 1 step; give 2 steps or more")
             if self.config["aggregation"] != "fade":
                 raise InputError("this model's windows wrap round; continuation goes with windows that fade alone")
             overlap = continuation
