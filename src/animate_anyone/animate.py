@@ -189,7 +189,7 @@ def animate(
         audio_start=driver.start,
         audio_end=driver.stop,
     ) as video:
-        for number, frame in enumerate(progress.track(pipeline.decode(latents), len(driver), "decode")):
+        for number, frame in enumerate(progress.track(pipeline.decode(latents, carried), len(driver), "decode")):
             video.write(frame, None if driver.times is None else float(driver.times[number]))
     report.timed("decoding", since)
     report.lines.append(f"{output}: {len(driver)} frames, {width}x{height}, {float(driver.fps):g} frames per second")

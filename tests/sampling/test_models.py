@@ -63,6 +63,7 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "stretch": False,
         "reference_path": "reference_net",
         "shared_noise": False,
+        "keep_detail": False,
         "reference_control": [None, None],
     }
     assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS}

@@ -363,3 +363,24 @@ def test_shared_noise_makes_equal_poses_equal_frames() -> None:
         made[shared] = run(pipe, poses=np.stack([POSES[0]] * 5), reference_pose=None)
     assert (made[True] == made[True][:1]).all()
     assert (made[False] != made[False][:1]).any()
+
+
+def test_detail_comes_back_where_nothing_was_changed() -> None:
+    pipe = tiny.pipeline(reference_latents=True, carried_reference=True, keep_detail=True)
+    picture = np.random.default_rng(3).integers(0, 256, REFERENCE.shape, np.uint8)
+    with torch.no_grad():
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+        latents = pipe.vae.encode(pixels).latent_dist.mean[:, :, None] * pipe.vae.config["scaling_factor"]
+        changed = latents.clone()
+        changed[..., :4] += 3.0  # the left half
+        kept, half = next(pipe.decode(latents, [picture])), next(pipe.decode(changed, [picture]))
+        lost, plain = next(pipe.decode(latents)), next(pipe.decode(changed))
+    assert np.abs(kept.astype(int) - picture).max() <= 1
+    assert np.abs(lost.astype(int) - picture).mean() > 20
+    assert np.array_equal(half[:, :24], plain[:, :24])
+    assert (
+        np.abs(half[:, 40:].astype(int) - picture[:, 40:]).mean()
+        < np.abs(plain[:, 40:].astype(int) - picture[:, 40:]).mean()
+    )
+    with pytest.raises(InputError, match="carried_reference too"):
+        tiny.pipeline(reference_latents=True, keep_detail=True)

@@ -28,6 +28,7 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.decoding import decode_frames
 from animate_anyone.sampling.denoising import denoise
 from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
 from animate_anyone.sampling.scene import SceneLatents
@@ -75,6 +76,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             and no image token; ``both``. They have no ``reference_net``.
         shared_noise: all frames begin with the same noise, so that what shows of it stands still. (Not in the paper;
             for models of one or few steps.)
+        keep_detail: with ``carried_reference``: what the autoencoder loses of the carried reference is put back
+            where little was changed (``sampling.decoding``; not in the paper).
         reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
     """
 
@@ -111,6 +114,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         stretch: bool = False,
         reference_path: str = "reference_net",
         shared_noise: bool = False,
+        keep_detail: bool = False,
         reference_control: ReferenceControl | None = None,
     ) -> None:
         super().__init__()
@@ -118,6 +122,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             raise InputError(f"aggregation {aggregation!r} is not known; give fade or wrap")
         if carried_reference and not reference_latents:
             raise InputError("carried_reference is how reference_latents are made; set that too")
+        if keep_detail and not carried_reference:
+            raise InputError("keep_detail puts back what is lost of the carried reference; set carried_reference too")
         if reference_path not in REFERENCE_PATHS:
             raise InputError(f"reference_path {reference_path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
         for name, network, needed in (
@@ -151,6 +157,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             stretch=stretch,
             reference_path=reference_path,
             shared_noise=shared_noise,
+            keep_detail=keep_detail,
         )
 
     @property
@@ -229,7 +236,6 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 2. Look at the reference, once.
         latent, image_token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
-
         origin = latent[:, :, None] if carried is None else torch.cat([self._encode(c, size) for c in carried], 2)
 
         # 3. Encode the poses.
@@ -259,7 +265,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             latents = latents + origin.to(latents)
 
         # 6. Decode.
-        result = latents if output_type == "latent" else np.stack(list(self.decode(latents)))
+        result = latents if output_type == "latent" else np.stack(list(self.decode(latents, carried)))
         self.maybe_free_model_hooks()
         return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
 
@@ -301,12 +307,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         return schedule
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Iterator[NDArray[np.uint8]]:
-        """The frames of ``(1, channels, frames, h, w)`` latents, one ``(height, width, 3)`` at a time."""
-        for frame in latents[0].unbind(1):
-            scaled = frame[None].to(self.vae.dtype) / self.vae.config["scaling_factor"]
-            pixels = self.vae.decode(scaled, return_dict=False)[0][0]
-            yield ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    def decode(self, latents: Tensor, carried: Pictures | None = None) -> Iterator[NDArray[np.uint8]]:
+        """The frames ``(height, width, 3)`` of ``(1, channels, frames, h, w)`` latents; ``carried`` as in the call."""
+        yield from decode_frames(self.vae, latents, carried if self.config["keep_detail"] else None)
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
         if latents is None:

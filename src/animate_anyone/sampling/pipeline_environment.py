@@ -206,7 +206,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             result = result + origin.to(result)
 
         # 5. Decode.
-        made_frames = result if output_type == "latent" else np.stack(list(self.decode(result)))
+        made_frames = result if output_type == "latent" else np.stack(list(self.decode(result, carried)))
         self.maybe_free_model_hooks()
         return AnimateAnyoneOutput(frames=made_frames) if return_dict else (made_frames,)
 

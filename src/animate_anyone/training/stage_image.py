@@ -37,7 +37,7 @@ from animate_anyone.training.objective import noised_target, number_dropped, wei
 
 # What travels with a model besides its networks.
 _OPTIONS = (
-    *("reference_pose", "reference_latents", "carried_reference", "reference_path", "shared_noise"),
+    *("reference_pose", "reference_latents", "carried_reference", "reference_path", "shared_noise", "keep_detail"),
     *("num_inference_steps", "guidance_scale", "window", "overlap"),
 )
 
