@@ -44,6 +44,7 @@ OF_STAGE: dict[str, Any] = {
     "data.size": 32,
     "data.frames_per_clip": 4,
     "environment.modulation": {"num_attention_heads": 2},
+    "networks.pipeline": {"reference_pose": True},
     "networks.unet": tiny.UNET,
     "networks.motion": tiny.MOTION,
     "networks.pose_guider": {"layout": "paper", "block_out_channels": [4, 8, 8, 8]},
