@@ -83,6 +83,27 @@ def test_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{report['model']['person']:.2f}" in lines[1]
 
 
+def test_models_that_are_given_the_carried_character(scene: SuiteScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laid on the emptied environment, and nothing of the plain colour behind it with it."""
+    given: list[Any] = []
+    model = tiny.environment_pipeline()
+    model.register_to_config(carried_reference=True)
+
+    def call(*args: Any, carried: Any, **options: Any) -> Any:
+        given.append(carried)
+        return [scene.frames]
+
+    monkeypatch.setattr(type(model), "__call__", lambda self, *args, **options: call(*args, **options))
+    suite.put_back(model, scene)
+    (carried,) = given
+    assert carried.shape == scene.frames.shape
+    changed = (carried != scene.environment).any(-1)
+    assert changed[scene.truth.mask.numpy()].mean() > 0.4
+    assert changed[~scene.region].mean() < 0.2
+    behind = scene.character.picture[0, 0].astype(int)
+    assert (np.abs(carried[changed].astype(int) - behind).max(-1) <= 3).mean() < 0.05
+
+
 def test_a_model_of_animate_anyone_is_refused() -> None:
     with pytest.raises(InputError, match="knows no environment; give one of Animate Anyone 2"):
         suite.evaluate_environment(tiny.pipeline())

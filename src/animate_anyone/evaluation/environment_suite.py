@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.carry import CarriedPictures
+from animate_anyone.conditions.carry import CarriedPictures, carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate, keep_background
 from animate_anyone.conditions.limb_depth import draw_limb_depth
@@ -36,6 +36,8 @@ BAND = 4
 """Half the width of the band about the region's edge, pixels."""
 OCCLUDED = 0.05
 """A frame counts as occluded where scenery or objects hide this share of the person."""
+PLAIN = 12
+"""How far a colour may lie from that behind the character and still be it, of 255."""
 MOST = 99.0
 """PSNR of pixels that are alike, dB: what a report can hold in place of infinity."""
 
@@ -109,15 +111,22 @@ def put_back(
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
     held = truth.object_mask.cpu().numpy()
     objects = truth.object_frames.cpu().numpy() if config["uses_objects"] and held.any() else None
+    character = scene.character
+    carried = None
+    if config["carried_reference"]:
+        assert character.pose is not None
+        alone = np.abs(character.picture.astype(int) - character.picture[0, 0]).max(-1) > PLAIN
+        carried = carry(character.picture, character.pose, truth.pose, scene.environment, alone)
     return pipeline(  # type: ignore[return-value]
-        scene.character.picture,
+        character.picture,
         draw_pose(truth.pose, drawn, style=style),
         environment=scene.environment,
         mask=scene.region,
         objects=objects,
         object_mask=None if objects is None else held,
         depth=draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
-        reference_pose=_own_pose(scene.character, drawn, style) if config["reference_pose"] else None,
+        reference_pose=_own_pose(character, drawn, style) if config["reference_pose"] else None,
+        carried=carried,
         num_inference_steps=steps,
         guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
