@@ -244,12 +244,12 @@ def make(model: str, characters: int) -> None:
         "brackets that of repeating the reference.",
         "## What fails, in short",
         "- **Hands** have no fingers: a few pixels each, and a blur.\n"
-        "- **Faces** lose eyes and mouth as soon as the head leaves its place.\n"
-        "- **What moves far is blurred**: see *detail* below, the share of the truth's gradients that is left.\n"
-        "- **Views that the picture does not show** (a back, a side) are guessed: right in outline, blurred inside.\n"
-        "- **Patterns and emblems** on clothes run into one colour where the cloth moves.\n"
-        "- **Real people and drawn characters** are outside of what it was trained on: place, pose and main colours "
-        "follow, the person is not recognisable.",
+        "- **Ghosts**: where the reference's own limbs were they shine through, half erased; the background "
+        "behind them is guessed.\n"
+        "- **Faces** stay as long as the head keeps its direction; turned, they are the front's, squeezed or blurred.\n"
+        "- **Views that the picture does not show** (a back, a side) are the front's mirror image, blurred inside.\n"
+        "- **Skirts and wide clothes** are torn: they go with the legs, limb by limb.\n"
+        "- **Real people** keep face, colours and pose while they move little; far moves dissolve (the dance below).",
         *characters_never_seen(suite),
         *demo(model),
         *turned_away(pipeline, size),
