@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_backbones
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+import small_backbones
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation import perceptual, weights
 from animate_anyone.evaluation.backbones import i3d, inception, lpips_vgg, resnet3d
