@@ -72,7 +72,8 @@ def test_results_are_loadable(chain: dict[str, Path]) -> None:
         assert pipeline.scheduler.config["prediction_type"] == "v_prediction"
         assert pipeline.denoising_unet.config["use_motion_module"] == (stage == "motion")
         poses = np.zeros((3, 128, 128, 3), np.uint8)
-        frames = pipeline(np.zeros((64, 64, 3), np.uint8), poses, reference_pose=poses[0], num_inference_steps=2).frames
+        black = np.zeros((64, 64, 3), np.uint8)
+        frames = pipeline(black, poses, reference_pose=poses[0], carried=[black] * 3, num_inference_steps=2).frames
         assert frames.shape == (3, 64, 64, 3)
 
 

@@ -48,12 +48,17 @@ class Preset:
             "skeleton_style": "dwpose",
             "reference_pose": False,
             "reference_latents": False,
+            "carried_reference": False,
             "num_inference_steps": 20,
             "guidance_scale": 3.5,
             "window": self.window,
             "overlap": self.overlap,
             "aggregation": "wrap",
             "stretch": True,
+            "reference_path": "reference_net",
+            "reference_control": [None, None],
+            "shared_noise": False,
+            "keep_detail": False,
         }
 
 
