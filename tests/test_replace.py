@@ -193,7 +193,7 @@ def test_masks_hold_everything_of_the_person() -> None:
 def told_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> Told:
     placing = Placing.into((32, 16), (16, 16))
     nothing = np.zeros((1, 1, 1, 3), np.uint8)
-    return Told(placing, nothing[0], None, source, region, source, None, None, nothing, None)
+    return Told(placing, nothing[0], None, source, region, source, None, None, nothing, None, None)
 
 
 def test_psnr_is_of_the_environment_alone() -> None:
@@ -246,6 +246,9 @@ def test_character_close_up(dancers: Path) -> None:
     x, y = (int(v) for v in subject.pose.keypoints[0, 1])
     left, top = (round(float(v)) for v in moved[0])
     assert np.array_equal(subject.picture[y, x], picture[y + top, x + left])
+    assert subject.silhouette is not None and subject.silhouette.shape == (side, side)
+    assert subject.silhouette.sum() == mask.sum()
+    assert subject.silhouette[y, x]
     nobody = changed(pose, scores=np.zeros_like(pose.scores))
     subject, lines = see_character(picture, nobody, replaced.Boxes(), "mediapipe")
     assert np.array_equal(subject.picture, picture) and len(lines) == 1
@@ -315,6 +318,25 @@ def test_each_verb_refuses_the_others_models(
         run(model=str(tiny_model))
     with pytest.raises(InputError, match="is a model of Animate Anyone 2; type `animate-anyone replace`"):
         animate(dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", AnimateSettings(model=str(model)))
+
+
+def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Path, dancers: Path) -> None:
+    folder = tmp_path / "carrying"
+    tiny.environment_pipeline(reference_latents=True, carried_reference=True, keep_detail=True).save_pretrained(folder)
+    assert probe(run(model=str(folder), frames=slice(0, 3))[0]).num_frames == 3
+    carrying = load_pipeline(folder, "cpu")
+    assert isinstance(carrying, AnimateAnyone2Pipeline)
+    scene, subject = scene_of((256, 128), dancers), subject_of(dancers)
+    told = tell(scene, subject, (64, 64), carrying)
+    assert told.carried is not None
+    person = place_masks(scene.person.masks, told.placing)
+    changes = (told.carried != told.environment).any(-1)
+    assert changes[person].mean() > 0.5
+    assert not changes[:, :8].any()  # far above the head
+    # Cut out, nothing of the picture beside the character comes along; without a pose nothing comes at all.
+    nobody = changed(subject, silhouette=np.zeros(subject.picture.shape[:2], bool))
+    assert np.array_equal(tell(scene, nobody, (64, 64), carrying).carried, told.environment)
+    assert np.array_equal(tell(scene, changed(subject, pose=None), (64, 64), carrying).carried, told.environment)
 
 
 def test_a_model_without_objects_or_depth(run: Run, tmp_path: Path) -> None:

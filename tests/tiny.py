@@ -139,7 +139,7 @@ def environment_pipeline(
     """
     channels = UNET["in_channels"]
     unet = denoising_unet(
-        in_channels=2 * channels + 1,
+        in_channels=(2 + bool(changes.get("reference_latents"))) * channels + 1,
         environment_channels=channels + 1,
         object_blending=object_blending,
         reference_blocks="mid_up",

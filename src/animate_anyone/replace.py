@@ -20,6 +20,7 @@ from PIL import Image
 from animate_anyone.animate import Report, draw_own_pose
 from animate_anyone.animate import Settings as AnimateSettings
 from animate_anyone.animate import check_inputs as check_files
+from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, formulate, keep_background
 from animate_anyone.conditions.limb_depth import draw_limb_depth
@@ -125,6 +126,7 @@ class Told:
         objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
         poses: ``(frames, h, w, 3)``, drawn.
         depth: ``(frames, h, w)``; ``None`` where the model does without.
+        carried: as ``source``: the character laid on the environment, limb by limb; ``None`` likewise.
     """
 
     placing: Placing
@@ -137,6 +139,7 @@ class Told:
     object_mask: NDArray[np.bool_] | None
     poses: Picture
     depth: NDArray[np.float32] | None
+    carried: Picture | None
 
 
 def replace(
@@ -191,6 +194,7 @@ def replace(
         objects=told.objects,
         object_mask=told.object_mask,
         depth=told.depth,
+        carried=told.carried,
         reference_pose=told.reference_pose,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
@@ -209,7 +213,7 @@ def replace(
     with VideoWriter(
         output, size, driver.fps, audio_from=driver.sound, audio_start=driver.start, audio_end=driver.stop
     ) as writer:
-        for number, frame in enumerate(progress.track(pipeline.decode(latents), len(driver), "decode")):
+        for number, frame in enumerate(progress.track(pipeline.decode(latents, told.carried), len(driver), "decode")):
             likeness += environment_psnr(frame, told, number)
             result = bring_back(frame, told, scene, number, settings)
             writer.write(result, None if driver.times is None else float(driver.times[number]))
@@ -273,8 +277,6 @@ def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames
     """The windows or segments; raises :class:`InputError` where the model cannot do what is asked for."""
     if settings.objects is not None and not pipeline.config["uses_objects"]:
         raise InputError(f"{settings.model}: this model was trained without objects; leave --objects out")
-    if pipeline.config["carried_reference"]:
-        raise InputError(f"{settings.model}: carries its reference into poses, which replace does not; give another")
     return pipeline.plan(
         num_frames,
         settings.steps,
@@ -298,18 +300,25 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
     poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
     if poses.depth is not None:  # in heights of the frame, and that has margins now
         poses = changed(poses, depth=poses.depth * np.float32(placing.inner[1] / size[1]))
-    style = pipeline.config["skeleton_style"]
+    style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
+    carried = None
+    if pipeline.config["carried_reference"]:
+        carried = environment
+        if subject.pose is not None:
+            cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
+            carried = carry(reference, own.move(subject.pose), poses, environment, cut)
     return Told(
         placing,
-        own.apply(subject.picture),
+        reference,
         draw_own_pose(subject, own, pipeline) if pipeline.config["reference_pose"] else None,
         source,
         region,
-        empty(source, region),
+        environment,
         objects,
         object_mask,
         draw_pose(poses, drawn, style=style),
         draw_limb_depth(poses, drawn, style=style) if pipeline.config["uses_depth"] else None,
+        carried,
     )
 
 

@@ -107,12 +107,16 @@ def see_character(
         pose = load_estimator(estimator_name).estimate_picture(picture)
     else:
         pose = known.scaled_to((width, height))
-    box = None if pose is None else bounding_box(masker.mask([picture], pose).masks[0])
-    if pose is None or box is None:
+    person = None if pose is None else masker.mask([picture], pose).masks[0]
+    box = None if person is None else bounding_box(person)
+    if pose is None or person is None or box is None:
         return Subject(picture, pose), ["character: nobody was found in the picture, which is taken as it is"]
     side = round(CLOSE_UP * max(part.stop - part.start for part in box))
     top, left = (round((part.start + part.stop - side) / 2) for part in box)
     rows = np.arange(top, top + side).clip(0, height - 1)  # beyond the picture its edge is drawn out
     columns = np.arange(left, left + side).clip(0, width - 1)
     moved = pose.keypoints - np.array([left, top], np.float32)
-    return Subject(picture[rows][:, columns], replace(pose, keypoints=moved, size=(side, side))), []
+    inside = np.arange(top, top + side)[:, None] == rows[:, None]
+    inside = inside & (np.arange(left, left + side) == columns)
+    silhouette = person[rows][:, columns] & inside
+    return Subject(picture[rows][:, columns], replace(pose, keypoints=moved, size=(side, side)), silhouette), []

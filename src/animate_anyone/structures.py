@@ -137,10 +137,12 @@ class Subject:
         picture: ``(height, width, 3)`` uint8, RGB.
         pose: a :class:`PoseSequence` of one frame, in pixels of ``picture``; ``None`` where no
             person was found in it.
+        silhouette: ``(height, width)`` bool, the person in it; ``None`` where that is not known.
     """
 
     picture: NDArray[np.uint8]
     pose: PoseSequence | None
+    silhouette: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
