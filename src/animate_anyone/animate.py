@@ -106,6 +106,10 @@ class Report:
         """Note how long something took."""
         self.seconds[what] = round(time.perf_counter() - since, 2)
 
+    def save(self, folder: Path) -> None:
+        """Write ``report.json``."""
+        (folder / "report.json").write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}, indent=1))
+
 
 def animate(
     character: str | Path,
@@ -194,8 +198,7 @@ def animate(
     report.timed("decoding", since)
     report.lines.append(f"{output}: {len(driver)} frames, {width}x{height}, {float(driver.fps):g} frames per second")
     if settings.keep is not None:
-        write = {"lines": report.lines, "seconds": report.seconds}
-        (settings.keep / "report.json").write_text(json.dumps(write, indent=1))
+        report.save(settings.keep)
     return report
 
 

@@ -5,7 +5,6 @@ video --see--> poses, person, objects --tell--> skeletons, environment, mask --m
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, fields
 from dataclasses import replace as changed
@@ -221,8 +220,7 @@ def replace(
     report.lines += [environment_line(likeness, settings)]
     report.lines.append(f"{output}: {len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second")
     if settings.keep is not None:
-        write = {"lines": report.lines, "seconds": report.seconds}
-        (settings.keep / "report.json").write_text(json.dumps(write, indent=1))
+        report.save(settings.keep)
     return report
 
 

@@ -222,3 +222,8 @@ def test_table_is_aligned_and_says_nothing_where_nothing_is() -> None:
     assert len({len(line) for line in table[:4]}) == 1
     assert "1.50 dB" in table[1] and " - " in table[1]
     assert len({len(line) for line in table[5:]}) == 1
+
+
+def test_a_model_that_wants_an_environment_is_sent_to_its_own_suite() -> None:
+    with pytest.raises(InputError, match=r"suite puppet: .* --suite puppet-environment"):
+        evaluate_puppet(tiny.environment_pipeline(), characters=1)

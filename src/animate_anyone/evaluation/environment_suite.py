@@ -22,7 +22,7 @@ from animate_anyone.conditions.environment import empty, feather, formulate, kee
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
-from animate_anyone.evaluation.suites import _aligned, _cell
+from animate_anyone.evaluation.suites import aligned, cell
 from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -224,7 +224,7 @@ def evaluate_environment(
         **{who: {m: _mean(s[who][m] for s in scenes) for m in MEASURES} for who in makers},
         "scenes": scenes,
     }
-    labels = [f"{s['seed']}: object {s['object']}, person {_cell(s['model']['person'], '{:.1f} dB')}" for s in scenes]
+    labels = [f"{s['seed']}: object {s['object']}, person {cell(s['model']['person'], '{:.1f} dB')}" for s in scenes]
     return report, contact_sheet(rows, labels)
 
 
@@ -232,8 +232,8 @@ def environment_table(report: Mapping[str, Any]) -> str:
     """The means of a report as lines of text, dB."""
     titles = ("person", "(occluded)", "environment", "objects", "edge")
     rows = [["PSNR, dB", *titles]]
-    rows += [[who, *(_cell(report[who][m], "{:.2f}") for m in MEASURES)] for who in WHO if who in report]
-    return _aligned(rows)
+    rows += [[who, *(cell(report[who][m], "{:.2f}") for m in MEASURES)] for who in WHO if who in report]
+    return aligned(rows)
 
 
 def _own_pose(character: Subject, drawn: tuple[int, int], style: str) -> Frames:

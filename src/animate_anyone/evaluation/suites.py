@@ -29,6 +29,7 @@ from animate_anyone.evaluation.without_motion import temporal_layers, without_mo
 from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.synthetic.dataset import sample_clip
 
 CHARACTERS = 24
@@ -140,8 +141,12 @@ def evaluate_puppet(
         contact sheet ``(H, W, 3)`` uint8 with reference, truth and result of every character.
 
     Raises:
-        InputError: ``compare_motion`` without ``motion``.
+        InputError: ``compare_motion`` without ``motion``; ``pipeline`` is a model of Animate Anyone 2.
     """
+    if isinstance(pipeline, AnimateAnyone2Pipeline):
+        raise InputError(
+            "suite puppet: this model wants an environment; give one of Animate Anyone, or --suite puppet-environment"
+        )
     if compare_motion and not motion:
         raise InputError("compare_motion with motion=False: both runs would be without temporal layers; give one")
     width, height = pipeline.config["size"]
@@ -234,18 +239,18 @@ def suite_table(report: dict[str, Any]) -> str:
     rows = [["", *(title for title, _ in columns.values())]]
     for who in (*shown, "above_copy_reference"):
         name = who.replace("above_copy_reference", "difference")
-        rows.append([name, *(_cell(report[who][m], form) for m, (_, form) in columns.items())])
+        rows.append([name, *(cell(report[who][m], form) for m, (_, form) in columns.items())])
     tables = [rows, [["colour dE of", *GROUPS]]]
-    tables[1] += [[who, *(_cell(report[who]["parts"][name], "{:.2f}") for name in GROUPS)] for who in shown]
+    tables[1] += [[who, *(cell(report[who]["parts"][name], "{:.2f}") for name in GROUPS)] for who in shown]
     if "without_temporal_layers" in report:
         both = report["without_temporal_layers"]
         tables.append([["temporal layers", *FLICKER]])
-        tables[-1] += [[name, *(_cell(both[m][name], "{:.3f}") for m in FLICKER)] for name in ("with", "without")]
+        tables[-1] += [[name, *(cell(both[m][name], "{:.3f}") for m in FLICKER)] for name in ("with", "without")]
     if "long_clips" in report:
         long = report["long_clips"]
         tables.append([[f"{long['frames']} frames", *SEAMS]])
-        tables[-1] += [[who, *(_cell(long[who][m], "{:.2f}") for m in SEAMS)] for who in shown]
-    return "\n\n".join(_aligned(table) for table in tables)
+        tables[-1] += [[who, *(cell(long[who][m], "{:.2f}") for m in SEAMS)] for who in shown]
+    return "\n\n".join(aligned(table) for table in tables)
 
 
 def _long_clips(
@@ -291,7 +296,7 @@ def _difference(figure: float | None, baseline: float | None) -> float | None:
     return None if figure is None or baseline is None else round(figure - baseline, 4)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Lines with names to the left, figures to the right, two spaces between columns."""
     widths = [max(6, *map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -300,5 +305,5 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _cell(figure: float | None, form: str) -> str:
+def cell(figure: float | None, form: str) -> str:
     return "-" if figure is None else form.format(figure)

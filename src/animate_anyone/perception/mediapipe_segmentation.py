@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.pose_mediapipe import _load, _silent_stderr
+from animate_anyone.perception.pose_mediapipe import load_solutions, silent_stderr
 
 
 class Segmentation:
     """The two selfie networks and the mask of the pose network; opened when first needed."""
 
     def __init__(self) -> None:
-        self._solutions = _load()
+        self._solutions = load_solutions()
         self._graphs: dict[str, Any] = {}
 
     def in_window(self, picture: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -29,7 +29,7 @@ class Segmentation:
     def _run(self, name: str, picture: NDArray[np.uint8]) -> Any:
         if name in self._graphs:
             return self._graphs[name].process(picture)
-        with _silent_stderr():  # the C++ side writes warnings until each of its networks has run once
+        with silent_stderr():  # the C++ side writes warnings until each of its networks has run once
             if name == "pose":
                 graph = self._solutions.pose.Pose(enable_segmentation=True, smooth_segmentation=False)
             else:

@@ -46,7 +46,7 @@ class MediapipePose:
     """
 
     def __init__(self, min_detection: float = 0.5, min_tracking: float = 0.5, search_again: bool = True) -> None:
-        self._solutions = _load()
+        self._solutions = load_solutions()
         self._min_detection, self._min_tracking = min_detection, min_tracking
         self._search_again = search_again
 
@@ -133,7 +133,7 @@ class _Finder:
         # The C++ side writes warnings until each of its networks has run once.
         if name in self._warm:
             return self._graphs[name].process(picture)
-        with _silent_stderr():
+        with silent_stderr():
             if name not in self._graphs:
                 self._graphs[name] = self._open(name)
             result = self._graphs[name].process(picture)
@@ -220,15 +220,15 @@ def _array(landmarks: Any, visibility: bool = False) -> NDArray[np.float64] | No
     return np.array([(p.x, p.y, p.z) for p in landmarks.landmark])
 
 
-def _load() -> ModuleType:
+def load_solutions() -> ModuleType:
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silent_stderr():
+    with silent_stderr():
         return require("mediapipe", extra="pose").solutions
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Nothing written to file descriptor 2, not by C++ either, is seen in this block."""
     try:
         kept = os.dup(2)

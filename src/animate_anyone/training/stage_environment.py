@@ -36,7 +36,7 @@ from animate_anyone.training.loop import Batch, Stage
 from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
 from animate_anyone.training.scene_clips import SceneClips
 from animate_anyone.training.scene_split import Drawing, character_reference, split_scene
-from animate_anyone.training.stage_image import ImageStage, _init_folder, _pipeline_options, _pose_input, _scheduler
+from animate_anyone.training.stage_image import ImageStage, build_scheduler, init_folder, pipeline_options, pose_input
 
 
 class EnvironmentStage(ImageStage):
@@ -51,15 +51,15 @@ class EnvironmentStage(ImageStage):
         assert recipe.environment is not None
         self.recipe, self.settings = recipe, recipe.environment
         torch.manual_seed(recipe.seed)
-        init = _init_folder(recipe)
+        init = init_folder(recipe)
         self.vae = load_network(AutoencoderKL, init / "vae")
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
-        self.options = _pipeline_options(recipe, init)
+        self.options = pipeline_options(recipe, init)
         self._check_options()
         self.reference_net, self.reference_control = None, None
         self.object_guider: ObjectGuider | None = None
         self._build(init)
-        self.scheduler = _scheduler(recipe, init)
+        self.scheduler = build_scheduler(recipe, init)
         self.set_trainable()
         self._check_pose_pictures()
         side = recipe.data.pose_size
@@ -203,14 +203,14 @@ class EnvironmentStage(ImageStage):
         token = image_tokens(self.image_encoder, to_pixels(batch["reference"]))
         token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
         first = min(dropped, b - 1)
-        own = _pose_input(batch["reference_pose"][:, None])
+        own = pose_input(batch["reference_pose"][:, None])
         reference_pose = None
         if self.options.get("reference_pose", False):
             reference_pose = self.guide(own, own)[first:, :, 0]
         assert self.reference_net is not None
         features = self.reference_net(reference[first:], token[first:], reference_pose)
         seen = self.denoising_unet.project_reference(features, first)
-        pictures = self._clips(_pose_input(batch["poses"]).transpose(1, 2))
+        pictures = self._clips(pose_input(batch["poses"]).transpose(1, 2))
         rows = len(pictures) // b
         pose = self.guide(pictures, own.repeat_interleave(rows, 0), self._clips(batch["depth"][:, :, None]))
         objects = None

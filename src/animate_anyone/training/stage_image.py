@@ -37,8 +37,16 @@ from animate_anyone.training.objective import noised_target, number_dropped, wei
 
 # What travels with a model besides its networks.
 _OPTIONS = (
-    *("reference_pose", "reference_latents", "carried_reference", "reference_path", "shared_noise", "keep_detail"),
-    *("num_inference_steps", "guidance_scale", "window", "overlap"),
+    "reference_pose",
+    "reference_latents",
+    "carried_reference",
+    "reference_path",
+    "shared_noise",
+    "keep_detail",
+    "num_inference_steps",
+    "guidance_scale",
+    "window",
+    "overlap",
 )
 
 
@@ -53,15 +61,15 @@ class ImageStage(Stage):
         super().__init__()
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
-        init = _init_folder(recipe)
+        init = init_folder(recipe)
         self.vae = load_network(AutoencoderKL, init / "vae")
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
-        self.options = _pipeline_options(recipe, init)
+        self.options = pipeline_options(recipe, init)
         # One of these, or none: see `path`.
         self.reference_net: ReferenceNet | None = None
         self.reference_control: ReferenceControl | None = None
         self._build(init)
-        self.scheduler = _scheduler(recipe, init)
+        self.scheduler = build_scheduler(recipe, init)
         self.set_trainable()
         self._check_pose_pictures()
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
@@ -119,7 +127,7 @@ class ImageStage(Stage):
         reading = max(i for i, block in enumerate(blocks) if hasattr(block, "attentions"))
         for block in blocks[reading + 1 :]:
             block.requires_grad_(False)
-        for upsampler in (blocks[reading].upsamplers or ()) if reading + 1 < len(blocks) else ():  # type: ignore[union-attr]
+        for upsampler in blocks[reading].upsamplers or ():  # type: ignore[union-attr]
             upsampler.requires_grad_(False)
         last = blocks[reading].attentions[-1]  # type: ignore[union-attr]
         last.proj_out.requires_grad_(False)
@@ -191,8 +199,8 @@ class ImageStage(Stage):
             token = torch.zeros_like(token)
         token = torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
         first = min(dropped, b - 1)
-        guider, own = self.pose_guider, _pose_input(batch["reference_pose"][:, None])
-        pose = guider(guider.beside(_pose_input(batch["poses"]), own))  # (b, C, k, h, w)
+        guider, own = self.pose_guider, pose_input(batch["reference_pose"][:, None])
+        pose = guider(guider.beside(pose_input(batch["poses"]), own))  # (b, C, k, h, w)
         reference_pose = None
         if self.options.get("reference_pose", False):
             reference_pose = guider(guider.beside(own, own))[first:, :, 0]
@@ -285,12 +293,12 @@ class ImageStage(Stage):
             )
 
 
-def _pose_input(pictures: Tensor) -> Tensor:
+def pose_input(pictures: Tensor) -> Tensor:
     # (b, k, H, W, 3) uint8 -> (b, 3, k, H, W) in [0, 1]
     return pictures.permute(0, 4, 1, 2, 3).float() / 255
 
 
-def _init_folder(recipe: Recipe) -> Path:
+def init_folder(recipe: Recipe) -> Path:
     if recipe.init is None:
         raise InputError(f"recipe: stage {recipe.stage} needs init, a model folder with vae/ and image_encoder/")
     init = Path(recipe.init)
@@ -300,14 +308,14 @@ def _init_folder(recipe: Recipe) -> Path:
     return init
 
 
-def _scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
+def build_scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
     # A Stable Diffusion folder brings a schedule too, and it is not this method's: the recipe comes first.
     if not recipe.networks.scheduler and (init / "scheduler").exists():
         return DDIMScheduler.from_pretrained(init / "scheduler")
     return recipe.networks.build("scheduler", DDIMScheduler)
 
 
-def _pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
+def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
     """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says."""
     index, options = init / "model_index.json", {}
     if (init / "denoising_unet").is_dir() and index.is_file():
