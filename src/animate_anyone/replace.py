@@ -19,7 +19,7 @@ from PIL import Image
 from animate_anyone.animate import Report, draw_own_pose
 from animate_anyone.animate import Settings as AnimateSettings
 from animate_anyone.animate import check_inputs as check_files
-from animate_anyone.conditions.carry import carry
+from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, formulate, keep_background
 from animate_anyone.conditions.limb_depth import draw_limb_depth
@@ -125,7 +125,7 @@ class Told:
         objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
         poses: ``(frames, h, w, 3)``, drawn.
         depth: ``(frames, h, w)``; ``None`` where the model does without.
-        carried: as ``source``: the character laid on the environment, limb by limb; ``None`` likewise.
+        carried: as ``source``: a first guess laid together of all that (``conditions.collage``); ``None`` likewise.
     """
 
     placing: Placing
@@ -301,10 +301,9 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
     style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
     carried = None
     if pipeline.config["carried_reference"]:
-        carried = environment
-        if subject.pose is not None:
-            cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
-            carried = carry(reference, own.move(subject.pose), poses, environment, cut)
+        cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
+        pose = None if subject.pose is None else own.move(subject.pose)
+        carried = collage(reference, pose, poses, environment, region, cut, objects, object_mask)
     return Told(
         placing,
         reference,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from animate_anyone.conditions.environment import fill
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
@@ -59,6 +60,8 @@ PARTS = (
     *_limb("shoulder", "elbow", 0.16, nearer=0.02),
     *_limb("elbow", "wrist", 0.15, 0.32, nearer=0.03),
 )
+FAR = 2.5  # radii that a part reaches where a silhouette bounds it and every pixel of it belongs to one part
+SEAM = 0.25  # radii by which neighbours overlap there
 EDGE = 12.0  # how steeply a part ends: its cover goes from 0.9 to 0.1 over 4.4 / EDGE of its radius
 
 
@@ -115,7 +118,9 @@ def carry(
         poses: wanted, ``f`` frames in pixels of a frame of that size. Joints with score 0 carry nothing.
         under: ``(f, height, width, 3)`` uint8, what the limbs are laid on; ``None``: the reference, the person in
             it too.
-        silhouette: ``(height, width)`` bool, the person in the reference, where that is known: nothing else is carried.
+        silhouette: ``(height, width)`` bool, the person in the reference, where that is known: all of it is carried,
+            clothes too, each pixel with the part that it is nearest to, and nothing else; the colours of its edge,
+            mixed with what lies behind, are those next to it further in.
 
     Returns:
         ``(f, height, width, 3)`` uint8.
@@ -137,18 +142,34 @@ def carry(
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     places = torch.stack([x, y], -1)  # (h, w, 2)
 
-    cut = np.full((height, width), 255, np.uint8) if silhouette is None else 255 * silhouette.astype(np.uint8)
-    picture = torch.from_numpy(np.dstack([reference, cut])).permute(2, 0, 1)[None].float()
+    if silhouette is not None:  # its edge is mixed with what lies behind it
+        padded = np.pad(silhouette, 1)
+        inner = silhouette & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+        reference = fill(reference[None], ~inner[None])[0]
+    picture = torch.from_numpy(reference.copy()).permute(2, 0, 1)[None].float()
+    owned = None if silhouette is None else _owned(before, places) * torch.from_numpy(silhouette)
+    far = 1.0 if owned is None else FAR
     moved, covers, order = [], [], []
-    for part in PARTS:
-        source, cover = _look_up(part, before, after, scale, places)
+    for number, part in enumerate(PARTS):
+        source, reach = _look_up(part, before, after, scale, places)
+        looked_up = picture if owned is None else torch.cat([picture, owned[None, number : number + 1]], 1)
         grid = source / torch.tensor([width, height]) * 2 - 1
-        looked_up = F.grid_sample(picture.expand(len(grid), -1, -1, -1), grid, "bilinear", "border", False)
+        looked_up = F.grid_sample(looked_up.expand(len(grid), -1, -1, -1), grid, "bilinear", "border", False)
         moved.append(looked_up[:, :3])
-        covers.append(cover * looked_up[:, 3] / 255)
+        cover = torch.sigmoid((far - reach) * EDGE)
+        covers.append(cover if owned is None else cover * looked_up[:, 3])
         order.append(depth[:, [*part.start, *part.end]].mean(1) - part.nearer)
-    ground = picture[:, :3] if under is None else torch.from_numpy(under.copy()).permute(0, 3, 1, 2).float()
+    ground = picture if under is None else torch.from_numpy(under.copy()).permute(0, 3, 1, 2).float()
     return _stack(ground, torch.stack(moved, 1), torch.stack(covers, 1), torch.stack(order, 1))
+
+
+def _owned(before: Tensor, places: Tensor) -> Tensor:
+    """How much of each pixel of the reference belongs to each part, ``(parts, h, w)``: the nearest one, and a seam."""
+    reaches = torch.cat([_look_up(part, before, before, torch.ones(1), places)[1] for part in PARTS])
+    reaches = reaches.clamp(max=1e3)  # those that are not there are all as far
+    nearest, second = reaches.topk(2, 0, largest=False).values
+    others = torch.where(reaches == nearest, second, nearest)
+    return torch.sigmoid((others - reaches + SEAM) * EDGE)
 
 
 def _stack(under: Tensor, pictures: Tensor, covers: Tensor, order: Tensor) -> Picture:
@@ -162,9 +183,14 @@ def _stack(under: Tensor, pictures: Tensor, covers: Tensor, order: Tensor) -> Pi
 
 
 def _joints(pose: PoseSequence) -> Tensor:
-    """Body joints ``(f, 18, 2)``; those that are not there are not a number."""
+    """Body joints ``(f, 18, 2)``; those that are not there are not a number, but for hips: they are below the neck."""
     points = torch.from_numpy(pose.keypoints[:, :18]).clone()
     points[torch.from_numpy(pose.scores[:, :18]) <= 0] = torch.nan
+    neck = points[:, JOINT["neck"]]
+    below = neck + torch.stack([torch.zeros(len(neck)), _trunk_length(points)], -1)
+    for hip, shoulder in zip(HIPS, SHOULDERS, strict=True):
+        aside = 0.6 * (points[:, shoulder] - neck).nan_to_num(0.0)
+        points[:, hip] = torch.where(points[:, hip].isnan(), below + aside, points[:, hip])
     return points
 
 
@@ -178,7 +204,8 @@ def _trunk_length(joints: Tensor) -> Tensor:
 
 
 def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Where in the reference a part's pixels come from, ``(f, h, w, 2)``; how much it covers each, ``(f, h, w)``."""
+    """Where in the reference a part's pixels come from, ``(f, h, w, 2)``; how far off it each is, ``(f, h, w)``: up to
+    1 within its radius; endless where the part is not there."""
     unit, unit_before = _trunk_length(after)[:, None, None], _trunk_length(before)
     scale = scale[:, None, None]
     start, end = after[:, part.start].mean(1), after[:, part.end].nanmean(1)
@@ -213,8 +240,8 @@ def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: T
         + v_before[..., None] * _across(along_before)[:, None, None]
     )
     reach = torch.hypot(u - u.maximum(low).minimum(length + part.beyond * unit), v) / (radius * unit)
-    cover = torch.sigmoid((1 - reach) * EDGE) * there[:, None, None]
-    return source.nan_to_num(0.0), cover.nan_to_num(0.0)
+    reach = torch.where(there[:, None, None], reach, torch.inf)
+    return source.nan_to_num(0.0), reach.nan_to_num(torch.inf)
 
 
 def _direction(line: Tensor) -> tuple[Tensor, Tensor]:

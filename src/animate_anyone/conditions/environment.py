@@ -6,6 +6,8 @@ Also the way back, which keeps the source's own pixels where nothing was to chan
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.shape_agnostic import BlockShares, bounding_box, check_masks, shape_agnostic
@@ -52,8 +54,27 @@ def formulate(
 
 def empty(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Frames ``(frames, height, width, 3)`` uint8 with :data:`EMPTY` in the region ``(frames, height, width)``."""
-    _check_alike(frames, region)
+    check_alike(frames, region)
     return np.where(region[..., None], np.uint8(EMPTY), frames)
+
+
+def fill(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Frames ``(frames, height, width, 3)`` uint8 whose region ``(frames, height, width)`` goes over from edge to edge.
+
+    Means of what is known, over ever larger squares, until there is something; a frame without a known pixel is grey.
+    """
+    check_alike(frames, region)
+    known = torch.from_numpy(~region)[:, None].float()
+    colour = torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() * known
+    levels = [(colour, known)]
+    while max(levels[-1][1].shape[-2:]) > 1:
+        colour, known = (F.avg_pool2d(plane, 2, ceil_mode=True) for plane in levels[-1])
+        levels.append((colour, known))
+    filled = torch.full_like(colour, EMPTY)
+    for colour, known in reversed(levels):
+        above = F.interpolate(filled, size=colour.shape[-2:], mode="bilinear")
+        filled = torch.where(known > 0, colour / known.clamp(min=1e-6), above)
+    return filled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 def latent_mask(region: NDArray[np.bool_], factor: int = LATENT_FACTOR) -> NDArray[np.bool_]:
@@ -105,8 +126,8 @@ def keep_background(
     Raises:
         InputError: the three do not belong together.
     """
-    _check_alike(result, region)
-    _check_alike(source, region)
+    check_alike(result, region)
+    check_alike(source, region)
     kept = source.copy()
     for frame in range(len(region)):
         opacity = feather(region[frame : frame + 1], pixels)[0]
@@ -118,7 +139,8 @@ def keep_background(
     return kept
 
 
-def _check_alike(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> None:
+def check_alike(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> None:
+    """Raise :class:`InputError` where ``region`` is not that of ``frames`` ``(frames, height, width, 3)`` uint8."""
     check_masks(region)
     if frames.shape != (*region.shape, 3) or frames.dtype != np.uint8:
         raise InputError(

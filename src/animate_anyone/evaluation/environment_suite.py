@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.carry import CarriedPictures, carry
+from animate_anyone.conditions.carry import CarriedPictures
+from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate, keep_background
 from animate_anyone.conditions.limb_depth import draw_limb_depth
@@ -114,9 +115,7 @@ def put_back(
     character = scene.character
     carried = None
     if config["carried_reference"]:
-        assert character.pose is not None
-        alone = np.abs(character.picture.astype(int) - character.picture[0, 0]).max(-1) > PLAIN
-        carried = carry(character.picture, character.pose, truth.pose, scene.environment, alone)
+        carried = first_guess(scene, objects, held)
     return pipeline(  # type: ignore[return-value]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
@@ -132,6 +131,15 @@ def put_back(
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
     )[0]
+
+
+def first_guess(scene: SuiteScene, objects: Frames | None, held: NDArray[np.bool_]) -> Frames:
+    """What is laid together for models with ``carried_reference``, and a baseline of their own."""
+    character = scene.character
+    alone = np.abs(character.picture.astype(int) - character.picture[0, 0]).max(-1) > PLAIN
+    return collage(
+        character.picture, character.pose, scene.truth.pose, scene.environment, scene.region, alone, objects, held
+    )
 
 
 def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, progress: Progress = SILENT) -> Frames:

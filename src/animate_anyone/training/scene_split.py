@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import EMPTY, empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
@@ -97,10 +96,6 @@ class Character:
     pose: PoseSequence
     drawn: NDArray[np.uint8]
     silhouette: NDArray[np.bool_]
-
-    def carried(self, poses: PoseSequence, environment: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """It, laid limb by limb on the frames ``(k, H, W, 3)`` of an environment."""
-        return carry(self.picture, self.pose, poses, environment, self.silhouette)
 
 
 def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawing: Drawing) -> Character:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
+from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment, join_reference
@@ -164,14 +165,16 @@ class EnvironmentStage(ImageStage):
         for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
             frames = self.choose_frames(rng, len(clip["frames"]))
             picked = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
-            picked["region"] = latent_mask(picked["region"].astype(bool), self.factor)
-            picked["object_cells"] = latent_mask(picked["object_masks"].astype(bool), self.factor)
             character = character_reference(clip, int(frames[0]), rng, self.drawing)
-            picked |= {"reference": character.picture, "reference_pose": character.drawn}
+            region, held = picked["region"].astype(bool), picked["object_masks"].astype(bool)
             wanted = picked.pop("pose")
             if self.options.get("carried_reference"):
-                known = rng.random() >= self.recipe.objective.carry_dropout
-                picked["carried"] = character.carried(wanted, picked["environment"]) if known else picked["environment"]
+                own = character.pose if rng.random() >= self.recipe.objective.carry_dropout else None
+                objects = (picked["objects"], held) if self.object_guider is not None else ()
+                looks = (character.picture, own, wanted, picked["environment"], region, character.silhouette)
+                picked["carried"] = collage(*looks, *objects)
+            picked |= {"reference": character.picture, "reference_pose": character.drawn}
+            picked |= {"region": latent_mask(region, self.factor), "object_cells": latent_mask(held, self.factor)}
             for name, value in picked.items():
                 rows.setdefault(name, []).append(value)
         return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
