@@ -153,6 +153,7 @@ def environment_pipeline(
     if modulated:
         modulation = PoseModulation.from_pose_guider(base.pose_guider, num_attention_heads=2)
         nn.init.normal_(modulation.modulation_out.weight, std=0.3)
+        nn.init.normal_(modulation.motion.weight, std=0.1)
         options |= {"pose_guider": None, "pose_modulation": modulation.eval()}
     if object_blending != "none":
         options["object_guider"] = ObjectGuider(channels, tuple(UNET["block_out_channels"])).eval()

@@ -34,6 +34,7 @@ def modulation(awake: bool = True, **options: Any) -> PoseModulation:
     made = PoseModulation.from_pose_guider(guider(), num_attention_heads=2, **options).eval()
     if awake:
         nn.init.normal_(made.modulation_out.weight, std=0.3)
+        nn.init.normal_(made.motion.weight, std=0.1)  # the other moments start at zero
     return made
 
 
@@ -98,6 +99,28 @@ def test_time_is_mixed_within_the_kernel_alone() -> None:
             assert differs.tolist() == want
         alone = (made(pictures) != made(later)).flatten(3).any(3).any(1)
         assert alone[0].tolist() == [frame == 4 for frame in range(FRAMES)]
+
+
+@torch.no_grad()
+def test_what_single_frames_have_trained_does_the_same_to_clips() -> None:
+    """At the start the other moments have no say, and single frames never train them."""
+    made = modulation(awake=False)
+    nn.init.normal_(made.modulation_out.weight, std=0.3)
+    pictures, depth = inputs()
+    whole = made(pictures, depth)
+    for frame in range(FRAMES):
+        one = made(pictures[:, :, frame : frame + 1], depth[:, :, frame : frame + 1])
+        torch.testing.assert_close(whole[:, :, frame : frame + 1], one, rtol=0, atol=1e-5)
+    with torch.enable_grad():
+        made(pictures[:, :, :1], depth[:, :, :1]).sum().backward()
+    gradient = made.motion.weight.grad
+    assert gradient is not None
+    assert gradient[:, :, 1].abs().max() > 0 and not gradient[:, :, [0, 2]].any()
+    made.zero_grad()
+    with torch.enable_grad():
+        made(pictures, depth).sum().backward()
+    assert made.motion.weight.grad is not None  # clips in a row do
+    assert made.motion.weight.grad[:, :, [0, 2]].abs().amax((0, 1, 3, 4)).min() > 0
 
 
 @torch.no_grad()

@@ -109,8 +109,13 @@ class PoseModulation(ModelMixin, ConfigMixin):
         self.norm_motion = nn.LayerNorm(channels)
         self.motion = nn.Conv3d(channels, channels, (num_motion_frames, 3, 3), padding=(num_motion_frames // 2, 1, 1))
         self.modulation_out = nn.Conv2d(channels, out_channels, 3, padding=1)
-        for parameter in self.modulation_out.parameters():
-            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            # Single frames train the middle one alone; the others must not have a say before they are trained.
+            middle = num_motion_frames // 2
+            self.motion.weight[:, :, :middle] = 0
+            self.motion.weight[:, :, middle + 1 :] = 0
+            for parameter in self.modulation_out.parameters():
+                parameter.zero_()
 
     @classmethod
     def from_pose_guider(cls, guider: PoseGuider, **options: Any) -> PoseModulation:
