@@ -19,17 +19,19 @@ import tiny
 from animate_anyone import replace as story
 from animate_anyone.animate import Report, animate
 from animate_anyone.animate import Settings as AnimateSettings
+from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.environment import EMPTY, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
 from animate_anyone.progress import SILENT, Item, Progress
-from animate_anyone.replace import Settings, Told, bring_back, environment_psnr, place_masks, replace, tell
+from animate_anyone.replace import Settings, bring_back, environment_psnr, replace
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.source_scene import CLOSE_UP, see_character, who_was_taken
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
+from animate_anyone.told_scene import Told, place_masks, tell
 
 Run = Any
 
@@ -110,6 +112,21 @@ def test_background_is_kept_bit_for_bit(run: Run, dancers: Path, written: list[N
         # Blocks of 10 pixels of the model's 64, that is 40 here, and the feather are all that the region may add.
         near = feather(mask[None], 48)[0] > 0
         assert np.array_equal(frame[~near], own[~near])
+        assert (frame[mask] != own[mask]).mean() > 0.5
+    assert any("the video's own pixels were kept" in line for line in report.lines)
+
+
+def test_the_part_around_the_person_alone(run: Run, dancers: Path, written: list[NDArray[np.uint8]]) -> None:
+    """The model sees the part; what lies beside it is the video's own, and the size is the video's."""
+    path, report = run(crop=True, frames=slice(0, 4), size=(64, 128))
+    assert probe(path).width == 256
+    source, masks = source_frames(dancers)[:4], replaced.Boxes().mask([], replaced.Truth(dancers).dance).masks[:4]
+    crop = Crop.around(masks, (64, 128))
+    assert crop.width < 200
+    beside = np.ones((256, 256), bool)
+    beside[crop.part] = False
+    for frame, own, mask in zip(written, source, masks, strict=True):
+        assert np.array_equal(frame[beside], own[beside])
         assert (frame[mask] != own[mask]).mean() > 0.5
     assert any("the video's own pixels were kept" in line for line in report.lines)
 

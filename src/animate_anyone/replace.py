@@ -16,14 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import Report, draw_own_pose
+from animate_anyone.animate import Report, describe_needs, plan_work
 from animate_anyone.animate import Settings as AnimateSettings
 from animate_anyone.animate import check_inputs as check_files
-from animate_anyone.conditions.collage import collage
-from animate_anyone.conditions.draw import draw_pose
-from animate_anyone.conditions.environment import empty, formulate, keep_background
-from animate_anyone.conditions.limb_depth import draw_limb_depth
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.crop_scene import Crop
+from animate_anyone.conditions.environment import keep_background
 from animate_anyone.driver import Driver
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
@@ -34,10 +31,12 @@ from animate_anyone.perception.objects import TRACKERS, GivenMarks, ObjectLocato
 from animate_anyone.perception.person_mask import MASKERS, load_masker
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import readable
-from animate_anyone.sampling.models import bytes_on_disk, check_verb, load_pipeline, load_shapes
+from animate_anyone.sampling.memory_environment import picture_bytes
+from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.source_scene import see, see_character
-from animate_anyone.structures import PoseSequence, Scene, Subject
+from animate_anyone.structures import PoseSequence, Scene
+from animate_anyone.told_scene import Told, inner_part, place_masks, tell
 
 Picture = NDArray[np.uint8]
 
@@ -60,7 +59,9 @@ class Settings:
         sam2_weights: a folder, for ``masker`` and ``tracker``.
         object_weights: a folder with Grounding DINO, for names.
         keep_background: give the video's size and, outside the made region, its own pixels.
-        feather: pixels of the video over which the made region fades into those.
+        crop: show the model the part of the video around the person alone; the rest is the video's own. Gives the
+            video's size.
+        feather: pixels of the video over which the made region fades into its own, with either of the two.
         continuation: as in a call of the pipeline; 0 is windows.
         keep: folder for what was seen and told.
     """
@@ -79,6 +80,7 @@ class Settings:
     sam2_weights: Path | None = None
     object_weights: Path | None = None
     keep_background: bool = False
+    crop: bool = False
     feather: int = 4
     window: int | None = None
     overlap: int | None = None
@@ -102,6 +104,11 @@ class Settings:
                 raise InputError(f"{what} {number}: give 0 to {most}")
 
     @property
+    def at_video_size(self) -> bool:
+        """Whether the result has the video's size, and its own pixels beside the made region."""
+        return self.keep_background or self.crop
+
+    @property
     def shared(self) -> AnimateSettings:
         """What ``animate`` has too."""
         names = {field.name for field in fields(AnimateSettings)} & {field.name for field in fields(self)}
@@ -110,35 +117,6 @@ class Settings:
     def weights_of(self, backend: str) -> dict[str, Path | None]:
         """The option with the weights of a masker or tracker; those without a network of their own have none."""
         return {"weights": self.sam2_weights} if backend == "sam2" else {}
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the model is told, at its own size.
-
-    Attributes:
-        placing: how the video's frames were put into the model's frame.
-        reference, reference_pose: the character, and its pose picture where the model wants it.
-        source: ``(frames, height, width, 3)``, the video.
-        region: ``(frames, height, width)`` bool, where the character is made.
-        environment: as ``source``, without that region.
-        objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
-        poses: ``(frames, h, w, 3)``, drawn.
-        depth: ``(frames, h, w)``; ``None`` where the model does without.
-        carried: as ``source``: a first guess laid together of all that (``conditions.collage``); ``None`` likewise.
-    """
-
-    placing: Placing
-    reference: Picture
-    reference_pose: Picture | None
-    source: Picture
-    region: NDArray[np.bool_]
-    environment: Picture
-    objects: Picture | None
-    object_mask: NDArray[np.bool_] | None
-    poses: Picture
-    depth: NDArray[np.float32] | None
-    carried: Picture | None
 
 
 def replace(
@@ -179,9 +157,12 @@ def replace(
     report.timed("seeing", since)
 
     # Tell: all of it at the model's size.
-    told = tell(scene, subject, settings.size or tuple(pipeline.config["size"]), pipeline)
+    working = settings.size or tuple(pipeline.config["size"])
+    crop = Crop.around(scene.person.masks, working) if settings.crop else Crop.whole(driver.size)
+    part = crop.of(scene)
+    told = tell(part, subject, working, pipeline)
     if settings.keep is not None:
-        keep(settings.keep, scene, told, driver)
+        keep(settings.keep, part, told, driver)
 
     # Make: denoise the whole clip, then decode, bring back and write frame by frame.
     since = time.perf_counter()
@@ -207,14 +188,17 @@ def replace(
     )[0]
     report.timed("denoising", since)
     since = time.perf_counter()
-    size = driver.size if settings.keep_background else told.placing.inner
+    size = driver.size if settings.at_video_size else told.placing.inner
     likeness: list[float] = []
     with VideoWriter(
         output, size, driver.fps, audio_from=driver.sound, audio_start=driver.start, audio_end=driver.stop
     ) as writer:
         for number, frame in enumerate(progress.track(pipeline.decode(latents, told.carried), len(driver), "decode")):
             likeness += environment_psnr(frame, told, number)
-            result = bring_back(frame, told, scene, number, settings)
+            result = bring_back(frame, told, part, number, settings)
+            if settings.crop:
+                result, beside = scene.frames[number].copy(), result
+                result[crop.part] = beside
             writer.write(result, None if driver.times is None else float(driver.times[number]))
     report.timed("decoding", since)
     report.lines += [environment_line(likeness, settings)]
@@ -227,27 +211,25 @@ def replace(
 def dry_run(
     character: str | Path, video: str | Path, output: str | Path, settings: Settings | None = None
 ) -> list[str]:
-    """What :func:`replace` would do, in lines: nothing is loaded, computed or written.
+    """What :func:`replace` would need, in lines: nothing is loaded, computed or written.
 
     Raises:
         InputError: as :func:`replace` does before the long work.
     """
     settings = settings or Settings()
     _, _, driver, _ = check_inputs(character, video, output, settings)
-    settings.shared.placement.resolve()
     pipeline = load_shapes(settings.model)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
-    width, height = settings.size or tuple(pipeline.config["size"])
-    held = 4 * len(driver) * driver.size[0] * driver.size[1]  # three colours and a mask
-    steps = settings.steps or pipeline.config["num_inference_steps"]
-    what = f"segments that share {settings.continuation}" if settings.continuation else "windows"
-    return [
-        f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
-        f"clip: {len(driver)} frames of {width}x{height}; {what} of {len(windows[0])}: {len(windows)}; "
-        f"{steps} step{'' if steps == 1 else 's'}",
-        f"the video's frames and the person's masks, {driver.size[0]}x{driver.size[1]}: {readable(held)} of memory",
-    ]
+    work = changed(plan_work(pipeline, settings.shared, windows), objects=settings.objects is not None)
+    work = changed(work, pictures=picture_bytes(pipeline, work, driver.size))
+    what = "windows"
+    if settings.continuation:
+        work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
+    lines = describe_needs(pipeline, work, settings.shared, len(windows), what)
+    size = f"{driver.size[0]}x{driver.size[1]}"
+    pictures = f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory"
+    return [*lines[:2], pictures, *lines[2:]]
 
 
 def check_inputs(
@@ -285,64 +267,14 @@ def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames
     )
 
 
-def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline) -> Told:
-    """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
-    placing = Placing.into(scene.pose.size, size)
-    own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
-    source = np.stack([placing.apply(frame) for frame in scene.frames])
-    region = formulate(place_masks(scene.person.masks, placing), pipeline.config["formulation"])
-    objects, object_mask = None, None
-    if scene.objects:
-        object_mask = place_masks(scene.object_masks().any(axis=0), placing)
-        objects = empty(source, ~object_mask)
-    poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
-    if poses.depth is not None:  # in heights of the frame, and that has margins now
-        poses = changed(poses, depth=poses.depth * np.float32(placing.inner[1] / size[1]))
-    style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
-    carried = None
-    if pipeline.config["carried_reference"]:
-        cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
-        pose = None if subject.pose is None else own.move(subject.pose)
-        carried = collage(reference, pose, poses, environment, region, cut, objects, object_mask)
-    return Told(
-        placing,
-        reference,
-        draw_own_pose(subject, own, pipeline) if pipeline.config["reference_pose"] else None,
-        source,
-        region,
-        environment,
-        objects,
-        object_mask,
-        draw_pose(poses, drawn, style=style),
-        draw_limb_depth(poses, drawn, style=style) if pipeline.config["uses_depth"] else None,
-        carried,
-    )
-
-
-def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
-    """Masks ``(frames, height, width)`` put into the model's frame: a pixel that holds anything of it is masked."""
-    placed = np.zeros((len(masks), *placing.size[::-1]), bool)
-    rows, columns = inner_part(placing)
-    for number, mask in enumerate(masks):
-        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(placing.inner, Image.Resampling.BOX)
-        placed[number, rows, columns] = np.asarray(small) > 0
-    return placed
-
-
-def inner_part(placing: Placing) -> tuple[slice, slice]:
-    """Rows and columns of the model's frame that show the video, not the drawn-out margins."""
-    width, height = placing.inner
-    return slice(placing.top, placing.top + height), slice(placing.left, placing.left + width)
-
-
 def bring_back(frame: Picture, told: Told, scene: Scene, number: int, settings: Settings) -> Picture:
     """A frame that the model made, as it is shown.
 
-    Without ``keep_background`` at the model's size, its margins cut off; with it at the video's size, the made region
+    At the model's size, its margins cut off; with ``keep_background`` or ``crop`` at the size of the scene, the made region
     scaled up and the rest the video's own. A frame without a person is the video's own in either case.
     """
     part = inner_part(told.placing)
-    if not settings.keep_background:
+    if not settings.at_video_size:
         return (frame if scene.person.masks[number].any() else told.source[number])[part]
     size = scene.pose.size
     large = np.asarray(Image.fromarray(frame[part]).resize(size, Image.Resampling.BICUBIC))
@@ -363,7 +295,7 @@ def environment_psnr(frame: Picture, told: Told, number: int) -> list[float]:
 def environment_line(likeness: list[float], settings: Settings) -> str:
     """What :func:`environment_psnr` says of all frames, and what stands in the result."""
     made = f"{np.mean(likeness):.1f} dB as the model made it" if likeness else "nothing of it to be seen"
-    kept = "the video's own pixels were kept" if settings.keep_background else "to keep it exactly: --keep-background"
+    kept = "the video's own pixels were kept" if settings.at_video_size else "to keep it exactly: --keep-background"
     return f"environment outside the mask: {made}; {kept}"
 
 

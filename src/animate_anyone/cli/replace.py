@@ -21,6 +21,9 @@ def replace(
     keep_background: Annotated[
         bool, typer.Option("--keep-background", help="The video's size, and its own pixels outside the made region.")
     ] = False,
+    crop: Annotated[
+        bool, typer.Option("--crop", help="Make the part around the person alone, larger; the rest is the video's own.")
+    ] = False,
     feather: Annotated[int, typer.Option(min=0, help="Pixels in which the made region fades into those.")] = 4,
     person: Annotated[int, typer.Option(min=0, help="Who is replaced: 0 is the largest, 1 the next.")] = 0,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT the model works at; default: what it saw.")] = None,
@@ -78,6 +81,7 @@ def replace(
         sam2_weights=sam2_weights,
         object_weights=object_weights,
         keep_background=keep_background,
+        crop=crop,
         feather=feather,
         window=window,
         overlap=overlap,

@@ -1,0 +1,81 @@
+"""The part of a scene around a person, so that a model of few pixels spends them there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.shape_agnostic import bounding_box, check_masks
+from animate_anyone.structures import MaskTrack, Scene
+
+MARGIN = 1.3
+"""Sides of the part, over those of the box around all masks: room for a larger character and for surroundings."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of every frame, pixels: ``width`` x ``height`` from ``left``, ``top``."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, masks: NDArray[np.bool_], size: tuple[int, int], margin: float = MARGIN) -> Crop:
+        """The part that holds what is masked in any frame, one for the whole clip, so that nothing in it moves.
+
+        It has the shape of ``size`` ``(width, height)`` as far as the frame allows, and is the whole frame where
+        nothing is masked.
+
+        Args:
+            masks: ``(frames, height, width)`` bool.
+            size: what the part will be scaled to.
+        """
+        check_masks(masks)
+        _, height, width = masks.shape
+        box = bounding_box(masks.any(axis=0))
+        if box is None:
+            return cls.whole((width, height))
+        rows, columns = box
+        wanted = [margin * (columns.stop - columns.start), margin * (rows.stop - rows.start)]
+        wanted[0] = max(wanted[0], wanted[1] * size[0] / size[1])
+        wanted[1] = max(wanted[1], wanted[0] * size[1] / size[0])
+        left, wide = _inside(columns, wanted[0], width)
+        top, tall = _inside(rows, wanted[1], height)
+        return cls(left, top, wide, tall)
+
+    @classmethod
+    def whole(cls, size: tuple[int, int]) -> Crop:
+        """All of a frame of ``size`` ``(width, height)``."""
+        return cls(0, 0, *size)
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def of(self, scene: Scene) -> Scene:
+        """The scene as if the video showed this part alone; what a limb has outside it stays outside its frame."""
+        rows, columns = self.part
+        corner, pose = np.array([self.left, self.top], np.float32), scene.pose
+        depth = None if pose.depth is None else pose.depth * np.float32(pose.size[1] / self.height)
+
+        def cut(track: MaskTrack) -> MaskTrack:
+            return replace(track, masks=track.masks[:, rows, columns])
+
+        return Scene(
+            frames=scene.frames[:, rows, columns],
+            pose=replace(pose, keypoints=pose.keypoints - corner, size=(self.width, self.height), depth=depth),
+            person=cut(scene.person),
+            objects=tuple(cut(track) for track in scene.objects),
+        )
+
+
+def _inside(along: slice, wanted: float, available: int) -> tuple[int, int]:
+    """Start and length of a stretch of about ``wanted`` pixels around the middle of ``along``, moved into the frame."""
+    length = min(max(round(wanted), 1), available)
+    start = round((along.start + along.stop - length) / 2)
+    return min(max(start, 0), available - length), length

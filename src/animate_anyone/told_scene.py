@@ -1,0 +1,100 @@
+"""What a model of Animate Anyone 2 is told of a scene, at its own size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace as changed
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from animate_anyone.animate import draw_own_pose
+from animate_anyone.conditions.collage import collage
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.conditions.environment import empty, formulate
+from animate_anyone.conditions.limb_depth import draw_limb_depth
+from animate_anyone.conditions.placing import Placing
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.structures import Scene, Subject
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the model is told, at its own size.
+
+    Attributes:
+        placing: how the video's frames were put into the model's frame.
+        reference, reference_pose: the character, and its pose picture where the model wants it.
+        source: ``(frames, height, width, 3)``, the video.
+        region: ``(frames, height, width)`` bool, where the character is made.
+        environment: as ``source``, without that region.
+        objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
+        poses: ``(frames, h, w, 3)``, drawn.
+        depth: ``(frames, h, w)``; ``None`` where the model does without.
+        carried: as ``source``: a first guess laid together of all that (``conditions.collage``); ``None`` likewise.
+    """
+
+    placing: Placing
+    reference: Picture
+    reference_pose: Picture | None
+    source: Picture
+    region: NDArray[np.bool_]
+    environment: Picture
+    objects: Picture | None
+    object_mask: NDArray[np.bool_] | None
+    poses: Picture
+    depth: NDArray[np.float32] | None
+    carried: Picture | None
+
+
+def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline) -> Told:
+    """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
+    placing = Placing.into(scene.pose.size, size)
+    own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
+    source = np.stack([placing.apply(frame) for frame in scene.frames])
+    region = formulate(place_masks(scene.person.masks, placing), pipeline.config["formulation"])
+    objects, object_mask = None, None
+    if scene.objects:
+        object_mask = place_masks(scene.object_masks().any(axis=0), placing)
+        objects = empty(source, ~object_mask)
+    poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
+    if poses.depth is not None:  # in heights of the frame, and that has margins now
+        poses = changed(poses, depth=poses.depth * np.float32(placing.inner[1] / size[1]))
+    style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
+    carried = None
+    if pipeline.config["carried_reference"]:
+        cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
+        pose = None if subject.pose is None else own.move(subject.pose)
+        carried = collage(reference, pose, poses, environment, region, cut, objects, object_mask)
+    return Told(
+        placing,
+        reference,
+        draw_own_pose(subject, own, pipeline) if pipeline.config["reference_pose"] else None,
+        source,
+        region,
+        environment,
+        objects,
+        object_mask,
+        draw_pose(poses, drawn, style=style),
+        draw_limb_depth(poses, drawn, style=style) if pipeline.config["uses_depth"] else None,
+        carried,
+    )
+
+
+def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+    """Masks ``(frames, height, width)`` put into the model's frame: a pixel that holds anything of it is masked."""
+    placed = np.zeros((len(masks), *placing.size[::-1]), bool)
+    rows, columns = inner_part(placing)
+    for number, mask in enumerate(masks):
+        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(placing.inner, Image.Resampling.BOX)
+        placed[number, rows, columns] = np.asarray(small) > 0
+    return placed
+
+
+def inner_part(placing: Placing) -> tuple[slice, slice]:
+    """Rows and columns of the model's frame that show the video, not the drawn-out margins."""
+    width, height = placing.inner
+    return slice(placing.top, placing.top + height), slice(placing.left, placing.left + width)
