@@ -116,18 +116,26 @@ def test_background_is_kept_bit_for_bit(run: Run, dancers: Path, written: list[N
     assert any("the video's own pixels were kept" in line for line in report.lines)
 
 
-def test_the_part_around_the_person_alone(run: Run, dancers: Path, written: list[NDArray[np.uint8]]) -> None:
+def test_the_part_around_the_person_alone(
+    run: Run, dancers: Path, written: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The model sees the part; what lies beside it is the video's own, and the size is the video's."""
+    asked: list[tuple[tuple[int, ...], tuple[int, int]]] = []
+
+    def around(masks: NDArray[np.bool_], size: tuple[int, int]) -> Crop:
+        asked.append((masks.shape, size))
+        return Crop(64, 32, 112, 224)
+
+    monkeypatch.setattr(Crop, "around", around)
     path, report = run(crop=True, frames=slice(0, 4), size=(64, 128))
-    assert probe(path).width == 256
+    assert (probe(path).width, probe(path).height) == (256, 256)
     source, masks = source_frames(dancers)[:4], replaced.Boxes().mask([], replaced.Truth(dancers).dance).masks[:4]
-    crop = Crop.around(masks, (64, 128))
-    assert crop.width < 200
+    assert asked == [((4, 256, 256), (64, 128))]
     beside = np.ones((256, 256), bool)
-    beside[crop.part] = False
+    beside[32:, 64:176] = False
     for frame, own, mask in zip(written, source, masks, strict=True):
         assert np.array_equal(frame[beside], own[beside])
-        assert (frame[mask] != own[mask]).mean() > 0.5
+        assert (frame[mask & ~beside] != own[mask & ~beside]).mean() > 0.5
     assert any("the video's own pixels were kept" in line for line in report.lines)
 
 

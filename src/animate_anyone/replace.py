@@ -270,8 +270,8 @@ def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames
 def bring_back(frame: Picture, told: Told, scene: Scene, number: int, settings: Settings) -> Picture:
     """A frame that the model made, as it is shown.
 
-    At the model's size, its margins cut off; with ``keep_background`` or ``crop`` at the size of the scene, the made region
-    scaled up and the rest the video's own. A frame without a person is the video's own in either case.
+    At the model's size, its margins cut off; with ``keep_background`` or ``crop`` at the size of the scene, the made
+    region scaled up and the rest the video's own. A frame without a person is the video's own in either case.
     """
     part = inner_part(told.placing)
     if not settings.at_video_size:
