@@ -13,12 +13,14 @@ import argparse
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from machine import add_output, describe, table, write
+from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.evaluation.image_metrics import psnr_masked
@@ -92,14 +94,28 @@ def train_missing(recipes: dict[str, Recipe], progress: Progress = SILENT) -> No
             train(recipe, build_stage(recipe, progress), resume=True, progress=progress)
 
 
-def measure(recipe: Recipe, characters: int, progress: Progress = SILENT) -> dict[str, Any]:
-    """The puppet suite's report on a recipe's result, with ``moved_reference``; kept with the contact sheet."""
+def ready(recipes: dict[str, Recipe], measure_only: bool, progress: Progress = SILENT) -> dict[str, Recipe]:
+    """The recipes whose results can be measured: all, what is missing trained now; or only those that are trained."""
+    if measure_only:
+        return {name: recipe for name, recipe in recipes.items() if is_trained(recipe)}
+    start(RUNS / "start", load_recipe(RECIPES / "autoencoder.yaml"), progress=progress)
+    train_missing(recipes, progress)
+    return recipes
+
+
+def keep(recipe: Recipe, report: dict[str, Any], sheet: NDArray[np.uint8]) -> None:
+    """Write a report and its contact sheet ``(H, W, 3)`` into the recipe's output."""
     output = Path(recipe.output)
-    pipeline = load_pipeline(output / "model", "cpu", "float32")
-    report, sheet = evaluate_puppet(pipeline, characters=characters, progress=progress)
-    report["moved_reference"] = moved_reference(pipeline, characters)
     (output / "report.json").write_text(json.dumps(report, indent=1))
     Image.fromarray(sheet).save(output / "sheet.png")
+
+
+def measure(recipe: Recipe, characters: int, progress: Progress = SILENT) -> dict[str, Any]:
+    """The puppet suite's report on a recipe's result, with ``moved_reference``; kept with the contact sheet."""
+    pipeline = load_pipeline(Path(recipe.output) / "model", "cpu", "float32")
+    report, sheet = evaluate_puppet(pipeline, characters=characters, progress=progress)
+    report["moved_reference"] = moved_reference(pipeline, characters)
+    keep(recipe, report, sheet)
     return report
 
 
@@ -130,29 +146,40 @@ def figures(report: dict[str, Any], who: str) -> dict[str, float]:
     return {name: value for name, value in report[who].items() if isinstance(value, int | float)}
 
 
-def best(results: dict[str, dict[str, float]], measure: str) -> str | None:
+def best(results: dict[str, dict[str, float]], measure: str, higher: Sequence[str] = HIGHER) -> str | None:
     """The row that is best at a measure; ``None`` where it is not said which way is better."""
     having = {row: values[measure] for row, values in results.items() if measure in values}
-    if not having or measure not in HIGHER + LOWER:
+    if not having or measure not in (*higher, *LOWER):
         return None
-    return max(having, key=lambda row: having[row] if measure in HIGHER else -having[row])
+    return max(having, key=lambda row: having[row] if measure in higher else -having[row])
+
+
+def comparison(
+    titles: dict[str, str],
+    baselines: dict[str, dict[str, float]],
+    results: dict[str, dict[str, float]],
+    first: dict[str, str | None],
+    digits: int = 3,
+) -> str:
+    """Measures in columns; baselines, then results in rows; in each column the result that ``first`` names is bold."""
+
+    def cell(values: dict[str, float], measure: str, bold: bool) -> str:
+        text = f"{values[measure]:.{digits}f}" if measure in values else "-"
+        return f"**{text}**" if bold else text
+
+    rows = [[name, *(cell(values, m, bold=False) for m in titles)] for name, values in baselines.items()]
+    rows += [[name, *(cell(values, m, bold=first[m] == name) for m in titles)] for name, values in results.items()]
+    return table(["", *titles.values()], rows)
 
 
 def result_table(reports: dict[str, dict[str, Any]]) -> str:
     """Measures in columns, variants in rows, what copying the reference gives first; the best path is bold."""
-    results = {name: figures(report, "model") for name, report in reports.items()}
+    results = {ROWS[name]: figures(reports[name], "model") for name in ROWS if name in reports}
     baseline = figures(next(iter(reports.values())), "copy_reference")
     measures = list(dict.fromkeys(m for values in results.values() for m in values))
-    first = {m: best({name: results[name] for name in PATHS if name in results}, m) for m in measures}
-
-    def cell(name: str, values: dict[str, float], measure: str) -> str:
-        text = f"{values[measure]:.3f}" if measure in values else "-"
-        return f"**{text}**" if first[measure] == name else text
-
-    rows = [["the reference, repeated", *(cell("", baseline, m) for m in measures)]]
-    rows += [[ROWS[name], *(cell(name, results[name], m) for m in measures)] for name in ROWS if name in results]
-    marks = [f"{m} {'↑' if m in HIGHER else '↓' if m in LOWER else ''}".strip() for m in measures]
-    return table(["", *marks], rows)
+    paths = {row: values for row, values in results.items() if row in PATHS.values()}
+    marks = {m: f"{m} {'↑' if m in HIGHER else '↓' if m in LOWER else ''}".strip() for m in measures}
+    return comparison(marks, {"the reference, repeated": baseline}, results, {m: best(paths, m) for m in measures})
 
 
 def standing(reports: dict[str, dict[str, Any]]) -> str:
@@ -164,23 +191,27 @@ def standing(reports: dict[str, dict[str, Any]]) -> str:
     return f"ReferenceNet is first on: {', '.join(won) or 'nothing'}. Not on: {', '.join(lost) or 'nothing'}."
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--characters", type=int, default=CHARACTERS, help="of the puppet suite")
+def options(description: str | None, characters: int, suite: str, output: str) -> argparse.Namespace:
+    """What an ablation is asked on the command line: ``characters``, ``measure_only``, ``output``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--characters", type=int, default=characters, help=f"of the suite {suite}")
     parser.add_argument("--measure-only", action="store_true", help="leave out what is not trained")
-    add_output(parser, "ablations.md")
+    add_output(parser, output)
     asked = parser.parse_args()
+    if asked.characters < 1:
+        parser.error(f"--characters {asked.characters}: give 1 or more")
+    return asked
+
+
+def main() -> None:
+    asked = options(__doc__, CHARACTERS, "puppet", "ablations.md")
     os.chdir(REPOSITORY)  # the recipes name their folders from here
     recipes = {name: load_recipe(RECIPES / f"{name}.yaml") for name in ROWS}
     with TerminalProgress() as progress:
-        if asked.measure_only:
-            recipes = {name: recipe for name, recipe in recipes.items() if is_trained(recipe)}
-            if not recipes:
-                print(f"nothing is trained in {RUNS}, nothing measured: python benchmarks/ablations.py")
-                return
-        else:
-            start(RUNS / "start", load_recipe(RECIPES / "autoencoder.yaml"), progress=progress)
-            train_missing(recipes, progress)
+        recipes = ready(recipes, asked.measure_only, progress)
+        if not recipes:
+            print(f"nothing is trained in {RUNS}, nothing measured: python benchmarks/ablations.py")
+            return
         reports = {name: measure(recipe, asked.characters, progress) for name, recipe in recipes.items()}
     one = next(iter(recipes.values()))
     more = recipes["temporal"].steps if "temporal" in recipes else 0

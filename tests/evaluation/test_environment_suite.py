@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tiny
+from animate_anyone.conditions.environment import EMPTY
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation import environment_suite as suite
 from animate_anyone.evaluation.environment_suite import MEASURES, MOST, SuiteScene, environment_table, measure
@@ -52,6 +53,28 @@ def test_the_edge_is_a_band_of_eight_pixels(scene: SuiteScene) -> None:
     assert np.array_equal(np.flatnonzero(edge[0, 10]), np.arange(28, 36))
 
 
+def test_objects_inside_are_those_that_the_environment_does_not_show(scene: SuiteScene) -> None:
+    """What is spoilt outside the region does not count there, and inside it counts in both."""
+    where = scene.where()
+    inside, outside = where["objects_inside"], where["objects"] & ~scene.region
+    assert inside.any() and outside.any()
+    assert np.array_equal(inside | outside, where["objects"])
+    assert (scene.environment[inside] == EMPTY).all()
+    for pixels, alike in ((inside, False), (outside, True)):
+        spoilt = scene.frames.copy()
+        spoilt[pixels] ^= 64
+        figures = measure(spoilt, scene)
+        assert (figures["objects_inside"] == MOST) is alike
+        assert figures["objects"] is not None and figures["objects"] < MOST
+
+
+def test_an_exact_mask_hides_no_object(scene: SuiteScene) -> None:
+    exact = replace(scene, region=scene.truth.mask.numpy())
+    figures = measure(scene.frames, exact)
+    assert figures["objects_inside"] is None
+    assert figures["objects"] == MOST
+
+
 def test_occluded_frames_are_apart(scene: SuiteScene) -> None:
     hidden = scene.truth.person_full_mask.clone()
     hidden[1] = True  # a person as large as the frame, most of it behind something
@@ -79,6 +102,7 @@ def test_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["paste"]["person"] != report["copy_source"]["person"]
     assert sheet.shape[1] > 10 * 64
     lines = environment_table(report).splitlines()
+    assert lines[0].split()[2:] == ["person", "(occluded)", "environment", "objects", "(inside)", "edge"]
     assert [line.split()[0] for line in lines[1:]] == ["model", "copy_source", "paste"]
     assert f"{report['model']['person']:.2f}" in lines[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,8 +234,35 @@ def test_measuring_alone_trains_nothing(
         "nothing is trained in runs/ablations, nothing measured: python benchmarks/ablations.py"
     )
     assert list(tmp_path.iterdir()) == []
-    called = [line for line in (REPOSITORY / "Makefile").read_text().splitlines() if "ablations.py" in line]
-    assert len(called) == 1 and "--measure-only" in called[0]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_bench_trains_nothing_and_stays_small(tmp_path: Path) -> None:
+    """Which options it gives, to a Python that does nothing."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    command = ["make", "--no-print-directory", "bench", f"VENV={tmp_path}", f"PYTHON={python}"]
+    said = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.splitlines()
+    called = [line.strip() for line in said if line.startswith("benchmarks/")]
+    assert len(called) == len(list((REPOSITORY / "benchmarks").glob("*.py")))
+    assert [line for line in called if " " in line] == [
+        "benchmarks/ablations.py --measure-only",
+        "benchmarks/environment_ablations.py --measure-only",
+        "benchmarks/environment_networks.py --counts",
+    ]
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_no_characters_are_refused(
+    ablations: ModuleType, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--measure-only", "--characters", str(number)])
+    with pytest.raises(SystemExit) as caught:
+        ablations.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"--characters {number}: give 1 or more\n")
 
 
 class Copying:

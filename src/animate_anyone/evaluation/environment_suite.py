@@ -42,7 +42,16 @@ PLAIN = 12
 MOST = 99.0
 """PSNR of pixels that are alike, dB: what a report can hold in place of infinity."""
 
-MEASURES = ("person", "person_occluded", "environment", "objects", "edge")
+TITLES = {
+    "person": "person",
+    "person_occluded": "(occluded)",
+    "environment": "environment",
+    "objects": "objects",
+    "objects_inside": "(inside)",
+    "edge": "edge",
+}
+"""Measures and how the table calls them. ``objects_inside``: in the region, where the environment shows no object."""
+MEASURES = tuple(TITLES)
 WHO = ("model", "copy_source", "paste")
 
 Frames = NDArray[np.uint8]
@@ -78,12 +87,14 @@ class SuiteScene:
         """The pixels ``(frames, H, W)`` that each of ``MEASURES`` looks at."""
         person, whole = self.truth.mask.cpu().numpy(), self.truth.person_full_mask.cpu().numpy()
         hidden = (whole & ~person).sum((1, 2)) > OCCLUDED * np.maximum(whole.sum((1, 2)), 1)
+        objects = self.truth.object_mask.cpu().numpy()
         edge = (feather(self.region, BAND) > 0) & (feather(~self.region, BAND) > 0)
         return {
             "person": person,
             "person_occluded": person & hidden[:, None, None],
             "environment": ~self.region,
-            "objects": self.truth.object_mask.cpu().numpy(),
+            "objects": objects,
+            "objects_inside": objects & self.region,
             "edge": edge,
         }
 
@@ -238,8 +249,7 @@ def evaluate_environment(
 
 def environment_table(report: Mapping[str, Any]) -> str:
     """The means of a report as lines of text, dB."""
-    titles = ("person", "(occluded)", "environment", "objects", "edge")
-    rows = [["PSNR, dB", *titles]]
+    rows = [["PSNR, dB", *TITLES.values()]]
     rows += [[who, *(cell(report[who][m], "{:.2f}") for m in MEASURES)] for who in WHO if who in report]
     return aligned(rows)
 
