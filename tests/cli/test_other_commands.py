@@ -14,6 +14,7 @@ from command import Shell
 from PIL import Image
 
 import tiny
+from animate_anyone.evaluation import environment_suite
 from animate_anyone.media import probe
 from animate_anyone.sampling.models import SHIPPED, model_folder
 from animate_anyone.structures import PoseSequence
@@ -144,6 +145,27 @@ def test_evaluate(shell: Shell, tiny_model: Path) -> None:
     again = shell("evaluate", *options, "--sheet", "only.png")
     assert again.out == result.out
     assert Path("only.png").is_file()
+
+
+def test_evaluate_in_scenes(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite of Animate Anyone 2, with the shipped model of Animate Anyone pasted in beside."""
+    monkeypatch.setattr(environment_suite, "FRAMES", 2)
+    monkeypatch.setattr(environment_suite.SuiteScene.of.__func__, "__defaults__", (2,))
+    model = tmp_path / "scenes"
+    tiny.environment_pipeline(reference_latents=True, carried_reference=True).save_pretrained(model)
+    options = ["--suite", "puppet-environment", "--model", str(model), "--characters", "1", "--device", "cpu"]
+    result = shell("evaluate", *options, "--json", "figures.json")
+    assert (result.status, result.err) == (0, "")
+    report = json.loads(Path("figures.json").read_text())
+    assert report["suite"] == "puppet-environment" and len(report["scenes"]) == 1
+    assert [line.split()[0] for line in result.out.splitlines()[1:]] == ["model", "copy_source", "paste", "collage"]
+    for who in ("model", "copy_source", "paste", "collage"):
+        line = next(line for line in result.out.splitlines() if line.startswith(who))
+        assert f"{report[who]['person']:.2f}" in line
+    assert report["collage"]["environment"] == report["copy_source"]["environment"] == environment_suite.MOST
+    assert report["collage"]["person"] > report["copy_source"]["person"] + 2
+    assert Path("figures.png").is_file()
+    assert "--long-clips goes with --suite puppet" in shell.refused("evaluate", *options, "--long-clips", "1")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """The suite of Animate Anyone 2: held-out synthetic characters, each put back into its own scene.
 
 The truth is the scene with the character in it. Held against a result are ``copy_source``, the source with the
-character's region left empty, which whoever does nothing reaches; and, where a model of Animate Anyone is given,
-``paste``, its result pasted through that region.
+character's region left empty, which whoever does nothing reaches; where a model of Animate Anyone is given, ``paste``,
+its result pasted through that region; and, where the model makes its pictures from a collage (``carried_reference``),
+``collage``, that as it is.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ TITLES = {
 }
 """Measures and how the table calls them. ``objects_inside``: in the region, where the environment shows no object."""
 MEASURES = tuple(TITLES)
-WHO = ("model", "copy_source", "paste")
+WHO = ("model", "copy_source", "paste", "collage")
 
 Frames = NDArray[np.uint8]
 
@@ -82,6 +83,12 @@ class SuiteScene:
         region = formulate(clip.mask.cpu().numpy(), formulation)
         character = character_picture(seed, split="held_out", num_frames=frames, size=size)
         return cls(clip, pictures, empty(pictures, region), region, character)
+
+    @property
+    def objects(self) -> tuple[Frames, NDArray[np.bool_]] | tuple[None, None]:
+        """Frames of the objects and where they are seen; ``None`` where there are none."""
+        held = self.truth.object_mask.cpu().numpy()
+        return (self.truth.object_frames.cpu().numpy(), held) if held.any() else (None, None)
 
     def where(self) -> dict[str, NDArray[np.bool_]]:
         """The pixels ``(frames, H, W)`` that each of ``MEASURES`` looks at."""
@@ -121,22 +128,18 @@ def put_back(
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
-    held = truth.object_mask.cpu().numpy()
-    objects = truth.object_frames.cpu().numpy() if config["uses_objects"] and held.any() else None
+    objects, held = scene.objects if config["uses_objects"] else (None, None)
     character = scene.character
-    carried = None
-    if config["carried_reference"]:
-        carried = first_guess(scene, objects, held)
     return pipeline(  # type: ignore[return-value]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
         environment=scene.environment,
         mask=scene.region,
         objects=objects,
-        object_mask=None if objects is None else held,
+        object_mask=held,
         depth=draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
         reference_pose=_own_pose(character, drawn, style) if config["reference_pose"] else None,
-        carried=carried,
+        carried=first_guess(scene, config["uses_objects"]) if config["carried_reference"] else None,
         num_inference_steps=steps,
         guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
@@ -144,12 +147,13 @@ def put_back(
     )[0]
 
 
-def first_guess(scene: SuiteScene, objects: Frames | None, held: NDArray[np.bool_]) -> Frames:
+def first_guess(scene: SuiteScene, with_objects: bool = True) -> Frames:
     """What is laid together for models with ``carried_reference``, and a baseline of their own."""
     character = scene.character
     alone = np.abs(character.picture.astype(int) - character.picture[0, 0]).max(-1) > PLAIN
+    objects = scene.objects if with_objects else (None, None)
     return collage(
-        character.picture, character.pose, scene.truth.pose, scene.environment, scene.region, alone, objects, held
+        character.picture, character.pose, scene.truth.pose, scene.environment, scene.region, alone, *objects
     )
 
 
@@ -208,6 +212,8 @@ def evaluate_environment(
     }
     if animator is not None:
         makers["paste"] = lambda scene, number: paste(animator, scene, seed + number, progress)
+    if pipeline.config["carried_reference"]:
+        makers["collage"] = lambda scene, number: first_guess(scene, pipeline.config["uses_objects"])
     started = time.perf_counter()
     scenes: list[dict[str, Any]] = []
     rows: list[list[Frames]] = []
