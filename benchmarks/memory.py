@@ -26,25 +26,34 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from machine import add_output, describe, table, write
 from networks import IMAGE_ENCODER, UNET, VAE
+from numpy.typing import NDArray
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.memory import GIB, MARGIN, PROCESS, Estimate, Work, estimate
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import DTYPES, OFFLOADS, QUANTIZERS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory.md"
 MIB = 2**20
 
-# Measured: (model, size, frames, changes to the work)
+# Measured: (model, size, frames, changes to the work). Models with a scene are of Animate Anyone 2.
 CASES: list[tuple[str, tuple[int, int], int, dict[str, Any]]] = [
     ("puppet", (128, 128), 12, {"guided": False}),
     ("puppet", (128, 128), 24, {}),
     ("puppet", (128, 128), 24, {"window": 12, "window_batch": 2}),
     ("puppet", (384, 256), 8, {}),
+    ("puppet with scene", (128, 128), 24, {"objects": True}),
+    ("puppet with scene", (128, 128), 48, {"objects": True, "window": 24}),
+    ("puppet with scene", (384, 256), 8, {"objects": True}),
+    ("puppet with scene", (384, 256), 8, {"guided": False}),
+    ("middle with scene", (256, 256), 8, {"objects": True}),
     ("middle", (256, 256), 4, {}),
     ("middle", (384, 256), 8, {}),
 ]
@@ -58,7 +67,12 @@ CLIP = 240  # frames
 
 
 def shapes(model: str) -> AnimateAnyonePipeline:
-    """A model's networks without values: ``puppet``, ``full`` (Stable Diffusion 1.5 widths) or ``middle``."""
+    """A model's networks without values: ``puppet``, ``full`` (Stable Diffusion 1.5 widths) or ``middle``.
+
+    With `` with scene`` behind it: one of Animate Anyone 2 on the same networks.
+    """
+    if model.endswith(" with scene"):
+        return with_scene(shapes(model.removesuffix(" with scene")))
     if model == "puppet":
         return load_shapes(model)
     unet, vae, encoder = dict(UNET), dict(VAE), dict(IMAGE_ENCODER)
@@ -76,6 +90,20 @@ def shapes(model: str) -> AnimateAnyonePipeline:
             AutoencoderKL(**vae),
             scheduler,
         )
+
+
+def with_scene(first: AnimateAnyonePipeline) -> AnimateAnyone2Pipeline:
+    """What training of Animate Anyone 2 starts from, on the networks of a model of Animate Anyone."""
+    parts = {name: part for name, part in first.components.items() if name not in ("pose_guider", "reference_control")}
+    options = {name: value for name, value in first.config.items() if name not in first.components}
+    with torch.device("meta"):
+        unet = first.denoising_unet.with_environment()
+        parts |= {
+            "denoising_unet": unet,
+            "pose_modulation": PoseModulation.from_pose_guider(first.pose_guider, attention_downscale=2),
+            "object_guider": ObjectGuider(unet.config["out_channels"], tuple(unet.config["block_out_channels"])),
+        }
+    return AnimateAnyone2Pipeline(**parts, **{k: v for k, v in options.items() if not k.startswith("_")})
 
 
 def tell(case: tuple[str, tuple[int, int], int, dict[str, Any]]) -> Work:
@@ -101,7 +129,7 @@ def measure(case: tuple[str, tuple[int, int], int, dict[str, Any]]) -> dict[str,
     peaks: dict[str, float] = {"before": baseline}
     latents = animate(pipeline, work.size, work.frames, work, lambda: peaks.update(denoising=peak() - baseline))
     baseline = reset()
-    next(pipeline.decode(latents))
+    next(pipeline.decode(latents, pictures(work.size, 1)))
     return {**peaks, "decoding": peak() - baseline}
 
 
@@ -109,22 +137,34 @@ def animate(
     pipeline: AnimateAnyonePipeline, size: tuple[int, int], frames: int, work: Work, then: Callable[[], None]
 ) -> torch.Tensor:
     """One denoising step; ``then`` is called at its end."""
-    width, height = pipeline.pose_picture_size(size)
-    drawn = np.zeros((height, width, 3), np.uint8)
+    drawn, source = pictures(pipeline.pose_picture_size(size), frames), pictures(size, frames)
     window = min(work.window, frames)
+    scene: dict[str, Any] = {}
+    if isinstance(pipeline, AnimateAnyone2Pipeline):
+        shown = np.broadcast_to(np.True_, (frames, *source[0].shape[:2]))
+        near = np.broadcast_to(np.float32(0), (frames, *drawn[0].shape[:2]))
+        scene = {"environment": source, "mask": shown, "depth": near}
+        scene |= {"objects": source, "object_mask": shown} if work.objects else {}
     latents = pipeline(
-        np.zeros((size[1], size[0], 3), np.uint8),
-        [drawn] * frames,
-        reference_pose=drawn if pipeline.config["reference_pose"] else None,
+        source[0],
+        drawn,
+        reference_pose=drawn[0] if pipeline.config["reference_pose"] else None,
+        carried=source if pipeline.config["carried_reference"] else None,
         num_inference_steps=1,
         guidance_scale=2.0 if work.guided else 1.0,
         window=window,
         overlap=0,
         window_batch=work.window_batch,
         output_type="latent",
+        **scene,
     ).frames
     then()
     return latents
+
+
+def pictures(size: tuple[int, int], frames: int) -> list[NDArray[np.uint8]]:
+    """Black pictures ``(height, width, 3)`` that take the memory of one: it is the networks' that is measured."""
+    return [np.zeros((size[1], size[0], 3), np.uint8)] * frames
 
 
 def reset() -> int:
@@ -155,8 +195,8 @@ def compare(number: int) -> tuple[list[str], list[float]]:
     )
     row, over = [f"{name}{', guided' if work.guided else ''}"], []
     for phase in ("denoising", "decoding"):
-        alive = max(step.activations for step in needs.steps if (step.phase == "decoding") == (phase == "decoding"))
-        alive += needs.pose_features * (phase == "denoising")
+        steps = [step for step in needs.steps if (step.phase == "decoding") == (phase == "decoding")]
+        alive = max(step.activations + needs.waiting().get(step.phase, 0) for step in steps)
         row += [f"{size / MIB:.0f}" for size in (alive, at_once[phase], usual[phase])]
         over.append(at_once[phase] / alive)
     whole = usual["before"] + max(usual["denoising"], usual["decoding"])

@@ -213,25 +213,40 @@ def dry_run(
     settings = settings or Settings()
     _, _, driver = check_inputs(character, driving, output, settings)
     check_verb(settings.model, "animate")
-    where, kind = settings.placement.resolve()
     pipeline = load_shapes(settings.model)
-    check_attention(settings.attention, head_sizes(pipeline.denoising_unet), where, kind)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
+    return describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+
+
+def plan_work(pipeline: AnimateAnyonePipeline, settings: Settings, windows: list[list[int]]) -> Work:
+    """What the networks will compute, for the windows of a whole clip."""
     guidance = pipeline.config["guidance_scale"] if settings.guidance is None else settings.guidance
-    steps = settings.steps or pipeline.config["num_inference_steps"]
-    work = Work(
+    return Work(
         size=settings.size or tuple(pipeline.config["size"]),
-        frames=len(driver),
+        frames=1 + max(frame for window in windows for frame in window),
         window=len(windows[0]),
         window_batch=min(settings.window_batch, len(windows)),
         guided=guidance != 1,
-        dtype=kind,
+        dtype=settings.placement.resolve()[1],
         vae_tiling=settings.vae_tiling,
         quantize=settings.quantize,
     )
+
+
+def describe_needs(
+    pipeline: AnimateAnyonePipeline, work: Work, settings: Settings, num_windows: int, windows: str = "windows"
+) -> list[str]:
+    """Some work and what it needs of this machine, in lines for the user; ``windows`` is what the windows are called.
+
+    Raises:
+        InputError: this machine cannot do it so.
+    """
+    where, kind = settings.placement.resolve()
+    check_attention(settings.attention, head_sizes(pipeline.denoising_unet), where, kind)
+    steps = settings.steps or pipeline.config["num_inference_steps"]
     return [
         f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
-        f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; windows of {work.window}: {len(windows)}, "
+        f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; {windows} of {work.window}: {num_windows}, "
         f"{work.window_batch} at once; {steps} step{'' if steps == 1 else 's'}, "
         f"{'with' if work.guided else 'without'} guidance",
         *describe(estimate(pipeline, work), work, settings.offload, where),

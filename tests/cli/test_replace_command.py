@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -56,9 +57,20 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     assert shell.files() == before
     lines = result.out.splitlines()
     assert re.fullmatch(r"model: .*model, \d MiB on disk", lines[0])
-    assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2; 1 step"
-    assert lines[2] == "the video's frames and the person's masks, 256x256: 3 MiB of memory"
-    assert "segments that share 3 of 8: 2" in shell(*basic, "--dry-run", "--steps", "2", "--continuation", "3").out
+    assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2, 1 at once; 1 step, without guidance"
+    # 12 frames: of 256x256 pixels 4 bytes each, of the model's 64x64 7, of the 128x128 that it draws poses at 7.
+    assert lines[2] == "pictures and masks, the video's (256x256) and the model's: 5 MiB of memory"
+    assert lines[3].startswith("weights, float32: image_encoder ")
+    assert ", pose_modulation " in lines[3]
+    assert re.fullmatch(r"on cpu, beside the libraries: reference .*, poses .*, scene .*, denoising .*", lines[4])
+    assert re.match(r"memory: .* at the peak", lines[5])
+    assert lines[6] == "computed from the shapes of the networks, not measured"
+    options = ("--steps", "2", "--continuation", "3", "--window-batch", "2", "--objects", "marks.json")
+    marks = {"objects": [{"name": "ball", "marks": [{"frame": 0, "box": [10, 10, 60, 60]}]}]}
+    (shell.folder / "marks.json").write_text(json.dumps(marks))
+    other = shell(*basic, "--dry-run", *options).out
+    assert "segments that share 3 of 8: 2, 1 at once; 2 steps" in other
+    assert "the model's: 6 MiB of memory" in other
 
 
 @pytest.mark.parametrize(

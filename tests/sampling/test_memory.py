@@ -17,7 +17,18 @@ import reference_paths
 import tiny
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling import memory
-from animate_anyone.sampling.memory import GIB, MARGIN, PROCESS, Estimate, Step, Work, estimate, memory_of, parts_of
+from animate_anyone.sampling.memory import (
+    GIB,
+    HEAP,
+    MARGIN,
+    PROCESS,
+    Estimate,
+    Step,
+    Work,
+    estimate,
+    memory_of,
+    parts_of,
+)
 from animate_anyone.sampling.models import bytes_on_disk, load_shapes, model_folder
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
@@ -207,7 +218,10 @@ def test_sums(shapes: AnimateAnyonePipeline) -> None:
     weights = sum(needs.weights.values())
     assert needs.phases()["denoising"] == weights + MARGIN["denoising"] * activations(needs, "denoising")
     assert needs.on_gpu("group") < needs.on_gpu("model") < needs.on_gpu("none")
-    assert needs.on_cpu() == PROCESS["cpu"] + needs.phases()["denoising"] + needs.pose_features
+    left = activations(needs, "poses")  # in the heap
+    assert needs.on_cpu() == pytest.approx(PROCESS["cpu"] + left + needs.phases()["denoising"] + needs.pose_features)
+    large = dataclasses.replace(needs, steps=(*needs.steps, Step("poses", "pose_guider", GIB)))
+    assert large.on_cpu() == PROCESS["cpu"] + HEAP + large.phases()["poses"] + 2 * needs.pose_features
     assert needs.beside_gpu() == PROCESS["cpu"] + weights
     long = dataclasses.replace(needs, pose_features=weights)
     assert long.beside_gpu() == PROCESS["cpu"] + 2 * weights

@@ -8,6 +8,8 @@
 * Attention is taken to keep no matrix of scores, as PyTorch's fused kernels do; the backends `_native_math` and
   `flex` (uncompiled) do keep it and need far more.
 
+What Animate Anyone 2 needs beyond Animate Anyone: :mod:`animate_anyone.sampling.memory_environment`.
+
 Sizes are in bytes, frames ``(width, height)`` in pixels.
 """
 
@@ -29,18 +31,20 @@ from torch.utils._pytree import tree_leaves
 from animate_anyone.models.denoising_unet import join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import QUANTIZED_PARTS
 
 GIB = 2**30
 # Of activations, measured on CPUs (benchmarks/results/memory.md): kernels of convolutions want copies of what they are
 # given, and of the phases only denoising has its peak elsewhere.
-MARGIN = {"reference": 1.4, "poses": 1.4, "denoising": 1.15, "decoding": 1.4}
+MARGIN = {"reference": 1.4, "poses": 1.4, "scene": 1.4, "denoising": 1.15, "decoding": 1.4}
 # Libraries and their caches. On a CPU 0.45 GiB were measured, and gaps in the heap come on top; on a GPU assumed
 # (CUDA context, kernels, the display).
 PROCESS = {"cpu": 0.6 * GIB, "gpu": 1.0 * GIB}
-# In the order in which the pipeline has them one after the other; which of them a model has, `parts_of` says.
-PARTS = ("image_encoder", "pose_guider", "reference_net", "reference_control", "denoising_unet", "vae")
+# On a CPU the heap keeps, in pieces, what encoding the poses leaves: tensors below 32 MiB; larger ones are given back.
+HEAP = 0.25 * GIB
 # Bytes per weight of a linear layer, and per row of it, for scales.
 _QUANTIZED_BYTES = {"bitsandbytes-8bit": (1, 4), "bitsandbytes-4bit": (0.5 + 4 / 64, 0), "torchao-int8": (1, 4)}
 
@@ -57,6 +61,8 @@ class Work:
         guided: whether guidance doubles each step.
         dtype: of weights and activations.
         vae_tiling, quantize: as in :class:`~animate_anyone.sampling.placement.Placement`.
+        objects: whether objects are shown (Animate Anyone 2).
+        pictures: bytes of the clip's pictures that the caller holds in the machine's memory all the while.
     """
 
     size: tuple[int, int]
@@ -67,6 +73,8 @@ class Work:
     dtype: torch.dtype = torch.float16
     vae_tiling: bool = False
     quantize: str = "none"
+    objects: bool = False
+    pictures: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,16 +91,20 @@ class Estimate:
     """What a pipeline needs for some work.
 
     Attributes:
-        weights: part -> bytes of all its weights; the model's parts in the order of :data:`PARTS`.
+        weights: part -> bytes of all its weights, in the order of :func:`parts_of`.
         largest_layer: part -> bytes of its largest single layer.
         steps: the way through the networks, in order.
         pose_features: of the whole clip; they wait in the machine's memory.
+        scene: likewise the environment's latents, the mask and the objects' features (Animate Anyone 2).
+        pictures: as in :class:`Work`.
     """
 
     weights: Mapping[str, int]
     largest_layer: Mapping[str, int]
     steps: tuple[Step, ...]
     pose_features: int
+    scene: int = 0
+    pictures: int = 0
 
     def phases(self, offload: str = "none") -> dict[str, float]:
         """Phase -> what it needs where the networks compute, without the libraries' own memory."""
@@ -118,19 +130,28 @@ class Estimate:
 
     def beside_gpu(self) -> float:
         """The most that the machine's memory must hold where a GPU computes: all weights pass through it."""
-        return PROCESS["cpu"] + max(sum(self.weights.values()), 2 * self.pose_features)
+        return PROCESS["cpu"] + self.pictures + max(sum(self.weights.values()), *self.waiting().values())
 
     def on_cpu(self) -> float:
         """The most that the machine's memory must hold where the CPU computes."""
+        waiting = self.waiting()
+        needs = (needed + waiting.get(phase, 0) for phase, needed in self.phases().items())
+        left = min(HEAP, sum(step.activations for step in self.steps if step.phase == "poses"))
+        return PROCESS["cpu"] + self.pictures + left + max(needs)
+
+    def waiting(self) -> dict[str, int]:
+        """Phase -> what of the clip waits in the machine's memory; phases in which nothing does are left out."""
         # Features of single frames are joined at the end of their phase: for a moment they are there twice.
-        held = {"poses": 2, "denoising": 1}
-        needs = (needed + held.get(phase, 0) * self.pose_features for phase, needed in self.phases().items())
-        return PROCESS["cpu"] + max(needs)
+        return {
+            "poses": 2 * self.pose_features,
+            "scene": self.pose_features + 2 * self.scene,
+            "denoising": self.pose_features + self.scene,
+        }
 
 
 def parts_of(pipeline: AnimateAnyonePipeline) -> tuple[str, ...]:
-    """The networks that a pipeline has, in the order of :data:`PARTS`."""
-    return tuple(part for part in PARTS if getattr(pipeline, part) is not None)
+    """The networks that a pipeline has, in the order in which it has them one after the other."""
+    return tuple(part for part in pipeline.model_cpu_offload_seq.split("->") if getattr(pipeline, part) is not None)
 
 
 def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
@@ -147,12 +168,16 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
     pipeline.vae.enable_tiling() if work.vae_tiling else pipeline.vae.disable_tiling()
     kinds = {part: work.quantize if part in QUANTIZED_PARTS else "none" for part in networks}
     rows, columns = _grid(pipeline, work)
-    frame = pipeline.pose_guider.config["out_channels"] * rows * columns * work.dtype.itemsize
+    frame = getattr(pipeline, _pose_part(pipeline)).config["out_channels"] * rows * columns * work.dtype.itemsize
+    with torch.device("meta"):
+        scene = scene_bytes(pipeline, work) if isinstance(pipeline, AnimateAnyone2Pipeline) else 0
     return Estimate(
         weights={p: sum(_layer_bytes(m, kinds[p]) for m in net.modules()) for p, net in networks.items()},
         largest_layer={p: max(_layer_bytes(m, kinds[p]) for m in net.modules()) for p, net in networks.items()},
         steps=tuple(_walk(pipeline, work)),
         pose_features=frame * work.frames,
+        scene=scene,
+        pictures=work.pictures,
     )
 
 
@@ -214,7 +239,7 @@ def _layer_bytes(module: nn.Module, quantize: str) -> int:
 
 
 def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
-    """The way of ``AnimateAnyonePipeline.__call__`` and ``decode``, one call of each network, on shapes."""
+    """The way of a pipeline's ``__call__`` and ``decode``, one call of each network, on shapes."""
     steps: list[Step] = []
     alive = _Alive(p)
 
@@ -226,22 +251,30 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
 
     with torch.device("meta"), torch.no_grad(), _NoScores(), alive:
         _walk_to_latents(p, work, take)
-        frame = torch.empty(1, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
-        take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0][0].float() / 2 + 0.5)
+        _walk_decoding(p, work, take)
     return steps
 
 
 def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     token, latent, keys_values = _walk_reference(p, work, take)
-    take("poses", "pose_guider", lambda: _pose_features(p, work))
+    second = p if isinstance(p, AnimateAnyone2Pipeline) else None
+    at_once, depth = (1, False) if second is None else (frames_encoded_at_once(second, work), p.config["uses_depth"])
+    take("poses", _pose_part(p), lambda: _pose_features(p, work, at_once, depth))
+    if second is not None:
+        walk_scene(second, work, take)
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
     clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
     sums = [torch.empty_like(clip) for _ in range(1 + work.guided)]
     noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
-    pose = torch.empty(batch, p.pose_guider.config["out_channels"], work.window, *grid, dtype=work.dtype)
+    channels = getattr(p, _pose_part(p)).config["out_channels"]
+    pose = torch.empty(batch, channels, work.window, *grid, dtype=work.dtype)
     if p.config["reference_latents"]:
         beside = latent[:, :, None].expand(work.window_batch, -1, work.window, -1, -1)
         noisy = join_reference(noisy, beside, work.guided * work.window_batch)
+    objects, segments = None, None
+    if second is not None:
+        noisy, objects = join_scene(second, work, noisy)
+        segments = torch.empty_like(clip)
     tokens = token.repeat(batch, 1, 1)
     control = p.reference_control
 
@@ -249,12 +282,21 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
         seen = keys_values
         if control is not None:
             seen = take("denoising", "reference_control", lambda: control(noisy, 1, tokens, latent, int(work.guided)))
-        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen))
+        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen, objects))
 
     step()
     if control is not None:
         step()  # offloaded, the ControlNet now finds the denoising UNet still there
-    assert len(sums) == 1 + work.guided  # alive until here
+    assert len(sums) == 1 + work.guided and (segments is None) == (second is None)  # alive until here
+
+
+def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
+    frame = torch.empty(1, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
+    pixels = take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float())
+    if p.config["keep_detail"]:
+        picture = torch.empty_like(pixels)
+        known = take("decoding", "vae", lambda: p.vae.encode(picture.to(work.dtype)).latent_dist.mean)
+        take("decoding", "vae", lambda: p.vae.decode(known, return_dict=False)[0].float() + pixels)
 
 
 def _walk_reference(
@@ -267,16 +309,29 @@ def _walk_reference(
     if p.config["reference_path"] != "reference_net":
         return token, latent, None
     if p.config["reference_pose"]:
-        own_pose = take("reference", "pose_guider", lambda: _pose_features(p, work)[:, :, 0])
+        own_pose = take("reference", _pose_part(p), lambda: _pose_features(p, work)[:, :, 0])
     features = take("reference", "reference_net", lambda: p.reference_net(latent, token, own_pose))
     project = p.denoising_unet.project_reference
     return token, latent, take("reference", "denoising_unet", lambda: project(features, int(work.guided)))
 
 
-def _pose_features(p: AnimateAnyonePipeline, work: Work) -> Tensor:
-    width, height = p.pose_picture_size(work.size)
-    picture, own = (torch.empty(1, 3, 1, height, width).to(work.dtype) for _ in range(2))
-    return p.pose_guider(p.pose_guider.beside(picture, own))
+def _pose_features(p: AnimateAnyonePipeline, work: Work, frames: int = 1, depth: bool = False) -> Tensor:
+    guider, (width, height) = getattr(p, _pose_part(p)), p.pose_picture_size(work.size)
+
+    def pictures(count: int) -> Tensor:
+        drawn = torch.empty(1, 3, count, height, width, dtype=torch.uint8)
+        return drawn.to(work.dtype) / 255
+
+    own = pictures(1)
+    given: tuple[Tensor, ...] = (guider.beside(pictures(frames), own),)
+    if depth:
+        given = (*given, torch.empty(1, 1, frames, height, width).to(work.dtype))
+    return guider(*given)
+
+
+def _pose_part(p: AnimateAnyonePipeline) -> str:
+    """Which of the networks encodes the poses."""
+    return "pose_modulation" if p.pose_guider is None else "pose_guider"
 
 
 def _grid(p: AnimateAnyonePipeline, work: Work) -> tuple[int, int]:

@@ -175,9 +175,10 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         # 4. Denoise: all windows together, or one segment after the other.
         whole = [list(range(len(poses)))]
         done, result = 0, torch.empty_like(latents)
-        for frames in schedule if continuation else whole:
+        for segment in schedule if continuation else whole:
+            frames = slice(segment[0], segment[-1] + 1)  # a view: nothing of the clip is held twice
             noise = latents[:, :, frames]
-            before = slice(frames[0], done)
+            before = slice(frames.start, done)
             made = denoise(
                 self,
                 partial(
@@ -191,7 +192,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
                     scene=scene.of_frames(frames),
                 ),
                 noise,
-                [list(range(len(frames)))] if continuation else schedule,
+                [list(range(len(segment)))] if continuation else schedule,
                 steps=steps,
                 overlap=0 if continuation else overlap,
                 guidance_scale=guidance_scale,
@@ -200,8 +201,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
                 callback=callback_on_step_end,
                 progress=progress,
             )
-            result[:, :, done : frames[-1] + 1] = made[:, :, done - frames[0] :]
-            done = frames[-1] + 1
+            result[:, :, done : frames.stop] = made[:, :, done - frames.start :]
+            done = frames.stop
         if self.config["reference_latents"]:
             result = result + origin.to(result)
 
@@ -249,8 +250,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
 
         own = None if reference_pose is None else pictures([reference_pose])
-        features: list[Tensor] = []
-        for start in range(0, count, CHUNK):
+
+        def chunk(start: int) -> Tensor:
             stop = min(start + CHUNK, count)
             first, last = max(start - reach, 0), min(stop + reach, count)
             some = list(poses[first:last])
@@ -263,8 +264,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             if depth is not None:
                 near = torch.from_numpy(np.ascontiguousarray(depth[first:last])).to(device, guider.dtype)
                 given = (*given, near[None, None])
-            features.append(guider(*given)[:, :, start - first : stop - first].cpu())
-        return torch.cat(features, 2)
+            return guider(*given)[:, :, start - first : stop - first].cpu()
+
+        return torch.cat([chunk(start) for start in range(0, count, CHUNK)], 2)
 
     def _encode_scene(
         self,

@@ -33,9 +33,12 @@ class SceneLatents:
     mask: Tensor
     objects: ObjectFeatures | None = None
 
-    def of_frames(self, frames: list[int]) -> SceneLatents:
-        """The scene of some frames, as a window or a segment needs it."""
-        objects = self.objects and self.objects.of_frames(torch.tensor(frames, device=self.objects.present.device))
+    def of_frames(self, frames: list[int] | slice) -> SceneLatents:
+        """The scene of some frames, as a window (their numbers) or a segment (a slice, not copied) needs it."""
+        objects = self.objects
+        if objects is not None:
+            some = frames if isinstance(frames, slice) else torch.tensor(frames, device=objects.present.device)
+            objects = objects.of_frames(some)
         return SceneLatents(self.environment[:, :, frames], self.mask[:, :, frames], objects)
 
     def beside(self, noisy: Tensor, windows: list[list[int]]) -> tuple[Tensor, ObjectFeatures | None]:

@@ -1,0 +1,181 @@
+"""The estimate of memory for Animate Anyone 2, held against what real tensors and pictures take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import replaced
+import tiny
+from animate_anyone.sampling import memory
+from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, Work, estimate, parts_of
+from animate_anyone.sampling.memory_environment import picture_bytes
+from animate_anyone.sampling.models import load_shapes
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.structures import MaskTrack, Scene, Subject
+from animate_anyone.told_scene import tell
+
+WORK = Work(size=(64, 64), frames=20, window=8, dtype=torch.float32, objects=True)
+PHASES = {"_encode_reference": "reference", "_encode_poses": "poses", "_encode_scene": "scene"}
+
+
+def activations(needs: Estimate, phase: str) -> int:
+    return max(step.activations for step in needs.steps if step.phase == phase)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> AnimateAnyone2Pipeline:
+    folder = tmp_path_factory.mktemp("aa2") / "model"
+    tiny.environment_pipeline().save_pretrained(folder)
+    pipeline = load_shapes(folder)
+    assert isinstance(pipeline, AnimateAnyone2Pipeline)
+    return pipeline
+
+
+def real_peaks(pipeline: AnimateAnyone2Pipeline, work: Work, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Phase -> the most that was alive in it, where the pipeline itself works with values."""
+    peaks: dict[str, int] = {}
+    drawn = np.zeros((work.frames, 128, 128, 3), np.uint8)
+    clip = np.zeros((work.frames, 64, 64, 3), np.uint8)
+    shown = np.ones((work.frames, 64, 64), bool)
+    config = pipeline.config
+    with memory._Alive(pipeline) as alive:
+        within: list[str] = []
+
+        def watched(phase: str, method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*told: Any, **more: Any) -> Any:
+                if within:  # the reference's own pose
+                    return method(*told, **more)
+                within.append(phase)
+                alive.peak = alive.now
+                result = method(*told, **more)
+                peaks[within.pop()], alive.peak = alive.peak, alive.now
+                return result
+
+            return call
+
+        for name, phase in PHASES.items():
+            monkeypatch.setattr(pipeline, name, watched(phase, getattr(pipeline, name)))
+        latents = pipeline(
+            clip[0],
+            drawn,
+            environment=clip,
+            mask=shown,
+            objects=clip if work.objects else None,
+            object_mask=shown if work.objects else None,
+            depth=np.zeros(drawn.shape[:3], np.float32) if config["uses_depth"] else None,
+            reference_pose=drawn[0] if config["reference_pose"] else None,
+            carried=clip if config["carried_reference"] else None,
+            num_inference_steps=2,
+            guidance_scale=2.0 if work.guided else 1.0,
+            output_type="latent",
+        ).frames
+        peaks["denoising"], alive.peak = alive.peak, alive.now
+        next(pipeline.decode(latents, clip))
+        peaks["decoding"] = alive.peak
+    return peaks
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize(
+    ("options", "objects"),
+    [
+        ({}, True),
+        ({}, False),
+        ({"object_blending": "none"}, False),
+        ({"modulated": False}, True),
+        ({"reference_latents": True, "carried_reference": True, "keep_detail": True}, True),
+    ],
+    ids=str,
+)
+def test_peaks_are_what_real_tensors_take(
+    options: dict[str, Any], objects: bool, guided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = tiny.environment_pipeline(**options)
+    pipeline.set_progress_bar_config(disable=True)
+    work = dataclasses.replace(WORK, guided=guided, objects=objects)
+    real = real_peaks(pipeline, work, monkeypatch)
+    for part in parts_of(pipeline):
+        getattr(pipeline, part).to("meta")
+    needs = estimate(pipeline, work)
+    for phase, allowed in (("reference", 0.1), ("poses", 0.05), ("denoising", 0.06), ("decoding", 0.06)):
+        # Joined features count as twice there, which is at the end of the phase and not at its peak.
+        held = needs.waiting().get(phase, 0) // (2 if phase == "poses" else 1)
+        assert activations(needs, phase) + held == pytest.approx(real[phase], rel=allowed), phase
+    # At the end of this phase, or in the autoencoder before it.
+    assert 0.95 <= (activations(needs, "scene") + needs.waiting()["scene"]) / real["scene"] < 1.3
+
+
+def test_weights_and_order(shapes: AnimateAnyone2Pipeline) -> None:
+    needs = estimate(shapes, WORK)
+    order = ["image_encoder", "reference_net", "pose_modulation", "object_guider", "denoising_unet", "vae"]
+    assert list(needs.weights) == order
+    for part, size in needs.weights.items():
+        assert size == 4 * sum(weight.numel() for weight in getattr(shapes, part).state_dict().values()), part
+    bare = dataclasses.replace(needs, steps=tuple(dataclasses.replace(step, activations=0) for step in needs.steps))
+    # Offloaded, each network sends back the one before it in that order.
+    there = {
+        "poses": ("pose_modulation", "denoising_unet", "vae"),
+        "scene": ("pose_modulation", "vae"),
+        "denoising": ("denoising_unet", "vae"),
+        "decoding": ("vae",),
+    }
+    offloaded = bare.phases("model")
+    assert {phase: offloaded[phase] for phase in there} == {
+        phase: sum(needs.weights[part] for part in parts) for phase, parts in there.items()
+    }
+
+
+def test_what_waits_for_the_whole_clip(shapes: AnimateAnyone2Pipeline) -> None:
+    needs = estimate(shapes, WORK)
+    levels = 16 * 8 * 8 + 32 * 4 * 4  # of the object guider, channels and cells
+    assert needs.pose_features == 20 * 16 * 8 * 8 * 4
+    assert needs.scene == 20 * (4 * 8 * 8 + 8 * 8 + levels) * 4
+    bare = estimate(shapes, dataclasses.replace(WORK, objects=False))
+    assert needs.scene - bare.scene == 20 * levels * 4
+    assert {step.network for step in needs.steps} - {step.network for step in bare.steps} == {"object_guider"}
+    assert activations(bare, "denoising") < activations(needs, "denoising")
+    half = estimate(shapes, dataclasses.replace(WORK, dtype=torch.float16))
+    assert half.scene == 20 * ((4 * 8 * 8 + levels) * 2 + 8 * 8 * 4)  # the mask is float32
+    long = estimate(shapes, dataclasses.replace(WORK, frames=40))
+    assert long.scene == 2 * needs.scene
+    assert activations(long, "poses") == activations(needs, "poses"), "chunks"
+    short = estimate(shapes, dataclasses.replace(WORK, frames=4, window=4))
+    assert activations(short, "poses") < 0.6 * activations(needs, "poses")
+
+
+def test_sums(shapes: AnimateAnyone2Pipeline) -> None:
+    needs = estimate(shapes, dataclasses.replace(WORK, pictures=10**9))
+    weights = sum(needs.weights.values())
+    assert needs.phases()["scene"] == weights + MARGIN["scene"] * activations(needs, "scene")
+    assert needs.beside_gpu() == PROCESS["cpu"] + 10**9 + weights
+    assert needs.on_gpu() == estimate(shapes, WORK).on_gpu(), "pictures stay in the machine's memory"
+    assert needs.on_cpu() == pytest.approx(estimate(shapes, WORK).on_cpu() + 10**9)
+    large = dataclasses.replace(needs, scene=weights)
+    assert large.beside_gpu() == PROCESS["cpu"] + 10**9 + needs.pose_features + 2 * weights
+    larger = dataclasses.replace(needs, scene=2 * weights)
+    assert larger.on_cpu() - large.on_cpu() == pytest.approx(2 * weights), "joined, it is there twice"
+
+
+@pytest.mark.parametrize("objects", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"modulated": False}, {"reference_latents": True, "carried_reference": True}], ids=str
+)
+def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool, dancers: Path) -> None:
+    pipeline, pose = tiny.environment_pipeline(**options), replaced.Truth(dancers).dance
+    frames = np.zeros((len(pose), *pose.size[::-1], 3), np.uint8)
+    masks = np.zeros(frames.shape[:3], bool)
+    masks[:, 40:200, 60:120] = True
+    scene = Scene(frames, pose, MaskTrack(masks), (MaskTrack(masks.copy(), "ball"),) if objects else ())
+    told = tell(scene, Subject(frames[0], None), (64, 64), pipeline)
+    arrays = [frames, masks, *(track.masks for track in scene.objects)]
+    arrays += [told.source, told.region, told.environment, told.objects, told.object_mask, told.poses, told.depth]
+    held = sum(array.nbytes for array in (*arrays, told.carried) if array is not None)
+    work = Work(size=(64, 64), frames=len(pose), window=8, objects=objects)
+    assert picture_bytes(pipeline, work, pose.size) == held
