@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import animate_anyone
+import replaced
+import tiny
+from animate_anyone.media import probe
 
 # Names that need neither networks nor videos.
 LIGHT = ("InputError", "PoseSequence", "__version__")
@@ -33,23 +39,48 @@ def test_every_public_name_is_there(name: str) -> None:
     assert value == getattr(animate_anyone, name)
     assert name in dir(animate_anyone)
     if inspect.isclass(value) or inspect.isfunction(value):
-        assert value.__name__ == name
-        assert value is getattr(importlib.import_module(value.__module__), name)
+        own_name = {"ReplaceSettings": "Settings"}.get(name, name)
+        assert value.__name__ == own_name
+        assert value is getattr(importlib.import_module(value.__module__), own_name)
     if name != "__version__":
         assert inspect.getdoc(value)
 
 
-def test_the_story_is_a_function_and_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    from animate_anyone.animate import Settings, animate
+@pytest.mark.parametrize(("name", "settings"), [("animate", "Settings"), ("replace", "ReplaceSettings")])
+def test_a_story_is_a_function_and_a_module(name: str, settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, story = importlib.import_module(f"animate_anyone.{name}"), getattr(animate_anyone, name)
+    assert getattr(animate_anyone, settings) is module.Settings
+    assert story is sys.modules[f"animate_anyone.{name}"]
+    assert inspect.isfunction(getattr(story, name))
+    monkeypatch.setattr(story, name, lambda *told, **more: (told, more))
+    assert story("a.png", "b.mp4", "c.mp4", progress=None) == (("a.png", "b.mp4", "c.mp4"), {"progress": None})
 
-    assert animate_anyone.Settings is Settings
-    assert animate_anyone.animate is sys.modules["animate_anyone.animate"]
-    assert animate_anyone.animate.animate is animate
-    monkeypatch.setattr(animate_anyone.animate, "animate", lambda *told, **more: (told, more))
-    assert animate_anyone.animate("a.png", "b.mp4", "c.mp4", progress=None) == (
-        ("a.png", "b.mp4", "c.mp4"),
-        {"progress": None},
+
+@pytest.mark.parametrize("first", ["animate_anyone.replace", "animate_anyone.animate", "animate_anyone"])
+def test_whatever_is_imported_first(first: str) -> None:
+    program = (
+        f"import {first}\n"
+        "from animate_anyone import ReplaceSettings, Settings, animate, replace\n"
+        "assert callable(animate) and callable(replace) and Settings is not ReplaceSettings\n"
+        "assert replace.Settings is ReplaceSettings and animate.Settings is Settings\n"
     )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_on_replace_runs(
+    dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[1] / "docs/replace.md"
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    shutil.copy(dancers / "me.png", tmp_path / "character.png")
+    shutil.copy(dancers / "dance.mp4", tmp_path / "street.mp4")
+    tiny.environment_pipeline(num_inference_steps=1).save_pretrained(tmp_path / "FOLDER")
+    replaced.look_with(monkeypatch, dancers)
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert probe("out.mp4").num_frames == 12
+    assert "out.mp4: 12 frames" in capsys.readouterr().out
 
 
 def test_version_is_that_of_the_installed_package() -> None:
