@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import Report, Settings, animate
+from animate_anyone.animate import Report, Settings, animate, carry_reference
+from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
@@ -24,7 +26,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.models import load_pipeline
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import PoseSequence, Subject
 
 
 @pytest.fixture
@@ -121,6 +123,23 @@ def test_same_settings_same_file(run: Any) -> None:
     one, again, other = run(), run(), run(seed=1)
     assert one.read_bytes() == again.read_bytes()
     assert one.read_bytes() != other.read_bytes()
+
+
+def test_depth_orders_carried_limbs_alike_with_and_without_margins(dancers: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)  # wide: margins above and below
+    poses = PoseSequence.load(dancers / "dance.npz").scaled_to((64, 64))
+    depth = np.random.default_rng(1).uniform(-0.03, 0.03, (len(poses), 128)).astype(np.float32)
+    poses = replace(poses, size=(128, 64), depth=depth)
+    placing, subject = Placing.into((128, 64), (64, 64)), Subject(picture, poses[:1])
+    carried = carry_reference(subject, poses, placing, len(poses))
+    moved = placing.move(poses)
+    assert moved.depth is not None and np.array_equal(moved.depth, depth / 2)
+    ordered, flat = (
+        carry(placing.apply(picture), placing.move(poses[:1]), replace(moved, depth=told))
+        for told in (depth, depth / 2)
+    )
+    assert np.array_equal(np.stack(list(carried)), ordered)
+    assert not np.array_equal(ordered, flat)
 
 
 def test_size_and_frames_and_rate(run: Any) -> None:

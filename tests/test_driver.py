@@ -234,6 +234,19 @@ def test_placing_moves_poses_as_pixels(size: tuple[int, int], spot: tuple[int, i
     assert np.abs(moved.keypoints[0, 0] - dot).max() < 0.1
 
 
+@pytest.mark.parametrize(("size", "times"), [((64, 64), 1), ((80, 96), 1), ((80, 192), 0.5), ((160, 96), 1)])
+def test_placing_keeps_depth_in_heights_of_the_frame(size: tuple[int, int], times: float) -> None:
+    """A step towards the camera stays as many pixels as one to the side: half a frame with margins is half."""
+    depth = np.linspace(-0.4, 0.4, 128, dtype=np.float32)[None]
+    poses = PoseSequence(np.zeros((1, 128, 2), np.float32), np.ones((1, 128), np.float32), (80, 96), depth=depth)
+    placing = Placing.into((80, 96), size)
+    moved = placing.move(poses).depth
+    assert moved is not None and moved.dtype == np.float32
+    assert np.array_equal(moved, depth * np.float32(times))
+    assert placing.inner[1] == times * size[1]
+    assert placing.move(replace(poses, depth=None)).depth is None
+
+
 def test_placing_of_a_picture_that_fits_changes_nothing(dancers: Path) -> None:
     picture = read_picture(dancers / "me.png")
     assert np.array_equal(Placing.into((192, 256), (192, 256)).apply(picture), picture)

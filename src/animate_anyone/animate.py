@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -317,13 +317,12 @@ def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePip
 
 def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int) -> CarriedPictures:
     """The reference carried into every pose; as it is, where its pose or the driver's is not known."""
-    known = subject.pose is not None and poses is not None
-    return CarriedPictures(
-        placing.apply(subject.picture),
-        placing.move(subject.pose) if known and subject.pose is not None else None,
-        placing.move(poses) if known and poses is not None else None,
-        num_frames,
-    )
+    picture = placing.apply(subject.picture)
+    if subject.pose is None or poses is None:
+        return CarriedPictures(picture, None, None, num_frames)
+    # Depth orders limbs here, against constants that are taken as heights of the picture, margins or not.
+    moved = replace(placing.move(poses), depth=poses.depth)
+    return CarriedPictures(picture, placing.move(subject.pose), moved, num_frames)
 
 
 def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:

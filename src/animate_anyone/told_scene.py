@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import replace as changed
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +60,6 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
         object_mask = place_masks(scene.object_masks().any(axis=0), placing)
         objects = empty(source, ~object_mask)
     poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
-    if poses.depth is not None:  # in heights of the frame, and that has margins now
-        poses = changed(poses, depth=poses.depth * np.float32(placing.inner[1] / size[1]))
     style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
     carried = None
     if pipeline.config["carried_reference"]:

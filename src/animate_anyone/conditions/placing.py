@@ -49,7 +49,8 @@ class Placing:
         return np.pad(small, margins, mode="constant" if black else "edge")
 
     def move(self, poses: PoseSequence) -> PoseSequence:
-        """Poses in pixels of the picture to pixels of the frame."""
+        """Poses in pixels of the picture to pixels of the frame, their depth in heights of it."""
         inside = poses.scaled_to(self.inner)
         shift = np.array([self.left, self.top], np.float32)
-        return replace(inside, keypoints=inside.keypoints + shift, size=self.size)
+        depth = None if poses.depth is None else poses.depth * np.float32(self.inner[1] / self.size[1])
+        return replace(inside, keypoints=inside.keypoints + shift, size=self.size, depth=depth)
