@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,6 +80,35 @@ def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
             for number in range(24):
                 video.write(smooth(number))
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+WRITES = """
+import sys, time
+import numpy as np
+from animate_anyone.media import VideoWriter
+source, path, pause = sys.argv[1:]
+grain = np.random.default_rng(0).integers(0, 256, (18, 28, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+with VideoWriter(path, (224, 144), 24, audio_from=source) as video:
+    for number in range(36):
+        frame = np.roll(grain, 3 * number, 1)
+        frame[number : number + 40, number * 5 : number * 5 + 50] = 255, 30, 80
+        video.write(frame)
+        time.sleep(float(pause))
+"""
+
+
+@pytest.mark.parametrize("codec", ["aac", "flac"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+def test_the_same_frames_and_sound_give_the_same_file(tmp_path: Path, codec: str, suffix: str) -> None:
+    """In processes that are slow or fast, and whose new memory holds other values (glibc's MALLOC_PERTURB_)."""
+    source = make_clip(tmp_path / "source.mkv", 36, size=(64, 64), sound=codec)
+    written = []
+    for pause, holds in (("0", "1"), ("0.03", "170"), ("0", "254")):
+        path = tmp_path / f"{holds}.{suffix}"
+        command = [sys.executable, "-c", WRITES, str(source), str(path), pause]
+        subprocess.run(command, check=True, env={**os.environ, "MALLOC_PERTURB_": holds})
+        written.append(path.read_bytes())
+    assert written[0] == written[1] == written[2]
 
 
 @pytest.mark.parametrize("codec", ["aac", "flac", "libmp3lame"])
