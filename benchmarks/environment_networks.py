@@ -2,7 +2,7 @@
 weights.
 
 python benchmarks/environment_networks.py [--folder DIR]    20 GB of free disk, 24 GB of memory
-python benchmarks/environment_networks.py --counts          parameters alone: no weights, a few seconds
+python benchmarks/environment_networks.py --counts          parameters alone, shown and not written: a few seconds
 python benchmarks/environment_networks.py --small           the same way with narrow networks, to try it
 
 Random weights in Moore-AnimateAnyone's files are converted by `animate-anyone models convert`; from that model the
@@ -186,12 +186,12 @@ def main() -> None:
     add_output(parser, "environment_networks.md")
     asked = parser.parse_args()
     paragraphs = [table(["part", "parameters, millions"], counts())]
-    if asked.counts:
-        paragraphs += ["The training step has not been run.", f"Counted, not timed. {versions()}."]
-    else:
-        measured, lines = run(asked.small, asked.folder)
-        widths = "Narrow networks, to try the script: no figures of full size." if asked.small else "Full size."
-        paragraphs += [measured, f"{widths} Random weights.", *lines, describe()]
+    if asked.counts:  # shown, so that what a step took stays in the results
+        print("\n\n".join([*paragraphs, f"Counted, not timed. {versions()}."]))
+        return
+    measured, lines = run(asked.small, asked.folder)
+    widths = "Narrow networks, to try the script: no figures of full size." if asked.small else "Full size."
+    paragraphs += [measured, f"{widths} Random weights.", *lines, describe()]
     write(asked.output, "Networks of Animate Anyone 2 at full size", *paragraphs)
 
 

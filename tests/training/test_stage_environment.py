@@ -580,9 +580,24 @@ def test_the_character_is_carried_into_the_environment(start: dict[str, Path]) -
     assert changed[person].float().mean() > 0.5
     assert changed[~person].float().mean() < 0.2
     assert held.any() and torch.equal(batch["carried"][held], batch["frames"][held])
+    guided = stage_of(start["parts"], objective__carry_dropout=0.0, objective__object_dropout=0.999999, **CARRIED)
+    batch = guided.batch(0, 0, 1)  # the object guider is told of them, the collage not
+    assert not torch.equal(batch["carried"][held], batch["frames"][held])
+    assert torch.equal(batch["objects"][held], batch["frames"][held])
     told = ((dropped["carried"].int() - dropped["environment"].int()).abs() > 8).any(-1)
     cells = batch["region"].repeat_interleave(8, -1).repeat_interleave(8, -2)
     assert not told[~cells & ~held].any()  # elsewhere it is the environment
+
+
+def test_what_an_error_counts(start: dict[str, Path]) -> None:
+    masks, objects = torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    masks[..., :8, :8], objects[..., 8:16, :8], objects[..., 16:20, :8] = 1, 1, 1
+    batch = {"masks": masks, "object_masks": objects}
+    plain = stage_of(start["parts"], objective__person_weight=3.0).weights(batch, (4, 4))
+    assert plain.shape == (1, 1, 1, 4, 4)
+    assert plain[0, 0, 0, :, 0].tolist() == [3, 3, 2, 1] and (plain[..., 1:] == 1).all()
+    more = stage_of(start["parts"], objective__person_weight=3.0, objective__object_weight=5.0)
+    assert more.weights(batch, (4, 4))[0, 0, 0, :, 0].tolist() == [3, 15, 8, 1]
 
 
 def test_what_is_made_is_what_differs_from_the_carried_character(

@@ -81,7 +81,11 @@ class Objective:
         condition_dropout: share of samples trained without reference and image token, for guidance.
         carry_dropout: share of samples whose carried reference is the reference itself, for drivers and
             characters whose poses are not known.
+        object_dropout: share of clips whose objects are not laid into the collage (Animate Anyone 2), so that the
+            networks learn to take them from the object guider.
         person_weight: how much more an error on the person's latents counts than on the background.
+        object_weight: how much more an error on the latents of objects counts than on the person's (Animate Anyone 2):
+            they are few.
         timestep_power: timesteps are drawn with a density of ``t`` to this power: 0 is uniform; above it, more
             are drawn where the conditions alone must say what is in the frame.
         targets_per_reference: image stage: frames of a clip that are predicted from one reference.
@@ -93,7 +97,9 @@ class Objective:
 
     condition_dropout: float = 0.1
     carry_dropout: float = 0.1
+    object_dropout: float = 0.0
     person_weight: float = 1.0
+    object_weight: float = 1.0
     timestep_power: float = 0.0
     targets_per_reference: int = 1
     crop: int | None = None

@@ -169,8 +169,10 @@ class EnvironmentStage(ImageStage):
             region, held = picked["region"].astype(bool), picked["object_masks"].astype(bool)
             wanted = picked.pop("pose")
             if self.options.get("carried_reference"):
-                own = character.pose if rng.random() >= self.recipe.objective.carry_dropout else None
-                objects = (picked["objects"], held) if self.object_guider is not None else ()
+                objective = self.recipe.objective
+                own = character.pose if rng.random() >= objective.carry_dropout else None
+                told = self.object_guider is not None and rng.random() >= objective.object_dropout
+                objects = (picked["objects"], held) if told else ()
                 looks = (character.picture, own, wanted, picked["environment"], region, character.silhouette)
                 picked["carried"] = collage(*looks, *objects)
             picked |= {"reference": character.picture, "reference_pose": character.drawn}
@@ -230,13 +232,22 @@ class EnvironmentStage(ImageStage):
             objects,
         )
         prediction = prediction.transpose(1, 2).flatten(0, 1).unflatten(0, (b, k))
-        kept = (batch["masks"] | batch["object_masks"]).float()
-        share = F.adaptive_avg_pool2d(kept, (target.shape[-2], target.shape[-1]))[:, :, None]  # (b, k, 1, h, w)
-        weight = 1 + (self.recipe.objective.person_weight - 1) * share
-        loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)
+        loss = weighted_mean_square(
+            prediction, wanted.unflatten(0, (b, k)), self.weights(batch, (target.shape[-2], target.shape[-1]))
+        )
         if dropped == b:  # a gradient of zero, not none
             loss = loss + 0.0 * sum(value.float().mean() for value in features.values())
         return {"loss": loss}
+
+    def weights(self, batch: Batch, cells: tuple[int, int]) -> Tensor:
+        """What an error counts, ``(b, k, 1, h, w)``: 1, more on the person and on objects, by their share of a cell."""
+        objective, objects = self.recipe.objective, batch["object_masks"]
+        kept = F.adaptive_avg_pool2d((batch["masks"] | objects).float(), cells)
+        weight = 1 + (objective.person_weight - 1) * kept
+        if objective.object_weight != 1:
+            more = objective.person_weight * (objective.object_weight - 1)
+            weight = weight + more * F.adaptive_avg_pool2d(objects.float(), cells)
+        return weight[:, :, None]
 
     def guide(self, pictures: Tensor, own: Tensor, depth: Tensor | None = None) -> Tensor:
         """Pose features ``(n, C, f, h, w)`` of pictures ``(n, 3, f, H, W)`` and depth ``(n, 1, f, H, W)`` in [0, 1]."""
