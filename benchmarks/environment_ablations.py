@@ -127,8 +127,9 @@ def main() -> None:
         *left_out(reports),
         blending_gain(reports),
         "`copy_source` is the source with the region left grey; the region is that of the variant's own mask. Person, "
-        "the same in frames in which something hides part of it (occluded), and objects are the same pixels in every "
-        "row. Environment (outside the region), objects in the region (inside) and edge (a band about its outline) "
+        "the same in frames in which something hides part of it (occluded), all of it there with what stands in front "
+        "(front), and objects are the same pixels in every row. Environment (outside the region), objects in the "
+        "region (inside) and edge (a band about its outline) "
         "are other pixels under another mask: there compare with the `copy_source` of that mask, not across masks. "
         "An exact mask hides no object, so inside it there is none to measure.",
         conditions(recipes[one], reports[one]),

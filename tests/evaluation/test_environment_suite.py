@@ -96,16 +96,37 @@ def test_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     again, _ = suite.evaluate_environment(model, animator, **options)
     assert report["scenes"] == again["scenes"]
     assert [s["seed"] for s in report["scenes"]] == [0, 1]
-    assert report["copy_source"]["environment"] == report["paste"]["environment"] == MOST
+    assert report["copy_source"]["environment"] == MOST
     assert report["model"]["person"] == pytest.approx(
         np.mean([s["model"]["person"] for s in report["scenes"]]), abs=1e-3
     )
     assert report["paste"]["person"] != report["copy_source"]["person"]
     assert sheet.shape[1] > 10 * 64
     lines = environment_table(report).splitlines()
-    assert lines[0].split()[2:] == ["person", "(occluded)", "environment", "objects", "(inside)", "edge"]
+    assert lines[0].split()[2:] == ["person", "(occluded)", "(front)", "environment", "objects", "(inside)", "edge"]
     assert [line.split()[0] for line in lines[1:]] == ["model", "copy_source", "paste"]
     assert f"{report['model']['person']:.2f}" in lines[1]
+
+
+def test_what_is_pasted_covers_what_stands_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = (SuiteScene.of(seed, (64, 64), "shape_agnostic", 2) for seed in range(30))
+    hidden = next(s for s in scenes if s.where()["person_occluded"].any())
+    whole, seen = hidden.truth.person_full_mask.numpy(), hidden.truth.mask.numpy()
+    in_front = whole & ~seen
+    assert np.array_equal(
+        hidden.where()["body_occluded"], whole & hidden.where()["person_occluded"].any((1, 2))[:, None, None]
+    )
+    animator = tiny.pipeline()
+    monkeypatch.setattr(type(animator), "__call__", lambda self, *args, **options: [np.full_like(hidden.frames, 3)])
+    pasted = suite.paste(animator, hidden)
+    assert (pasted[whole] == 3).all()
+    assert np.array_equal(pasted[~whole], hidden.environment[~whole])
+    # Who makes the person as well, and leaves what stands in front, is told apart by that measure alone.
+    behind = pasted.copy()
+    behind[in_front] = hidden.frames[in_front]
+    figures, better = measure(pasted, hidden), measure(behind, hidden)
+    assert better["person_occluded"] == figures["person_occluded"]
+    assert better["body_occluded"] > figures["body_occluded"]
 
 
 def test_models_that_are_given_a_collage(scene: SuiteScene, monkeypatch: pytest.MonkeyPatch) -> None:

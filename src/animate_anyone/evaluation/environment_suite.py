@@ -2,8 +2,8 @@
 
 The truth is the scene with the character in it. Held against a result are ``copy_source``, the source with the
 character's region left empty, which whoever does nothing reaches; where a model of Animate Anyone is given, ``paste``,
-its result pasted through that region; and, where the model makes its pictures from a collage (``carried_reference``),
-``collage``, that as it is.
+its result pasted through the character's outline; and, where the model makes its pictures from a collage
+(``carried_reference``), ``collage``, that as it is.
 """
 
 from __future__ import annotations
@@ -46,12 +46,15 @@ MOST = 99.0
 TITLES = {
     "person": "person",
     "person_occluded": "(occluded)",
+    "body_occluded": "(front)",
     "environment": "environment",
     "objects": "objects",
     "objects_inside": "(inside)",
     "edge": "edge",
 }
-"""Measures and how the table calls them. ``objects_inside``: in the region, where the environment shows no object."""
+"""Measures and how the table calls them. ``person_occluded``: of the person what is seen, in frames in which part of it
+is hidden; ``body_occluded``: all of it there, with what stands in front. ``objects_inside``: in the region, where the
+environment shows no object."""
 MEASURES = tuple(TITLES)
 WHO = ("model", "copy_source", "paste", "collage")
 
@@ -99,6 +102,7 @@ class SuiteScene:
         return {
             "person": person,
             "person_occluded": person & hidden[:, None, None],
+            "body_occluded": whole & hidden[:, None, None],
             "environment": ~self.region,
             "objects": objects,
             "objects_inside": objects & self.region,
@@ -158,7 +162,8 @@ def first_guess(scene: SuiteScene, with_objects: bool = True) -> Frames:
 
 
 def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, progress: Progress = SILENT) -> Frames:
-    """The baseline: what a model of Animate Anyone makes of the character's picture, put into the region."""
+    """The baseline: what a model of Animate Anyone makes of the character's picture, pasted through the character's own
+    outline: that method does not know what stands in front of it."""
     config, character = animator.config, scene.character
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = animator.pose_picture_size(size), config["skeleton_style"]
@@ -171,7 +176,7 @@ def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, pro
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
     )[0]
-    return keep_background(made, scene.environment, scene.region)
+    return keep_background(made, scene.environment, scene.truth.person_full_mask.cpu().numpy())
 
 
 def evaluate_environment(

@@ -28,7 +28,7 @@ from animate_anyone.sampling.placement import Placement, check_attention, put, q
 
 Network = TypeVar("Network", bound=nn.Module)
 
-SHIPPED = ("puppet",)
+SHIPPED = ("puppet", "puppet-environment")
 NETWORKS = {
     "denoising_unet": DenoisingUNet,
     "reference_net": ReferenceNet,
