@@ -34,7 +34,8 @@ from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
-from animate_anyone.sampling.memory import GIB, MARGIN, PROCESS, Estimate, Work, estimate
+from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate, Work, estimate
+from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -64,6 +65,7 @@ CARDS = (6, 8, 12, 16, 24)
 SIZES = ((512, 512), (512, 768), (768, 768), (768, 1024))
 WINDOWS = (24, 16, 12, 8)
 CLIP = 240  # frames
+VIDEO = (1080, 1920)  # that the frames of Animate Anyone 2 are taken from
 
 
 def shapes(model: str) -> AnimateAnyonePipeline:
@@ -235,6 +237,14 @@ def _best(card: int, by_window: dict[int, Estimate]) -> str:
     return "–"
 
 
+def scene_row(second: AnimateAnyone2Pipeline, work: Work) -> list[str]:
+    """What some work of Animate Anyone 2 needs of a GPU, per offload, and what waits in the machine's memory."""
+    needs = estimate(second, work)
+    told = picture_bytes(second, work, VIDEO)
+    sizes = (*(needs.on_gpu(offload) for offload in OFFLOADS), needs.pose_features, needs.scene, told)
+    return [f"{work.size[0]}x{work.size[1]}, window {work.window}", *(f"{size / GIB:.1f}" for size in sizes)]
+
+
 def weight_rows(full: AnimateAnyonePipeline) -> Iterator[list[str]]:
     """What the weights take, part by part."""
     for name, kind, quantize in (
@@ -253,9 +263,15 @@ def tables() -> dict[str, str]:
     computed = {size: {w: estimate(full, Work(size, CLIP, w, vae_tiling=True)) for w in WINDOWS} for size in SIZES}
     sizes = [f"{width}x{height}" for width, height in SIZES]
     parts = ["denoising UNet", "ReferenceNet", "image encoder", "VAE", "Pose Guider", "together"]
+    second = with_scene(full)
+    scenes = (Work(size, CLIP, w, vae_tiling=True, objects=True) for size in SIZES for w in WINDOWS[:2])
+    offloads = [f"offload `{offload}`" for offload in OFFLOADS]
     return {
+        "scenes": table(
+            ["frames", *offloads, "poses", "scene", "pictures"], [scene_row(second, work) for work in scenes]
+        ),
         "cards": table(["GPU", *sizes], list(card_rows(computed))),
-        "sizes": table(["frames", *(f"offload `{offload}`" for offload in OFFLOADS)], list(size_rows(computed))),
+        "sizes": table(["frames", *offloads], list(size_rows(computed))),
         "weights": table(["weights", *parts], list(weight_rows(full))),
     }
 
@@ -296,8 +312,11 @@ def main() -> None:
         table(titles, list(rows)),
         f"`at once` is at most {max(o[0] for o in overs):.2f} times the tensors in denoising and "
         f"{max(o[1] for o in overs):.2f} times in decoding; the estimate takes {MARGIN['denoising']} and "
-        f"{MARGIN['decoding']} times, and {PROCESS['cpu'] / MIB:.0f} MiB for the process. Measured on a CPU; what a "
-        f"GPU's libraries take is assumed, {PROCESS['gpu'] / GIB:.0f} GiB, and measured nowhere.",
+        f"{MARGIN['decoding']} times (where decoding takes 10 MiB, 5 of scratch space are more than that), "
+        f"{PROCESS['cpu'] / MIB:.0f} MiB for the process, and what the heap keeps of encoding the poses, at most "
+        f"{HEAP / MIB:.0f} MiB. `usual` differs from run to run by up to a quarter on a busy machine. "
+        "Measured on a CPU; what a GPU's libraries take is assumed, "
+        f"{PROCESS['gpu'] / GIB:.0f} GiB, and measured nowhere.",
         f"Machine: {describe()}.",
     )
     return None

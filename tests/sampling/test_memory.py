@@ -225,6 +225,7 @@ def test_sums(shapes: AnimateAnyonePipeline) -> None:
     assert needs.beside_gpu() == PROCESS["cpu"] + weights
     long = dataclasses.replace(needs, pose_features=weights)
     assert long.beside_gpu() == PROCESS["cpu"] + 2 * weights
+    assert long.beside_gpu("model") == long.beside_gpu("group") == PROCESS["cpu"] + 3 * weights
 
 
 def test_this_machines_memory() -> None:
@@ -258,12 +259,15 @@ def test_description(shapes: AnimateAnyonePipeline, monkeypatch: pytest.MonkeyPa
 
 
 def test_page_is_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of docs/memory.md; `python benchmarks/memory.py --table` writes them all anew."""
+    """Rows of docs/memory.md; `python benchmarks/memory.py --table` writes them all anew."""
     repository = Path(__file__).resolve().parents[2]
     monkeypatch.syspath_prepend(repository / "benchmarks")
     bench = importlib.import_module("memory")
     needs = estimate(bench.shapes("full"), Work((512, 512), bench.CLIP, 16, vae_tiling=True))
     cells = " | ".join(f"{needs.on_gpu(offload) / GIB:.1f}" for offload in ("none", "model", "group"))
-    assert f"| 512x512, window 16 | {cells} |" in (repository / "docs/memory.md").read_text()
+    page = (repository / "docs/memory.md").read_text()
+    assert f"| 512x512, window 16 | {cells} |" in page
+    scene = Work((512, 512), bench.CLIP, 16, vae_tiling=True, objects=True)
+    assert " | ".join(bench.scene_row(bench.shapes("full with scene"), scene)) in page
     assert "| 24 GB | 24 | 24 | 24 | 24 |" in bench.table(["GPU"], [["24 GB", *[bench._best(24, {24: needs})] * 4]])
     assert (bench._best(5, {16: needs, 8: needs}), bench._best(2, {16: needs})) == ("16, `group`", "–")

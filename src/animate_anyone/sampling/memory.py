@@ -128,9 +128,10 @@ class Estimate:
         """The most that a GPU must hold."""
         return PROCESS["gpu"] + max(self.phases(offload).values())
 
-    def beside_gpu(self) -> float:
-        """The most that the machine's memory must hold where a GPU computes: all weights pass through it."""
-        return PROCESS["cpu"] + self.pictures + max(sum(self.weights.values()), *self.waiting().values())
+    def beside_gpu(self, offload: str = "none") -> float:
+        """The most that the machine's memory must hold where a GPU computes: all weights pass through it, or stay."""
+        weights, waiting = sum(self.weights.values()), max(self.waiting().values())
+        return PROCESS["cpu"] + self.pictures + (max(weights, waiting) if offload == "none" else weights + waiting)
 
     def on_cpu(self) -> float:
         """The most that the machine's memory must hold where the CPU computes."""
@@ -190,7 +191,7 @@ def describe(needs: Estimate, work: Work, offload: str, where: torch.device) -> 
         f"weights, {kind}: {parts}; together {readable(sum(needs.weights.values()))}",
         f"on {where.type}, beside the libraries: {phases}",
     ]
-    places = [("memory", torch.device("cpu"), needs.on_cpu() if where.type == "cpu" else needs.beside_gpu())]
+    places = [("memory", torch.device("cpu"), needs.on_cpu() if where.type == "cpu" else needs.beside_gpu(offload))]
     if where.type != "cpu":
         places.insert(0, ("GPU", where, needs.on_gpu(offload)))
     for name, device, needed in places:
