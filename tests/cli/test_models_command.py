@@ -192,7 +192,7 @@ def test_show_refuses_what_would_not_load(shell: Shell, model: Path, spoil: obje
         (["show", "."], "no model_index.json there"),
         (["pull", "more"], "more: no weights of that name are known; did you mean moore"),
         (["pull", "puppet"], "puppet: is shipped and needs no download"),
-        (["pull", "xyzzy"], "there are: puppet, moore, novita, musepose, animatediff-v1"),
+        (["pull", "xyzzy"], "there are: puppet, puppet-environment, moore, novita, musepose, animatediff-v1"),
         (["convert", "moore", "-o", "out"], "moore: is not here whole; type: animate-anyone models pull moore"),
     ],
 )
