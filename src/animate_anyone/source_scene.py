@@ -14,7 +14,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception import load_estimator
 from animate_anyone.perception.mask_doubts import NOBODY
 from animate_anyone.perception.objects import ObjectLocator, ObjectTracker, find_objects
-from animate_anyone.perception.people import find_people, poses_of
+from animate_anyone.perception.people import follow
 from animate_anyone.perception.person_mask import MASKERS, PersonMasker
 from animate_anyone.perception.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
@@ -52,17 +52,19 @@ def see(
     """
     frames = np.stack(list(driver.pictures()))
     estimator = load_estimator(estimator_name)
-    found = poses_of(frames, driver.fps, estimator, person, driver.times, progress)  # type: ignore[arg-type]
-    quality = quality_report(found)
+    followed = follow(frames, driver.fps, estimator, person, driver.times, progress)  # type: ignore[arg-type]
+    quality = quality_report(followed.poses)
     quality.check(least=0.0)
-    poses, lines = clean(found), quality.lines()
-    there = quality_report(poses).missing
-    first = next(n for n in range(len(poses)) if not any(a <= n < b for a, b in there))
-    lines.append(who_was_taken(find_people(frames[first], estimator), poses, first, person))
+    poses, lines = clean(followed.poses), quality.lines()
+    lines.append(who_was_taken(list(followed.people), followed.poses, followed.first, person))
+    if followed.mended:
+        numbers = ", ".join(map(str, followed.mended))
+        lines.append(f"poses: of somebody else at first, so looked for close to the person, in frame {numbers}")
     track = masker.mask(frames, poses, progress)
     shown = track.masks.any(axis=(1, 2))
     if not shown.any():
         raise InputError(f"no mask of the person came out in any frame; try another --masker: {', '.join(MASKERS)}")
+    track = replace(track, doubts=tuple(sorted((*track.doubts, *followed.doubts()))))
     doubts = replace(track, doubts=tuple(doubt for doubt in track.doubts if doubt[1] != NOBODY))
     lines += doubts.lines() or ["person: no mask is doubtful"]
     if not shown.all():

@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 from animate_anyone.perception.body_hull import body_length, is_person
 from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, PoseSequence
 
-NOBODY, EMPTY, SPILLS, JUMPS, UNCOVERED = (
+NOBODY, SOMEBODY_ELSE, EMPTY, SPILLS, BESIDE, CUT, JUMPS, UNCOVERED = (
     "no person",
+    "the pose was somebody else's, and was dropped,",
     "empty mask",
     "mask spills over the frame",
+    "mask spills beside the person, it seems",
+    "a part of the mask that stays with the background was cut off",
     "mask jumps",
     "mask does not cover the pose's joints",
 )

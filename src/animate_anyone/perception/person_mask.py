@@ -8,7 +8,7 @@ download.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +20,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception.body_hull import body_hulls, body_length, is_person, load_opencv
 from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
 from animate_anyone.perception.mask_doubts import doubtful
+from animate_anyone.perception.mask_spills import find_spills
 from animate_anyone.perception.object_file import ObjectMark
 from animate_anyone.perception.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
@@ -66,18 +67,21 @@ class GrabCutMasker:
 
     def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
-        masks = np.zeros((len(pose), *pose.size[::-1]), bool)
+        smalls: list[NDArray[np.uint8]] = []
+        masks: list[NDArray[np.bool_]] = []
         flow, before = Flow(), None
         for number, frame in _numbered(progress.track(frames, description="person"), pose):
+            small = shrink(frame, self._side)
+            smalls.append(small)
             if not is_person(pose.scores[number]):
+                masks.append(np.zeros(small.shape[:2], bool))
                 before = None
                 continue
-            small = shrink(frame, self._side)
             carried = None if before is None else flow.between(before[0], small)(before[1])
             mask = self._one(frame, small, pose, number, carried)
             before = small, mask.astype(np.float32)
-            masks[number] = enlarge(mask, pose.size)
-        return MaskTrack(masks, "person", doubtful(masks, pose))
+            masks.append(mask)
+        return person_track(smalls, masks, pose, progress)
 
     def _one(
         self,
@@ -189,7 +193,26 @@ class Sam2Masker:
             best = int(np.argmax(np.where(there, pose.scores[:, BODY].mean(axis=1), -1)))
             masks = self._tracker.track(pictures, [person_mark(pose, best)], progress)[0].masks.copy()
             masks[~there] = False
-        return MaskTrack(masks, "person", doubtful(masks, pose))
+        return person_track([shrink(picture) for picture in pictures], masks, pose, progress)
+
+
+def person_track(
+    smalls: Sequence[NDArray[np.uint8]], masks: Iterable[NDArray[np.bool_]], pose: PoseSequence, progress: Progress
+) -> MaskTrack:
+    """The track of masks ``(height, width)`` of any size: without what stands beside the person, and with its doubts.
+
+    ``smalls`` are the frames as small as they are compared; ``pose`` has the size of the track.
+    """
+    whole = np.zeros((len(pose), *pose.size[::-1]), bool)
+    if not smalls:
+        return MaskTrack(whole)
+    size = (smalls[0].shape[1], smalls[0].shape[0])
+    found = list(masks)
+    compared = np.stack([enlarge(mask, size) for mask in found])
+    spills, doubts = find_spills(smalls, compared, pose.scaled_to(size), progress)
+    for number, (mask, spill) in enumerate(zip(found, spills, strict=True)):
+        whole[number] = enlarge(mask, pose.size) & ~enlarge(spill, pose.size)
+    return MaskTrack(whole, "person", tuple(sorted({*doubtful(whole, pose), *doubts})))
 
 
 def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:
