@@ -16,7 +16,7 @@ from animate_anyone.perception import load_estimator
 from animate_anyone.perception.body_hull import body_hulls
 from animate_anyone.perception.identity import Identity, colours, likeness
 from animate_anyone.perception.mask_doubts import SOMEBODY_ELSE
-from animate_anyone.perception.people import Followed, find_people, follow, poses_of
+from animate_anyone.perception.people import Followed, find_people, follow
 from animate_anyone.perception.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence
@@ -72,21 +72,21 @@ def test_people_are_found_one_after_the_other_the_largest_first() -> None:
 
 def test_the_smaller_one_is_followed_as_it_walks() -> None:
     frames = [frame([])] * 0 + [frame([(100 + 2 * i, 50), (300 - 3 * i, 30)]) for i in range(24)]
-    pose = poses_of(frames, Fraction(12), OneAtATime(), person=1)
+    pose = follow(frames, Fraction(12), OneAtATime(), person=1).poses
     necks = pose.keypoints[:, JOINT["neck"], 0]
     np.testing.assert_allclose(necks[:18], 300 - 3 * np.arange(18), atol=2)
-    largest = poses_of(frames, Fraction(12), OneAtATime())
+    largest = follow(frames, Fraction(12), OneAtATime()).poses
     np.testing.assert_allclose(largest.keypoints[:, JOINT["neck"], 0], 100 + 2 * np.arange(24), atol=2)
 
 
 def test_mistakes_are_told_in_one_line() -> None:
     frames = [frame([(100, 50)])] * 3
     with pytest.raises(InputError, match="--person 1: 1 people were found in frame 0"):
-        poses_of(frames, Fraction(12), OneAtATime(), person=1)
+        follow(frames, Fraction(12), OneAtATime(), person=1)
     with pytest.raises(InputError, match="no person -1"):
-        poses_of(frames, Fraction(12), OneAtATime(), person=-1)
+        follow(frames, Fraction(12), OneAtATime(), person=-1)
     with pytest.raises(InputError, match="no frames"):
-        poses_of([], Fraction(12), OneAtATime())
+        follow([], Fraction(12), OneAtATime())
 
 
 CROWD_SIZE = (420, 240)

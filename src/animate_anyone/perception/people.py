@@ -70,18 +70,6 @@ class Followed:
         return tuple((frame, SOMEBODY_ELSE) for frame in self.dropped)
 
 
-def poses_of(
-    frames: Sequence[NDArray[np.uint8]],
-    fps: Fraction,
-    estimator: PoseEstimator,
-    person: int = 0,
-    times: NDArray[np.float64] | None = None,
-    progress: Progress = SILENT,
-) -> PoseSequence:
-    """The poses of one of several people; see :func:`follow`."""
-    return follow(frames, fps, estimator, person, times, progress).poses
-
-
 def follow(
     frames: Sequence[NDArray[np.uint8]],
     fps: Fraction,

@@ -221,6 +221,7 @@ def _array(landmarks: Any, visibility: bool = False) -> NDArray[np.float64] | No
 
 
 def load_solutions() -> ModuleType:
+    """MediaPipe's bundled networks. Raises :class:`InputError`, which says what to install, where they are missing."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silent_stderr():
