@@ -177,3 +177,28 @@ def test_a_silhouette_keeps_what_is_beside_the_body_out():
     assert (carried[y - 4 : y + 5, x - 4 : x + 5] > 0).any(-1).all()
     with pytest.raises(InputError, match="silhouette has shape"):
         carry(painted(), pose(STANDING), pose(STANDING), None, silhouette[:64])
+
+
+def test_thighs_go_on_where_the_knees_are_out_of_the_frame():
+    """A close-up: the knees are wanted, and nobody says where; the thighs are below the hips."""
+    picture = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+    picture[66:84, 36:60] = (0, 200, 0)
+    alone = np.zeros((SIZE[1], SIZE[0]), bool)
+    alone[66:84, 36:60] = True
+    lower = {name: (x, y + 40) for name, (x, y) in STANDING.items()}
+    for name in ("right_knee", "right_ankle", "left_knee", "left_ankle"):
+        del lower[name]
+    under = np.zeros((1, SIZE[1], SIZE[0], 3), np.uint8)
+    carried = carry(picture, pose(STANDING), pose(lower), under, alone)[0]
+    for x in (41, 55):
+        assert at(carried, (x, 116)) == (0, 200, 0)
+
+
+def test_a_head_is_laid_by_the_points_that_both_pictures_show():
+    """An ear that is seen in one picture alone is no reason to move the head."""
+    without_ear = {name: place for name, place in STANDING.items() if name != "left_ear"}
+    carried = carry(painted(), pose(STANDING), pose(without_ear))[0]
+    assert at(carried, STANDING["nose"]) == COLOURS["nose"]
+    alike = carry(painted(), pose(without_ear), pose(without_ear))[0]
+    head = (slice(8, 32), slice(36, 60))
+    assert np.abs(carried[head].astype(int) - alike[head]).max() <= 2

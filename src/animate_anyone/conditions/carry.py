@@ -50,6 +50,7 @@ def _limb(start: str, end: str, radius: float, beyond: float = 0.0, nearer: floa
 
 SHOULDERS = (JOINT["right_shoulder"], JOINT["left_shoulder"])
 HIPS = (JOINT["right_hip"], JOINT["left_hip"])
+KNEES = (JOINT["right_knee"], JOINT["left_knee"])
 HEAD = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))
 TRUNK = Part(SHOULDERS, HIPS, 0.45)
 PARTS = (
@@ -61,6 +62,8 @@ PARTS = (
     *_limb("elbow", "wrist", 0.15, 0.32, nearer=0.03),
 )
 FAR = 2.5  # radii that a part reaches where a silhouette bounds it and every pixel of it belongs to one part
+THIGH = 0.9  # lengths of the trunk
+ENOUGH = 3  # points of a head seen in both pictures that alone tell how it lies; with fewer, each by all that it has
 SEAM = 0.25  # radii by which neighbours overlap there
 EDGE = 12.0  # how steeply a part ends: its cover goes from 0.9 to 0.1 over 4.4 / EDGE of its radius
 
@@ -136,7 +139,7 @@ def carry(
     for name, pose in (("own", own), ("poses", poses)):
         if pose.size != (width, height):
             raise InputError(f"{name} is for frames of {pose.size}; the reference has {(width, height)}")
-    before, after = _joints(own), _joints(poses)
+    before, after = _joints(own), _with_knees(_joints(poses))
     scale = (_trunk_length(after) / _trunk_length(before)).clamp(0.25, 4.0)  # (f,)
     depth = torch.zeros(after.shape[:2]) if poses.depth is None else torch.from_numpy(poses.depth[:, :18])
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
@@ -194,6 +197,15 @@ def _joints(pose: PoseSequence) -> Tensor:
     return points
 
 
+def _with_knees(points: Tensor) -> Tensor:
+    """Knees of ``(f, 18, 2)`` that are not there are taken to be below the hips: thighs go on out of the frame."""
+    points = points.clone()
+    for hip, knee in zip(HIPS, KNEES, strict=True):
+        below = points[:, hip] + torch.stack([torch.zeros(len(points)), THIGH * _trunk_length(points)], -1)
+        points[:, knee] = torch.where(points[:, knee].isnan(), below, points[:, knee])
+    return points
+
+
 def _trunk_length(joints: Tensor) -> Tensor:
     """Of ``(f, 18, 2)``, in pixels: trunk, or, where that is bent towards us or unseen, told from other lengths."""
     neck, hips = joints[:, JOINT["neck"]], joints[:, HIPS].mean(1)
@@ -208,8 +220,8 @@ def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: T
     1 within its radius; endless where the part is not there."""
     unit, unit_before = _trunk_length(after)[:, None, None], _trunk_length(before)
     scale = scale[:, None, None]
-    start, end = after[:, part.start].mean(1), after[:, part.end].nanmean(1)
-    from_, to = before[:, part.start].mean(1), before[:, part.end].nanmean(1)
+    end, to = _alike(after[:, part.end], before[:, part.end].expand(len(after), -1, -1))
+    start, from_ = after[:, part.start].mean(1), before[:, part.start].mean(1).expand_as(to)
     along, length = _direction(end - start)
     along_before, length_before = _direction(to - from_)
     there = torch.isfinite(torch.cat([start, end], -1)).all(-1) & torch.isfinite(torch.cat([from_, to], -1)).all(-1)
@@ -230,7 +242,7 @@ def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: T
     if part is TRUNK:  # its width shows how far it is turned; the back of a front that is shown is a mirror image
         wide, wide_before = (
             _width(after, along, unit[:, 0, 0])[:, None, None],
-            _width(before, along_before, unit_before),
+            _width(before, along_before, unit_before)[:, None, None],
         )
         v_before = v * wide_before / wide
         radius = 0.5 * wide.abs() / unit + 0.2
@@ -242,6 +254,13 @@ def _look_up(part: Part, before: Tensor, after: Tensor, scale: Tensor, places: T
     reach = torch.hypot(u - u.maximum(low).minimum(length + part.beyond * unit), v) / (radius * unit)
     reach = torch.where(there[:, None, None], reach, torch.inf)
     return source.nan_to_num(0.0), reach.nan_to_num(torch.inf)
+
+
+def _alike(after: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of two ``(f, n, 2)`` over the points that both have; where those are too few, over what each has."""
+    both = torch.isfinite(after).all(-1) & torch.isfinite(before).all(-1)  # (f, n)
+    taken = (both | (both.sum(1, keepdim=True) < min(ENOUGH, both.shape[1])))[..., None]
+    return torch.where(taken, after, torch.nan).nanmean(1), torch.where(taken, before, torch.nan).nanmean(1)
 
 
 def _direction(line: Tensor) -> tuple[Tensor, Tensor]:
