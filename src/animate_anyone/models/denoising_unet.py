@@ -18,6 +18,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
+from animate_anyone.models.finest_attention import attending_finest, attends_finest, silent_finest_attention
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.models.reference_attention import (
     ReferenceAttentionProcessor,
@@ -232,6 +233,7 @@ class DenoisingUNet(UNetMotionModel):
         object_blending: ObjectBlending = "paper",
         blending_weights: Literal["map", "channel"] = "map",
         reference_blocks: Literal["all", "mid_up"] = "mid_up",
+        finest_attention: bool = False,
     ) -> DenoisingUNet:
         """A copy that sees the environment and blends objects in: where Animate Anyone 2's training starts.
 
@@ -241,6 +243,8 @@ class DenoisingUNet(UNetMotionModel):
         Args:
             environment_channels: how many channels join the input; ``None``: latents and a mask.
             object_blending, blending_weights, reference_blocks: of the constructor.
+            finest_attention: the last up block gets attention, of zero effect at first, where it has none: it needs
+                a ReferenceNet from :meth:`ReferenceNet.with_finest_attention`.
 
         Raises:
             InputError: this network has an environment already.
@@ -257,9 +261,14 @@ class DenoisingUNet(UNetMotionModel):
             "blending_weights": blending_weights,
             "reference_blocks": reference_blocks,
         }
+        added = finest_attention and not attends_finest(self.config["up_block_types"])
+        if added:
+            changes["up_block_types"] = attending_finest(self.config["up_block_types"])
         model = type(self)(**{**_init_config(self), **changes})
         weights = dict(self.state_dict())
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
+        if added:
+            weights |= silent_finest_attention(model)
         model.load_state_dict(weights | model._own_weights(".spatial_blending."))
         return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
 

@@ -121,6 +121,8 @@ class Environment:
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
+        finest_attention: the last up blocks get spatial attention, so that reference and objects are seen on the finest
+            grid too. Not the paper's: its networks have it anyway. For small ones that leave it out.
     """
 
     formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
@@ -132,6 +134,7 @@ class Environment:
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
+    finest_attention: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.scaled_share <= 1:
