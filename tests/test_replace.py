@@ -218,7 +218,7 @@ def test_masks_hold_everything_of_the_person() -> None:
 def told_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> Told:
     placing = Placing.into((32, 16), (16, 16))
     nothing = np.zeros((1, 1, 1, 3), np.uint8)
-    return Told(placing, nothing[0], None, source, region, source, None, None, nothing, None, None)
+    return Told(placing, nothing[0], None, source, region, source, None, None, nothing, None, None, None)
 
 
 def test_psnr_is_of_the_environment_alone() -> None:
@@ -364,6 +364,7 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     nobody = changed(subject, silhouette=np.zeros(subject.picture.shape[:2], bool))
     assert alone is not None and np.array_equal(tell(scene, nobody, (64, 64), carrying).carried, alone)
     assert (told.carried != alone).any(-1)[person & ~told.object_mask].mean() > 0.5
+    assert told.unknown is not None and not (told.unknown & ~told.region).any()
 
 
 def test_a_model_without_objects_or_depth(run: Run, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def replace(
     crop = Crop.around(scene.person.masks, working) if settings.crop else Crop.whole(driver.size)
     part = crop.of(scene)
     told = tell(part, subject, working, pipeline)
+    report.lines += background_lines(told)
     if settings.keep is not None:
         keep(settings.keep, part, told, driver)
 
@@ -281,6 +282,14 @@ def bring_back(frame: Picture, told: Told, scene: Scene, number: int, settings: 
     region = np.asarray(Image.fromarray(told.region[number][part]).resize(size, Image.Resampling.NEAREST))
     region = (region | scene.person.masks[number])[None]
     return keep_background(large[None], scene.frames[number][None], region, settings.feather)[0]
+
+
+def background_lines(told: Told) -> list[str]:
+    """How much of the region's background is the video's own, where the model is shown some of it."""
+    if told.unknown is None:
+        return []
+    known = 1 - told.unknown.sum() / max(told.region.sum(), 1)
+    return [f"background around and behind the person: {known:.0%} of it seen in some frame, the rest is filled in"]
 
 
 def environment_psnr(frame: Picture, told: Told, number: int) -> list[float]:

@@ -11,13 +11,19 @@ from PIL import Image
 from animate_anyone.animate import draw_own_pose
 from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.draw import draw_pose
-from animate_anyone.conditions.environment import empty, formulate
+from animate_anyone.conditions.environment import empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.shape_agnostic import bounding_box
+from animate_anyone.conditions.uncover import uncover
+from animate_anyone.perception.background_motion import Background
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import Scene, Subject
 
 Picture = NDArray[np.uint8]
+
+AROUND = 1 / 30
+"""How far around a person's mask its pixels may still be there, of the person's height."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Told:
         poses: ``(frames, h, w, 3)``, drawn.
         depth: ``(frames, h, w)``; ``None`` where the model does without.
         carried: as ``source``: a first guess laid together of all that (``conditions.collage``); ``None`` likewise.
+        unknown: as ``region``: where no frame shows what is there without the person; ``None`` likewise.
     """
 
     placing: Placing
@@ -47,6 +54,7 @@ class Told:
     poses: Picture
     depth: NDArray[np.float32] | None
     carried: Picture | None
+    unknown: NDArray[np.bool_] | None
 
 
 def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline) -> Told:
@@ -61,11 +69,12 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
         objects = empty(source, ~object_mask)
     poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
     style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
-    carried = None
+    carried, unknown = None, None
     if pipeline.config["carried_reference"]:
         cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
         pose = None if subject.pose is None else own.move(subject.pose)
-        carried = collage(reference, pose, poses, environment, region, cut, objects, object_mask)
+        background, unknown = uncovered(scene, placing, source, region, object_mask)
+        carried = collage(reference, pose, poses, background, region, cut, objects, object_mask, unknown)
     return Told(
         placing,
         reference,
@@ -78,7 +87,39 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
         draw_pose(poses, drawn, style=style),
         draw_limb_depth(poses, drawn, style=style) if pipeline.config["uses_depth"] else None,
         carried,
+        unknown,
     )
+
+
+def uncovered(
+    scene: Scene,
+    placing: Placing,
+    source: Picture,
+    region: NDArray[np.bool_],
+    object_mask: NDArray[np.bool_] | None = None,
+) -> tuple[Picture, NDArray[np.bool_]]:
+    """The source without the person: what it shows between body and edge of the region, and what other frames show.
+
+    The model is told the region alone, so that nothing tells it the outline of the source's person; this is for the
+    first guess, which has an outline already, the character's.
+
+    Returns:
+        As ``source``, and ``(frames, height, width)`` bool: the part of the region of which no frame shows anything.
+    """
+    height = max((rows.stop - rows.start for rows, _ in filter(None, map(bounding_box, region))), default=0)
+    body = feather(place_masks(scene.person.masks, placing), max(2, round(height * AROUND))) > 0
+    margins = np.ones(region.shape, bool)
+    margins[:, *inner_part(placing)] = False
+    background = Background(scene.frames, scene.person.masks, scene.pose)  # type: ignore[arg-type]
+    into = placing.matrix(scene.pose.size)
+
+    def moved(start: int, end: int) -> NDArray[np.float64] | None:
+        motion = background.between(start, end)
+        return None if motion is None else into @ motion @ np.linalg.inv(into)
+
+    unusable = margins if object_mask is None else margins | object_mask
+    shown, unknown = uncover(source, region & body, moved, unusable)
+    return empty(shown, unknown), unknown
 
 
 def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:

@@ -78,3 +78,12 @@ def test_parts_that_do_not_belong_together_are_refused():
         collage(frames[0], None, clip.pose, environment[:1], region)
     with pytest.raises(InputError, match="frames are uint8"):
         collage(frames[0], None, clip.pose, environment, region, None, environment[:1], region)
+
+
+def test_what_is_known_of_the_environment_in_the_region_stays():
+    clip = scene_with_object()
+    frames, region, _ = parts(clip)
+    unknown = clip.mask.numpy()
+    guess = collage(frames[0], None, clip.pose, empty(frames, unknown), region, unknown=unknown)
+    assert np.array_equal(guess[~unknown], frames[~unknown])
+    assert np.array_equal(guess, fill(empty(frames, unknown), unknown))

@@ -151,3 +151,9 @@ def test_the_background_is_followed_behind_a_person() -> None:
     np.testing.assert_allclose(back @ move, np.eye(3), atol=1e-6)
     noise = [np.random.default_rng(n).integers(0, 255, frames[0].shape, np.uint8) for n in range(3)]
     assert Background(noise, masks[:3], pose[:3]).between(0, 2) is None
+    # Beyond a cut nothing is known, on either side of it all is.
+    cut = Background([*frames[:3], *noise[:1], *frames[3:6]], masks[:7], pose[:7])
+    assert cut.between(0, 4) is None and cut.between(6, 2) is None
+    onwards = cut.between(4, 6)
+    assert onwards is not None
+    np.testing.assert_allclose(onwards @ [100, 50, 1], [100 - 2 * 2, 50, 1], atol=0.5)

@@ -23,6 +23,7 @@ def collage(
     silhouette: NDArray[np.bool_] | None = None,
     objects: Picture | None = None,
     object_mask: NDArray[np.bool_] | None = None,
+    unknown: NDArray[np.bool_] | None = None,
 ) -> Picture:
     """Lay together what is known of some frames.
 
@@ -32,6 +33,8 @@ def collage(
         environment: ``(frames, height, width, 3)`` uint8.
         region: ``(frames, height, width)`` bool, what was taken out of it.
         objects: as ``environment``; ``object_mask``: as ``region``, where they are seen. ``None``: there are none.
+        unknown: as ``region``, the part of it where ``environment`` says nothing, which is filled from its edges;
+            ``None``: all of it.
 
     Returns:
         As ``environment``.
@@ -39,7 +42,8 @@ def collage(
     Raises:
         InputError: the parts do not belong together.
     """
-    guess = fill(environment, region)
+    check_alike(environment, region)
+    guess = fill(environment, region if unknown is None else unknown)
     if own is not None:
         laid = carry(reference, own, poses, guess, silhouette)
         guess = np.where(region[..., None], laid, guess)

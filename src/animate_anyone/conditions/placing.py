@@ -54,3 +54,12 @@ class Placing:
         shift = np.array([self.left, self.top], np.float32)
         depth = None if poses.depth is None else poses.depth * np.float32(self.inner[1] / self.size[1])
         return replace(inside, keypoints=inside.keypoints + shift, size=self.size, depth=depth)
+
+    def matrix(self, picture_size: tuple[int, int]) -> NDArray[np.float64]:
+        """``(3, 3)``: takes pixels ``(x, y, 1)`` of a picture of ``picture_size`` ``(width, height)`` to the frame's.
+
+        The middles of pixels are whole numbers, as OpenCV counts them.
+        """
+        scale = np.array(self.inner) / picture_size
+        shift = (scale - 1) / 2 + (self.left, self.top)
+        return np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]], [0, 0, 1]])

@@ -28,19 +28,18 @@ class Background:
     def __init__(self, frames: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_], pose: PoseSequence) -> None:
         cv2 = load_opencv()
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-        self._steps: list[NDArray[np.float64] | None] = []
+        # Of every frame: the stretch of frames without a break that it is in, and the way to it from where that begins.
+        self._ways: list[tuple[int, NDArray[np.float64]]] = [(0, np.eye(3))]
         for number in range(len(grey) - 1):
             _, maybe = body_hulls(pose.keypoints[number], pose.scores[number], pose.size)
-            self._steps.append(_step(cv2, grey[number], grey[number + 1], ~masks[number] & ~maybe))
+            step = _step(cv2, grey[number], grey[number + 1], ~masks[number] & ~maybe)
+            stretch, way = self._ways[-1]
+            self._ways.append((stretch + 1, np.eye(3)) if step is None else (stretch, step @ way))
 
     def between(self, start: int, end: int) -> NDArray[np.float64] | None:
         """``(3, 3)``: takes pixels ``(x, y, 1)`` of frame ``start`` to where they are in frame ``end``."""
-        whole = np.eye(3)
-        for step in self._steps[min(start, end) : max(start, end)]:
-            if step is None:
-                return None
-            whole = step @ whole
-        return whole if end >= start else np.linalg.inv(whole)
+        (before, there), (after, further) = self._ways[start], self._ways[end]
+        return further @ np.linalg.inv(there) if before == after else None
 
 
 def _step(
