@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from animate_anyone.replace import Settings as ReplaceSettings
     from animate_anyone.sampling.models import load_pipeline
     from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+    from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
     from animate_anyone.structures import PoseSequence
 
     __version__: str
 
 # Name -> the module that holds it, and its name there.
 _HOMES = {
+    "AnimateAnyone2Pipeline": ("animate_anyone.sampling.pipeline_environment", "AnimateAnyone2Pipeline"),
     "AnimateAnyonePipeline": ("animate_anyone.sampling.pipeline", "AnimateAnyonePipeline"),
     "InputError": ("animate_anyone.errors", "InputError"),
     "PoseSequence": ("animate_anyone.structures", "PoseSequence"),
@@ -39,6 +41,7 @@ _HOMES = {
 }
 _STORIES = ("animate", "replace")  # functions, each in a module of its own name
 __all__ = [
+    "AnimateAnyone2Pipeline",
     "AnimateAnyonePipeline",
     "InputError",
     "PoseSequence",

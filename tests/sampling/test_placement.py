@@ -167,6 +167,25 @@ def test_attention_backends_give_the_same_frames(
     assert set(used) == {AttentionBackendName(attention)}
 
 
+def test_pose_modulation_attends_by_the_same_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.environment_pipeline().save_pretrained(tmp_path / "model")
+    tried: list[Any] = []
+    from animate_anyone.sampling import models
+
+    monkeypatch.setattr(models, "check_attention", lambda name, sizes, *rest: tried.append(set(sizes)))
+    pipeline = load_pipeline(tmp_path / "model", placement=Placement(device="cpu", attention="_native_math"))
+    attention = pipeline.pose_modulation.attention
+    assert attention.head_size in tried[0]
+    used: list[Any] = []
+    name = "animate_anyone.models.pose_modulation.dispatch_attention_fn"
+    from animate_anyone.models.pose_modulation import dispatch_attention_fn as real
+
+    monkeypatch.setattr(name, lambda *args, backend: used.append(backend) or real(*args, backend=backend))
+    channels = attention.to_out.out_features
+    attention(torch.zeros(1, channels, 4, 4), torch.zeros(1, channels, 4, 4))
+    assert used == [AttentionBackendName("_native_math")]
+
+
 def test_tiling(tiny_model: Path, plain: NDArray[np.uint8]) -> None:
     """Frames of the VAE's own size are one tile; larger ones are cut."""
     whole = load_pipeline(tiny_model, "cpu")

@@ -30,6 +30,9 @@ class DepthAttention(nn.Module):
         downscale: keys and values are means over squares of so many cells a side.
     """
 
+    # As the attention processors have it: None means the default backend.
+    _attention_backend = None
+
     def __init__(self, channels: int, num_heads: int, position_frequencies: int, downscale: int) -> None:
         super().__init__()
         self.num_heads, self.octaves, self.downscale = num_heads, position_frequencies, downscale
@@ -40,6 +43,11 @@ class DepthAttention(nn.Module):
         self.to_v = nn.Linear(channels, channels, bias=False)
         self.to_out = nn.Linear(channels, channels)
 
+    @property
+    def head_size(self) -> int:
+        """Channels per head."""
+        return self.to_q.out_features // self.num_heads
+
     def forward(self, skeleton: Tensor, depth: Tensor) -> Tensor:
         """What the skeleton's places are told: ``(B, C, h, w)``, as each of the two."""
         height, width = skeleton.shape[2:]
@@ -48,7 +56,7 @@ class DepthAttention(nn.Module):
         query = self.to_q(torch.cat([asking, _tokens(where)], 2))
         key = self.to_k(torch.cat([asked, _tokens(self._pool(where))], 2))
         query, key, value = (x.unflatten(2, (self.num_heads, -1)) for x in (query, key, self.to_v(asked)))
-        out = self.to_out(dispatch_attention_fn(query, key, value).flatten(2))  # (B, N, C)
+        out = self.to_out(dispatch_attention_fn(query, key, value, backend=self._attention_backend).flatten(2))
         return out.transpose(1, 2).unflatten(2, (height, width))
 
     def _pool(self, x: Tensor) -> Tensor:

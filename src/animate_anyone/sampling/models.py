@@ -132,7 +132,11 @@ def load_pipeline(
     where, kind = placement.resolve()
     check_classes(folder)
     networks = {part: check_weights(folder / part) for part in networks_of(folder)}
-    check_attention(placement.attention, head_sizes(networks["denoising_unet"]), where, kind)
+    sizes = head_sizes(networks["denoising_unet"])
+    modulation = networks.get("pose_modulation")
+    if isinstance(modulation, PoseModulation):
+        sizes |= {modulation.attention.head_size}
+    check_attention(placement.attention, sizes, where, kind)
     try:
         pipeline = pipeline_class(folder).from_pretrained(
             folder,

@@ -163,6 +163,9 @@ def put(pipeline: DiffusionPipeline, placement: Placement, where: torch.device) 
             for processor in network.attn_processors.values():
                 if hasattr(processor, "_attention_backend"):
                     processor._attention_backend = AttentionBackendName(placement.attention)
+        modulation = getattr(pipeline, "pose_modulation", None)
+        if modulation is not None:
+            modulation.attention._attention_backend = AttentionBackendName(placement.attention)
     if placement.vae_tiling:
         pipeline.vae.enable_tiling()
     if placement.offload == "model":
