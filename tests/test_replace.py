@@ -218,7 +218,7 @@ def test_masks_hold_everything_of_the_person() -> None:
 def told_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> Told:
     placing = Placing.into((32, 16), (16, 16))
     nothing = np.zeros((1, 1, 1, 3), np.uint8)
-    return Told(placing, nothing[0], None, source, region, source, None, None, nothing, None, None, None)
+    return Told(placing, nothing[0], None, source, region, region, source, None, None, nothing, None, None, None)
 
 
 def test_psnr_is_of_the_environment_alone() -> None:

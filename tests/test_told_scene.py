@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import tiny
 from animate_anyone.conditions.environment import EMPTY, empty, feather, fill, formulate
 from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.evaluation.image_metrics import psnr_masked
-from animate_anyone.structures import MaskTrack, Scene
+from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.synthetic.scenes import sample_scene_clip
-from animate_anyone.told_scene import AROUND, place_masks, uncovered
+from animate_anyone.told_scene import AROUND, place_masks, tallest, tell, uncovered, within
+from standing import STANDING
 
 # Somebody who moves before a textured place: a camera at rest, one that pans.
 WALKS = {"still": 19, "pan": 0, "drift": 5}
@@ -25,19 +33,16 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
     placing = Placing.into((160, 120), (128, 128))  # margins above and below
     source, truth = (np.stack([placing.apply(f) for f in pictures]) for pictures in (frames, clip.environment.numpy()))
     person, held = place_masks(masks, placing), place_masks(clip.object_mask.numpy(), placing)
-    region = formulate(person)
-    shown, unknown = uncovered(scene, placing, source, region, held)
+    region, body = formulate(person), feather(person, round(tallest(person) * AROUND)) > 0
+    shown, unknown = uncovered(scene, placing, source, body, held)
 
-    assert not (unknown & ~region).any()
-    assert np.array_equal(shown[~region], source[~region])
+    assert not (unknown & ~body).any() and (region & ~body).any()
+    assert np.array_equal(shown[~body], source[~body])
     assert (shown[unknown] == EMPTY).all()
-    beside = region & (feather(person, round(128 * AROUND)) == 0)
-    assert beside.any() and not (unknown & beside).any()
-    assert np.array_equal(shown[beside], source[beside])
     # Of what the person hides, some is seen elsewhere, and it is right. Shadows are not the environment's.
     dark = place_masks(clip.shadow_mask.numpy(), placing)
     found = person & ~unknown & ~dark & ~held
-    assert found.sum() > 0.05 * person.sum()
+    assert found.sum() > 0.02 * person.sum()
     before = fill(empty(source, region), region)
     gain = [
         psnr_masked(after, right, where) - psnr_masked(guess, right, where)
@@ -45,3 +50,60 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
         if where.sum() > 20
     ]
     assert np.mean(gain) > 4, f"{np.round(gain, 1)}"
+
+
+def standing(wide: int, size: tuple[int, int] = (96, 128)) -> tuple[PoseSequence, NDArray[np.bool_]]:
+    """Somebody upright in one frame, and a mask ``wide`` pixels to either side of the middle."""
+    keypoints = np.zeros((1, NUM_KEYPOINTS, 2), np.float32)
+    scores = np.zeros((1, NUM_KEYPOINTS), np.float32)
+    for name, place in STANDING.items():
+        keypoints[0, JOINT[name]], scores[0, JOINT[name]] = place, 1
+    mask = np.zeros((1, size[1], size[0]), bool)
+    mask[0, 10:108, 48 - wide : 48 + wide] = True
+    return PoseSequence(keypoints, scores, size, depth=np.zeros_like(scores)), mask
+
+
+def carrying(tmp_path: Path) -> AnimateAnyone2Pipeline:
+    tiny.environment_pipeline(reference_latents=True, carried_reference=True, keep_detail=True).save_pretrained(
+        tmp_path
+    )
+    pipeline = load_pipeline(tmp_path, "cpu")
+    assert isinstance(pipeline, AnimateAnyone2Pipeline)
+    return pipeline
+
+
+def test_a_character_wider_than_the_person_is_told_whole(tmp_path: Path) -> None:
+    pose, thin = standing(9)
+    _, wide = standing(26)
+    frame = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
+    picture = np.full((128, 96, 3), 255, np.uint8)
+    picture[wide[0]] = (200, 0, 0)
+    scene = Scene(frame, pose, MaskTrack(thin, "person"))
+    told = tell(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
+    narrow = tell(scene, Subject(picture, pose, thin[0]), (128, 128), carrying(tmp_path))
+    placing = told.placing
+    character, person = place_masks(wide, placing), place_masks(thin, placing)
+    inside = within(character, placing)
+    assert told.region[inside].mean() > 0.8
+    assert narrow.region[inside].mean() < 0.6
+    assert told.carried is not None and (told.carried[inside] == (200, 0, 0)).all(-1).mean() > 0.7
+    # What is neither person nor character is the video's own; all of either is made.
+    assert not (told.made & ~told.region).any() and told.made[person].all()
+    assert (narrow.made & inside).sum() < 0.7 * (told.made & inside).sum()
+    # A silhouette that nobody gave tells of no width, and of nothing to keep.
+    unknown = tell(scene, Subject(picture, pose), (128, 128), carrying(tmp_path))
+    assert np.array_equal(unknown.region, formulate(person)) and np.array_equal(unknown.made, unknown.region)
+
+
+def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path) -> None:
+    """A table hides the legs: the mask ends above it, and so does the region."""
+    pose, thin = standing(20)
+    _, wide = standing(30)
+    thin[:, 70:] = False
+    frame = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
+    picture = np.full((128, 96, 3), 255, np.uint8)
+    scene = Scene(frame, pose, MaskTrack(thin, "person"))
+    told = tell(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
+    legs = slice(85, 108)
+    assert not told.region[0, legs, 50:78].any()
+    assert told.region[0, 30:60].sum() > place_masks(thin, told.placing)[0, 30:60].sum()

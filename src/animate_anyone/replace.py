@@ -279,7 +279,7 @@ def bring_back(frame: Picture, told: Told, scene: Scene, number: int, settings: 
         return (frame if scene.person.masks[number].any() else told.source[number])[part]
     size = scene.pose.size
     large = np.asarray(Image.fromarray(frame[part]).resize(size, Image.Resampling.BICUBIC))
-    region = np.asarray(Image.fromarray(told.region[number][part]).resize(size, Image.Resampling.NEAREST))
+    region = np.asarray(Image.fromarray(told.made[number][part]).resize(size, Image.Resampling.NEAREST))
     region = (region | scene.person.masks[number])[None]
     return keep_background(large[None], scene.frames[number][None], region, settings.feather)[0]
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.animate import draw_own_pose
+from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate
@@ -17,13 +18,14 @@ from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.conditions.uncover import uncover
 from animate_anyone.perception.background_motion import Background
+from animate_anyone.perception.in_front import in_front
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.structures import Scene, Subject
+from animate_anyone.structures import PoseSequence, Scene, Subject
 
 Picture = NDArray[np.uint8]
 
 AROUND = 1 / 30
-"""How far around a person's mask its pixels may still be there, of the person's height."""
+"""How far around its mask a person may be, and around the character the model may paint, of the person's height."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Told:
         reference, reference_pose: the character, and its pose picture where the model wants it.
         source: ``(frames, height, width, 3)``, the video.
         region: ``(frames, height, width)`` bool, where the character is made.
+        made: as ``region``, the part of it whose background is not the video's own: all of it, or, where the first
+            guess says what is, the body, and the character with some room around.
         environment: as ``source``, without that region.
         objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
         poses: ``(frames, h, w, 3)``, drawn.
@@ -48,6 +52,7 @@ class Told:
     reference_pose: Picture | None
     source: Picture
     region: NDArray[np.bool_]
+    made: NDArray[np.bool_]
     environment: Picture
     objects: Picture | None
     object_mask: NDArray[np.bool_] | None
@@ -62,25 +67,36 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
     placing = Placing.into(scene.pose.size, size)
     own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
     source = np.stack([placing.apply(frame) for frame in scene.frames])
-    region = formulate(place_masks(scene.person.masks, placing), pipeline.config["formulation"])
+    person, reference = place_masks(scene.person.masks, placing), own.apply(subject.picture)
+    poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
     objects, object_mask = None, None
     if scene.objects:
         object_mask = place_masks(scene.object_masks().any(axis=0), placing)
         objects = empty(source, ~object_mask)
-    poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
-    style, environment, reference = pipeline.config["skeleton_style"], empty(source, region), own.apply(subject.picture)
-    carried, unknown = None, None
-    if pipeline.config["carried_reference"]:
-        cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
-        pose = None if subject.pose is None else own.move(subject.pose)
-        background, unknown = uncovered(scene, placing, source, region, object_mask)
+    guessed = bool(pipeline.config["carried_reference"])
+    pose = own.move(subject.pose) if guessed and subject.pose is not None else None
+    cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
+    character = np.zeros_like(person)
+    if pose is not None and cut is not None:
+        character = outline(pose, poses, cut) & person.any(axis=(1, 2), keepdims=True)
+        character &= ~place_masks(in_front(scene.pose, scene.person.masks), placing) | person
+    region = formulate(person | within(character, placing), pipeline.config["formulation"])
+    environment, made, carried, unknown = empty(source, region), region, None, None
+    if guessed:
+        room = max(2, round(tallest(person) * AROUND))
+        body = region & (feather(person, room) > 0)
+        background, unknown = uncovered(scene, placing, source, body, object_mask)
         carried = collage(reference, pose, poses, background, region, cut, objects, object_mask, unknown)
+        if cut is not None:
+            made = body | (region & (feather(character, room) > 0))
+    style = pipeline.config["skeleton_style"]
     return Told(
         placing,
         reference,
         draw_own_pose(subject, own, pipeline) if pipeline.config["reference_pose"] else None,
         source,
         region,
+        made,
         environment,
         objects,
         object_mask,
@@ -91,25 +107,41 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
     )
 
 
+def outline(own: PoseSequence, poses: PoseSequence, silhouette: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a character is whose silhouette ``(height, width)`` is carried into poses, ``(frames, height, width)``."""
+    white = np.full((*silhouette.shape, 3), 255, np.uint8)
+    black = np.zeros((len(poses), *white.shape), np.uint8)
+    return np.asarray(carry(white, own, poses, black, silhouette)[..., 0] > 127)
+
+
+def tallest(masks: NDArray[np.bool_]) -> int:
+    """The largest height of the boxes around ``(frames, height, width)`` masks, pixels; 0 where nothing is masked."""
+    return max((rows.stop - rows.start for rows, _ in filter(None, map(bounding_box, masks))), default=0)
+
+
+def within(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+    """Masks ``(frames, height, width)`` less the drawn-out margins."""
+    inside = np.zeros_like(masks)
+    part = (slice(None), *inner_part(placing))
+    inside[part] = masks[part]
+    return inside
+
+
 def uncovered(
     scene: Scene,
     placing: Placing,
     source: Picture,
-    region: NDArray[np.bool_],
+    body: NDArray[np.bool_],
     object_mask: NDArray[np.bool_] | None = None,
 ) -> tuple[Picture, NDArray[np.bool_]]:
-    """The source without the person: what it shows between body and edge of the region, and what other frames show.
+    """The source without the body ``(frames, height, width)``, of which other frames show what it hides.
 
     The model is told the region alone, so that nothing tells it the outline of the source's person; this is for the
     first guess, which has an outline already, the character's.
 
     Returns:
-        As ``source``, and ``(frames, height, width)`` bool: the part of the region of which no frame shows anything.
+        As ``source``, and, as ``body``, the part of it where no frame shows anything.
     """
-    height = max((rows.stop - rows.start for rows, _ in filter(None, map(bounding_box, region))), default=0)
-    body = feather(place_masks(scene.person.masks, placing), max(2, round(height * AROUND))) > 0
-    margins = np.ones(region.shape, bool)
-    margins[:, *inner_part(placing)] = False
     background = Background(scene.frames, scene.person.masks, scene.pose)  # type: ignore[arg-type]
     into = placing.matrix(scene.pose.size)
 
@@ -117,8 +149,8 @@ def uncovered(
         motion = background.between(start, end)
         return None if motion is None else into @ motion @ np.linalg.inv(into)
 
-    unusable = margins if object_mask is None else margins | object_mask
-    shown, unknown = uncover(source, region & body, moved, unusable)
+    margins = ~within(np.ones_like(body), placing)
+    shown, unknown = uncover(source, body, moved, margins if object_mask is None else margins | object_mask)
     return empty(shown, unknown), unknown
 
 

@@ -175,7 +175,16 @@ def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool
     scene = Scene(frames, pose, MaskTrack(masks), (MaskTrack(masks.copy(), "ball"),) if objects else ())
     told = tell(scene, Subject(frames[0], None), (64, 64), pipeline)
     arrays = [frames, masks, *(track.masks for track in scene.objects)]
-    arrays += [told.source, told.region, told.environment, told.objects, told.object_mask, told.poses, told.depth]
+    arrays += [
+        told.source,
+        told.region,
+        told.made,
+        told.environment,
+        told.objects,
+        told.object_mask,
+        told.poses,
+        told.depth,
+    ]
     held = sum(array.nbytes for array in (*arrays, told.carried, told.unknown) if array is not None)
     work = Work(size=(64, 64), frames=len(pose), window=8, objects=objects)
     assert picture_bytes(pipeline, work, pose.size) == held

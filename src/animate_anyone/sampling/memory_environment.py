@@ -53,7 +53,7 @@ def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) 
     """
     # Bytes a pixel: three of a picture, one of a mask, four of structured depth.
     seen = 3 + 1 + work.objects
-    told = (3 + 3 + 1) + (3 + 1) * work.objects + (3 + 1) * p.config["carried_reference"]
+    told = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.config["carried_reference"]
     drawn = 3 + 4 * p.config["uses_depth"]
     kinds = ((seen, size), (told, work.size), (drawn, p.pose_picture_size(work.size)))
     return work.frames * sum(each * width * height for each, (width, height) in kinds)
