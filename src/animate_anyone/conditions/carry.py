@@ -63,7 +63,7 @@ PARTS = (
 )
 FAR = 2.5  # radii that a part reaches where a silhouette bounds it and every pixel of it belongs to one part
 THIGH = 0.9  # lengths of the trunk
-ENOUGH = 3  # points of a head seen in both pictures that alone tell how it lies; with fewer, each by all that it has
+ENOUGH = 4  # points of a head seen in both pictures that alone tell how it lies; with fewer, each by all that it has
 SEAM = 0.25  # radii by which neighbours overlap there
 EDGE = 12.0  # how steeply a part ends: its cover goes from 0.9 to 0.1 over 4.4 / EDGE of its radius
 
