@@ -70,6 +70,26 @@ def test_people_are_found_one_after_the_other_the_largest_first() -> None:
     assert find_people(frame([]), OneAtATime()) == []
 
 
+def test_somebody_near_of_whom_little_is_seen_is_larger_than_somebody_far() -> None:
+    near, far = person(1, SIZE, torso=80, neck=(100, 170)), person(1, SIZE, torso=40, neck=(300, 30))
+    hidden = near.keypoints[0, :, 1] >= SIZE[1]
+    near.scores[0, hidden] = 0
+    seen = near.scores[0, BODY] > 0
+
+    def box(pose: PoseSequence, joints: NDArray[np.bool_]) -> float:
+        return float(np.prod(np.ptp(pose.keypoints[0, BODY][joints], axis=0)))
+
+    assert 4 < seen.sum() < 12 and box(near, seen) < box(far, seen | True)
+
+    class Both(OneAtATime):
+        answers = iter((far, near, None))
+
+        def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
+            return next(self.answers)
+
+    assert find_people(frame([]), Both()) == [near, far]
+
+
 def test_the_smaller_one_is_followed_as_it_walks() -> None:
     frames = [frame([])] * 0 + [frame([(100 + 2 * i, 50), (300 - 3 * i, 30)]) for i in range(24)]
     pose = follow(frames, Fraction(12), OneAtATime(), person=1).poses

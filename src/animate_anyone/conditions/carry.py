@@ -57,6 +57,7 @@ PARTS = (
     *_limb("hip", "knee", 0.2),
     *_limb("knee", "ankle", 0.17, 0.16),
     TRUNK,
+    Part((JOINT["neck"],), HEAD, 0.14, nearer=-0.02),  # the neck, where a head is wanted farther up than it was
     Part((JOINT["neck"],), HEAD, 0.3, 0.25, rigid=True, nearer=0.01),
     *_limb("shoulder", "elbow", 0.16, nearer=0.02),
     *_limb("elbow", "wrist", 0.15, 0.32, nearer=0.03),

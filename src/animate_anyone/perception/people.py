@@ -310,10 +310,11 @@ def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, i
 
 
 def _size(pose: PoseSequence) -> float:
-    """Area of the box of the joints that are seen, inside the frame, pixels; less where they are unsure."""
+    """Length of the body, pixels, so that somebody who is seen in part is as large as in whole; less where the joints
+    that are seen are unsure."""
     seen = pose.scores[0, BODY] >= 0.3
-    points = np.clip(pose.keypoints[0, BODY][seen], 0, pose.size)
-    return float(np.prod(np.ptp(points, axis=0)) * pose.scores[0, BODY].mean()) if seen.any() else 0.0
+    sure = float(pose.scores[0, BODY][seen].mean()) if seen.any() else 0.0
+    return sure * body_length(pose.keypoints[0], pose.scores[0])
 
 
 def _same(one: PoseSequence, other: PoseSequence) -> bool:
