@@ -17,7 +17,7 @@ from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.synthetic.scenes import sample_scene_clip
-from animate_anyone.told_scene import AROUND, place_masks, tallest, tell, uncovered, within
+from animate_anyone.told_scene import AROUND, inner_part, place_masks, tallest, tell, uncovered, within
 from standing import STANDING
 
 # Somebody who moves before a textured place: a camera at rest, one that pans.
@@ -50,6 +50,16 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
         if where.sum() > 20
     ]
     assert np.mean(gain) > 4, f"{np.round(gain, 1)}"
+
+
+@pytest.mark.parametrize("size", [(160, 120), (40, 90)])
+def test_places_of_a_picture_in_the_frame(size: tuple[int, int]) -> None:
+    """The picture's corners, half a pixel outside the middles of its first and last pixels, are those of its part."""
+    placing = Placing.into(size, (128, 128))
+    into, (rows, columns) = placing.matrix(size), inner_part(placing)
+    np.testing.assert_allclose(into @ [-0.5, -0.5, 1], [columns.start - 0.5, rows.start - 0.5, 1])
+    width, height = size
+    np.testing.assert_allclose(into @ [width - 0.5, height - 0.5, 1], [columns.stop - 0.5, rows.stop - 0.5, 1])
 
 
 def standing(wide: int, size: tuple[int, int] = (96, 128)) -> tuple[PoseSequence, NDArray[np.bool_]]:

@@ -39,7 +39,7 @@ def uncover(
         frames: ``(frames, height, width, 3)`` uint8.
         hidden: ``(frames, height, width)`` bool.
         moved: how the background moves.
-        unusable: as ``hidden``: what is not background either (objects, margins), and is left as it is.
+        unusable: as ``hidden``: what is not background either (objects, margins), and is taken nowhere else.
 
     Returns:
         The frames, and what is hidden still, ``(frames, height, width)`` bool.
