@@ -135,11 +135,15 @@ class StudioClips:
         """Add an array computed from each clip's frames ``(f, H, W, 3)``, kept beside them in the cache.
 
         ``digest`` names what computes it, so that another network's values are never taken for it.
-        Without a cache nothing happens: the stage computes it in the step.
+        Without a cache nothing happens, nor without ``data.keep_latents`` unless it is there: the stage computes it in
+        the step.
         """
         if self._cache is None:
             return
         file = f"{name}-{digest}"
+        paths = [self._cache / f"shard_{shard:05d}" / f"{file}.npy" for shard in range(self._num_shards)]
+        if not self.data.keep_latents and not all(path.exists() for path in paths):
+            return
         for shard in progress.track(range(self._num_shards), self._num_shards, name):
             path = self._cache / f"shard_{shard:05d}" / f"{file}.npy"
             if path.exists():
