@@ -24,7 +24,7 @@ from animate_anyone.training.config import Recipe
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype")
-_MAY_CHANGE_OF_DATA = ("cache", "workers")
+_MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 
 
 @contextmanager
@@ -88,6 +88,8 @@ def load_checkpoint(
     for data in (before.get("data", {}), now["data"]):
         for key in _MAY_CHANGE_OF_DATA:
             data.pop(key, None)
+    if now["precision"] == "auto":  # as the machine has it, whatever the one before had
+        before["precision"] = "auto"
     for key in now:
         if key not in _MAY_CHANGE and before.get(key) != now[key]:
             raise InputError(

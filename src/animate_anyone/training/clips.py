@@ -137,7 +137,8 @@ class StudioClips:
         """Add an array computed from each clip's frames ``(f, H, W, 3)``, kept beside them in the cache.
 
         ``digest`` names what computes it, so that another network's values are never taken for it.
-        Without a cache nothing happens: the stage computes it in the step.
+        Without a cache nothing happens, nor without ``data.keep_latents`` unless it is there: the stage computes it in
+        the step.
         """
         if self._cache is not None:
             self._cache.derive(name, digest, function, progress)

@@ -47,7 +47,9 @@ class Data:
         consecutive: frames in a row instead of spread over the clip.
         clips: number of different clips; more are never drawn. Seeds run from ``first_seed``.
         cache: folder that keeps rendered clips; ``None`` renders on the fly.
-        workers: processes that render.
+        keep_latents: have the cache keep the frames' latents too; else they are encoded in the step, unless they are
+            there already.
+        workers: processes that render; ``None``: as many as there are processor cores for, at most 16.
         supersample: rays per pixel side.
         pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
             layout, 1 for ``open``.
@@ -62,7 +64,8 @@ class Data:
     clips: int = 1_000_000
     first_seed: int = 0
     cache: str | None = None
-    workers: int = 2
+    keep_latents: bool = True
+    workers: int | None = None
     supersample: int = 2
     pose_scale: int = 2
     skeleton_style: str = "scaled"
@@ -190,7 +193,7 @@ class Recipe:
         steps: optimiser steps.
         batch: clips per optimiser step and process.
         accumulate: micro-batches that one optimiser step is cut into.
-        precision: ``bfloat16`` (autocast) or ``float32``.
+        precision: ``bfloat16`` (autocast) or ``float32``; ``auto``: bfloat16 where the device has units for it.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
@@ -204,7 +207,7 @@ class Recipe:
     steps: int = 10_000
     batch: int = 8
     accumulate: int = 1
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Literal["bfloat16", "float32", "auto"] = "auto"
     ema: float = 0.999
     max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"
@@ -231,7 +234,8 @@ class Recipe:
             ("data", "pose_scale"),
             ("objective", "targets_per_reference"),
         ):
-            if getattr(getattr(self, room), name) < 1:
+            value = getattr(getattr(self, room), name)
+            if value is not None and value < 1:
                 raise InputError(f"recipe: {room}.{name} must be at least 1")
         needed = {"image": 1 + self.objective.targets_per_reference, "image_encoder": 2}.get(self.stage, 1)
         if self.stage == "environment" and not self.data.consecutive:
