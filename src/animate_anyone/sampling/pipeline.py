@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
@@ -31,6 +30,7 @@ from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.decoding import decode_frames
 from animate_anyone.sampling.denoising import denoise
+from animate_anyone.sampling.initial_noise import initial_noise
 from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.stretching import stretch
@@ -292,9 +292,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
         if latents is None:
-            drawn = (*shape[:2], 1, *shape[3:]) if self.config["shared_noise"] else shape
-            latents = randn_tensor(drawn, generator=generator, device=self._execution_device, dtype=torch.float32)
-            latents = latents.expand(shape)
+            latents = initial_noise(
+                shape, 2, shared=self.config["shared_noise"], generator=generator, device=self._execution_device
+            )
         elif tuple(latents.shape) != shape:
             raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma

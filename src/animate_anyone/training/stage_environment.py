@@ -176,6 +176,11 @@ class EnvironmentStage(ImageStage):
             return np.concatenate([rng.integers(available, size=1), np.arange(available)])
         return super().choose_frames(rng, available)
 
+    @property
+    def shares_noise(self) -> bool:
+        """In a row, as the model samples; single frames are clips of their own."""
+        return self.in_a_row and bool(self.options.get("shared_noise"))
+
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """``(b, k)``: one for all frames of a clip in a row, else one for every frame."""
         if self.in_a_row:
@@ -217,7 +222,7 @@ class EnvironmentStage(ImageStage):
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
         # 1. Noise.
-        noise = torch.randn(target.shape, generator=generator).to(target)
+        noise = self.noise(target.shape, generator).to(target)
         timesteps = self.timesteps(b, k, generator).to(target.device)  # (b, k)
         noisy, wanted = noised_target(
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)

@@ -26,6 +26,7 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.initial_noise import initial_noise
 from animate_anyone.sampling.models import load_network, read_json
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
@@ -63,6 +64,8 @@ class ImageStage(Stage):
         self.set_trainable()
         self._check_pose_pictures()
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
+        if recipe.data.cache is not None:  # its clips are encoded where they will be trained on
+            self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
 
     def _build(self, init: Path) -> None:
@@ -218,9 +221,14 @@ class ImageStage(Stage):
             loss = loss + 0.0 * sum(value.float().mean() for value in made)
         return {"loss": loss}
 
+    @property
+    def shares_noise(self) -> bool:
+        """Whether the ``k`` frames of a target begin with the same noise; here each is a sample of its own."""
+        return False
+
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """For latents ``(b, k, c, h, w)``: each frame its own."""
-        return torch.randn(shape, generator=generator)
+        """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""
+        return initial_noise(shape, 1, shared=self.shares_noise, generator=generator, device=generator.device)
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for every frame: ``(b, k)``."""
@@ -267,12 +275,12 @@ class ImageStage(Stage):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """``(b, f, H, W, 3)`` uint8 to scaled latents ``(b, f, c, h, w)``: the mean, no noise of its own."""
-        latents = self.vae.encode(to_pixels(frames).flatten(0, 1)).latent_dist.mean
+        """``(b, f, H, W, 3)`` uint8, from any device, to scaled latents ``(b, f, c, h, w)``: the mean, no noise."""
+        latents = self.vae.encode(to_pixels(frames.to(self.vae.device)).flatten(0, 1)).latent_dist.mean
         return (latents.float() * self.vae.config["scaling_factor"]).unflatten(0, frames.shape[:2])
 
     def _encode_clip(self, frames: NDArray) -> NDArray:
-        return self.encode(torch.from_numpy(frames.copy())[None])[0].half().numpy()
+        return self.encode(torch.from_numpy(frames.copy())[None])[0].half().cpu().numpy()
 
     def _check_pose_pictures(self) -> None:
         side = self.recipe.data.size
