@@ -54,6 +54,8 @@ def rows(machine: Machine, model: str) -> Iterator[list[str]]:
     work = Work(size=size, frames=frames, window=frames, dtype=kind)
     pipeline: AnimateAnyonePipeline | None = None
     for offload in OFFLOADS if machine.cuda else OFFLOADS[:1]:
+        if model not in FULL:
+            pipeline = None  # loaded anew
         machine.release()
         before = machine.allocated()
         if model not in FULL:
