@@ -28,9 +28,9 @@ def foretold(machine: Machine, models: tuple[str, ...]) -> Part:
     return Part(
         "Memory: foretold beside measured",
         "One guided step in bfloat16 (float16 takes as much) and one frame decoded, GiB. Foretold: weights and "
-        "activations by the estimate, its margins included. Measured: the most that PyTorch had in tensors (`allocated`). `whole`: foretold with "
-        f"{PROCESS['gpu'] / GIB:g} GiB for the libraries; measured is what the allocator held at most (`reserved`) and "
-        "what the libraries take beside it. Full size: random weights.",
+        "activations by the estimate, its margins included. Measured: the most that PyTorch had in tensors "
+        f"(`allocated`). `whole`: foretold with {PROCESS['gpu'] / GIB:g} GiB for the libraries; measured is what the "
+        "allocator held at most (`reserved`) and what the libraries take beside it. Full size: random weights.",
         [
             "model, offload",
             "to latents: foretold",
