@@ -24,7 +24,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do \
 		case "$$file" in *ablations.py) options=--measure-only;; */environment_networks.py) options=--counts;; \
-			*) options=;; esac; \
+			*/gpu.py) options=--only-on-gpu;; *) options=;; esac; \
 		echo "$$file" $$options; $(BIN)/python "$$file" $$options; done
 
 install: $(STAMP)
