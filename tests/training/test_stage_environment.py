@@ -667,7 +667,8 @@ def test_paper_size_runs_from_stable_diffusions_parts(start: dict[str, Path], tm
     tiny.unet2d(block_out_channels=[32, 32]).save_pretrained(init / "unet")
     for part in ("vae", "image_encoder"):
         (init / part).symlink_to(start["parts"] / part)
-    changes = {"steps": 2, "batch": 1, "accumulate": 1, "log_every": 1, "data.size": 32, "data.clips": 2}
+    changes = {"steps": 2, "batch": 1, "accumulate": 1, "log_every": 1, "precision": "float32"}
+    changes |= {"data.size": 32, "data.clips": 2}
     texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     model = run(load_recipe(RECIPES / "aa2.yaml", [f"init={init}", f"output={tmp_path / 'run'}", *texts]))
     assert (model / "pose_modulation").is_dir()
