@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpu_parts.measure import Machine
 
-RESERVE = 3.0
-"""Seconds of the given time for what no unit holds: releasing memory, ending the process."""
+RESERVE = 5.0
+"""Seconds of the given time for what no unit holds: starting and ending the process, releasing memory."""
 
 
 def describe_device(machine: Machine, minutes: float) -> str:
