@@ -140,7 +140,7 @@ class StudioClips:
         Without a cache nothing happens, nor without ``data.keep_latents`` unless it is there: the stage computes it in
         the step.
         """
-        if self._cache is not None:
+        if self._cache is not None and (self.data.keep_latents or self._cache.holds(name, digest)):
             self._cache.derive(name, digest, function, progress)
 
     def settings(self) -> dict[str, object]:

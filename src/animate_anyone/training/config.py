@@ -121,6 +121,8 @@ class Environment:
         smallest_scale, largest_scale: bounds of that.
         object_blending: how spatial blending of the objects starts, ``none`` goes without objects.
         blending_weights: one weight per place (``map``) or per place and channel.
+        blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
+            what ``attention`` adds to it.
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
@@ -134,6 +136,7 @@ class Environment:
     largest_scale: float = LARGEST
     object_blending: Literal["none", "paper", "identity"] = "paper"
     blending_weights: Literal["map", "channel"] = "map"
+    blending_place: Literal["hidden", "attention"] = "hidden"
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)

@@ -5,7 +5,6 @@ denoising UNet are trained; the reference is another frame of the same clip.
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from animate_anyone.conditions.carry import carry
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.initial_noise import initial_noise
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.models import load_network, read_json
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, pose_of, stream
@@ -37,19 +37,8 @@ from animate_anyone.training.loading import Batch
 from animate_anyone.training.loop import Stage
 from animate_anyone.training.objective import noised_target, number_dropped, part_of_step, weighted_mean_square
 
-# What travels with a model besides its networks.
-_OPTIONS = (
-    "reference_pose",
-    "reference_latents",
-    "carried_reference",
-    "reference_path",
-    "shared_noise",
-    "keep_detail",
-    "num_inference_steps",
-    "guidance_scale",
-    "window",
-    "overlap",
-)
+# What travels with a model and is not the recipe's data.
+_OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
 
 
 class ImageStage(Stage):
@@ -67,6 +56,7 @@ class ImageStage(Stage):
         self.vae = load_network(AutoencoderKL, init / "vae")
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
         self.options = pipeline_options(recipe, init)
+        check_pipeline_options(self.options)
         # One of these, or none: see `path`.
         self.reference_net: ReferenceNet | None = None
         self.reference_control: ReferenceControl | None = None
@@ -351,9 +341,25 @@ def build_scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
 
 
 def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
-    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says."""
+    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says.
+
+    Raises:
+        InputError: the recipe has an option that is not known, or is not its to say.
+    """
+    changes = recipe.networks.pipeline
+    for name in changes.keys() - _OPTIONS:
+        where = f"data.{name}" if name in ANIMATE_ANYONE else f"one of {', '.join(sorted(_OPTIONS))}"
+        raise InputError(f"recipe: networks.pipeline.{name} is not known; give {where}")
     index, options = init / "model_index.json", {}
     if (init / "denoising_unet").is_dir() and index.is_file():
-        known = json.loads(index.read_text())
+        known = read_json(index)
         options = {k: known[k] for k in _OPTIONS if k in known}
-    return options | recipe.networks.pipeline
+    return options | changes
+
+
+def check_pipeline_options(options: dict[str, Any]) -> None:
+    """See at the start that the model can be saved at the end. Raises :class:`InputError` where it cannot."""
+    try:
+        check_options(options)
+    except InputError as error:
+        raise InputError(f"recipe: networks.pipeline: {error}") from None
