@@ -123,7 +123,7 @@ def test_uneven_video(tmp_path: Path) -> None:
 
 def test_sound_is_told_of(dancers: Path) -> None:
     driver = open_driver(dancers / "dance.mp4", slice(3, 9))
-    assert driver.sound == dancers / "dance.mp4"
+    assert driver.sound is not None and driver.sound.path == dancers / "dance.mp4"
     assert (driver.start, driver.stop) == (pytest.approx(0.25), pytest.approx(0.75))
 
 

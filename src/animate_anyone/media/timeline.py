@@ -128,20 +128,25 @@ def read_timeline(
 
 
 def _times(pts: NDArray[np.int64], end: int, time_base: Fraction, rate: Fraction) -> NDArray[np.float64]:
-    """Seconds from the first frame, each frame's and the end of the last, every one later than the one before.
-
-    Frames of equal times share the time up to the next one.
-    """
+    """Seconds from the first frame, each frame's and the end of the last; ``end``, a tick, where it is known."""
     if end <= pts[-1]:
         gaps = np.diff(pts)
         usual = np.median(gaps) if len(gaps) else 1 / (rate or 24) / time_base
         end = int(pts[-1] + max(1, usual))
-    shown, first, many = np.unique(pts, return_index=True, return_counts=True)
-    times = (np.append(shown, end) - pts[0]) * float(time_base)
-    if len(shown) < len(pts):
-        nth = np.arange(len(pts)) - np.repeat(first, many)
-        begin, length = np.repeat(times[:-1], many), np.repeat(np.diff(times) / many, many)
-        times = np.append(begin + nth * length, times[-1])
+    return spread((np.append(pts, end) - pts[0]) * float(time_base))
+
+
+def spread(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make times increase: frames of equal times share the time up to the next one.
+
+    Args:
+        times: ``(frames + 1,)`` seconds, not decreasing, the end of the last frame after it.
+    """
+    shown, first, many = np.unique(times[:-1], return_index=True, return_counts=True)
+    if len(shown) < len(times) - 1:
+        nth = np.arange(len(times) - 1) - np.repeat(first, many)
+        lengths = np.diff(np.append(shown, times[-1])) / many
+        times = np.append(np.repeat(shown, many) + nth * np.repeat(lengths, many), times[-1])
     if np.diff(times).min() < SHORTEST * 0.999:  # where frames come closer than that, the later ones wait
         late = np.arange(len(times)) * SHORTEST
         times = np.maximum.accumulate(times - late) + late
