@@ -35,11 +35,11 @@ def bare_picture(path: Path) -> tuple[bytes, int] | None:
                 return None
     except OSError:
         return None
-    return b"".join(kept), orientation(exif)
+    return b"".join(kept), orientation(exif) or 1
 
 
-def orientation(exif: bytes) -> int:
-    """EXIF orientation, 1 to 8; 1 where it is missing or broken. No other field is looked at."""
+def orientation(exif: bytes) -> int | None:
+    """EXIF orientation, 1 to 8; ``None`` where it is missing or broken. No other field is looked at."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = ">" if exif.startswith(b"MM") else "<"
     try:
@@ -49,10 +49,10 @@ def orientation(exif: bytes) -> int:
             tag, kind = struct.unpack_from(order + "HH", exif, entry)
             if tag == _ORIENTATION and kind in _INTEGERS:
                 (value,) = struct.unpack_from(order + _INTEGERS[kind], exif, entry + 8)
-                return value if 1 <= value <= 8 else 1
+                return value if 1 <= value <= 8 else None
     except struct.error:
         pass
-    return 1
+    return None
 
 
 def _chunks(file: BinaryIO) -> tuple[list[bytes], bytes]:
@@ -78,6 +78,8 @@ def _segments(file: BinaryIO) -> tuple[list[bytes], bytes]:
         content = file.read(max(0, int.from_bytes(head[2:], "big") - 2))
         if head[1] == _APP1 and content.startswith(b"Exif\0"):
             exif = content
-        elif head[1] in (_APP0, _APP14) or not (_APP0 <= head[1] <= _APP15 or head[1] == _COMMENT):
+        elif head[1] == _APP14:  # which says how the colours are stored
+            kept += [head, content] if content.startswith(b"Adobe") and len(content) >= 12 else []
+        elif not (_APP0 <= head[1] <= _APP15 or head[1] == _COMMENT):
             kept += [head, content]
     return [*kept, head, file.read()], exif

@@ -136,12 +136,15 @@ def _opened(source: Path | BinaryIO) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation; every other field is left alone, right or wrong."""
+    """EXIF orientation, 1 where there is none; every other field is left alone, right or wrong."""
+    exif = image.info.get("exif")
+    found = orientation(exif) if isinstance(exif, bytes) else None
+    if found is not None:
+        return found
     try:
-        return int(image.getexif().get(0x0112, 1))
+        return int(image.getexif().get(0x0112, 1))  # of TIFF, XMP and old PNG
     except Exception:  # not even a table of fields, or a value of another type
-        exif = image.info.get("exif")
-        return orientation(exif) if isinstance(exif, bytes) else 1
+        return 1
 
 
 def check_size(path: Path, width: int, height: int, min_side: int = 1) -> None:

@@ -24,6 +24,8 @@ BACKGROUND = (0, 0, 0)
 # Without these the colours come out a whole step of 255 too dark, at every reading.
 _TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _UNSPECIFIED_MATRIX = 2  # AVCOL_SPC_UNSPECIFIED
+# Matrices of ITU-T H.273 that the converter does not know, and the nearest that it does.
+_READ_AS = {8: Colorspace.ITU709, 10: Colorspace.BT2020, 14: Colorspace.BT2020}
 _HIGH_RANGE = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 _SQUARE = 0.005  # a pixel aspect so close to 1 changes nothing that could be seen
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the transparency of WebM out
@@ -74,7 +76,7 @@ class Shown:
         Raises :class:`InputError` for colours that cannot be converted.
         """
         untagged_hd = frame.colorspace == _UNSPECIFIED_MATRIX and (frame.width >= 1280 or frame.height > 576)
-        matrix = Colorspace.ITU709 if untagged_hd else None  # None: as the frame says
+        matrix = Colorspace.ITU709 if untagged_hd else _READ_AS.get(frame.colorspace)  # None: as the frame says
         kind = "rgba" if has_alpha(frame) else "rgb24"
         width, height = self.scaled
         try:
@@ -82,9 +84,8 @@ class Shown:
                 format=kind, width=width, height=height, src_colorspace=matrix, interpolation=_TO_RGB
             )
         except (*BROKEN, ValueError):
-            raise InputError(
-                f"{path}: its kind of pixels ({frame.format.name}) cannot be converted; convert it to h264, yuv420p"
-            ) from None
+            kind = f"{frame.format.name}, matrix {frame.colorspace}"
+            raise InputError(f"{path}: its kind of pixels ({kind}) is unknown here; convert it to h264") from None
         if kind == "rgba":
             picture = _on_background(picture)
         if self.transposed:
@@ -107,6 +108,8 @@ def remarks_on(frame: av.VideoFrame, stream: VideoStream, shown: Shown) -> list[
             f"video: high dynamic range ({_HIGH_RANGE[frame.color_trc]}) is not tone-mapped, its colours look flat; "
             "for true ones convert it to SDR first"
         )
+    if frame.colorspace in _READ_AS:
+        lines.append(f"video: its colours (matrix {frame.colorspace}) are read as {_READ_AS[frame.colorspace].name}")
     if has_alpha(frame) and int(frame.to_ndarray(format="rgba")[..., 3].min()) < 255:
         lines.append("video: its transparent parts are shown on black")
     elif says_alpha(stream) and not has_alpha(frame):

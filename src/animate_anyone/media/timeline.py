@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,8 @@ from animate_anyone.media.opening import BROKEN, WANTED
 
 SHORTEST = 0.001
 """Seconds that a frame is shown at least: as much as the clock of every container tells apart."""
+_PAUSE = 10  # times as long as most frames
+_HIGHEST_RATE = 1000  # frames per second; what headers say from there on is a clock's rate
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Timeline:
             frame.
         exact: decoded frames carry just these ``pts``; otherwise they are known by their order alone.
         keys: ``(key frames, 2)`` int64: when each is shown, and where to seek for it; empty where one cannot seek.
-        rate: frames per second by the file's header, 0 where it says nothing.
+        rates: frames per second as the file's header or its first frames have it, the better first.
         num_skipped: frames before the first key frame, which nothing can show.
     """
 
@@ -40,7 +43,7 @@ class Timeline:
     times: NDArray[np.float64]
     exact: bool
     keys: NDArray[np.int64]
-    rate: Fraction
+    rates: tuple[Fraction, ...]
     num_skipped: int
 
     def __len__(self) -> int:
@@ -55,14 +58,14 @@ class Timeline:
     def fps(self) -> Fraction:
         """Frames per second: the header's, or the average where frames say otherwise.
 
-        A last frame that is held far longer than any other, as screen recorders do, does not count.
+        Pauses, and a last frame that is held far longer than any other, as screen recorders do, do not count.
         """
         gaps = np.diff(self.times)
-        held = len(gaps) > 1 and gaps[-1] > 2 * gaps[:-1].max()
-        gap = float(gaps[:-1].mean() if held else gaps.mean())
-        if abs(self.rate * gap - 1) <= 0.05:
-            return self.rate
-        return Fraction(1 / gap).limit_denominator(1001)
+        if len(gaps) > 1 and gaps[-1] > 2 * gaps[:-1].max():
+            gaps = gaps[:-1]
+        gap = float(gaps[gaps <= _PAUSE * np.median(gaps)].mean())
+        told = (rate for rate in self.rates if abs(rate * gap - 1) <= 0.05)
+        return next(told, Fraction(1 / gap).limit_denominator(1001))
 
 
 def read_timeline(
@@ -74,9 +77,12 @@ def read_timeline(
     """
     ticks: list[int] = []
     keys: list[tuple[int, int]] = []
-    count, end, exact, num_skipped = 0, 0, True, 0
+    lengths: list[int] = []  # ticks; 0 where a packet says nothing
+    count, exact, num_skipped = 0, True, 0
     time_base = stream.time_base or Fraction(1, 90000)
-    rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+    told = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    rates = tuple(rate for rate in told if rate and rate < _HIGHEST_RATE)
+    rate = rates[0] if rates and rates[0] in told[:2] else Fraction(0)  # the last is no more than a fine clock
     step = max(1, round(1 / (rate * time_base))) if rate else 1
     expected = 0  # the tick of a packet that carries none
     try:
@@ -96,11 +102,11 @@ def read_timeline(
                 num_skipped += 1
             elif not packet.is_discard:
                 ticks.append(tick)
-                end = max(end, tick + (packet.duration or 0))
+                lengths.append(packet.duration or 0)
     except BROKEN as error:
         raise InputError(f"{path}: broken after frame {len(ticks)} ({error.strerror}); copy it again") from None
     trusted = container.format.name.startswith("mov")  # others count frames loosely, or not at all
-    counted = stream.frames if trusted else 0
+    counted = min(stream.frames, len(stream.index_entries)) if trusted else 0  # the index knows what was trimmed off
     if counted > count or not _segment_is_whole(path):
         promised = f" of {counted}" if counted else ""
         raise InputError(f"{path}: the file is cut off after frame {count}{promised}; copy or download it again")
@@ -108,6 +114,7 @@ def read_timeline(
         what = "no key frame, from which it could be decoded" if num_skipped else "no frames"
         raise InputError(f"{path}: its video stream has {what}; {WANTED}")
     in_order = np.array(ticks, np.int64)
+    end = max(ticks) + lengths[int(in_order.argmax())]
     backwards = not stream.codec_context.has_b_frames and bool((np.diff(in_order) < 0).any())
     pts = np.sort(in_order)
     num_skipped += int((pts < keys[0][0]).sum())
@@ -119,20 +126,43 @@ def read_timeline(
     return Timeline(
         pts,
         time_base,
-        _times(pts, end, time_base, rate),
+        _times(pts, end, _told_end(container, stream), time_base, rate),
         exact,
         np.array(sorted(keys), np.int64).reshape(-1, 2),
-        rate,
+        rates,
         num_skipped,
     )
 
 
-def _times(pts: NDArray[np.int64], end: int, time_base: Fraction, rate: Fraction) -> NDArray[np.float64]:
-    """Seconds from the first frame, each frame's and the end of the last; ``end``, a tick, where it is known."""
-    if end <= pts[-1]:
-        gaps = np.diff(pts)
-        usual = np.median(gaps) if len(gaps) else 1 / (rate or 24) / time_base
-        end = int(pts[-1] + max(1, usual))
+def _told_end(container: InputContainer, stream: VideoStream) -> int:
+    """When a stream ends by its header, a tick; 0 where packets tell it better.
+
+    In MOV and MP4 a packet's length is the time to the next one stored, not shown, where frames are reordered. Matroska
+    notes no length for single frames of a video.
+    """
+    if container.format.name.startswith("mov"):
+        return (stream.start_time or 0) + (stream.duration or 0) if stream.codec_context.has_b_frames else 0
+    found = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", stream.metadata.get("DURATION", ""))
+    if not container.format.name.startswith("matroska") or not found or not stream.time_base:
+        return 0
+    return round((3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])) / stream.time_base)
+
+
+def _times(
+    pts: NDArray[np.int64], end: int, told_end: int, time_base: Fraction, rate: Fraction
+) -> NDArray[np.float64]:
+    """Seconds from the first frame, each frame's and the end of the last.
+
+    That is ``end``, a tick, by its packet; or, where it is far later, ``told_end`` by the file's header.
+    """
+    usual = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.0
+    usual = usual or (end - int(pts[-1]) if end > pts[-1] else max(1.0, float(1 / (rate or 24) / time_base)))
+    if pts[0] == pts[-1]:
+        end = int(pts[0] + usual * len(pts))
+    elif end <= pts[-1]:
+        end = int(pts[-1] + usual)
+    if told_end - end > usual:
+        end = told_end
     return spread((np.append(pts, end) - pts[0]) * float(time_base))
 
 

@@ -88,7 +88,8 @@ class VideoWriter:
         self._audio_length = math.inf if audio_end is None else audio_end - audio_start
         self._num_frames = 0
         self._last_pts = -1
-        self._waiting: av.VideoFrame | None = None  # the last frame: how long it is shown, the next one tells
+        self._waiting: av.VideoFrame | None = None  # the last frame: whether it is held, the end tells
+        self._held: tuple[int, int] | None = None  # when it is shown, and for how long, ticks
 
     def _find_sound(self, source: str | Path | None) -> Sound | None:
         if source is None or os.path.isdir(source):  # a folder of pictures is silent
@@ -152,14 +153,12 @@ class VideoWriter:
         picture = self._converter.vpull()
         picture.pts, picture.time_base = pts, self._time_base
         self._num_frames += 1
-        self._encode_waiting(pts)
-        self._waiting, self._last_pts = picture, pts
-
-    def _encode_waiting(self, end: int) -> None:
-        """Encode the frame that waits, if there is one; it is shown until ``end``, ticks."""
+        first = self._waiting is None
+        self._step = round(1 / self._fps / self._time_base) if first else pts - self._last_pts
+        picture.duration = self._step
         if self._waiting is not None:
-            self._step = self._waiting.duration = end - self._last_pts
             self._mux(self._waiting)
+        self._waiting, self._last_pts = picture, pts
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -171,13 +170,15 @@ class VideoWriter:
             if self._num_frames == 0:
                 raise ValueError(f"{self._path}: a video of no frames")
             assert self._waiting is not None
-            usual = self._step if self._num_frames > 1 else round(1 / self._fps / self._time_base)
-            end = self._last_pts + max(1, usual)
+            length = told = self._step
             if self._duration is not None:
-                end = max(self._last_pts + 1, round(self._duration / self._time_base))
-            if end - self._last_pts > 2 * usual:
-                self._waiting.pict_type = PictureType.I  # last in the file, too, where its length is written
-            self._encode_waiting(end)
+                told = max(1, round(self._duration / self._time_base) - self._last_pts)
+            if abs(told - length) > length / 2:
+                length = told
+                self._waiting.pict_type = PictureType.I  # last in the file too, whose length is the one written
+                self._held = (self._last_pts, length)
+            end = self._last_pts + length
+            self._mux(self._waiting)
             self._mux(None)
             if self._sound is not None:
                 self._sound.mux_until(float(end * self._time_base))
@@ -188,6 +189,8 @@ class VideoWriter:
         """Encode, and let the sound keep up, so that the file is interleaved."""
         try:
             for packet in self._stream.encode(picture):
+                if self._held is not None and packet.pts == self._held[0]:
+                    packet.duration = self._held[1]
                 if self._sound is not None and packet.dts is not None and packet.time_base is not None:
                     self._sound.mux_until(float(packet.dts * packet.time_base))
                 self._output.mux(packet)
