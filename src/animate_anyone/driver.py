@@ -122,7 +122,7 @@ def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | N
     if path.suffix.lower() == ".npz":
         ready = PoseSequence.load(path)
         source = frame_range(frames, len(ready), path)
-        times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(path, ready.times)
+        times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(ready.times)
         own, own_fps = _part(times, source), ready.fps / source.step
         timing = _timing(own, own_fps, fps)
         ready = ready[source.start : source.stop : source.step]
@@ -163,12 +163,9 @@ def _end(times: NDArray[np.float64], timing: Timing) -> float:
     return float(times[-1]) if own is not None or len(index) == len(times) - 1 else len(index) / float(fps)
 
 
-def _with_end(path: Path, times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raises :class:`InputError` for times that run backwards."""
-    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise InputError(f"{path}: the times of its frames run backwards; make the poses again")
+def _with_end(times: NDArray[np.float64]) -> NDArray[np.float64]:
     last = times[-1] - times[-2] if len(times) > 1 else 1 / 24
-    return spread(np.append(times, times[-1] + last))
+    return spread(np.append(times, times[-1] + last))  # closer ones than a file can tell apart
 
 
 def _timing(times: NDArray[np.float64], fps: Fraction, wanted: Fraction | None) -> Timing:

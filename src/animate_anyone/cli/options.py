@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
 
@@ -18,7 +18,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"(\d{1,9})[xX×](\d{1,9})", text.strip(), re.ASCII)
     if not found:
-        raise InputError(f"--size {text}: not a size; give WIDTHxHEIGHT, e.g. 512x768")
+        raise InputError(f"--size {shortened(text)}: not a size; give WIDTHxHEIGHT, e.g. 512x768")
     return int(found[1]), int(found[2])
 
 
@@ -32,8 +32,7 @@ def parse_fps(text: str | None) -> Fraction | None:
             return Fraction(text.strip()).limit_denominator(1001)
     except ZeroDivisionError:
         pass
-    shown = text if len(text) <= 40 else f"{text[:40]}..."
-    raise InputError(f"--fps {shown}: not a number; give frames per second, e.g. 24 or 30000/1001")
+    raise InputError(f"--fps {shortened(text)}: not a number; give frames per second, e.g. 24 or 30000/1001")
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.media.opening import BROKEN, WANTED
+from animate_anyone.structures import FASTEST, SLOWEST
 
 SHORTEST = 0.001
 """Seconds that a frame is shown at least: as much as the clock of every container tells apart."""
 _PAUSE = 10  # times as long as most frames
-_HIGHEST_RATE = 1000  # frames per second; what headers say from there on is a clock's rate
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Timeline:
             gaps = gaps[:-1]
         gap = float(gaps[gaps <= _PAUSE * np.median(gaps)].mean())
         told = (rate for rate in self.rates if abs(rate * gap - 1) <= 0.05)
-        return next(told, Fraction(1 / gap).limit_denominator(1001))
+        return next(told, max(SLOWEST, Fraction(1 / gap).limit_denominator(1001)))
 
 
 def read_timeline(
@@ -81,7 +81,7 @@ def read_timeline(
     count, exact, num_skipped = 0, True, 0
     time_base = stream.time_base or Fraction(1, 90000)
     told = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    rates = tuple(rate for rate in told if rate and rate < _HIGHEST_RATE)
+    rates = tuple(rate for rate in told if rate and rate < FASTEST)  # from there on it is a clock's
     rate = rates[0] if rates and rates[0] in told[:2] else Fraction(0)  # the last is no more than a fine clock
     step = max(1, round(1 / (rate * time_base))) if rate else 1
     expected = 0  # the tick of a packet that carries none
@@ -148,9 +148,7 @@ def _told_end(container: InputContainer, stream: VideoStream) -> int:
     return round((3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])) / stream.time_base)
 
 
-def _times(
-    pts: NDArray[np.int64], end: int, told_end: int, time_base: Fraction, rate: Fraction
-) -> NDArray[np.float64]:
+def _times(pts: NDArray[np.int64], end: int, told_end: int, time_base: Fraction, rate: Fraction) -> NDArray[np.float64]:
     """Seconds from the first frame, each frame's and the end of the last.
 
     That is ``end``, a tick, by its packet; or, where it is far later, ``told_end`` by the file's header.

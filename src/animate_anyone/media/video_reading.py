@@ -19,7 +19,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.media.opening import BROKEN, WANTED, open_media, video_stream
 from animate_anyone.media.pictures import PICTURE_SUFFIXES, read_picture
 from animate_anyone.media.shown import BACKGROUND, Shown, decoder_of, remarks_on
@@ -149,7 +149,7 @@ def parse_range(text: str) -> slice:
     """
     found = re.fullmatch(r"\s*(\d{0,9})\s*:\s*(\d{0,9})\s*", text, re.ASCII)
     if found is None:
-        raise InputError(f"--frames {text}: give A:B, A: or :B, counted from 0, B left out, such as 0:48")
+        raise InputError(f"--frames {shortened(text)}: give A:B, A: or :B, counted from 0, B left out, such as 0:48")
     first, last = (int(number) if number else None for number in found.groups())
     return slice(first, last)
 
