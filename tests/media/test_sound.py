@@ -179,3 +179,13 @@ def test_sound_that_breaks_off_does_not_take_the_video_along(tmp_path: Path, mon
             writer.write(bar(number, (64, 64)))
     assert writer.remarks == ["sound: it breaks off on the way; the rest of the result is silent"]
     assert probe(tmp_path / "out.mp4").num_frames == 24
+
+
+def test_a_source_that_is_gone_when_the_work_is_done(tmp_path: Path) -> None:
+    source = make_sound(tmp_path / "source.mkv")
+    writer = VideoWriter(tmp_path / "out.mp4", (64, 64), 24, audio_from=open_video(source).sound)
+    source.unlink()
+    with writer:
+        writer.write(bar(0, (64, 64)))
+    assert writer.remarks == [f"sound: {source} can be read no more; the result is silent"]
+    assert not probe(tmp_path / "out.mp4").has_audio

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.media.files import check_writable, whole_file
-from animate_anyone.media.opening import moving_pictures, open_media
+from animate_anyone.media.opening import BROKEN, moving_pictures, open_media
 from animate_anyone.media.sound import Sound, SoundTrack, find_sound
 from animate_anyone.media.video_reading import open_video
 
@@ -121,9 +121,12 @@ class VideoWriter:
             self._converter = _rgb_to_yuv(width, height)
             self._sound = None
             if self._audio_from is not None and self._audio_length > 0:
-                source = stack.enter_context(open_media(self._audio_from.path))
                 zero = self._audio_from.zero + self._audio_start
-                self._sound = SoundTrack(source, self._audio_from.track, zero, self._audio_length, self._output)
+                try:
+                    source = stack.enter_context(open_media(self._audio_from.path))
+                    self._sound = SoundTrack(source, self._audio_from.track, zero, self._audio_length, self._output)
+                except (*BROKEN, ValueError, IndexError):  # it was there at the start: changed or moved since
+                    self.remarks.append(f"sound: {self._audio_from.path} can be read no more; the result is silent")
             self._open = stack.pop_all()
         return self
 
