@@ -218,7 +218,8 @@ def dry_run(
     check_verb(settings.model, "animate")
     pipeline = load_shapes(settings.model)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
-    return describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+    needs = describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+    return [*driver.remarks, *needs]
 
 
 def plan_work(pipeline: AnimateAnyonePipeline, settings: Settings, windows: list[list[int]]) -> Work:

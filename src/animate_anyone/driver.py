@@ -285,7 +285,8 @@ def estimate_file(
             driver.source_times,
             progress=progress,
         )
-        pictures, times, end, remarks = driver.pictures(), driver.times, driver.duration, driver.remarks
+        pictures, times, end = driver.pictures(), driver.times, driver.duration
+        remarks = tuple(line for line in driver.remarks if not line.startswith("sound:"))  # poses have none
     quality = quality_report(found)
     quality.check()
     if smooth and len(found) > 1:

@@ -238,7 +238,7 @@ def dry_run(
     lines = describe_needs(pipeline, work, settings.shared, len(windows), what)
     size = f"{driver.size[0]}x{driver.size[1]}"
     pictures = f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory"
-    return [*lines[:2], pictures, *lines[2:]]
+    return [*driver.remarks, *lines[:2], pictures, *lines[2:]]
 
 
 def check_inputs(
