@@ -245,6 +245,16 @@ def test_what_a_jpeg_carries_along_does_not_matter(tmp_path: Path) -> None:
         assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - gradient()).mean() < 4
 
 
+def test_libtiff_does_not_speak_for_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.tif", compression="tiff_lzw")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[300:400] = bytes(100)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_sound_picture_of_another_kind_of_pixels_is_not_called_damaged(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((64, 64), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match="its pixels are floating-point numbers, which cannot be read; save it as PNG"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -119,7 +120,8 @@ def _read(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                image.load()
+                with _without_stderr() if image.format == "TIFF" else nullcontext():
+                    image.load()
                 method = _TURNED.get(_orientation(image) if turned is None else turned)
                 return _to_rgb(image if method is None else image.transpose(method), background)
         except _UnknownPixelsError as error:
@@ -133,6 +135,23 @@ def _opened(source: Path | BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(source, formats=FORMATS)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """For libtiff, which writes what it finds wrong to the process's standard error by itself."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _orientation(image: Image.Image) -> int:
