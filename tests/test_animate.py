@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import Report, Settings, animate, carry_reference
+from animate_anyone.animate import Report, Settings, animate, carry_reference, dry_run
 from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
+from animate_anyone.driver import Driver, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
@@ -70,6 +71,20 @@ def test_the_video(run: Any) -> None:
     with av.open(str(run())) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_remarks_on_the_driver_are_told(
+    tiny_model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*arguments: Any, **options: Any) -> Driver:
+        return replace(open_driver(*arguments, **options), remarks=("video: it is odd",))
+
+    monkeypatch.setattr("animate_anyone.animate.open_driver", odd)
+    settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 2))
+    known = PoseSequence.load(dancers / "me.npz")
+    things = (dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings)
+    assert "video: it is odd" in animate(*things, character_pose=known).lines
+    assert "video: it is odd" in dry_run(*things)
 
 
 @pytest.mark.parametrize("align", [True, False])

@@ -144,6 +144,7 @@ def animate(
 
     # See: where is the character's body, how does the driver move?
     since = time.perf_counter()
+    report.lines += driver.remarks
     subject = see_character(picture, character_pose, settings, driver, pipeline)
     poses = None
     if driver.is_skeleton:
@@ -192,10 +193,12 @@ def animate(
         audio_from=driver.sound,
         audio_start=driver.start,
         audio_end=driver.stop,
+        duration=driver.duration,
     ) as video:
         for number, frame in enumerate(progress.track(pipeline.decode(latents, carried), len(driver), "decode")):
             video.write(frame, None if driver.times is None else float(driver.times[number]))
     report.timed("decoding", since)
+    report.lines += video.remarks
     report.lines.append(f"{output}: {len(driver)} frames, {width}x{height}, {float(driver.fps):g} frames per second")
     if settings.keep is not None:
         report.save(settings.keep)
@@ -215,7 +218,8 @@ def dry_run(
     check_verb(settings.model, "animate")
     pipeline = load_shapes(settings.model)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
-    return describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+    needs = describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+    return [*driver.remarks, *needs]
 
 
 def plan_work(pipeline: AnimateAnyonePipeline, settings: Settings, windows: list[list[int]]) -> Work:
@@ -330,7 +334,7 @@ def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Seque
     folder.mkdir(parents=True, exist_ok=True)
     times = None if driver.times is None else driver.times.tolist()
     height, width = told[0].shape[:2]
-    with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps) as video:
+    with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps, duration=driver.duration) as video:
         for number, picture in enumerate(told):
             video.write(picture, None if times is None else times[number])
     if subject.pose is not None:
@@ -339,7 +343,7 @@ def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Seque
     if poses is None:
         return
     poses.save(folder / "poses.npz")
-    with VideoWriter(folder / "overlay.mp4", poses.size, driver.fps) as video:
+    with VideoWriter(folder / "overlay.mp4", poses.size, driver.fps, duration=driver.duration) as video:
         for number, drawn in enumerate(draw_frames(poses, poses.size, style="scaled")):
             video.write(_blend(subject.picture, drawn), None if times is None else times[number])
 

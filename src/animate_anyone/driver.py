@@ -15,7 +15,8 @@ from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
-from animate_anyone.media import VideoWriter, frame_range, frame_times, probe, read_frames, read_picture
+from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_picture, open_video, read_picture
+from animate_anyone.media.timeline import spread
 from animate_anyone.perception import load_estimator
 from animate_anyone.perception.quality import report as quality_report
 from animate_anyone.perception.skeleton_video import is_skeleton_video
@@ -23,7 +24,11 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 
 Picture = NDArray[np.uint8]
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MOST_FRAMES = 1_000_000
+"""Of a result whose frame rate is given."""
+
+Timing = tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]
+"""Which source frame each frame of the result shows, its rate, and its times where they are uneven."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class Driver:
         is_skeleton: the frames are finished skeleton drawings.
         ready: poses that were given as such.
         sound: where sound comes from, with ``start`` and ``stop`` in seconds of its video.
+        duration: seconds from the first frame of the result to the end of its last.
+        video: what is read, ``None`` for poses.
+        remarks: what is unusual about it, lines for the user.
     """
 
     path: Path
@@ -53,21 +61,32 @@ class Driver:
     times: NDArray[np.float64] | None = None
     is_skeleton: bool = False
     ready: PoseSequence | None = None
-    sound: Path | None = None
+    sound: Sound | None = None
     start: float = 0.0
     stop: float | None = None
+    duration: float | None = None
+    video: Video | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def pictures(self) -> Iterator[Picture]:
         """The frames of the result's driver, in order."""
-        wanted = iter(self.index.tolist())
-        want = next(wanted, None)
-        for position, (_, frame) in enumerate(read_frames(self.path, self.source)):
-            while want == position:
+        return self.pictures_of(range(len(self)))
+
+    def pictures_of(self, numbers: range) -> Iterator[Picture]:
+        """Some frames of the result's driver, by increasing numbers."""
+        shown = self.index[numbers.start : numbers.stop : numbers.step]
+        positions, times = np.unique(shown, return_counts=True)
+        for (_, frame), count in zip(self.read(positions), times, strict=True):
+            for _ in range(count):
                 yield frame
-                want = next(wanted, None)
+
+    def read(self, positions: Sequence[int] | NDArray[np.intp]) -> Iterator[tuple[float, Picture]]:
+        """Some of the source's frames, by increasing numbers, with their times in the video."""
+        assert self.video is not None, "poses have no pictures"
+        return self.video.frames([self.source[int(position)] for position in positions])
 
     def poses(self, estimator: str, progress: Progress = SILENT) -> tuple[PoseSequence, list[str]]:
         """The poses of the result's frames, and remarks on their quality for the user.
@@ -107,14 +126,14 @@ def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | N
         own, own_fps = _part(times, source), ready.fps / source.step
         timing = _timing(own, own_fps, fps)
         ready = ready[source.start : source.stop : source.step]
-        return Driver(path, ready.size, source, own_fps, _timing(own, own_fps, None)[2], *timing, ready=ready)
-    info = probe(path)
+        uneven = _timing(own, own_fps, None)[2]
+        return Driver(path, ready.size, source, own_fps, uneven, *timing, ready=ready, duration=_end(own, timing))
+    video = open_video(path)
+    info, times = video.info, video.times
     source = frame_range(frames, info.num_frames, path)
-    times = frame_times(path)
     own, own_fps = _part(times, source), info.fps / source.step
     timing = _timing(own, own_fps, fps)
-    sample = source[:: max(1, len(source) // 8)][:8]
-    skeleton = is_skeleton_video(frame for n in sample for _, frame in read_frames(path, range(n, n + 1)))
+    skeleton = is_skeleton_video(frame for _, frame in video.frames(source[:: max(1, len(source) // 8)][:8]))
     return Driver(
         path,
         (info.width, info.height),
@@ -123,9 +142,12 @@ def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | N
         _timing(own, own_fps, None)[2],
         *timing,
         is_skeleton=skeleton,
-        sound=path if info.has_audio else None,
+        sound=video.sound,
         start=float(times[source.start]),
         stop=float(times[source.start] + own[-1]),
+        duration=_end(own, timing),
+        video=video,
+        remarks=video.remarks,
     )
 
 
@@ -135,20 +157,29 @@ def _part(times: NDArray[np.float64], frames: range) -> NDArray[np.float64]:
     return times[[*frames, end]] - times[frames.start]
 
 
+def _end(times: NDArray[np.float64], timing: Timing) -> float:
+    """When the last frame of the result ends: as the source does, or evenly where the rate was given."""
+    index, fps, own = timing
+    return float(times[-1]) if own is not None or len(index) == len(times) - 1 else len(index) / float(fps)
+
+
 def _with_end(times: NDArray[np.float64]) -> NDArray[np.float64]:
     last = times[-1] - times[-2] if len(times) > 1 else 1 / 24
-    return np.append(times, times[-1] + last)
+    return spread(np.append(times, times[-1] + last))  # closer ones than a file can tell apart
 
 
-def _timing(
-    times: NDArray[np.float64], fps: Fraction, wanted: Fraction | None
-) -> tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]:
+def _timing(times: NDArray[np.float64], fps: Fraction, wanted: Fraction | None) -> Timing:
     """Which source frame each result frame shows, the rate, and times where they are uneven.
 
     ``times`` are the source's, seconds from 0, with the end of the last frame after them.
     """
     count = len(times) - 1
     if wanted is not None:
+        if times[-1] * float(wanted) > MOST_FRAMES:
+            raise InputError(
+                f"--fps {wanted}: {times[-1]:.0f} s would be more than {MOST_FRAMES} frames; give a lower rate, or "
+                "fewer frames with --frames"
+            )
         shown = np.arange(max(1, round(times[-1] * float(wanted)))) / float(wanted)
         index = np.searchsorted(times[:-1], shown + 1e-6, side="right") - 1
         return index.clip(0, count - 1).astype(np.intp), wanted, None
@@ -166,7 +197,7 @@ class SourceFrames(Iterable[Picture]):
         return len(self.driver.source)
 
     def __iter__(self) -> Iterator[Picture]:
-        return (frame for _, frame in read_frames(self.driver.path, self.driver.source))
+        return (frame for _, frame in self.driver.read(range(len(self))))
 
 
 class DrawnPoses(Sequence[Picture]):
@@ -212,9 +243,10 @@ class SkeletonPictures(Sequence[Picture]):
 
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            return [self[n] for n in range(*number.indices(len(self)))]
-        source = self.driver.source[int(self.driver.index[number])]
-        return self.placing.apply(next(read_frames(self.driver.path, range(source, source + 1)))[1], black=True)
+            part = range(*number.indices(len(self)))
+            return [self.placing.apply(frame, black=True) for frame in self.driver.pictures_of(part)]
+        _, frame = next(self.driver.read([self.driver.index[number]]))
+        return self.placing.apply(frame, black=True)
 
     def __iter__(self) -> Iterator[Picture]:
         return (self.placing.apply(frame, black=True) for frame in self.driver.pictures())
@@ -232,8 +264,9 @@ def estimate_file(
 
     Raises :class:`InputError` where nobody is found.
     """
-    source = Path(source)
-    if source.suffix.lower() in PICTURE_SUFFIXES:
+    source, times, end = Path(source), None, None
+    remarks: tuple[str, ...] = ()
+    if is_picture(source):
         picture = read_picture(source)
         found = load_estimator(estimator).estimate_picture(picture)
         if found is None:
@@ -252,14 +285,17 @@ def estimate_file(
             driver.source_times,
             progress=progress,
         )
-        pictures = driver.pictures()
+        pictures, times, end = driver.pictures(), driver.times, driver.duration
+        remarks = tuple(line for line in driver.remarks if not line.startswith("sound:"))  # poses have none
     quality = quality_report(found)
     quality.check()
     if smooth and len(found) > 1:
         found = clean(found)
     if preview is not None:
-        with VideoWriter(preview, found.size, found.fps) as video:
+        with VideoWriter(preview, found.size, found.fps, duration=end) as video:
             drawn = draw_frames(found, found.size, style="scaled")
-            for picture, skeleton in progress.track(zip(pictures, drawn, strict=True), len(found), "preview"):
-                video.write(np.where(skeleton.any(-1, keepdims=True), skeleton, picture))
-    return found, quality.lines()
+            shown = zip(pictures, drawn, strict=True)
+            for number, (picture, skeleton) in enumerate(progress.track(shown, len(found), "preview")):
+                laid_over = np.where(skeleton.any(-1, keepdims=True), skeleton, picture)
+                video.write(laid_over, None if times is None else float(times[number]))
+    return found, [*remarks, *quality.lines()]

@@ -151,6 +151,7 @@ def replace(
 
     # See: who moves how, where are they, and what do they hold?
     since = time.perf_counter()
+    report.lines += driver.remarks
     scene, remarks = see(driver, masker, locator, tracker, settings.pose_estimator, settings.person, progress)
     subject, more = see_character(picture, character_pose, masker, settings.pose_estimator)
     report.lines += remarks + more
@@ -192,7 +193,13 @@ def replace(
     size = driver.size if settings.at_video_size else told.placing.inner
     likeness: list[float] = []
     with VideoWriter(
-        output, size, driver.fps, audio_from=driver.sound, audio_start=driver.start, audio_end=driver.stop
+        output,
+        size,
+        driver.fps,
+        audio_from=driver.sound,
+        audio_start=driver.start,
+        audio_end=driver.stop,
+        duration=driver.duration,
     ) as writer:
         for number, frame in enumerate(progress.track(pipeline.decode(latents, told.carried), len(driver), "decode")):
             likeness += environment_psnr(frame, told, number)
@@ -202,6 +209,7 @@ def replace(
                 result[crop.part] = beside
             writer.write(result, None if driver.times is None else float(driver.times[number]))
     report.timed("decoding", since)
+    report.lines += writer.remarks
     report.lines += [environment_line(likeness, settings)]
     report.lines.append(f"{output}: {len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second")
     if settings.keep is not None:
@@ -230,7 +238,7 @@ def dry_run(
     lines = describe_needs(pipeline, work, settings.shared, len(windows), what)
     size = f"{driver.size[0]}x{driver.size[1]}"
     pictures = f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory"
-    return [*lines[:2], pictures, *lines[2:]]
+    return [*driver.remarks, *lines[:2], pictures, *lines[2:]]
 
 
 def check_inputs(
@@ -327,7 +335,7 @@ def keep(folder: Path, scene: Scene, told: Told, driver: Driver) -> None:
         if pictures is None:
             continue
         size, rate = (pictures.shape[2], pictures.shape[1]), Fraction(driver.fps)
-        with VideoWriter(folder / f"{name}.mp4", size, rate) as writer:
+        with VideoWriter(folder / f"{name}.mp4", size, rate, duration=driver.duration) as writer:
             for number, picture in enumerate(pictures):
                 shown = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
                 writer.write(shown, None if driver.times is None else float(driver.times[number]))

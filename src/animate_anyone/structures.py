@@ -26,6 +26,9 @@ RIGHT_HAND = slice(39, 60)
 FACE = slice(60, 128)
 NUM_KEYPOINTS = 128
 
+SLOWEST, FASTEST = Fraction(1, 1001), Fraction(1000)
+"""Nominal frame rates: what lies beyond is somebody's mistake."""
+
 # What NumPy raises for a file that holds no poses of ours.
 _NO_POSES = (
     *(KeyError, ValueError, TypeError, IndexError, ZeroDivisionError),
@@ -123,9 +126,12 @@ class PoseSequence:
             raise InputError(f"{path}: {error}") from None
         except _NO_POSES:
             raise InputError(f"{path}: not a pose file; give a .npz made by `animate-anyone pose`") from None
-        ordered = poses.times is None or bool((np.diff(poses.times) > 0).all())
-        if len(poses) < 1 or min(poses.size) < 1 or poses.fps <= 0 or not ordered:
-            raise InputError(f"{path}: no usable poses; they need frames, a size, a rate above 0 and increasing times")
+        times = np.zeros(0) if poses.times is None else poses.times
+        ordered = bool(np.isfinite(times).all() and (np.diff(times) > 0).all())
+        if len(poses) < 1 or min(poses.size) < 1 or not SLOWEST <= poses.fps <= FASTEST or not ordered:
+            raise InputError(
+                f"{path}: no usable poses; they need frames, a size, a rate from 1/1001 to 1000 and increasing times"
+            )
         return poses
 
 

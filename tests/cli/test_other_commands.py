@@ -55,6 +55,7 @@ def test_pose_of_a_video_and_a_picture(shell: Shell) -> None:
         (["dance.mp4", "-o", "nowhere/out.npz"], r"there is no folder nowhere"),
         (["dance.mp4", "--preview", "over.gif"], r"over\.gif: this kind of file cannot be written"),
         (["dance.mp4", "--frames", "500:600"], r"dance\.mp4 has 12 frames"),
+        (["dance.mp4", "--frames", "9" * 5000 + ":"], r"give A:B"),
         (["dance.mp4", "--pose-estimator", "eyes"], r"no pose estimator 'eyes'"),
     ],
 )

@@ -16,7 +16,7 @@ import yaml
 
 from animate_anyone.conditions.draw import STYLES
 from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 
 Network = TypeVar("Network")
@@ -288,7 +288,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         tree = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
@@ -304,8 +304,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
                 raise InputError(f"{override!r}: {parent} holds a value, not settings")
         try:
             node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"{override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise InputError(f"{shortened(override)!r}: the value is no YAML: {' '.join(str(error).split())}") from None
     return _build(Recipe, tree, "")
 
 
