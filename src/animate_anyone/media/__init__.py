@@ -1,6 +1,6 @@
 """Pictures and videos in and out: ``uint8`` arrays ``(height, width, 3)``, RGB, here; files there."""
 
-from animate_anyone.media.files import check_writable, whole_file
+from animate_anyone.media.files import check_folder, check_writable, whole_file
 from animate_anyone.media.pictures import contact_sheet, read_picture, write_picture
 from animate_anyone.media.video_reading import (
     FOLDER_FPS,
@@ -18,6 +18,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "VideoInfo",
     "VideoWriter",
+    "check_folder",
     "check_writable",
     "contact_sheet",
     "frame_range",
