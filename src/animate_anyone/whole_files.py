@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -114,17 +115,27 @@ def remove_unfinished() -> None:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Tell an ``OSError`` of the block as an :class:`InputError`: that ``path`` could not be written, and why."""
+    """Tell what the system says in the block as an :class:`InputError`: that ``path`` could not be written, and why."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f"{path}: {not_written(error)}") from error
+    except (InputError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        told = _system_error(error)
+        if told is None:
+            raise
+        advice = "make room, or write to another folder" if told.errno in _FULL else "give another folder"
+        raise InputError(f"{path}: could not be written ({told.strerror or told}); {advice}") from error
 
 
-def not_written(error: OSError) -> str:
-    """Why something could not be written, and what to do about it."""
-    advice = "make room, or write to another folder" if error.errno in _FULL else "give another folder"
-    return f"could not be written ({error.strerror or error}); {advice}"
+def _system_error(error: Exception) -> OSError | None:
+    """The system's error in what a library made of it; ``None`` where there is none."""
+    if isinstance(error, OSError):
+        return error
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # torch.save
+        return error.__context__
+    number = re.search(r"\(os error (\d+)\)", str(error))  # safetensors, written in Rust
+    return None if number is None else OSError(int(number[1]), os.strerror(int(number[1])))
 
 
 def try_to_write(path: str | Path) -> None:

@@ -172,7 +172,7 @@ class Networks:
         """A network of this kind from the settings of this name."""
         try:
             return kind(**getattr(self, name))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a setting of a wrong kind is met anywhere in the libraries, by errors of any class
             raise InputError(f"recipe: networks.{name}: {' '.join(str(error).split())}") from error
 
 

@@ -134,6 +134,10 @@ def train(
                     if after_checkpoint is not None:
                         after_checkpoint(done)
                 since = time.perf_counter()
+    if not order and accelerator.is_main_process:  # the run before may have ended between checkpoint and model
+        with whole_folder(output / "model") as folder:
+            save_model(stage, ema, trainable, folder)
+            write_history(folder, recipe, first)
     return output / "model"
 
 
