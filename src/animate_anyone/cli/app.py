@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 import typer
 
 from animate_anyone.cli import animate, demo, evaluate, models, pose, replace, report, synthesize, train
-from animate_anyone.cli.signals import WORDS, Signals
-from animate_anyone.cli.streams import say, standard_streams
+from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
+from animate_anyone.signals import WORDS, Signals
 from animate_anyone.whole_files import is_unfinished, remove_unfinished
 
 MISTAKE = 2
@@ -52,11 +53,12 @@ def run(signals: Signals) -> int:
             status = 128 + signals.caught
         if status > 128:
             remove_unfinished()
-            say(WORDS)
+            print(WORDS, file=sys.stderr)
             return status
         out.flush()
         if out.error is not None and not isinstance(out.error, BrokenPipeError):  # whose reader has seen enough
-            say(f"error: standard output cannot be written ({out.error.strerror}); what was made is whole")
+            why = out.error.strerror
+            print(f"error: standard output cannot be written ({why}); what was made is whole", file=sys.stderr)
             return status or MISTAKE
         return status
 
@@ -65,7 +67,7 @@ def _run_app() -> int:
     try:
         app()
     except InputError as error:
-        say(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED

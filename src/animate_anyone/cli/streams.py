@@ -72,8 +72,3 @@ def standard_streams() -> Iterator[tuple[Printed, Printed]]:
         out.flush()
         err.flush()
         sys.stdout, sys.stderr = before
-
-
-def say(text: str) -> None:
-    """One line on standard error, whatever is in the text."""
-    print("".join(c if c.isprintable() else repr(c)[1:-1] for c in text), file=sys.stderr)

@@ -7,6 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -168,6 +169,14 @@ class Networks:
     scheduler: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in vars(self):
+            for key, value in getattr(self, name).items():
+                most = 1000 if "layers" in str(key) else 10**6
+                for number in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(number, int) and abs(number) > most:  # building it would not come to an end
+                        raise InputError(f"recipe: networks.{name}.{key} is {number:.0e}; it must be at most {most}")
+
     def build(self, name: str, kind: Callable[..., Network]) -> Network:
         """A network of this kind from the settings of this name."""
         try:
@@ -281,7 +290,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         tree = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
@@ -297,7 +306,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
                 raise InputError(f"{override!r}: {parent} holds a value, not settings")
         try:
             node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
     return _build(Recipe, tree, "")
 
@@ -345,7 +354,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (bool, str) and isinstance(value, hint):
