@@ -246,3 +246,18 @@ def test_a_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
         assert part == used
         part.write_text("whole again")
     assert [f.name for f in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_nowhere_for_temporary_files(tmp_path: Path) -> None:
+    """Said before any work, in one line; what needs none goes on."""
+    script = (
+        "import sys, tempfile\n"
+        "def nowhere():\n raise FileNotFoundError(2, 'No usable temporary directory found')\n"
+        "tempfile._get_default_tempdir = nowhere\n"
+        "from animate_anyone.cli.main import main\nmain()"
+    )
+    result = run("-c", script, "synthesize", "-o", "clips", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == b"error: there is no folder for temporary files; set TMPDIR to one with room in it\n"
+    assert not list(tmp_path.iterdir())
+    assert run("-c", script, "models", "list", cwd=tmp_path).returncode == 0

@@ -71,9 +71,25 @@ def _run_app() -> int:
         return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception:
+        if _has_temporary_folder():
+            raise
+        # The model libraries ask for one while they are imported, before any work.
+        print("error: there is no folder for temporary files; set TMPDIR to one with room in it", file=sys.stderr)
+        return MISTAKE
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _has_temporary_folder() -> bool:
+    import tempfile
+
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _quiet_libraries() -> None:
