@@ -6,9 +6,8 @@ picture + driving video --see--> poses --tell--> pose pictures --make--> frames 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,7 @@ from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.driver import DrawnPoses, Driver, SkeletonPictures, open_driver
 from animate_anyone.errors import InputError
-from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_writable, read_picture, write_picture
+from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
 from animate_anyone.perception import ESTIMATORS, load_estimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import Work, describe, estimate, readable
@@ -31,8 +30,11 @@ from animate_anyone.sampling.models import bytes_on_disk, check_verb, head_sizes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.structures import PoseSequence, Subject
+from animate_anyone.whole_files import whole_file, whole_files
 
 Picture = NDArray[np.uint8]
+# What ``keep`` writes.
+KEPT = ("skeletons.mp4", "character_pose.npz", "character_pose.png", "poses.npz", "overlay.mp4", "report.json")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write ``report.json``."""
-        (folder / "report.json").write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}, indent=1))
+        with whole_file(folder / "report.json") as part:
+            part.write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}, indent=1))
 
 
 def animate(
@@ -258,14 +261,21 @@ def describe_needs(
 
 
 def check_inputs(
-    character: str | Path, driving: str | Path, output: str | Path, settings: Settings
+    character: str | Path,
+    driving: str | Path,
+    output: str | Path,
+    settings: Settings,
+    kept: Collection[str] = KEPT,
 ) -> tuple[Path, Picture, Driver]:
-    """The file to write, the picture and the driver; what is wrong with them is said here."""
+    """The file to write, the picture and the driver; what is wrong with them is said here.
+
+    ``kept`` are names of what will be written to ``settings.keep``.
+    """
     output = check_writable(output, VIDEO_SUFFIXES, inputs=(character, driving))
     picture = read_picture(character)
     driver = open_driver(driving, settings.frames, settings.fps)
     if settings.keep is not None:
-        _check_folder(settings.keep)
+        check_folder(settings.keep, "--keep", kept, taken=(output, character, driving))
     return output, picture, driver
 
 
@@ -330,8 +340,17 @@ def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placi
 
 
 def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:
-    """Write what was seen and told: poses, the skeletons as the model gets them, and laid over the character."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what was seen and told: poses, the skeletons as the model gets them, and laid over the character.
+
+    All of it or nothing. Raises :class:`InputError` where it cannot be written.
+    """
+    with whole_files(folder) as hidden:
+        _write_kept(hidden, subject, poses, told, driver)
+
+
+def _write_kept(
+    folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver
+) -> None:
     times = None if driver.times is None else driver.times.tolist()
     height, width = told[0].shape[:2]
     with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps, duration=driver.duration) as video:
@@ -354,12 +373,3 @@ def _over(picture: Picture, pose: PoseSequence) -> Picture:
 
 def _blend(picture: Picture, drawn: Picture) -> Picture:
     return np.where(drawn.any(-1, keepdims=True), drawn, picture // 2)
-
-
-def _check_folder(folder: Path) -> None:
-    """Find out whether a folder is there or can be made, without making it yet."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"--keep {folder}: {there} is no folder; give a folder")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"--keep {folder}: not allowed to write to {there}; give another folder")

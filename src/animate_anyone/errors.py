@@ -8,6 +8,10 @@ class InputError(ValueError):
     without a traceback and exits with status 2; in a program it is an ordinary ``ValueError``.
     """
 
+    def __init__(self, message: str) -> None:
+        # File names and settings may hold anything.
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
 
 def shortened(text: str) -> str:
     """What came from outside as an error shows it: at most 40 characters of it."""

@@ -37,8 +37,12 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.source_scene import see, see_character
 from animate_anyone.structures import PoseSequence, Scene
 from animate_anyone.told_scene import Told, inner_part, place_masks, tell
+from animate_anyone.whole_files import whole_files
 
 Picture = NDArray[np.uint8]
+# What ``keep`` writes.
+KEPT_VIDEOS = ("source", "masks", "environment", "objects", "skeletons", "depth")
+KEPT = ("poses.npz", "character.png", "report.json", *(f"{name}.mp4" for name in KEPT_VIDEOS))
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,7 @@ def check_inputs(
 ) -> tuple[Path, Picture, Driver, ObjectLocator | None]:
     """The file to write, the picture, the video and who finds objects in it; what is wrong with them is said here."""
     check_verb(settings.model, "replace")
-    output, picture, driver = check_files(character, video, output, settings.shared)
+    output, picture, driver = check_files(character, video, output, settings.shared, KEPT)
     if driver.ready is not None or driver.is_skeleton:
         what = "poses" if driver.ready is not None else "a skeleton video"
         raise InputError(f"{video}: holds {what}; replace needs the video of a person itself")
@@ -317,21 +321,22 @@ def environment_line(likeness: list[float], settings: Settings) -> str:
 
 
 def keep(folder: Path, scene: Scene, told: Told, driver: Driver) -> None:
-    """Write what was seen and told, at the model's size."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what was seen and told, at the model's size: all of it or nothing.
+
+    Raises :class:`InputError` where it cannot be written.
+    """
+    with whole_files(folder) as hidden:
+        _write_kept(hidden, scene, told, driver)
+
+
+def _write_kept(folder: Path, scene: Scene, told: Told, driver: Driver) -> None:
     scene.pose.save(folder / "poses.npz")
     write_picture(folder / "character.png", told.reference)
     person = place_masks(scene.person.masks, told.placing)
     grey = np.where(person, np.uint8(255), np.where(told.region, np.uint8(127), np.uint8(0)))
     near = None if told.depth is None else np.rint(told.depth * 255).astype(np.uint8)
-    for name, pictures in (
-        ("source", told.source),
-        ("masks", grey),
-        ("environment", told.environment),
-        ("objects", told.objects),
-        ("skeletons", told.poses),
-        ("depth", near),
-    ):
+    shown_as = (told.source, grey, told.environment, told.objects, told.poses, near)
+    for name, pictures in zip(KEPT_VIDEOS, shown_as, strict=True):
         if pictures is None:
             continue
         size, rate = (pictures.shape[2], pictures.shape[1]), Fraction(driver.fps)

@@ -17,6 +17,7 @@ from transformers import CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.interop.key_map import Part
 from animate_anyone.progress import Progress
+from animate_anyone.whole_files import unfinished, writing
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 1_000_000_000
@@ -89,12 +90,8 @@ def new_folder(output: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made ({error.strerror}); give another folder") from None
-    try:
+    with writing(output), unfinished(partial):
         yield partial
         if output.exists():
             output.rmdir()
         os.replace(partial, output)
-    except OSError as error:
-        raise InputError(f"{output}: writing failed ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

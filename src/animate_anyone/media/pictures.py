@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -210,10 +211,10 @@ def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
     """
     path = check_writable(path, WRITTEN_SUFFIXES)
     kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    content = io.BytesIO()  # written to a file, PIL does not see where the last bytes found no room
+    Image.fromarray(picture).save(content, format=kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
     with whole_file(path) as part:
-        Image.fromarray(picture).save(
-            part, format=kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {})
-        )
+        part.write_bytes(content.getvalue())
 
 
 def contact_sheet(

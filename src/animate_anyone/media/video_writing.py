@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
+import av.error
 import av.filter
 import numpy as np
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from animate_anyone.errors import InputError
-from animate_anyone.media.files import check_writable, whole_file
+from animate_anyone.media.files import check_writable
 from animate_anyone.media.opening import BROKEN, moving_pictures, open_media
 from animate_anyone.media.sound import Sound, SoundTrack, find_sound
 from animate_anyone.media.video_reading import open_video
+from animate_anyone.whole_files import part_of, writing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -105,12 +106,12 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         suffix = self._path.suffix.lower()
         width, height = (side + side % 2 for side in self._size)
-        with ExitStack() as stack:
-            part = stack.enter_context(whole_file(self._path))
+        with writing(self._path), ExitStack() as stack:
+            part = stack.enter_context(part_of(self._path))
             # Matroska files are given a random number each, unless told not to.
             options = {"fflags": "+bitexact"} if suffix == ".mkv" else {"movflags": "+faststart"}
             self._output = av.open(f"file:{part}", "w", format=_MUXERS[suffix], options=options)
-            stack.callback(self._output.close)
+            stack.push(self._close)
             coding = {"crf": str(self._crf)} | ({"x264-params": "asm=avx2"} if _has_avx512() else {})
             self._stream = self._output.add_stream("libx264", rate=self._fps, options=coding)
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
@@ -169,7 +170,7 @@ class VideoWriter:
         if kind is not None:
             self._open.__exit__(kind, error, trace)
             return
-        with self._open:
+        with writing(self._path), self._open:
             if self._num_frames == 0:
                 raise ValueError(f"{self._path}: a video of no frames")
             assert self._waiting is not None
@@ -190,15 +191,20 @@ class VideoWriter:
 
     def _mux(self, picture: av.VideoFrame | None) -> None:
         """Encode, and let the sound keep up, so that the file is interleaved."""
-        try:
+        with writing(self._path):
             for packet in self._stream.encode(picture):
                 if self._held is not None and packet.pts == self._held[0]:
                     packet.duration = self._held[1]
                 if self._sound is not None and packet.dts is not None and packet.time_base is not None:
                     self._sound.mux_until(float(packet.dts * packet.time_base))
                 self._output.mux(packet)
-        except OSError as error:
-            raise InputError(f"{self._path}: could not be written ({error.strerror}); give another folder") from error
+
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the end of the file. What went wrong before is what is told, not that this goes wrong too."""
+        with suppress(*(() if kind is None else (av.error.FFmpegError, OSError))):
+            self._output.close()
 
 
 def _has_avx512() -> bool:

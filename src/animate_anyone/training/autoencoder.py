@@ -137,7 +137,9 @@ class ImageEncoderStage(Stage):
         torch.manual_seed(recipe.seed)
         if recipe.init is not None and not (Path(recipe.init) / "vae").is_dir():
             raise InputError(f"{recipe.init}: has no vae/; train recipes/puppet_autoencoder.yaml first")
-        self.encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**recipe.networks.image_encoder))
+        self.encoder = recipe.networks.build(
+            "image_encoder", lambda **settings: CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
+        )
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:

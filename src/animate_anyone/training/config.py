@@ -7,6 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -174,11 +175,19 @@ class Networks:
     scheduler: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in vars(self):
+            for key, value in getattr(self, name).items():
+                most = 1000 if "layers" in str(key) else 10**6
+                for number in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(number, int) and abs(number) > most:  # building it would not come to an end
+                        raise InputError(f"recipe: networks.{name}.{key} is {number:.0e}; it must be at most {most}")
+
     def build(self, name: str, kind: Callable[..., Network]) -> Network:
         """A network of this kind from the settings of this name."""
         try:
             return kind(**getattr(self, name))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a setting of a wrong kind is met anywhere in the libraries, by errors of any class
             raise InputError(f"recipe: networks.{name}: {' '.join(str(error).split())}") from error
 
 
@@ -352,7 +361,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (bool, str) and isinstance(value, hint):

@@ -246,6 +246,8 @@ class _Run:
 
     def end(self, after_checkpoint: Callable[[int], None] | None) -> None:
         """Save what is not saved yet, and close the report."""
+        if self.first == self.recipe.steps and self.accelerator.is_main_process:
+            self._save_model()  # the run before may have been cut between checkpoint and model
         if self.limit is None:
             return
         self.limit.done, self.limit.at_end = self.done, self.done == self.recipe.steps
@@ -291,9 +293,7 @@ class _Run:
                 save_checkpoint(
                     self.output / "checkpoint", self.done, self.stage, self.optimizer, self.ema, self.recipe
                 )
-                with whole_folder(self.output / "model") as folder:
-                    save_model(self.stage, self.ema, self.trainable, folder)
-                    write_history(folder, self.recipe, self.done)
+                self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
             if self.limit is not None:
@@ -301,6 +301,11 @@ class _Run:
             if after_checkpoint is not None:
                 after_checkpoint(self.done)
         self.since += self.clock() - began  # steps are timed, not saving
+
+    def _save_model(self) -> None:
+        with whole_folder(self.output / "model") as folder:
+            save_model(self.stage, self.ema, self.trainable, folder)
+            write_history(folder, self.recipe, self.done)
 
     def _measured(self, part: str) -> Any:
         return nullcontext() if self.limit is None else self.limit.measured(part)
