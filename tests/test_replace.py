@@ -25,11 +25,12 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
+from animate_anyone.perception.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.replace import Settings, bring_back, environment_psnr, replace
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.source_scene import CLOSE_UP, see_character, who_was_taken
+from animate_anyone.source_scene import CLOSE_UP, see_character
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.told_scene import Told, place_masks, tell
 
@@ -259,7 +260,7 @@ def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
 
 def test_character_close_up(dancers: Path) -> None:
     picture, pose = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
-    subject, lines = see_character(picture, pose, replaced.Boxes(), "mediapipe")
+    subject, lines = see_character(picture, pose, replaced.Boxes(), replaced.Truth(dancers))
     mask = replaced.Boxes().mask([picture], pose).masks[0]
     longer = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1))
     side = subject.picture.shape[0]
@@ -275,7 +276,7 @@ def test_character_close_up(dancers: Path) -> None:
     assert subject.silhouette.sum() == mask.sum()
     assert subject.silhouette[y, x]
     nobody = changed(pose, scores=np.zeros_like(pose.scores))
-    subject, lines = see_character(picture, nobody, replaced.Boxes(), "mediapipe")
+    subject, lines = see_character(picture, nobody, replaced.Boxes(), replaced.Truth(dancers))
     assert np.array_equal(subject.picture, picture) and len(lines) == 1
 
 

@@ -21,7 +21,8 @@ from animate_anyone.perception.frames_in_reach import FramesInReach
 from animate_anyone.perception.people import follow
 from animate_anyone.perception.quality import ranges, runs
 from animate_anyone.perception.quality import report as quality_report
-from animate_anyone.perception.skeleton_video import SkeletonLook, find_skeletons
+from animate_anyone.perception.skeleton_look import SkeletonLook
+from animate_anyone.perception.skeleton_video import find_skeletons
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 
@@ -168,7 +169,8 @@ def open_driver(
     sample = source[:: max(1, len(source) // 8)][:8]
     look = None
     if kind != "video":
-        look = find_skeletons([frame for n in sample for _, frame in read_frames(path, range(n, n + 1))], kind != "auto")
+        samples = [frame for n in sample for _, frame in read_frames(path, range(n, n + 1))]
+        look = find_skeletons(samples, told=kind == "skeleton")
     return Driver(
         path,
         (info.width, info.height),

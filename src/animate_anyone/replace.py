@@ -312,7 +312,7 @@ def check_inputs(
         )
     check_folder(settings.object_weights, "Grounding DINO")
     if not all(name.strip() for name in settings.objects.split(",")):
-        raise InputError(f"--objects {settings.objects!r}: give one name or more, with commas between, such as ball,bat")
+        raise InputError(f"--objects {settings.objects!r}: give names with commas between, such as ball,bat")
     return output, picture, driver, None
 
 

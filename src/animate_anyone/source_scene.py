@@ -90,10 +90,7 @@ def see_character(
         The character, its pose in pixels of the part that is shown, and remarks for the user.
     """
     width, height = picture.shape[1], picture.shape[0]
-    if known is None:
-        pose = estimator.estimate_picture(picture)
-    else:
-        pose = known.scaled_to((width, height))
+    pose = estimator.estimate_picture(picture) if known is None else known.scaled_to((width, height))
     person = None if pose is None else masker.mask([picture], pose).masks[0]
     box = None if person is None else bounding_box(person)
     if pose is None or person is None or box is None:

@@ -66,7 +66,7 @@ def hold(pose: PoseSequence, blend: float = BLEND_SECONDS) -> tuple[PoseSequence
 
 
 def mostly_outside(pose: PoseSequence) -> NDArray[np.bool_]:
-    """``(frames,)``: whether more than half of the body's joints that are seen lie outside the frame of ``pose.size``."""
+    """``(frames,)``: whether most of the body's joints that are seen lie outside the frame of ``pose.size``."""
     points, seen = pose.keypoints[:, BODY], pose.scores[:, BODY] >= MIN_SCORE
     outside = seen & ((points < 0) | (points > pose.size)).any(axis=-1)
     return np.asarray(outside.sum(axis=1) > _MOST * np.maximum(seen.sum(axis=1), 1))
@@ -75,7 +75,7 @@ def mostly_outside(pose: PoseSequence) -> NDArray[np.bool_]:
 def _between(
     one: NDArray[np.float32], other: NDArray[np.float32], ends: NDArray[np.bool_], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """``(frames, points, d)``: from one pose ``(points, d)`` to the other; ``ends`` ``(2, points)``: which have what."""
+    """``(frames, points, d)`` from one pose ``(points, d)`` to the other; ``ends`` ``(2, points)``: what each has."""
     way = (other - one).astype(np.float64)
     both = ends.all(axis=0)
     common = way[both].mean(axis=0) if both.any() else np.zeros(way.shape[1])

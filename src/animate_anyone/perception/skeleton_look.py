@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 Picture = NDArray[np.uint8]
 BLACK = 24
 """Brightest channel of a black pixel, compression included."""
-LIMBS, JOINTS = 153, 255
+LIMBS, JOINTS = 153.0, 255.0
 """Brightest channel of the strokes, as they are usually drawn: limbs are darkened by 0.6, the rest is not."""
+USUAL = (LIMBS, JOINTS)
 
 _PLAIN = 40  # most that the pixels of a row in a margin differ
 _APART = 40  # least that a margin differs from the background
@@ -40,7 +41,7 @@ class SkeletonLook:
 
     margins: tuple[int, int, int, int] = (0, 0, 0, 0)
     background: tuple[int, int, int] = (0, 0, 0)
-    levels: tuple[float, float] = (LIMBS, JOINTS)
+    levels: tuple[float, float] = USUAL
 
     @classmethod
     def of(cls, frames: Sequence[Picture]) -> SkeletonLook:
@@ -48,8 +49,8 @@ class SkeletonLook:
         height, width = frames[0].shape[:2]
         middle = np.stack([f[height // 4 : height - height // 4, width // 4 : width - width // 4] for f in frames])
         colour = np.median(middle.reshape(-1, 3), axis=0)
-        background = (0, 0, 0) if colour.max() < BLACK else tuple(int(v) for v in colour)
-        look = cls(_margins(frames, np.asarray(background, float)), (background[0], background[1], background[2]))
+        red, green, blue = (0, 0, 0) if float(colour.max()) < BLACK else (int(v) for v in colour)
+        look = cls(_margins(frames, np.array([red, green, blue], float)), (red, green, blue))
         return cls(look.margins, look.background, _levels([look.on_black(frame) for frame in frames]))
 
     def usual(self, frame: Picture) -> Picture:
@@ -60,8 +61,8 @@ class SkeletonLook:
         """A frame without margins and background."""
         if any(self.background):
             frame = _without(frame, self.background)
-        if any(self.margins):
-            top, bottom, left, right = self.margins
+        top, bottom, left, right = self.margins
+        if top or bottom or left or right:
             frame = frame.copy()
             frame[:top] = frame[len(frame) - bottom :] = 0
             frame[:, :left] = frame[:, frame.shape[1] - right :] = 0
@@ -72,14 +73,14 @@ class SkeletonLook:
         done = [
             *(["its margins made black"] if any(self.margins) else []),
             *(["its background made black"] if any(self.background) else []),
-            *(["its strokes made as bright as they are usually drawn"] if self.levels != (LIMBS, JOINTS) else []),
+            *(["its strokes made as bright as they are usually drawn"] if self.levels != USUAL else []),
         ]
         return ", ".join(done) or "taken as it is"
 
 
 def brightened(frame: Picture, levels: tuple[float, float]) -> Picture:
     """Strokes on black with limbs and joints of these brightnesses, given the usual ones; hues stay."""
-    if levels == (LIMBS, JOINTS):
+    if levels == USUAL:
         return frame
     brightest = np.arange(256)
     wanted = np.interp(brightest, (0, *levels), (0, LIMBS, JOINTS))
@@ -87,7 +88,7 @@ def brightened(frame: Picture, levels: tuple[float, float]) -> Picture:
     return np.rint(np.minimum(frame * factor[..., None], 255)).astype(np.uint8)
 
 
-def saturation(frame: NDArray) -> NDArray[np.float64]:
+def saturation(frame: NDArray[np.integer]) -> NDArray[np.float64]:
     """``(...,)`` in [0, 1] of colours ``(..., 3)``."""
     most = frame.max(axis=-1).astype(np.float64)
     return np.asarray((most - frame.min(axis=-1)) / np.maximum(most, 1))
@@ -141,7 +142,7 @@ def _levels(frames: Sequence[Picture]) -> tuple[float, float]:
         [b[(b >= BLACK) & (saturation(f) > _COLOURFUL)] for b, f in zip(bright, frames, strict=True)]
     )
     if len(values) < 20:
-        return LIMBS, JOINTS
+        return USUAL
     joints = max(float(np.percentile(values, 98)), 1.0)
     counts = np.convolve(np.bincount(values, minlength=256), np.ones(9), "same")
     low, high = (int(share * joints) for share in _LIMB_RANGE)
@@ -149,5 +150,5 @@ def _levels(frames: Sequence[Picture]) -> tuple[float, float]:
     if counts[int(limbs)] < _ENOUGH * ((values > low).sum()):  # limbs are as bright as joints
         limbs = joints * LIMBS / JOINTS
     if abs(limbs - LIMBS) <= _USUAL and abs(joints - JOINTS) <= _USUAL:
-        return LIMBS, JOINTS
+        return USUAL
     return limbs, joints

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.skeleton_look import BLACK, JOINTS, LIMBS, SkeletonLook, brightened, saturation
+from animate_anyone.perception.skeleton_look import BLACK, JOINTS, LIMBS, USUAL, SkeletonLook, brightened, saturation
 
 _LONG_SIDE = 384  # frames are looked at in about this size, pixels
 _DRAWN = 70  # brightest channel of a pixel that is surely part of a stroke
@@ -25,10 +25,12 @@ _THICKNESS = 0.015  # of the frame's longer side: a stroke is nowhere thicker th
 _MIN_DEPTH = 5  # pixels of the frame: published strokes do not get thinner in small frames
 _MIN_SHARE = 0.7  # of the frames on which something is drawn
 
-# Of drawings whose brightness or sharpness has suffered, which are told by what hangs together instead of by brightness.
+# Of drawings whose brightness or sharpness has suffered, which are told by what hangs together, not by brightness.
 _DIM_DRAWN = 48  # brightest channel, once brightened
 _LARGEST_SHARE = 0.2  # of the frame that is drawn on
 _PALE, _MIN_NOT_PALE = 0.45, 0.55  # saturation of a colour that is not pale, and the share of the drawn pixels
+_MAX_DEEP = 0.08  # as _MAX_THICK, of strokes that get thinner in small frames
+_MIN_PURE = 0.3  # share of the drawn pixels that are colours, not white
 _BODY_HUES, _BODY_SHARE = 5, 0.55  # hues on one connected piece; share of the drawn pixels on such pieces
 _GAP = 0.008  # of the frame's longer side, between parts that hang together
 _EVEN = 0.75  # share of neighbours on a piece that are of one hue: limbs are, sparks are not
@@ -44,11 +46,15 @@ def find_skeletons(frames: Sequence[NDArray[np.uint8]], told: bool = False) -> S
     Raises:
         InputError: there are no frames.
     """
-    if not told and is_skeleton_video(frames):
-        return SkeletonLook()
+    if not frames:
+        raise InputError("there are no frames to look at; give a video with 1 frame or more")
     look = SkeletonLook.of(frames)
+    if not told and is_skeleton_video(frames):
+        return SkeletonLook(look.margins)  # narrow margins of another colour do no harm to that
     if told:
         return look
+    if any(look.background) and (look.levels != USUAL or max(look.background) - min(look.background) > BLACK):
+        return None  # of pictures on a colour, or dim ones on grey, there are too many
     verdicts = [verdict for frame in frames if (verdict := _hangs_together(frame, look)) is not None]
     return look if verdicts and float(np.mean(verdicts)) >= _MIN_SHARE else None
 
@@ -132,8 +138,8 @@ def _hangs_together(frame: NDArray[np.uint8], look: SkeletonLook) -> bool | None
     pure = drawn & (saturation(small) > _PALE)
     if (pure | (small.min(axis=-1) > 200)).sum() < _MIN_NOT_PALE * drawn.sum():
         return False
-    depth = max(round(_THICKNESS * max(drawn.shape)), _MIN_DEPTH // step)
-    if _deep_inside(drawn, depth).sum() >= _MAX_THICK * drawn.sum():
+    depth = max(round(_THICKNESS * max(drawn.shape)), 1)
+    if _deep_inside(drawn, depth).sum() >= _MAX_DEEP * drawn.sum() or pure.sum() < _MIN_PURE * drawn.sum():
         return False
     hues = np.full(drawn.shape, -1)
     hues[pure] = (_hue(small[pure]) * 12).astype(int) % 12

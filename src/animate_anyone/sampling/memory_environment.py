@@ -46,9 +46,7 @@ def scene_bytes(p: AnimateAnyone2Pipeline, work: Work) -> int:
     return work.frames * sum(t.numel() * t.element_size() for t in (scene.environment, scene.mask, *levels))
 
 
-def picture_bytes(
-    p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], num_objects: int | None = None
-) -> int:
+def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], num_objects: int | None = None) -> int:
     """All pictures of the clip that ``replace`` holds while the networks work: the video's, and what the model is told.
 
     Args:
