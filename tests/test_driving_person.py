@@ -33,13 +33,13 @@ def video(folder: Path, places: list[tuple[float | None, ...]]) -> Driver:
 @pytest.mark.parametrize("asked", [0, 1])
 def test_two_people_cross(tmp_path: Path, asked: int) -> None:
     """The estimator goes over to whoever is on the right; in the middle one hides the other."""
-    walks = [(60.0 + 12 * n, 340.0 - 12 * n) for n in range(24)]
+    walks = [(60.0 + 6 * min(n, 46), 340.0 - 6 * min(n, 46)) for n in range(84)]
     poses, lines = video(tmp_path / "frames", walks).poses(RightmostFirst, person=asked)
     seen = poses.scores[:, NECK] > 0
     apart = np.array([abs(one - other) for one, other in walks]) > 60
     assert seen[apart].all()
     x = np.array([there[asked] for there in walks])
-    assert np.abs(poses.keypoints[seen, NECK, 0] - x[seen]).max() < 15
+    assert np.abs(poses.keypoints[seen, NECK, 0] - x[seen]).max() < 25  # half a bar
     assert f"people in frame 0: 2; person {asked} by size was taken; another: --person N" in lines
 
 
@@ -79,7 +79,7 @@ def test_one_person_of_poses_or_skeletons_cannot_be_chosen(tmp_path: Path) -> No
     person(3).save(tmp_path / "poses.npz")
     driver = open_driver(tmp_path / "poses.npz")
     check_person(driver, Settings())
-    with pytest.raises(InputError, match="--person 1: .*is poses, of one person"):
+    with pytest.raises(InputError, match="is poses, of one person; leave --person out"):
         check_person(driver, Settings(person=1))
     with pytest.raises(InputError, match="person -1: give 0 to 99"):
         Settings(person=-1)
@@ -90,7 +90,7 @@ def test_frames_are_held_in_reach_alone() -> None:
 
     read: list[int] = []
 
-    def frames(start: int):  # noqa: ANN202
+    def frames(start: int):
         for number in range(start, 50):
             read.append(number)
             yield np.full((2, 2, 3), number, np.uint8)

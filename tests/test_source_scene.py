@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 import replaced
-from bars import SIZE, RightmostFirst, picture_of
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.mask_doubts import SOMEBODY_ELSE
 from animate_anyone.source_scene import see
+from bars import SIZE, RightmostFirst, picture_of
 
 pytest.importorskip("cv2", reason='OpenCV comes with MediaPipe: pip install "animate-anyone[pose]"')
 
