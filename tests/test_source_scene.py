@@ -18,6 +18,7 @@ from bars import SIZE, RightmostFirst, picture_of
 
 pytest.importorskip("cv2", reason='OpenCV comes with MediaPipe: pip install "animate-anyone[pose]"')
 
+
 @dataclass(frozen=True)
 class Video:
     """As much of a driver as is looked at: people as bars in their clothes at ``places``, one row a frame."""
