@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +17,13 @@ from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_picture, open_video, read_picture
 from animate_anyone.media.timeline import spread
-from animate_anyone.perception import load_estimator
+from animate_anyone.perception import PoseEstimator, load_estimator
+from animate_anyone.perception.frames_in_reach import FramesInReach
+from animate_anyone.perception.people import follow
+from animate_anyone.perception.quality import ranges, runs
 from animate_anyone.perception.quality import report as quality_report
-from animate_anyone.perception.skeleton_video import is_skeleton_video
+from animate_anyone.perception.skeleton_look import SkeletonLook
+from animate_anyone.perception.skeleton_video import find_skeletons
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 
@@ -29,6 +33,12 @@ MOST_FRAMES = 1_000_000
 
 Timing = tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]
 """Which source frame each frame of the result shows, its rate, and its times where they are uneven."""
+REACH = 1.8
+"""Seconds of a video that are held while one of several people is looked for; a third where frames are large."""
+KINDS = ("auto", "video", "skeleton")
+"""What a video that drives may be said to show: let it be looked at, somebody, finished skeletons."""
+LARGE = 1920 * 1088
+"""Pixels."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,8 @@ class Driver:
         index: for each frame of the result, which of ``source`` it shows, counted from 0.
         fps: nominal frame rate of the result.
         times: when each is shown, seconds; ``None`` where evenly spaced.
-        is_skeleton: the frames are finished skeleton drawings.
+        skeletons: how the frames, which are finished skeleton drawings, are brought into the usual form; ``None``
+            where they are none.
         ready: poses that were given as such.
         sound: where sound comes from, with ``start`` and ``stop`` in seconds of its video.
         duration: seconds from the first frame of the result to the end of its last.
@@ -59,7 +70,7 @@ class Driver:
     index: NDArray[np.intp]
     fps: Fraction
     times: NDArray[np.float64] | None = None
-    is_skeleton: bool = False
+    skeletons: SkeletonLook | None = None
     ready: PoseSequence | None = None
     sound: Sound | None = None
     start: float = 0.0
@@ -70,6 +81,11 @@ class Driver:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def is_skeleton(self) -> bool:
+        """Whether the frames are finished skeleton drawings."""
+        return self.skeletons is not None
 
     def pictures(self) -> Iterator[Picture]:
         """The frames of the result's driver, in order."""
@@ -88,37 +104,75 @@ class Driver:
         assert self.video is not None, "poses have no pictures"
         return self.video.frames([self.source[int(position)] for position in positions])
 
-    def poses(self, estimator: str, progress: Progress = SILENT) -> tuple[PoseSequence, list[str]]:
-        """The poses of the result's frames, and remarks on their quality for the user.
+    def poses(
+        self, estimator: str | Callable[[], PoseEstimator], progress: Progress = SILENT, person: int = 0
+    ) -> tuple[PoseSequence, list[str]]:
+        """The poses of one person in the result's frames, and remarks on them for the user.
 
-        Raises :class:`InputError` where too few frames show a person.
+        Args:
+            estimator: of poses: its name, or what loads it.
+            progress: shown how far it is.
+            person: who, 0 is the largest in the first frame where anybody is. All scores are 0 in frames without
+                them; where there is never anybody else, whoever is found is the person.
+
+        Raises:
+            InputError: too few frames show the person, or there are not so many people.
         """
         if self.ready is not None:
             return self._on_own_clock(self.ready), []
-        found = load_estimator(estimator).estimate(
-            SourceFrames(self), self.size, self.source_fps, self.source_times, progress=progress
-        )
+        looks = load_estimator(estimator) if isinstance(estimator, str) else estimator()
+        followed = follow(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
+        found, alone = followed.poses, followed.alone()
+        if alone and followed.whole is not None and followed.dropped:  # a cut, or other light
+            scores = found.scores.copy()
+            scores[list(followed.dropped)] = followed.whole.scores[list(followed.dropped)]
+            found = replace(found, scores=scores)
         quality = quality_report(found)
-        quality.check()
-        return self._on_own_clock(clean(found)), quality.lines()
+        quality.check(hint="; for a finished skeleton video: --driving-kind skeleton")
+        lines = [*getattr(looks, "remarks", ()), *quality.lines()]
+        if not alone:
+            lines += followed.lines(person)
+        missed = np.isin(np.arange(len(found)), followed.dropped)
+        if not alone and missed.any():
+            lines.append(f"only somebody else was found, and left out, in frame {ranges(runs(missed))}")
+        return self._on_own_clock(clean(found)), lines
+
+    def _in_reach(self) -> FramesInReach:
+        """The frames of ``source`` by number; as many stay at hand as looking for one person among others goes back."""
+
+        video = self.video
+        assert video is not None
+
+        def read(start: int) -> Iterator[Picture]:
+            return (frame for _, frame in video.frames(self.source[start:]))
+
+        seconds = REACH if self.size[0] * self.size[1] <= LARGE else REACH / 3
+        return FramesInReach(read, len(self.source), kept=round(seconds * float(self.source_fps)) + 2)
 
     def _on_own_clock(self, poses: PoseSequence) -> PoseSequence:
         """The source's poses as the result shows them."""
         return replace(poses[self.index], fps=self.fps, times=self.times)
 
 
-def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | None = None) -> Driver:
+def open_driver(
+    path: str | Path, frames: slice | None = None, fps: Fraction | None = None, kind: str = "auto"
+) -> Driver:
     """Look at what drives, and choose its frames.
 
     Args:
         path: a video, a folder of frames, a skeleton video, or poses (``.npz``).
         frames: which of its frames; ``None`` for all.
         fps: frame rate of the result; ``None`` keeps the driver's timing.
+        kind: a name in :data:`KINDS`: whether a video shows somebody or finished skeletons; ``auto`` looks.
 
     Raises:
         InputError: it cannot be read, or has not those frames.
     """
     path = Path(path)
+    if kind not in KINDS:
+        raise InputError(f"there is no kind of driver {kind!r}; there are: {', '.join(KINDS)}")
+    if kind != "auto" and path.suffix.lower() == ".npz":
+        raise InputError(f"{path}: holds poses, and is no {kind}; leave --driving-kind out")
     if path.suffix.lower() == ".npz":
         ready = PoseSequence.load(path)
         source = frame_range(frames, len(ready), path)
@@ -133,7 +187,10 @@ def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | N
     source = frame_range(frames, info.num_frames, path)
     own, own_fps = _part(times, source), info.fps / source.step
     timing = _timing(own, own_fps, fps)
-    skeleton = is_skeleton_video(frame for _, frame in video.frames(source[:: max(1, len(source) // 8)][:8]))
+    look = None
+    if kind != "video":
+        samples = [frame for _, frame in video.frames(source[:: max(1, len(source) // 8)][:8])]
+        look = find_skeletons(samples, told=kind == "skeleton")
     return Driver(
         path,
         (info.width, info.height),
@@ -141,7 +198,7 @@ def open_driver(path: str | Path, frames: slice | None = None, fps: Fraction | N
         own_fps,
         _timing(own, own_fps, None)[2],
         *timing,
-        is_skeleton=skeleton,
+        skeletons=look,
         sound=video.sound,
         start=float(times[source.start]),
         stop=float(times[source.start] + own[-1]),
@@ -244,12 +301,16 @@ class SkeletonPictures(Sequence[Picture]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             part = range(*number.indices(len(self)))
-            return [self.placing.apply(frame, black=True) for frame in self.driver.pictures_of(part)]
+            return [self._placed(frame) for frame in self.driver.pictures_of(part)]
         _, frame = next(self.driver.read([self.driver.index[number]]))
-        return self.placing.apply(frame, black=True)
+        return self._placed(frame)
 
     def __iter__(self) -> Iterator[Picture]:
-        return (self.placing.apply(frame, black=True) for frame in self.driver.pictures())
+        return (self._placed(frame) for frame in self.driver.pictures())
+
+    def _placed(self, frame: Picture) -> Picture:
+        assert self.driver.skeletons is not None
+        return self.placing.apply(self.driver.skeletons.usual(frame), black=True)
 
 
 def estimate_file(

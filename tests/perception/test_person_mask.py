@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -150,3 +152,48 @@ def test_mistakes_are_told_in_one_line() -> None:
         load_masker("grabcut").mask([blank], pose)
     with pytest.raises(InputError, match=r"MaskTrack\.masks is uint8"):
         MaskTrack(np.zeros((1, 2, 2), np.uint8))  # type: ignore[arg-type]
+
+
+class FollowingGraph:
+    """A segmentation graph that follows: it masks where it found somebody in the first picture that it was shown."""
+
+    opened: ClassVar[list[FollowingGraph]] = []
+
+    def __init__(self, **_: object) -> None:
+        self.first: NDArray[np.float32] | None = None
+        self.opened.append(self)
+
+    def process(self, picture: NDArray[np.uint8]) -> SimpleNamespace:
+        if self.first is None:
+            self.first = (picture.max(axis=-1) > 0).astype(np.float32)
+        return SimpleNamespace(segmentation_mask=self.first)
+
+    def close(self) -> None:
+        self.opened.remove(self)
+
+
+def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2")
+    from animate_anyone.perception import mediapipe_segmentation as module
+
+    networks = SimpleNamespace(
+        pose=SimpleNamespace(Pose=FollowingGraph),
+        selfie_segmentation=SimpleNamespace(SelfieSegmentation=FollowingGraph),
+    )
+    monkeypatch.setattr(module, "load_solutions", lambda: networks)
+    left, right = np.zeros((2, 60, 80, 3), np.uint8)
+    left[:, :40], right[:, 40:] = 255, 255
+    masker = load_masker("mediapipe")
+    asked: list[NDArray[np.float32] | None] = []
+
+    def seen(frame: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        asked.append(in_frame(frame))
+        return asked[-1]
+
+    in_frame = masker._networks.in_frame  # type: ignore[attr-defined]
+    monkeypatch.setattr(masker._networks, "in_frame", seen)  # type: ignore[attr-defined]
+    pose = person(2, size=(80, 60), torso=15, neck=(40, 15))
+    masker.mask([left, left], pose)
+    masker.mask([right], pose[:1])
+    assert asked[1] is not None and asked[1][:, :40].all()
+    assert asked[2] is not None and asked[2][:, 40:].all() and not asked[2][:, :40].any()

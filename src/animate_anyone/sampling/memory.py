@@ -63,6 +63,7 @@ class Work:
         vae_tiling, quantize: as in :class:`~animate_anyone.sampling.placement.Placement`.
         objects: whether objects are shown (Animate Anyone 2).
         pictures: bytes of the clip's pictures that the caller holds in the machine's memory all the while.
+        telling: bytes that the caller holds beside them before the networks work.
     """
 
     size: tuple[int, int]
@@ -75,6 +76,7 @@ class Work:
     quantize: str = "none"
     objects: bool = False
     pictures: int = 0
+    telling: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Estimate:
         steps: the way through the networks, in order.
         pose_features: of the whole clip; they wait in the machine's memory.
         scene: likewise the environment's latents, the mask and the objects' features (Animate Anyone 2).
-        pictures: as in :class:`Work`.
+        pictures, telling: as in :class:`Work`.
     """
 
     weights: Mapping[str, int]
@@ -105,6 +107,7 @@ class Estimate:
     pose_features: int
     scene: int = 0
     pictures: int = 0
+    telling: int = 0
 
     def phases(self, offload: str = "none") -> dict[str, float]:
         """Phase -> what it needs where the networks compute, without the libraries' own memory."""
@@ -144,6 +147,7 @@ class Estimate:
         """Phase -> what of the clip waits in the machine's memory; phases in which nothing does are left out."""
         # Features of single frames are joined at the end of their phase: for a moment they are there twice.
         return {
+            "reference": self.telling,  # given back before it: too much by the reference's activations at most
             "poses": 2 * self.pose_features,
             "scene": self.pose_features + 2 * self.scene,
             "denoising": self.pose_features + self.scene,
@@ -179,6 +183,7 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
         pose_features=frame * work.frames,
         scene=scene,
         pictures=work.pictures,
+        telling=work.telling,
     )
 
 
