@@ -25,6 +25,7 @@ from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loading import Batch, Batches, choose_loading
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.render_pool import count_workers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.time_limit import TimeLimit
 
@@ -39,10 +40,10 @@ class Stage(nn.Module):
     """Whether errors count differently in different places, see :meth:`mean_weight`."""
 
     @property
-    def renders(self) -> bool:
-        """Whether :meth:`batch` renders its clips, having no cache to read them from."""
+    def renderers(self) -> int:
+        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache."""
         clips: StudioClips | None = getattr(self, "clips", None)
-        return clips is not None and clips.data.cache is None
+        return 0 if clips is None or clips.data.cache is not None else count_workers(clips.data)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
         """The clips of one micro-batch on the CPU; a function of the step and the part alone.
@@ -183,7 +184,7 @@ class _Run:
             for micro in range(recipe.accumulate)
         )
         device = accelerator.device
-        loading = choose_loading(device, self.stage.renders, recipe.batch // recipe.accumulate)
+        loading = choose_loading(device, self.stage.renderers, recipe.batch // recipe.accumulate)
         return Batches(self.stage, order, loading, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
