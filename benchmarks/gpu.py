@@ -12,6 +12,7 @@ scikit-image, accelerate and PyYAML, and nothing that reads videos; with PYTHONP
 from __future__ import annotations
 
 import argparse
+import gc
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpu_parts.measure import Machine
 
-RESERVE = 3.0
-"""Seconds of the given time for what no unit holds: releasing memory, ending the process."""
+RESERVE = 5.0
+"""Seconds of the given time for what no unit holds: starting and ending the process, releasing memory."""
 
 
 def describe_device(machine: Machine, minutes: float) -> str:
@@ -67,7 +68,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     began = time.monotonic()  # the imports count too
     asked = parse()
+    import diffusers
     import torch
+    import transformers
     from gpu_parts.foretold import FULL, foretold
     from gpu_parts.frames import frames
     from gpu_parts.measure import Machine
@@ -83,11 +86,16 @@ def main() -> None:
     if asked.only_on_gpu and not torch.cuda.is_available():
         print("no GPU here, nothing measured: python benchmarks/gpu.py --device cpu tries it at tiny size")
         return
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
     device = choose_device(asked.device)
     machine = Machine(device, asked.tiny or device.type != "cuda")
     clock = Clock(60 * asked.minutes - RESERVE, began)
     report = Report(asked.output or RESULTS / ("gpu_tiny.md" if machine.tiny else "gpu.md"))
     torch.manual_seed(0)
+    if machine.cuda:
+        gc.freeze()  # what the imports made is never garbage: each later search takes a moment, not half a second
     report.add(f"# What a GPU tells\n\n{describe_device(machine, asked.minutes)}")
     first, second = FULL
     parts = (

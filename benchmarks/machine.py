@@ -40,7 +40,7 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "of a source tree"
+        return "(version not known)"  # run from a source tree
 
 
 def _processor() -> str:

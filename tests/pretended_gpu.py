@@ -111,7 +111,9 @@ def _check(func: Callable, name: str, args: tuple[Any, ...], given: list[Tensor]
         index = list(_tensors(args[1]))
         if not on_gpu(args[0]) and any(on_gpu(i) and i.dim() for i in index):  # a single number is read
             raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
-        value = list(_tensors(args[2:])) if any(i.dim() for i in index) else []  # without tensors as indices it is a copy
+        value = (
+            list(_tensors(args[2:])) if any(i.dim() for i in index) else []
+        )  # without tensors as indices it is a copy
         given = [args[0], *value]
     if any(map(on_gpu, given)) and any(not on_gpu(tensor) and tensor.dim() for tensor in given):
         shapes = ", ".join(f"{tuple(t.shape)} on {GPU if on_gpu(t) else 'cpu'}" for t in given)

@@ -35,7 +35,7 @@ HERE = torch.arange(6.0).reshape(2, 3)
     ],
 )
 def test_a_mistake_is_an_error(mistake: Callable[[Tensor], object]) -> None:
-    with pretended_gpu() as gpu, pytest.raises((RuntimeError, TypeError), match="device|cuda"):
+    with pretended_gpu() as gpu, pytest.raises((RuntimeError, TypeError), match=r"device|cuda"):
         mistake(HERE.to(gpu))
 
 

@@ -27,10 +27,10 @@ def foretold(machine: Machine, models: tuple[str, ...]) -> Part:
     expected = {model: 4 if machine.tiny else 40 if model in FULL else 20 for model in models}
     return Part(
         "Memory: foretold beside measured",
-        "One guided step in float16 and one frame decoded, GiB. Foretold: weights and activations by the estimate, its "
-        "margins included. Measured: the most that PyTorch had in tensors (`allocated`). `whole`: foretold with "
-        f"{PROCESS['gpu'] / GIB:g} GiB for the libraries; measured is what the allocator held at most (`reserved`) and "
-        "what the libraries take beside it. Full size: random weights.",
+        "One guided step in bfloat16 (float16 takes as much) and one frame decoded, GiB. Foretold: weights and "
+        "activations by the estimate, its margins included. Measured: the most that PyTorch had in tensors "
+        f"(`allocated`). `whole`: foretold with {PROCESS['gpu'] / GIB:g} GiB for the libraries; measured is what the "
+        "allocator held at most (`reserved`) and what the libraries take beside it. Full size: random weights.",
         [
             "model, offload",
             "to latents: foretold",
@@ -47,13 +47,15 @@ def foretold(machine: Machine, models: tuple[str, ...]) -> Part:
 
 def rows(machine: Machine, model: str) -> Iterator[list[str]]:
     """One model with every offload; on a CPU, where nothing is offloaded, the estimate alone beside a run."""
-    kind = torch.float16 if machine.cuda else torch.float32
+    kind = torch.bfloat16 if machine.cuda else torch.float32  # small models may overflow float16
     size, frames = ((512, 768), 24) if model in FULL else ((256, 256), 24)
     if machine.tiny:
         size, frames = (64, 64), 2
     work = Work(size=size, frames=frames, window=frames, dtype=kind)
     pipeline: AnimateAnyonePipeline | None = None
     for offload in OFFLOADS if machine.cuda else OFFLOADS[:1]:
+        if model not in FULL:
+            pipeline = None  # loaded anew
         machine.release()
         before = machine.allocated()
         if model not in FULL:
@@ -83,7 +85,8 @@ def measure(
 ) -> list[str]:
     """Cells; ``before``: bytes on the device that are none of the pipeline's."""
     phases = needs.phases(offload)
-    animate(pipeline, (64, 64), 2, replace(work, window=2), lambda: None)  # brings the libraries in
+    if machine.cuda:  # brings the libraries in
+        animate(pipeline, (64, 64), 2, replace(work, window=2), lambda: None)
     machine.release()
     since = time.perf_counter()
     latents = animate(pipeline, work.size, work.frames, work, machine.wait)

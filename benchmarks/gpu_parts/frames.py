@@ -17,13 +17,14 @@ from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.retarget import retarget
+from animate_anyone.errors import InputError
 from animate_anyone.sampling.models import SHIPPED, load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.scenes import character_picture, sample_scene_clip
 from gpu_parts.measure import Machine, tensor_float_32
-from gpu_parts.report import Part, Unit
+from gpu_parts.report import Part, Unit, brief
 
 SEED = 0
 
@@ -55,12 +56,18 @@ def rows(machine: Machine, model: str) -> Iterator[list[str]]:
         runs.pop(1)  # few CPUs compute in float16
     for name, rounding in runs:
         pipeline = load_pipeline(model, str(machine.device), name.split()[0])
-        if rounding:  # PyTorch's own setting
-            pictures, seconds = _twice(machine, pipeline, given)
-        else:
-            with tensor_float_32(False):
+        what = f"{model}, {machine.device.type}, {name}"
+        try:
+            if rounding:  # PyTorch's own setting
                 pictures, seconds = _twice(machine, pipeline, given)
-        yield [f"{model}, {machine.device.type}, {name}", *compare(pictures, truth), f"{seconds:.2f}"]
+            else:
+                with tensor_float_32(False):
+                    pictures, seconds = _twice(machine, pipeline, given)
+        except InputError as error:  # what is not finite in this number type
+            yield [what, brief(error), "", "", "", ""]
+        else:
+            black = "" if pictures.any() else " (**all black**: values were not finite)"
+            yield [what + black, *compare(pictures, truth), f"{seconds:.2f}"]
 
 
 def _twice(machine: Machine, pipeline: AnimateAnyonePipeline, given: dict[str, Any]) -> tuple[NDArray[np.uint8], float]:

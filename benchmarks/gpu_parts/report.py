@@ -124,6 +124,7 @@ def run(parts: Iterable[Part], report: Report, clock: Clock, after: Callable[[],
         after: called after every unit: frees memory.
     """
     for part in parts:
+        before = clock.gone()
         report.add(f"\n## {part.title}\n\n{part.text}\n")
         report.add(row(part.columns))
         report.add(row(["---", *["---:"] * (len(part.columns) - 1)]))
@@ -132,6 +133,7 @@ def run(parts: Iterable[Part], report: Report, clock: Clock, after: Callable[[],
             if said:
                 report.add(row([unit.name, said, *[""] * (len(part.columns) - 2)]))
             after()
+        report.add(f"\nIn {clock.gone() - before:.1f} s.")
 
 
 def _measure(unit: Unit, report: Report, clock: Clock) -> str:

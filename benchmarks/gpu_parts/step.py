@@ -104,7 +104,7 @@ def _steps(machine: Machine, name: str) -> Iterator[list[str]]:
 
 @torch.no_grad()
 def _backends(machine: Machine, backends: tuple[str, ...]) -> Iterator[list[str]]:
-    name = HALF[0] if machine.cuda else HALF[1]
+    name = HALF[1]
     made, size = full_size(machine.device, KINDS[name], narrow=machine.tiny), _sizes(machine)[0]
     for backend in backends:
         what = f"step, {_named(size)}, {name}, attention {backend}"

@@ -1,4 +1,4 @@
-"""The studio on a GPU: on a pretended one no tensor is made on the wrong device; a real one draws what the CPU draws."""
+"""The studio on a GPU: on a pretended one no tensor may be on the wrong device; a real one draws as the CPU does."""
 
 from __future__ import annotations
 

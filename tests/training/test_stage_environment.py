@@ -725,3 +725,26 @@ def test_what_is_made_is_what_differs_from_the_carried_character(
         right = float(stage(batch | {"carried": batch["frames"]}, torch.Generator().manual_seed(0))["loss"])
     assert right == pytest.approx(0, abs=1e-6)
     assert wrong > 1e-3
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("changes", [{}, IN_A_ROW])
+def test_noise_is_drawn_as_the_model_samples(start: dict[str, Path], shared: bool, changes: dict[str, Any]) -> None:
+    """In a row: one noise for all frames where the model shares it. Single frames are clips of their own."""
+    options = {"reference_pose": True, "shared_noise": shared}
+    stage = stage_of(start["with_motion" if changes else "single_frames"], networks__pipeline=options, **changes)
+    seen: list[Tensor] = []
+    add_noise = stage.scheduler.add_noise
+    stage.scheduler.add_noise = lambda latents, noise, t: seen.append(noise) or add_noise(latents, noise, t)
+    loss(stage, stage.batch(0, 0, 1))
+    noise = seen[0].unflatten(0, (-1, stage.targets))
+    assert bool((noise == noise[:, :1]).all()) == (shared and bool(changes))
+    assert (noise[0] != noise[1]).any()
+
+
+def test_shared_noise_travels_from_the_model_before(start: dict[str, Path], tmp_path: Path) -> None:
+    made = tiny.pipeline(shared_noise=True)
+    made.save_pretrained(tmp_path / "model")
+    stage = stage_of(tmp_path / "model", networks__pipeline={}, **IN_A_ROW)
+    noise = stage.noise(torch.Size((2, 3, 4, 4, 4)), torch.Generator().manual_seed(0))
+    assert torch.equal(noise, noise[:, :1].expand_as(noise))

@@ -23,8 +23,9 @@ from animate_anyone.sampling.models import load_network
 from animate_anyone.training.clips import StudioClips, stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
-from animate_anyone.training.loop import Batch, Stage
-from animate_anyone.training.objective import weighted_mean_square
+from animate_anyone.training.loading import Batch
+from animate_anyone.training.loop import Stage
+from animate_anyone.training.objective import part_of_step, weighted_mean_square
 
 
 def to_pixels(frames: Tensor) -> Tensor:
@@ -83,15 +84,29 @@ class AutoencoderStage(Stage):
             masks.append(clip["masks"][frame, top : top + side, left : left + side])
         return {"frames": torch.from_numpy(np.stack(frames)), "masks": torch.from_numpy(np.stack(masks))}
 
+    @property
+    def weighted(self) -> bool:  # type: ignore[override]
+        """Whether errors on the person count more."""
+        return self.recipe.objective.person_weight != 1
+
+    def mean_weight(self, batch: Batch) -> Tensor:
+        """The mean of :meth:`weights`."""
+        return self.weights(batch).mean()
+
+    def weights(self, batch: Batch) -> Tensor:
+        """What an error counts, ``(b, 1, H, W)``."""
+        return 1 + (self.recipe.objective.person_weight - 1) * batch["masks"][:, None].float()
+
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         pixels = to_pixels(batch["frames"])
         posterior = self.vae.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        noise = part_of_step(lambda n, g: torch.randn((n, *mean.shape[1:]), generator=g), len(mean), generator).to(mean)
         rebuilt = self.vae.decode(mean + noise * (0.5 * logvar).exp()).sample
-        weight = 1 + (self.recipe.objective.person_weight - 1) * batch["masks"][:, None].float()
-        absolute = ((rebuilt.float() - pixels).abs() * weight / weight.mean()).mean()
-        square = weighted_mean_square(rebuilt, pixels, weight)
+        weight = self.weights(batch)
+        mean_weight = batch.get("mean_weight", weight.mean())
+        absolute = ((rebuilt.float() - pixels).abs() * weight / mean_weight).mean()
+        square = weighted_mean_square(rebuilt, pixels, weight, mean_weight)
         # Colour is learnt late if every pixel counts alike: the mean of each latent cell counts again.
         cells = F.avg_pool2d(rebuilt.float() - pixels, 8).square().mean()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()

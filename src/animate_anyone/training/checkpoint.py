@@ -25,7 +25,7 @@ from animate_anyone.training.config import Recipe
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype")
-_MAY_CHANGE_OF_DATA = ("cache", "workers")
+_MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 # Settings by which networks are built, and what they were before they had a name: a run goes on as it began, whatever
 # the default is by then.
 _BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "attention"}}
@@ -113,6 +113,8 @@ def load_checkpoint(
     for data in (before.get("data", {}), now["data"]):
         for key in _MAY_CHANGE_OF_DATA:
             data.pop(key, None)
+    if now["precision"] == "auto":  # as the machine has it, whatever the one before had
+        before["precision"] = "auto"
     for key in now:
         if key not in _MAY_CHANGE and before.get(key) != now[key]:
             raise InputError(

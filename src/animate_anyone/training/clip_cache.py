@@ -80,6 +80,10 @@ class ClipCache:
         for _ in progress.track(_together(missing, lambda numbers: map(job, numbers)), len(missing), "render"):
             pass
 
+    def holds(self, name: str, digest: str) -> bool:
+        """Whether every shard has the array that :meth:`derive` keeps under this name."""
+        return all((self.shard(number) / f"{name}-{digest}.npy").exists() for number in self._shards)
+
     def derive(self, name: str, digest: str, function: Callable[[NDArray], NDArray], progress: Progress) -> None:
         """Keep beside the clips an array computed from each one's frames, see ``StudioClips.derive``."""
         file = f"{name}-{digest}.npy"

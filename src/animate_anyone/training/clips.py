@@ -137,9 +137,10 @@ class StudioClips:
         """Add an array computed from each clip's frames ``(f, H, W, 3)``, kept beside them in the cache.
 
         ``digest`` names what computes it, so that another network's values are never taken for it.
-        Without a cache nothing happens: the stage computes it in the step.
+        Without a cache nothing happens, nor without ``data.keep_latents`` unless it is there: the stage computes it in
+        the step.
         """
-        if self._cache is not None:
+        if self._cache is not None and (self.data.keep_latents or self._cache.holds(name, digest)):
             self._cache.derive(name, digest, function, progress)
 
     def settings(self) -> dict[str, object]:

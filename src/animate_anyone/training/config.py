@@ -47,6 +47,8 @@ class Data:
         consecutive: frames in a row instead of spread over the clip.
         clips: number of different clips; more are never drawn. Seeds run from ``first_seed``.
         cache: folder that keeps rendered clips; ``None`` renders on the fly.
+        keep_latents: have the cache keep the frames' latents too; else they are encoded in the step, unless they are
+            there already.
         workers: processes that render.
         supersample: rays per pixel side.
         pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
@@ -62,6 +64,7 @@ class Data:
     clips: int = 1_000_000
     first_seed: int = 0
     cache: str | None = None
+    keep_latents: bool = True
     workers: int = 2
     supersample: int = 2
     pose_scale: int = 2
@@ -193,7 +196,7 @@ class Recipe:
         steps: optimiser steps.
         batch: clips per optimiser step and process.
         accumulate: micro-batches that one optimiser step is cut into.
-        precision: ``bfloat16`` (autocast) or ``float32``.
+        precision: ``bfloat16`` (autocast) or ``float32``; ``auto``: bfloat16 where the device has units for it.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
@@ -207,7 +210,7 @@ class Recipe:
     steps: int = 10_000
     batch: int = 8
     accumulate: int = 1
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    precision: Literal["bfloat16", "float32", "auto"] = "auto"
     ema: float = 0.999
     max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"

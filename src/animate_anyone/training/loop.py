@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from animate_anyone.models.number_types import has_bfloat16_units
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
+from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
-
-Batch = dict[str, Tensor]
+from animate_anyone.training.loading import Batch, Batches, choose_loading
+from animate_anyone.training.objective import step_generator
+from animate_anyone.training.run_report import write_report
+from animate_anyone.training.time_limit import TimeLimit
 
 
 class Stage(nn.Module):
@@ -29,15 +35,35 @@ class Stage(nn.Module):
     A stage holds all networks that it needs as submodules; what does not train has no gradient.
     """
 
+    weighted = False
+    """Whether errors count differently in different places, see :meth:`mean_weight`."""
+
+    @property
+    def renders(self) -> bool:
+        """Whether :meth:`batch` renders its clips, having no cache to read them from."""
+        clips: StudioClips | None = getattr(self, "clips", None)
+        return clips is not None and clips.data.cache is None
+
     def batch(self, step: int, part: int, parts: int) -> Batch:
         """The clips of one micro-batch on the CPU; a function of the step and the part alone.
 
-        It runs in another thread while the step before computes.
+        It runs in other threads or processes while steps before compute.
+        """
+        raise NotImplementedError
+
+    def mean_weight(self, batch: Batch) -> Tensor:
+        """The mean, a scalar, of what errors count in a micro-batch; asked for where the stage is ``weighted``.
+
+        The mean over all micro-batches of the step, on all processes, comes to :meth:`forward` as
+        ``batch["mean_weight"]``: errors are divided by it, so that how a step is cut changes nothing.
         """
         raise NotImplementedError
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """``{"loss": scalar, ...}``: the loss and further scalars for the log."""
+        """``{"loss": scalar, ...}``: the loss and further scalars for the log.
+
+        ``generator`` is that of the whole step, see ``objective.part_of_step``.
+        """
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
@@ -52,100 +78,237 @@ def train(
     resume: bool = False,
     progress: Progress = SILENT,
     after_checkpoint: Callable[[int], None] | None = None,
+    limit: TimeLimit | None = None,
 ) -> Path:
-    """Run a recipe to its end and return the folder of the resulting model.
+    """Run a recipe to its end, or to that of its time, and return the folder of the resulting model.
 
     The same recipe gives the same weights, whether it ran through or was stopped and resumed: batches
-    and noise depend on (seed, step, process) alone.
+    and noise depend on (seed, step) alone, and how a step is cut into micro-batches and processes changes no
+    more than rounding does. With a time limit the learning rate follows the clock, see :func:`learning_rate`.
 
     Args:
         resume: go on from the last checkpoint in ``recipe.output`` where there is one.
         after_checkpoint: called with the step after each checkpoint.
+        limit: stop in time; it tells afterwards how far this went. ``report.md`` beside the model says more.
     """
-    output = Path(recipe.output)
-    AcceleratorState._reset_state()  # which otherwise holds every run of a process to the precision of the first
-    accelerator = Accelerator(
-        mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
-        cpu=not torch.cuda.is_available(),
-    )
-    trainable = [p for p in stage.parameters() if p.requires_grad]
-    ema = EMAModel(trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
-    optimizer = torch.optim.AdamW(
-        trainable, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas, weight_decay=recipe.optimizer.weight_decay
-    )
-    first = 0
-    if resume and (checkpoint := last_checkpoint(output)) is not None:
-        first = load_checkpoint(checkpoint, stage, optimizer, ema, recipe)
-    model, optimizer = accelerator.prepare(stage, optimizer)
-    if ema is not None:
-        ema.to(accelerator.device)
-    if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-
-    parts = recipe.accumulate * accelerator.num_processes
-
-    def fetch(step: int, micro: int) -> Batch:
-        return stage.batch(step, micro * accelerator.num_processes + accelerator.process_index, parts)
-
-    order = [(step, micro) for step in range(first, recipe.steps) for micro in range(recipe.accumulate)]
-    figures: dict[str, float] = {}
-    since, counted = time.perf_counter(), 0
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(fetch, *order[0]) if order else None
-        for number, (step, micro) in enumerate(progress.track(order, len(order), recipe.stage)):
-            assert upcoming is not None
-            batch = upcoming.result()
-            if number + 1 < len(order):
-                upcoming = pool.submit(fetch, *order[number + 1])
-            batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
-            seed = hash((recipe.seed, step, micro, accelerator.process_index)) & 0x7FFF_FFFF_FFFF
-            generator = torch.Generator().manual_seed(seed)
-            losses = model(batch, generator)
-            accelerator.backward(losses["loss"] / recipe.accumulate)
-            for name, value in losses.items():
-                figures[name] = figures.get(name, 0.0) + float(value.detach())
-            counted += 1
-            if micro + 1 < recipe.accumulate:
-                continue
-
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            norm = accelerator.clip_grad_norm_(trainable, recipe.optimizer.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            if ema is not None:
-                ema.step(trainable)
-
-            done = step + 1
-            if accelerator.is_main_process and (done % recipe.log_every == 0 or done == recipe.steps):
-                seconds = time.perf_counter() - since
-                line = {name: round(value / counted, 6) for name, value in figures.items()}
-                line |= {"step": done, "lr": learning_rate(recipe, step), "grad_norm": round(float(norm), 4)}
-                line["clips_per_second"] = round(counted * recipe.batch / recipe.accumulate / seconds, 3)
-                _append(output / "log.jsonl", line)
-                figures, counted, since = {}, 0, time.perf_counter()
-            if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-                accelerator.wait_for_everyone()
-                if accelerator.is_main_process:
-                    save_checkpoint(output / "checkpoint", done, stage, optimizer, ema, recipe)
-                    with whole_folder(output / "model") as folder:
-                        save_model(stage, ema, trainable, folder)
-                        write_history(folder, recipe, done)
-                    if after_checkpoint is not None:
-                        after_checkpoint(done)
-                since = time.perf_counter()
-    return output / "model"
+    run = _Run(recipe, stage, limit)
+    run.begin(resume)
+    with run.batches() as batches:
+        steps = range(run.done, recipe.steps)
+        for step in progress.track(steps, len(steps), recipe.stage):
+            if limit is not None and not run.agree(limit.is_room_for_a_step()):
+                break
+            run.step(step, batches)
+            run.after_step(after_checkpoint)
+    run.end(after_checkpoint)
+    return run.output / "model"
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then constant or cosine down to a tenth."""
+def learning_rate(recipe: Recipe, step: int, first: int = 0, used: float | None = None) -> float:
+    """The learning rate of a step: linear warm-up, then constant or cosine down to a tenth.
+
+    Args:
+        first: with a time limit, the call's first step.
+        used: with a time limit, the share of the call's training time that is over. The warm-up then takes a tenth of
+            the time at most, and a cosine goes from where the recipe has it at ``first`` to its end while ``used``
+            goes from 0 to 1, or the recipe's steps to their end, whichever is sooner.
+    """
     o = recipe.optimizer
-    if step < o.warmup_steps:
+    if step < o.warmup_steps and used is None:
         return o.lr * (step + 1) / o.warmup_steps
+    warm = 1.0 if step >= o.warmup_steps or used is None else min(1.0, max((step + 1) / o.warmup_steps, 10 * used))
     if o.schedule == "constant":
-        return o.lr
-    share = (step - o.warmup_steps) / max(1, recipe.steps - o.warmup_steps)
-    return o.lr * (0.55 + 0.45 * math.cos(math.pi * min(1.0, share)))
+        return o.lr * warm
+
+    def share(of: int) -> float:
+        return min(1.0, max(0, of - o.warmup_steps) / max(1, recipe.steps - o.warmup_steps))
+
+    over = share(step) if used is None else max(share(step), share(first) + (1 - share(first)) * used)
+    return o.lr * warm * (0.55 + 0.45 * math.cos(math.pi * over))
+
+
+def number_type(
+    precision: Literal["bfloat16", "float32", "auto"], device: torch.device
+) -> Literal["bfloat16", "float32"]:
+    """What a recipe's ``precision`` means on a device."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if has_bfloat16_units(device) else "float32"
+
+
+class _Run:
+    """A run of a recipe: what its steps share."""
+
+    def __init__(self, recipe: Recipe, stage: Stage, limit: TimeLimit | None) -> None:
+        AcceleratorState._reset_state()  # which otherwise holds every run of a process to the precision of the first
+        precision = number_type(recipe.precision, PartialState().device)
+        self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+        self.asked, self.recipe = recipe, replace(recipe, precision=precision)
+        self.stage, self.limit, self.output = stage, limit, Path(recipe.output)
+        self.trainable = [p for p in stage.parameters() if p.requires_grad]
+        self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
+        o = recipe.optimizer
+        self.optimizer: Any = torch.optim.AdamW(self.trainable, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
+        self.clock = time.perf_counter if limit is None else limit.clock
+        self.first = self.done = self.saved = 0
+        self.parts = recipe.accumulate * self.accelerator.num_processes
+        self.norm = torch.zeros(())
+        self.used: float | None = None
+        self.figures: dict[str, list[Tensor]] = {}  # since the last line of the log
+        self.since = 0.0
+
+    def begin(self, resume: bool) -> None:
+        """Put a checkpoint back, and everything where it computes."""
+        if resume and (checkpoint := last_checkpoint(self.output)) is not None:
+            self.done = load_checkpoint(checkpoint, self.stage, self.optimizer, self.ema, self.asked)
+        self.first = self.saved = self.done
+        self.model, self.optimizer = self.accelerator.prepare(self.stage, self.optimizer)
+        if self.ema is not None:
+            self.ema.to(self.accelerator.device)
+        if self.accelerator.is_main_process:
+            self.output.mkdir(parents=True, exist_ok=True)
+        if self.limit is not None:
+            self.limit.begin_training(self.done)
+            self.used = 0.0
+        self.since = self.clock()
+
+    def batches(self) -> Batches:
+        """This process's micro-batches from here on."""
+        accelerator, recipe = self.accelerator, self.recipe
+        order = (
+            (step, micro * accelerator.num_processes + accelerator.process_index, self.parts)
+            for step in range(self.done, recipe.steps)
+            for micro in range(recipe.accumulate)
+        )
+        device = accelerator.device
+        loading = choose_loading(device, self.stage.renders, recipe.batch // recipe.accumulate)
+        return Batches(self.stage, order, loading, pinned=device.type == "cuda")
+
+    def step(self, step: int, batches: Batches) -> None:
+        """One step of the optimiser."""
+        recipe, accelerator = self.recipe, self.accelerator
+        with self._measured("steps"):
+            for micro, batch in enumerate(self._weighed(batches)):
+                batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
+                part = micro * accelerator.num_processes + accelerator.process_index
+                generator = step_generator(recipe.seed, step, part, self.parts)
+                last = micro + 1 == recipe.accumulate
+                with nullcontext() if last else accelerator.no_sync(self.model):
+                    losses = self.model(batch, generator)
+                    accelerator.backward(losses["loss"] / recipe.accumulate)
+                for name, value in losses.items():
+                    self.figures.setdefault(name, []).append(value.detach())
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step, self.first, self.used)
+            self.norm = accelerator.clip_grad_norm_(self.trainable, recipe.optimizer.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.ema is not None:
+                self.ema.step(self.trainable)
+            if self.limit is not None:
+                _wait_for(accelerator.device)
+                self.limit.slowest_batch = batches.slowest
+        self.done = step + 1
+
+    def _weighed(self, batches: Batches) -> Iterator[Batch]:
+        """The micro-batches of a step, each with the step's mean weight where the stage has weights."""
+        accumulate = self.recipe.accumulate
+        if not self.stage.weighted:
+            yield from (self._next(batches) for _ in range(accumulate))
+            return
+        held = [self._next(batches) for _ in range(accumulate)]
+        mean = torch.stack([self.stage.mean_weight(batch) for batch in held]).mean()
+        mean = self.accelerator.reduce(mean.to(self.accelerator.device), "mean")
+        while held:
+            yield held.pop(0) | {"mean_weight": mean}
+
+    def _next(self, batches: Batches) -> Batch:
+        with self._measured("waiting"):
+            return next(batches)
+
+    def after_step(self, after_checkpoint: Callable[[int], None] | None) -> None:
+        """Log and save where it is time to."""
+        recipe, limit = self.recipe, self.limit
+        at_end = self.done == recipe.steps
+        log = self.done % recipe.log_every == 0 or at_end
+        save = self.done % recipe.checkpoint_every == 0 or at_end
+        if limit is not None:
+            limit.done, limit.at_end = self.done, at_end
+            # What the clock says is the first process's to say.
+            timed = self._tell([limit.is_log_due(), limit.is_save_due(), limit.used])
+            log, save, self.used = log or timed[0] > 0, save or timed[1] > 0, timed[2]
+        if log:
+            self._log()
+        if save:
+            self._save(after_checkpoint)
+
+    def end(self, after_checkpoint: Callable[[int], None] | None) -> None:
+        """Save what is not saved yet, and close the report."""
+        if self.limit is None:
+            return
+        self.limit.done, self.limit.at_end = self.done, self.done == self.recipe.steps
+        if self.done > self.saved:
+            if self.figures:
+                self._log()
+            self._save(after_checkpoint)
+        elif self.done > self.first and self.accelerator.is_main_process:
+            write_report(self.output, self.recipe, self.limit, self.accelerator.device)
+
+    def agree(self, answer: bool) -> bool:
+        """The first process's answer, on all of them."""
+        return self._tell([answer])[0] > 0
+
+    def _tell(self, values: list[float]) -> list[float]:
+        if self.accelerator.num_processes == 1:
+            return values
+        told: Tensor = broadcast(torch.tensor(values, dtype=torch.float32, device=self.accelerator.device), 0)
+        return told.tolist()
+
+    def _log(self) -> None:
+        recipe, accelerator = self.recipe, self.accelerator
+        seconds = self.clock() - self.since
+        counted = len(self.figures["loss"])
+        means = [sum(torch.stack(values).float().tolist()) / counted for values in self.figures.values()]
+        if accelerator.num_processes > 1:
+            means = accelerator.reduce(torch.tensor(means, device=accelerator.device), "mean").tolist()
+        line: dict[str, Any] = {n: round(m, 6) for n, m in zip(self.figures, means, strict=True)}
+        line |= {"step": self.done, "lr": self.optimizer.param_groups[0]["lr"], "grad_norm": round(float(self.norm), 4)}
+        clips = counted * recipe.batch / recipe.accumulate * accelerator.num_processes
+        line["clips_per_second"] = round(clips / max(seconds, 1e-9), 3)
+        if self.limit is not None:
+            line["seconds"] = round(self.limit.elapsed, 1)
+        if accelerator.is_main_process:
+            _append(self.output / "log.jsonl", line)
+        self.figures, self.since = {}, self.clock()
+
+    def _save(self, after_checkpoint: Callable[[int], None] | None) -> None:
+        began = self.clock()
+        with self._measured("saving"):
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                save_checkpoint(
+                    self.output / "checkpoint", self.done, self.stage, self.optimizer, self.ema, self.recipe
+                )
+                with whole_folder(self.output / "model") as folder:
+                    save_model(self.stage, self.ema, self.trainable, folder)
+                    write_history(folder, self.recipe, self.done)
+        self.saved = self.done
+        if self.accelerator.is_main_process:
+            if self.limit is not None:
+                write_report(self.output, self.recipe, self.limit, self.accelerator.device)
+            if after_checkpoint is not None:
+                after_checkpoint(self.done)
+        self.since += self.clock() - began  # steps are timed, not saving
+
+    def _measured(self, part: str) -> Any:
+        return nullcontext() if self.limit is None else self.limit.measured(part)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter], folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
@@ -30,18 +32,72 @@ def noised_target(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, time
     raise InputError(f"cannot train for prediction_type {kind!r}; 'epsilon' or 'v_prediction'")
 
 
-def weighted_mean_square(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean of the squared error; ``weight`` broadcasts against it and is normalised to mean 1."""
+def weighted_mean_square(
+    prediction: Tensor, target: Tensor, weight: Tensor | None = None, mean_weight: Tensor | None = None
+) -> Tensor:
+    """Mean of the squared error; ``weight`` broadcasts against it.
+
+    It is divided by ``mean_weight``, that of all samples of a step; where there is none, by its own mean.
+    """
     error = (prediction.float() - target.float()).square()
     if weight is None:
         return error.mean()
-    weight = weight / weight.mean()
+    weight = weight / (weight.mean() if mean_weight is None else mean_weight)
     return (error * weight).mean()
 
 
-def number_dropped(samples: int, share: float, generator: torch.Generator) -> int:
-    """How many of ``samples`` lose their condition: one independent draw of ``share`` for each.
+class StepGenerator(torch.Generator):
+    """The random numbers of a whole step, on the CPU, in the hands of one of its micro-batches.
 
-    Batches are in random order, so dropping the first so many is dropping each with that probability.
+    Attributes:
+        part, parts: which micro-batch of how many, of all processes together; its samples are those rows of the step.
     """
-    return int((torch.rand(samples, generator=generator) < share).sum())
+
+    part: int = 0
+    parts: int = 1
+
+
+def step_generator(seed: int, step: int, part: int = 0, parts: int = 1) -> StepGenerator:
+    """The generator of one micro-batch; all parts of a step are seeded alike, see :func:`part_of_step`."""
+    generator = StepGenerator()
+    generator.part, generator.parts = part, parts
+    generator.manual_seed(_step_seed(seed, step))
+    return generator
+
+
+def part_of_step(draw: Callable[[int, torch.Generator], Tensor], samples: int, generator: torch.Generator) -> Tensor:
+    """Random numbers for the ``samples`` of a micro-batch, which how the step is cut has no part in.
+
+    They are drawn for all samples of the step, and the micro-batch takes its own.
+
+    Args:
+        draw: a function of the number of samples and the generator; its result has so many rows.
+        generator: a :class:`StepGenerator`; with any other the micro-batch is the step.
+    """
+    part, parts = (getattr(generator, name, default) for name, default in (("part", 0), ("parts", 1)))
+    return draw(samples * parts, generator)[part * samples : (part + 1) * samples]
+
+
+def number_dropped(samples: int, share: float, generator: torch.Generator) -> int:
+    """How many of ``samples``, from the first on, lose their condition: one independent draw of ``share`` for each.
+
+    Batches are in random order, so dropping the first so many of a step is dropping each with that probability.
+    """
+    parts = getattr(generator, "parts", 1)
+    dropped = int((torch.rand(samples * parts, generator=generator) < share).sum())
+    return min(samples, max(0, dropped - samples * getattr(generator, "part", 0)))
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A seed, in [0, 2**47), that changes with both numbers.
+
+    The mixing is xxHash's for words of 64 bits, in the form that earlier versions used for (seed, step, 0, 0): runs
+    that they began go on with the same noise.
+    """
+    mask, prime_1, prime_2, prime_5 = (1 << 64) - 1, 11400714785074694791, 14029467366897019727, 2870177450012600261
+    mixed = prime_5
+    for word in (seed, step, 0, 0):
+        mixed = (mixed + word * prime_2) & mask
+        mixed = ((mixed << 31) | (mixed >> 33)) & mask
+        mixed = (mixed * prime_1) & mask
+    return (mixed + (4 ^ prime_5 ^ 3527539)) & 0x7FFF_FFFF_FFFF

@@ -124,6 +124,14 @@ def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawin
     return Character(reference, pose, drawn, cover[..., 0] > 0.5)
 
 
+def pass_over(rng: np.random.Generator, settings: Environment) -> None:
+    """Draw what :func:`split_scene` and then :func:`character_reference` draw for one clip, whatever is in it."""
+    draw_shares(rng)
+    draw_scale(rng, settings.smallest_scale, settings.largest_scale)
+    rng.random()
+    random_background(rng, 1)
+
+
 def random_background(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     """A square ``(side, side, 3)`` uint8 of nothing: a plain colour, soft patches or tiles, each as often."""
     kind = int(rng.integers(3))

@@ -34,10 +34,11 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import stream
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.loop import Batch, Stage
-from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
+from animate_anyone.training.loading import Batch
+from animate_anyone.training.loop import Stage
+from animate_anyone.training.objective import noised_target, number_dropped, part_of_step, weighted_mean_square
 from animate_anyone.training.scene_clips import SceneClips
-from animate_anyone.training.scene_split import Drawing, character_reference, split_scene
+from animate_anyone.training.scene_split import Drawing, character_reference, pass_over, split_scene
 from animate_anyone.training.stage_image import (
     ImageStage,
     build_scheduler,
@@ -166,9 +167,9 @@ class EnvironmentStage(ImageStage):
         return self.recipe.data.frames_per_clip if self.in_a_row else super().targets
 
     @property
-    def factor(self) -> int:
-        """Pixels per latent cell, per side."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+    def weighted(self) -> bool:  # type: ignore[override]
+        """Whether errors on some latents count more than on others."""
+        return super().weighted or self.recipe.objective.object_weight != 1
 
     def choose_frames(self, rng: np.random.Generator, available: int) -> NDArray[np.int64]:
         """The reference's frame, then the targets': all in order, or others than the reference's."""
@@ -189,7 +190,11 @@ class EnvironmentStage(ImageStage):
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
         count = self.recipe.batch // self.recipe.accumulate
-        rng = stream(self.recipe.seed, 6, step, part)
+        rng = stream(self.recipe.seed, 6, step, 0)
+        for _ in range(part * count):  # what the clips of the parts before draw: how a step is cut changes nothing
+            self.choose_frames(rng, self.recipe.data.frames_per_clip)
+            pass_over(rng, self.settings)
+            self._draw_collage(rng)
         rows: dict[str, list[NDArray]] = {}
         for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
             frames = self.choose_frames(rng, len(clip["frames"]))
@@ -198,10 +203,9 @@ class EnvironmentStage(ImageStage):
             region, held = picked["region"].astype(bool), picked["object_masks"].astype(bool)
             wanted = picked.pop("pose")
             if self.options.get("carried_reference"):
-                objective = self.recipe.objective
-                own = character.pose if rng.random() >= objective.carry_dropout else None
-                told = self.object_guider is not None and rng.random() >= objective.object_dropout
+                carries, told = self._draw_collage(rng)
                 objects = (picked["objects"], held) if told else ()
+                own = character.pose if carries else None
                 looks = (character.picture, own, wanted, picked["environment"], region, character.silhouette)
                 picked["carried"] = collage(*looks, *objects)
             picked |= {"reference": character.picture, "reference_pose": character.drawn}
@@ -209,6 +213,14 @@ class EnvironmentStage(ImageStage):
             for name, value in picked.items():
                 rows.setdefault(name, []).append(value)
         return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
+
+    def _draw_collage(self, rng: np.random.Generator) -> tuple[bool, bool]:
+        """Whether a clip's reference is carried, and whether objects are laid on; drawn where there is a collage."""
+        if not self.options.get("carried_reference"):
+            return False, False
+        objective = self.recipe.objective
+        carries = rng.random() >= objective.carry_dropout
+        return carries, self.object_guider is not None and rng.random() >= objective.object_dropout
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         # Letters: b clips, k target frames, c latent channels, h, w latent grid; n and f are b and k in a row, else
@@ -222,8 +234,8 @@ class EnvironmentStage(ImageStage):
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
         # 1. Noise.
-        noise = self.noise(target.shape, generator).to(target)
-        timesteps = self.timesteps(b, k, generator).to(target.device)  # (b, k)
+        noise = part_of_step(lambda n, g: self.noise(torch.Size((n, *target.shape[1:])), g), b, generator).to(target)
+        timesteps = part_of_step(lambda n, g: self.timesteps(n, k, g), b, generator).to(target.device)  # (b, k)
         noisy, wanted = noised_target(
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
         )
@@ -261,9 +273,8 @@ class EnvironmentStage(ImageStage):
             objects,
         )
         prediction = prediction.transpose(1, 2).flatten(0, 1).unflatten(0, (b, k))
-        loss = weighted_mean_square(
-            prediction, wanted.unflatten(0, (b, k)), self.weights(batch, (target.shape[-2], target.shape[-1]))
-        )
+        weight = self.weights(batch, (target.shape[-2], target.shape[-1]))
+        loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight, batch.get("mean_weight"))
         if dropped == b:  # a gradient of zero, not none
             loss = loss + 0.0 * sum(value.float().mean() for value in features.values())
         return {"loss": loss}

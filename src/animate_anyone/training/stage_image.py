@@ -33,8 +33,9 @@ from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, pose_of, stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
-from animate_anyone.training.loop import Batch, Stage
-from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
+from animate_anyone.training.loading import Batch
+from animate_anyone.training.loop import Stage
+from animate_anyone.training.objective import noised_target, number_dropped, part_of_step, weighted_mean_square
 
 # What travels with a model and is not the recipe's data.
 _OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
@@ -135,10 +136,14 @@ class ImageStage(Stage):
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
         count = self.recipe.batch // self.recipe.accumulate
-        rng = stream(self.recipe.seed, 5, step, part)
+        rng = stream(self.recipe.seed, 5, step, 0)
+        for _ in range(part * count):  # what the clips of the parts before draw: how a step is cut changes nothing
+            self.choose_frames(rng, self.recipe.data.frames_per_clip)
+            self.drops_carried(rng)
         rows: dict[str, list[NDArray]] = {}
         for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
             frames = self.choose_frames(rng, len(clip["frames"]))
+            as_it_is = self.drops_carried(rng)
             picked = {
                 "reference": clip["frames"][frames[0]],
                 "reference_pose": clip["poses"][frames[0]],
@@ -146,7 +151,7 @@ class ImageStage(Stage):
                 "masks": clip["masks"][frames[1:]],
             }
             if self.options.get("carried_reference"):
-                picked["carried"] = self.carry(rng, clip, frames)
+                picked["carried"] = self.carry(clip, frames, as_it_is)
             if "latents" in clip:
                 picked["latents"] = clip["latents"][frames]
             else:
@@ -155,10 +160,14 @@ class ImageStage(Stage):
                 rows.setdefault(name, []).append(value)
         return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
 
-    def carry(self, rng: np.random.Generator, clip: dict[str, NDArray], frames: NDArray[np.int64]) -> NDArray:
-        """The reference carried into the targets' poses; now and then as it is, as where a pose is not known."""
+    def drops_carried(self, rng: np.random.Generator) -> bool:
+        """Whether a clip's reference is given as it is, not carried; drawn where it matters."""
+        return bool(self.options.get("carried_reference")) and rng.random() < self.recipe.objective.carry_dropout
+
+    def carry(self, clip: dict[str, NDArray], frames: NDArray[np.int64], as_it_is: bool) -> NDArray:
+        """The reference carried into the targets' poses, or as it is, as where a pose is not known."""
         reference = clip["frames"][frames[0]]
-        if rng.random() < self.recipe.objective.carry_dropout:
+        if as_it_is:
             return np.repeat(reference[None], len(frames) - 1, 0)
         pose = pose_of(clip["joints"][frames], self.recipe.data.size)
         return carry(reference, pose[:1], pose[1:])
@@ -179,8 +188,8 @@ class ImageStage(Stage):
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
         # 1. Noise; each frame is a sample of its own in this stage.
-        noise = self.noise(target.shape, generator).to(target)
-        timesteps = self.timesteps(b, k, generator).to(target.device)  # (b, k)
+        noise = part_of_step(lambda n, g: self.noise(torch.Size((n, *target.shape[1:])), g), b, generator).to(target)
+        timesteps = part_of_step(lambda n, g: self.timesteps(n, k, g), b, generator).to(target.device)  # (b, k)
         noisy, wanted = noised_target(
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
         )
@@ -213,10 +222,8 @@ class ImageStage(Stage):
         if relative:
             noisy = join_reference(noisy, origin[dropped:].transpose(1, 2), dropped)
         prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, seen if dropped < b else None)
-        h, w = target.shape[-2:]
-        mask = F.adaptive_avg_pool2d(batch["masks"].float(), (h, w))[:, :, None]  # (b, k, 1, h, w)
-        weight = 1 + (self.recipe.objective.person_weight - 1) * mask
-        loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight)
+        weight = self.weights(batch, (target.shape[-2], target.shape[-1]))
+        loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight, batch.get("mean_weight"))
         if dropped == b:
             loss = loss + 0.0 * sum(value.float().mean() for value in made)
         return {"loss": loss}
@@ -225,6 +232,26 @@ class ImageStage(Stage):
     def shares_noise(self) -> bool:
         """Whether the ``k`` frames of a target begin with the same noise; here each is a sample of its own."""
         return False
+
+    @property
+    def weighted(self) -> bool:  # type: ignore[override]
+        """Whether errors on some latents count more than on others."""
+        return self.recipe.objective.person_weight != 1
+
+    def mean_weight(self, batch: Batch) -> Tensor:
+        """The mean of :meth:`weights`."""
+        height, width = batch["masks"].shape[-2:]
+        return self.weights(batch, (height // self.factor, width // self.factor)).mean()
+
+    def weights(self, batch: Batch, cells: tuple[int, int]) -> Tensor:
+        """What an error counts, ``(b, k, 1, h, w)``: 1, more on the person, by its share of a cell."""
+        mask = F.adaptive_avg_pool2d(batch["masks"].float(), cells)[:, :, None]
+        return 1 + (self.recipe.objective.person_weight - 1) * mask
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, per side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""

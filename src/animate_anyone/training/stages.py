@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+
+from accelerate.utils import convert_file_size_to_int
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
+from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import Stage, train
+from animate_anyone.training.scene_clips import SceneClips
 from animate_anyone.training.stage_environment import EnvironmentStage
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stage_motion import MotionStage
+from animate_anyone.training.time_limit import TimeLimit
+from animate_anyone.training.timed_cache import clips_in_time
+
+LARGEST_SHARD = "14MB"
+"""Of the weights that training with a time limit writes."""
 
 STAGES: dict[str, type] = {
     "autoencoder": AutoencoderStage,
@@ -29,8 +39,11 @@ def build_stage(recipe: Recipe, progress: Progress = SILENT) -> Stage:
     return STAGES[recipe.stage](recipe, progress)
 
 
-def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT) -> Path:
-    """Train a recipe to its end and return the folder of the resulting model.
+def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT, limit: TimeLimit | None = None) -> Path:
+    """Train a recipe to its end, or to that of its time, and return the folder of the resulting model.
+
+    With a time limit as much of the cache is filled as fits (see ``timed_cache``), the result's files are small enough
+    to be carried anywhere, and ``report.md`` in the output folder says how far it went.
 
     Raises:
         InputError: the output folder cannot be made or holds another run, or what the stage starts from is not there.
@@ -45,10 +58,24 @@ def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT) -> Pa
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output {output}: cannot be made ({error.strerror}); give a folder") from None
+    built = recipe
     try:
-        stage = build_stage(recipe, progress)
+        if limit is not None:
+            recipe = replace(recipe, max_shard_size=_smaller(recipe.max_shard_size, LARGEST_SHARD))
+            clips = SceneClips if recipe.stage == "environment" else StudioClips
+            with limit.measured("rendering"):
+                data = clips_in_time(recipe, clips, limit, progress)
+            built = replace(recipe, data=data)
+        stage = build_stage(built, progress)
     except InputError:
         with suppress(OSError):  # only if nothing is in it
             output.rmdir()
         raise
-    return train(recipe, stage, resume=resume, progress=progress)
+    return train(recipe, stage, resume=resume, progress=progress, limit=limit)
+
+
+def _smaller(one: str, other: str) -> str:
+    try:
+        return min(one, other, key=convert_file_size_to_int)
+    except ValueError:
+        raise InputError(f"recipe: max_shard_size is {one!r}; give a size such as 14MB") from None

@@ -1,0 +1,78 @@
+"""``python -m animate_anyone.training``: training where only PyTorch and the model libraries are installed.
+
+It is ``animate-anyone train`` without the packages that read videos, find poses and draw command lines.
+"""
+
+from __future__ import annotations
+
+import time
+
+_BEGAN = time.monotonic()  # before the imports, which take their time too
+
+import argparse  # noqa: E402
+import sys  # noqa: E402
+import warnings  # noqa: E402
+from collections.abc import Iterable, Iterator  # noqa: E402
+from typing import NoReturn, TypeVar  # noqa: E402
+
+from animate_anyone.errors import InputError  # noqa: E402
+from animate_anyone.progress import Progress  # noqa: E402
+
+Item = TypeVar("Item")
+
+_INTERRUPTED = 130
+_SECONDS = 10.0  # between two lines
+
+
+class LineProgress(Progress):
+    """A line on the standard error stream now and then."""
+
+    def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
+        """As :meth:`Progress.track`."""
+        told = time.monotonic()
+        for number, item in enumerate(items, 1):
+            yield item
+            if time.monotonic() - told >= _SECONDS:
+                told = time.monotonic()
+                print(f"{description}: {number}{f' of {total}' if total else ''}", file=sys.stderr, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; type: {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m animate_anyone.training", description="Train by a recipe.")
+    parser.add_argument("recipe", help="a recipe, e.g. recipes/puppet_image.yaml")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings instead of the recipe's")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--minutes", type=float, help="stop in time, with everything saved")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train. Exit status 0: done; 2: the user's mistake, told in one line; 130: interrupted."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        given = _parser().parse_intermixed_args(arguments)
+        from animate_anyone.training.config import load_recipe
+        from animate_anyone.training.stages import run
+        from animate_anyone.training.time_limit import TimeLimit, closing_line
+
+        limit = None if given.minutes is None else TimeLimit(given.minutes, began=_BEGAN)
+        recipe = load_recipe(given.recipe, given.settings)
+        folder = run(recipe, given.resume, LineProgress(), limit)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing half-written is left", file=sys.stderr)
+        return _INTERRUPTED
+    command = ["python", "-m", "animate_anyone.training", given.recipe, *given.settings]
+    print(closing_line(folder, recipe.steps, limit, command))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

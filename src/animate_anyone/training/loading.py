@@ -1,0 +1,157 @@
+"""Batches made ahead of the steps that take them.
+
+A batch is a function of its step and part alone, so who makes it changes nothing but the time:
+
+- Where a GPU trains and clips are read from a cache, processes of a ``DataLoader`` make batches.
+- Where clips are rendered as they are needed, threads of this process do, several batches at once: rendering has
+  processes, or a GPU, of its own, which a process forked by a data loader could not use.
+- Where the CPU trains, one thread does: all cores are at work already.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+Batch = dict[str, Tensor]
+Place = tuple[int, int, int]  # step, part, parts
+
+_MOST_PROCESSES, _MOST_THREADS = 8, 16
+_RECENT = 32
+_SHARED_MEMORY = 1 << 30  # bytes that processes need to hand over batches
+
+
+class Source(Protocol):
+    """What makes batches."""
+
+    def batch(self, step: int, part: int, parts: int) -> Batch:
+        """The clips of one micro-batch on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Who makes batches: ``processes`` of a data loader or, where there are none, ``threads`` of this process."""
+
+    processes: int = 0
+    threads: int = 1
+
+
+def choose_loading(device: torch.device, renders: bool, batch: int) -> Loading:
+    """Who makes batches on this machine.
+
+    Args:
+        device: where training computes.
+        renders: clips are rendered as they are needed, not read from a cache.
+        batch: clips in a micro-batch.
+    """
+    if device.type == "cpu":
+        return Loading()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    if renders:  # enough clips at once for every core, and a batch more
+        return Loading(threads=min(_MOST_THREADS, 1 + -(-cores // batch)))
+    if "fork" in multiprocessing.get_all_start_methods() and _shared_memory() >= _SHARED_MEMORY:
+        return Loading(processes=min(_MOST_PROCESSES, max(1, cores - 1)))
+    return Loading(threads=2)
+
+
+def _shared_memory() -> int:
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return 0
+
+
+class Batches:
+    """The batches of some places, in order, several of them made ahead. Close it, or use it in a ``with``.
+
+    Args:
+        order: read lazily.
+        pinned: in memory from which a GPU is copied to while it computes.
+
+    """
+
+    def __init__(self, source: Source, order: Iterable[Place], loading: Loading, pinned: bool = False) -> None:
+        self._took: deque[float] = deque(maxlen=_RECENT)
+        self._source, self._pinned = source, pinned
+        made = self._by_processes(order, loading) if loading.processes else self._by_threads(order, loading)
+        self._made: Iterator[Batch] = iter(made)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._made
+
+    def __next__(self) -> Batch:
+        return next(self._made)
+
+    @property
+    def slowest(self) -> float:
+        """Seconds that the slowest of the last batches took where threads make them: for so long closing may wait."""
+        return max(self._took, default=0.0)
+
+    def close(self) -> None:
+        """Make no more; waits for what is being made."""
+        self._made.close()  # type: ignore[attr-defined]  # a generator
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _by_threads(self, order: Iterable[Place], loading: Loading) -> Iterator[Batch]:
+        places, waiting = iter(order), deque[Future[Batch]]()
+        pool = ThreadPoolExecutor(loading.threads)
+        try:
+            while True:
+                while len(waiting) < 2 * loading.threads and (place := next(places, None)) is not None:
+                    waiting.append(pool.submit(self._make, place))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, place: Place) -> Batch:
+        began = time.monotonic()
+        batch = self._source.batch(*place)
+        if self._pinned:
+            batch = {name: value.pin_memory() for name, value in batch.items()}
+        self._took.append(time.monotonic() - began)
+        return batch
+
+    def _by_processes(self, order: Iterable[Place], loading: Loading) -> Iterator[Batch]:
+        yield from DataLoader(
+            _Places(self._source),
+            batch_size=None,
+            sampler=order,
+            num_workers=loading.processes,
+            multiprocessing_context="fork",  # the networks beside `batch` are neither copied nor used
+            pin_memory=self._pinned,
+            worker_init_fn=_leave_interrupts,
+            generator=torch.Generator(),  # it draws from one; not from that of the program
+        )
+
+
+class _Places(Dataset[Batch]):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, place: Place) -> Batch:
+        return self.source.batch(*place)
+
+
+def _leave_interrupts(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers

@@ -1,0 +1,58 @@
+"""The cache of clips when time is limited: as much of it as fits, and nothing that does not pay.
+
+At most a third of the time goes into rendering. What is there then, whole shards of it, are the clips of this call;
+where that is none at all, clips are rendered as they are needed. Latents that are not kept yet are encoded in the step.
+With several processes nothing is rendered beforehand: what is there already is used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from animate_anyone.progress import Progress
+from animate_anyone.training.clips import SHARD, StudioClips
+from animate_anyone.training.config import Data, Recipe
+from animate_anyone.training.render_pool import count_workers
+from animate_anyone.training.time_limit import TimeLimit
+
+_LONGER = 1.25  # shards may take longer than those before
+
+
+def clips_in_time(recipe: Recipe, kind: type[StudioClips], limit: TimeLimit, progress: Progress) -> Data:
+    """Fill the recipe's cache as far as the time goes.
+
+    Returns:
+        The recipe's ``data`` with the clips that there are: fewer of them, or without the cache.
+
+    Raises:
+        InputError: the cache cannot be made or holds clips of other settings.
+    """
+    data = replace(recipe.data, keep_latents=False)
+    if data.cache is None:
+        return data
+    total = -(-data.clips // SHARD)
+    there = _leading_shards(Path(data.cache), total)
+    at_once = count_workers(data)
+    began = limit.clock()
+
+    def left() -> float:
+        return limit.left_for_rendering - (limit.clock() - began)
+
+    if there < total and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        kind.render(data, there * SHARD)  # one clip foretells a shard; the first of a program takes longest
+        takes = SHARD * (limit.clock() - began)
+        rounds = 1  # to measure; then all that fit
+        while there < total and _LONGER * takes <= left():
+            before, count = limit.clock(), min(total - there, at_once * rounds)
+            kind(replace(data, clips=(there + count) * SHARD), recipe.seed, progress)
+            there += count
+            takes = max((limit.clock() - before) / -(-count // at_once), 1e-3)
+            rounds = max(1, int(left() / (_LONGER * takes)))
+    return replace(data, clips=min(data.clips, there * SHARD)) if there else replace(data, cache=None)
+
+
+def _leading_shards(cache: Path, total: int) -> int:
+    """How many shards are there without a gap."""
+    return next((shard for shard in range(total) if not (cache / f"shard_{shard:05d}").exists()), total)
