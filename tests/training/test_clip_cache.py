@@ -198,13 +198,13 @@ def test_clips_by_other_processes_are_the_same() -> None:
             assert np.array_equal(clip[name], value), name
 
 
-def test_a_killed_process_is_told_in_one_line() -> None:
+def test_a_killed_process_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     killed: Future[int] = Future()
     killed.set_exception(BrokenProcessPool())
-    with RenderPool(1) as pool, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool._executor, "submit", lambda *job: killed)
-        with pytest.raises(InputError, match="was killed, probably for want of memory"):
-            list(pool.each(abs, [(9,)]))
+    pool = RenderPool(1)
+    monkeypatch.setattr(pool._executor, "submit", lambda *job: killed)
+    with pytest.raises(InputError, match="was killed, probably for want of memory"), pool:
+        list(pool.each(abs, [(9,)]))
 
 
 def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,4 +212,5 @@ def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes.share_of_cores() == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert processes.share_of_cores() == 3
-    assert count_workers(replace(DATA, workers=None)) == 3  # type: ignore[arg-type]
+    assert count_workers(Data()) == 3
+    assert count_workers(DATA) == 1

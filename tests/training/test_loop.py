@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,55 @@ def test_damaged_checkpoint_is_refused(tmp_path: Path, name: str, kept: float | 
     with pytest.raises(InputError, match=r"checkpoint: not a whole checkpoint .*remove it to start anew") as caught:
         fit(tmp_path, ema=0.9, resume=True)
     assert "\n" not in str(caught.value)
+
+
+def test_clips_per_second_are_those_of_steps_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 2 s and saving 100 s, at steps that are no steps of the log."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    class Timed(Line):
+        def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+            now[0] += 2
+            return super().forward(batch, generator)
+
+        def save(self, folder: Path) -> None:
+            now[0] += 100
+            super().save(folder)
+
+    made = recipe(tmp_path, optimizer=optimizer(), checkpoint_every=3, log_every=4, steps=8)
+    train(made, Timed(made))
+    assert [line["clips_per_second"] for line in log(tmp_path)] == [4.0, 4.0]
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_precision_is_what_the_device_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool) -> None:
+    """And the model tells which it was; a run goes on where the other is better."""
+    monkeypatch.setattr("animate_anyone.training.loop.has_bfloat16_units", lambda device: units)
+    kinds = []
+
+    class Telling(Line):
+        def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+            kinds.append((batch["x"] @ self.weight).dtype)
+            return super().forward(batch, generator)
+
+    made = recipe(tmp_path, precision="auto", steps=1, optimizer=optimizer())
+    train(made, Telling(made))
+    assert kinds == [torch.bfloat16 if units else torch.float32]
+    written = json.loads((tmp_path / "model/training.json").read_text())[0]["recipe"]["precision"]
+    assert written == ("bfloat16" if units else "float32")
+    monkeypatch.setattr("animate_anyone.training.loop.has_bfloat16_units", lambda device: not units)
+    fit(tmp_path, precision="auto", steps=2, resume=True)
+    with pytest.raises(InputError, match="was trained with another precision"):
+        fit(tmp_path, precision="bfloat16" if units else "float32", steps=3, resume=True)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_checkpoints_of_earlier_versions_go_on(tmp_path: Path, precision: str) -> None:
+    """Their recipes know neither `auto` nor what came to be named later."""
+    fit(tmp_path / "old", steps=4, noise=1.0)
+    state = tmp_path / "old/checkpoint/state.json"
+    told = json.loads(state.read_text())
+    told["recipe"]["data"].pop("keep_latents")
+    state.write_text(json.dumps(told))
+    assert fit(tmp_path / "old", noise=1.0, precision=precision, resume=True).asked[0] == (4, 0, 1)

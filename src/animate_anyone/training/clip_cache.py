@@ -87,6 +87,7 @@ class ClipCache:
     def derive(self, name: str, digest: str, function: Callable[[NDArray], NDArray], progress: Progress) -> None:
         """Keep beside the clips an array computed from each one's frames, see ``StudioClips.derive``."""
         file = f"{name}-{digest}.npy"
+        missing = [number for number in self._shards if not (self.shard(number) / file).exists()]
 
         def make(number: int) -> tuple[int, bool]:
             shard = self.shard(number)
@@ -97,7 +98,6 @@ class ClipCache:
 
             return number, make_whole(shard / file, write)
 
-        missing = [number for number in self._shards if not (self.shard(number) / file).exists()]
         for _ in progress.track(_together(missing, lambda numbers: map(make, numbers)), len(missing), name):
             pass
         self._derived[name] = file

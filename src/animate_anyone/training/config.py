@@ -49,7 +49,7 @@ class Data:
         cache: folder that keeps rendered clips; ``None`` renders on the fly.
         keep_latents: have the cache keep the frames' latents too; else they are encoded in the step, unless they are
             there already.
-        workers: processes that render.
+        workers: processes that render; ``None``: as many as there are processor cores for, at most 16.
         supersample: rays per pixel side.
         pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
             layout, 1 for ``open``.
@@ -65,7 +65,7 @@ class Data:
     first_seed: int = 0
     cache: str | None = None
     keep_latents: bool = True
-    workers: int = 2
+    workers: int | None = None
     supersample: int = 2
     pose_scale: int = 2
     skeleton_style: str = "scaled"
@@ -237,7 +237,8 @@ class Recipe:
             ("data", "pose_scale"),
             ("objective", "targets_per_reference"),
         ):
-            if getattr(getattr(self, room), name) < 1:
+            value = getattr(getattr(self, room), name)
+            if value is not None and value < 1:
                 raise InputError(f"recipe: {room}.{name} must be at least 1")
         needed = {"image": 1 + self.objective.targets_per_reference, "image_encoder": 2}.get(self.stage, 1)
         if self.stage == "environment" and not self.data.consecutive:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, parse_flag_from_env
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -141,8 +141,10 @@ class _Run:
 
     def __init__(self, recipe: Recipe, stage: Stage, limit: TimeLimit | None) -> None:
         AcceleratorState._reset_state()  # which otherwise holds every run of a process to the precision of the first
-        precision = number_type(recipe.precision, PartialState().device)
-        self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no")
+        # Several processes without a GPU find each other only where the CPU is asked for.
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        precision = number_type(recipe.precision, PartialState(cpu=cpu).device)
+        self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no", cpu=cpu)
         self.asked, self.recipe = recipe, replace(recipe, precision=precision)
         self.stage, self.limit, self.output = stage, limit, Path(recipe.output)
         self.trainable = [p for p in stage.parameters() if p.requires_grad]

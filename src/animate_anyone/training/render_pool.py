@@ -29,8 +29,7 @@ Result = TypeVar("Result")
 
 def count_workers(data: Data) -> int:
     """How many processes render: as ``data.workers`` says, or as many as there are cores for."""
-    told: Any = data.workers
-    return told if isinstance(told, int) else min(MOST, share_of_cores())
+    return min(MOST, share_of_cores()) if data.workers is None else data.workers
 
 
 def may_start() -> bool:
@@ -63,14 +62,20 @@ class RenderPool:
             ) from None
 
     def close(self) -> None:
-        """Let go of the processes; what has not begun is not done."""
+        """End the processes; what they have begun is not finished."""
+        begun = list((self._executor._processes or {}).values())
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in begun:
+            process.terminate()
 
     def __enter__(self) -> RenderPool:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:  # all is done; threads of the executor must not be about where a process is forked later
+            self._executor.shutdown(wait=True)
+        else:
+            self.close()
 
 
 def _begin() -> None:

@@ -65,7 +65,7 @@ class ImageStage(Stage):
         self.set_trainable()
         self._check_pose_pictures()
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
-        if recipe.data.cache is not None:  # its clips are encoded where they will be trained on
+        if recipe.data.cache is not None and recipe.data.keep_latents:  # encoded where they are trained on
             self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
 

@@ -1,0 +1,136 @@
+"""A step comes out the same however it is cut: into micro-batches, or onto processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_recipes import log, small, tensors
+
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.objective import number_dropped, part_of_step, step_generator
+from animate_anyone.training.stages import run
+from conftest import REPOSITORY
+
+# What makes cuts differ if anything does: weights, noise, dropped conditions, carried references.
+CHANGES: dict[str, Any] = {
+    "batch": 4,
+    "data__clips": 8,
+    "data__size": 32,
+    "objective__person_weight": 5.0,
+    "objective__condition_dropout": 0.4,
+    "networks__pipeline": {"reference_latents": True, "carried_reference": True, "reference_pose": True},
+    "ema": 0.0,
+}
+
+
+def close(one: Path, other: Path) -> None:
+    for a, b in zip(log(one), log(other), strict=True):
+        for name in ("step", "loss", "grad_norm", "lr"):
+            assert a[name] == pytest.approx(b[name], rel=2e-4, abs=2e-5), name
+    for name, value in tensors(one / "checkpoint").items():
+        torch.testing.assert_close(value, tensors(other / "checkpoint")[name], rtol=0, atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a VAE and an image encoder."""
+    folder = tmp_path_factory.mktemp("start")
+    run(small("autoencoder", folder / "vae", steps=1, batch=1, data__size=32, data__clips=1, objective__crop=None))
+    first = folder / "vae/model"
+    run(small("image_encoder", folder / "encoder", first, steps=1, data__size=32, data__clips=1))
+    return folder / "encoder/model"
+
+
+def image(output: Path, start: Path, **changes: Any) -> Recipe:
+    return small("image", output, start, optimizer__lr=1e-3, **{**CHANGES, **changes})
+
+
+@pytest.fixture(scope="module")
+def whole(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole")
+    run(image(output, start))
+    return output
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_micro_batches(start: Path, whole: Path, tmp_path: Path, accumulate: int) -> None:
+    run(image(tmp_path, start, accumulate=accumulate))
+    close(tmp_path, whole)
+
+
+TWO = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1].split(":")
+import torch
+torch.set_num_threads(1)
+from test_cut_steps import image
+from animate_anyone.training.stages import run
+_, _, output, start, steps, accumulate, resume = sys.argv
+run(image(Path(output), Path(start), batch=2, steps=int(steps), accumulate=int(accumulate)), resume == "resume")
+"""
+
+
+def two_processes(output: Path, start: Path, steps: int, accumulate: int, resume: str = "anew") -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tests = REPOSITORY / "tests"
+    arguments = [f"{tests}:{tests / 'training'}", str(output), str(start), str(steps), str(accumulate), resume]
+    shared = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    shared |= {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, *arguments],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, told = process.communicate()
+        assert process.returncode == 0, told
+
+
+def test_two_processes(start: Path, whole: Path, tmp_path: Path) -> None:
+    """As one process with a batch of both; stopped after one step and resumed; one log, one checkpoint."""
+    two_processes(tmp_path, start, 1, 2)
+    assert [line["step"] for line in log(tmp_path)] == [1]
+    two_processes(tmp_path, start, 2, 1, "resume")
+    assert [line["step"] for line in log(tmp_path)] == [1, 2]
+    assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl", "checkpoint", "model"}
+    close(tmp_path, whole)
+
+
+def test_parts_of_a_step_are_its_rows() -> None:
+    def draw(parts: int) -> tuple[torch.Tensor, list[int]]:
+        rows, dropped = [], []
+        for part in range(parts):
+            generator = step_generator(3, 5, part, parts)
+            dropped.append(number_dropped(8 // parts, 0.5, generator))
+            rows.append(part_of_step(lambda n, g: torch.randn(n, 2, generator=g), 8 // parts, generator))
+        return torch.cat(rows), dropped
+
+    whole, (dropped,) = draw(1)
+    assert 2 < dropped < 8
+    for parts in (2, 4, 8):
+        rows, each = draw(parts)
+        assert torch.equal(rows, whole)
+        assert sum(each) == dropped and each == sorted(each, reverse=True)
+    # Where there is no step, the micro-batch is it.
+    generator = torch.Generator().manual_seed(step_generator(3, 5).initial_seed())
+    assert number_dropped(8, 0.5, generator) == dropped
+    assert torch.equal(part_of_step(lambda n, g: torch.randn(n, 2, generator=g), 8, generator), whole)
+
+
+def test_seeds_are_those_of_earlier_versions() -> None:
+    seeds = [step_generator(*numbers).initial_seed() for numbers in ((0, 0), (0, 1), (7, 123456), (2**31, 9))]
+    assert seeds == [41012001185518, 85650147141193, 139315019021592, 12507856909106]
