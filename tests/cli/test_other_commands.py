@@ -14,7 +14,7 @@ from command import Shell
 from PIL import Image
 
 import tiny
-from animate_anyone.evaluation import environment_suite
+from animate_anyone.evaluation import environment_suite, suites
 from animate_anyone.media import probe
 from animate_anyone.sampling.models import SHIPPED, model_folder
 from animate_anyone.structures import PoseSequence
@@ -99,7 +99,7 @@ def test_mistakes_with_synthesize(shell: Shell, arguments: list[str], message: s
 def test_train(shell: Shell) -> None:
     """From a file and settings beside it; a second run goes on where the first ended."""
     recipe = yaml.safe_load((REPOSITORY / "recipes/puppet_autoencoder.yaml").read_text())
-    recipe["data"] = {"size": 64, "clips": 2, "frames_per_clip": 2, "supersample": 1}
+    recipe["data"] = {"size": 64, "clips": 2, "frames_per_clip": 2, "supersample": 1, "workers": 1}
     recipe["networks"] = {"vae": tiny.VAE}
     Path("my.yaml").write_text(yaml.safe_dump(recipe))
     settings = ["steps=2", "batch=2", "precision=float32", "output=run", "objective.crop=null", "log_every=1"]
@@ -129,7 +129,8 @@ def test_mistakes_with_train(shell: Shell, arguments: list[str], message: str) -
     assert re.search(message, shell.refused("train", *(a.format(image=image) for a in arguments)))
 
 
-def test_evaluate(shell: Shell, tiny_model: Path) -> None:
+def test_evaluate(shell: Shell, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "LONG_FRAMES", 12)  # two windows
     options = ["--model", str(tiny_model), "--characters", "1", "--steps", "1", "--device", "cpu"]
     result = shell("evaluate", *options, "--json", "figures.json")
     assert (result.status, result.err) == (0, "")
