@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +46,18 @@ class SkeletonLook:
 
     @classmethod
     def of(cls, frames: Sequence[Picture]) -> SkeletonLook:
-        """What some frames ``(height, width, 3)`` of one video have in common."""
+        """What some frames ``(height, width, 3)`` of one video have in common; small ones are enough."""
         height, width = frames[0].shape[:2]
         middle = np.stack([f[height // 4 : height - height // 4, width // 4 : width - width // 4] for f in frames])
         colour = np.median(middle.reshape(-1, 3), axis=0)
         red, green, blue = (0, 0, 0) if float(colour.max()) < BLACK else (int(v) for v in colour)
         look = cls(_margins(frames, np.array([red, green, blue], float)), (red, green, blue))
         return cls(look.margins, look.background, _levels([look.on_black(frame) for frame in frames]))
+
+    def larger(self, times: int) -> SkeletonLook:
+        """The look of frames of which every so many pixels were looked at, each way."""
+        top, bottom, left, right = (m and m + (m - _RIM) * (times - 1) for m in self.margins)
+        return SkeletonLook((top, bottom, left, right), self.background, self.levels)
 
     def usual(self, frame: Picture) -> Picture:
         """A frame as it is usually drawn: on black, the strokes as bright as they should be."""
@@ -84,14 +90,24 @@ def brightened(frame: Picture, levels: tuple[float, float]) -> Picture:
         return frame
     brightest = np.arange(256)
     wanted = np.interp(brightest, (0, *levels), (0, LIMBS, JOINTS))
-    factor = (wanted / np.maximum(brightest, 1))[frame.max(axis=-1)]
+    factor = (wanted / np.maximum(brightest, 1)).astype(np.float32)[largest(frame)]
     return np.rint(np.minimum(frame * factor[..., None], 255)).astype(np.uint8)
+
+
+def largest(frame: NDArray[Any]) -> NDArray[Any]:
+    """``(...,)``: the largest channel of ``(..., 3)``; much faster than ``max`` along so short an axis."""
+    return np.maximum(np.maximum(frame[..., 0], frame[..., 1]), frame[..., 2])
+
+
+def least(frame: NDArray[Any]) -> NDArray[Any]:
+    """``(...,)``: the least channel of ``(..., 3)``."""
+    return np.minimum(np.minimum(frame[..., 0], frame[..., 1]), frame[..., 2])
 
 
 def saturation(frame: NDArray[np.integer]) -> NDArray[np.float64]:
     """``(...,)`` in [0, 1] of colours ``(..., 3)``."""
-    most = frame.max(axis=-1).astype(np.float64)
-    return np.asarray((most - frame.min(axis=-1)) / np.maximum(most, 1))
+    most = largest(frame).astype(np.float64)
+    return np.asarray((most - least(frame)) / np.maximum(most, 1))
 
 
 def _margins(frames: Sequence[Picture], background: NDArray[np.float64]) -> tuple[int, int, int, int]:
@@ -126,18 +142,18 @@ def _without(frame: Picture, background: tuple[int, int, int]) -> Picture:
     pixels = frame.astype(np.float32)
     grey = float(np.mean(background))
     if max(background) - min(background) > _NEAR:
-        away = np.abs(pixels - np.asarray(background, np.float32)).max(axis=-1, keepdims=True)
+        away = largest(np.abs(pixels - np.asarray(background, np.float32)))[..., None]
         return np.rint(pixels * np.clip(away / 64 - _NEAR / 64, 0, 1)).astype(np.uint8)
-    least = pixels.min(axis=-1, keepdims=True)
-    white = np.clip((least - grey - _NEAR) / max(255 - grey - _NEAR, 1.0), 0, 1) * 255
-    colour = pixels - least
-    near = np.abs(pixels - grey).max(axis=-1, keepdims=True) < _NEAR
+    low = least(pixels)[..., None]
+    white = np.clip((low - grey - _NEAR) / max(255 - grey - _NEAR, 1.0), 0, 1) * 255
+    colour = pixels - low
+    near = largest(np.abs(pixels - grey))[..., None] < _NEAR
     return np.rint(np.where(near, 0, np.minimum(colour + white, 255))).astype(np.uint8)
 
 
 def _levels(frames: Sequence[Picture]) -> tuple[float, float]:
     """Brightness of limbs and joints; the usual where it is near that, or cannot be told."""
-    bright = [frame.max(axis=-1) for frame in frames]
+    bright = [largest(frame) for frame in frames]
     values = np.concatenate(
         [b[(b >= BLACK) & (saturation(f) > _COLOURFUL)] for b, f in zip(bright, frames, strict=True)]
     )

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.skeleton_look import BLACK, JOINTS, LIMBS, USUAL, SkeletonLook, brightened, saturation
+from animate_anyone.perception.skeleton_look import (
+    BLACK,
+    JOINTS,
+    LIMBS,
+    USUAL,
+    SkeletonLook,
+    brightened,
+    largest,
+    least,
+    saturation,
+)
 
 _LONG_SIDE = 384  # frames are looked at in about this size, pixels
 _DRAWN = 70  # brightest channel of a pixel that is surely part of a stroke
@@ -26,6 +36,7 @@ _MIN_DEPTH = 5  # pixels of the frame: published strokes do not get thinner in s
 _MIN_SHARE = 0.7  # of the frames on which something is drawn
 
 # Of drawings whose brightness or sharpness has suffered, which are told by what hangs together, not by brightness.
+_PLAIN, _MIN_PLAIN = 32, 0.7  # colours that differ by less are one; share of the frame that two such colours have
 _DIM_DRAWN = 48  # brightest channel, once brightened
 _LARGEST_SHARE = 0.2  # of the frame that is drawn on
 _PALE, _MIN_NOT_PALE = 0.45, 0.55  # saturation of a colour that is not pale, and the share of the drawn pixels
@@ -48,15 +59,27 @@ def find_skeletons(frames: Sequence[NDArray[np.uint8]], told: bool = False) -> S
     """
     if not frames:
         raise InputError("there are no frames to look at; give a video with 1 frame or more")
-    look = SkeletonLook.of(frames)
-    if not told and is_skeleton_video(frames):
-        return SkeletonLook(look.margins)  # narrow margins of another colour do no harm to that
+    step = max(round(max(frames[0].shape[:2]) / _LONG_SIDE), 1)
+    small = [np.ascontiguousarray(frame[::step, ::step]) for frame in frames]
+    usual = not told and is_skeleton_video(frames)
+    if not (told or usual) and np.median([_plainness(frame) for frame in small]) < _MIN_PLAIN:
+        return None
+    look = SkeletonLook.of(small)
+    if usual:
+        return SkeletonLook(look.larger(step).margins)  # narrow margins of another colour do no harm to that
     if told:
-        return look
+        return look.larger(step)
     if any(look.background) and (look.levels != USUAL or max(look.background) - min(look.background) > BLACK):
         return None  # of pictures on a colour, or dim ones on grey, there are too many
-    verdicts = [verdict for frame in frames if (verdict := _hangs_together(frame, look)) is not None]
-    return look if verdicts and float(np.mean(verdicts)) >= _MIN_SHARE else None
+    verdicts = [verdict for frame in small if (verdict := _hangs_together(frame, look)) is not None]
+    return look.larger(step) if verdicts and float(np.mean(verdicts)) >= _MIN_SHARE else None
+
+
+def _plainness(frame: NDArray[np.uint8]) -> float:
+    """Share of the pixels that have the commonest colour, or nearly; most of a drawing is background, or margin."""
+    coarse = (frame.astype(np.int32) + _PLAIN // 2) // _PLAIN
+    counts = np.bincount(((coarse[..., 0] * 8 + coarse[..., 1]) * 8 + coarse[..., 2]).ravel())
+    return float(np.sort(counts)[-2:].sum() / coarse[..., 0].size)
 
 
 def is_skeleton_video(frames: Iterable[NDArray[np.uint8]]) -> bool:
@@ -114,29 +137,26 @@ def _looks_drawn(frame: NDArray[np.uint8]) -> bool | None:
 
 def _hangs_together(frame: NDArray[np.uint8], look: SkeletonLook) -> bool | None:
     """Whether a frame shows thin connected strokes of many colours, each of one; ``None`` where nothing is drawn."""
-    step = max(round(max(frame.shape[:2]) / _LONG_SIDE), 1)
     cleared = look.on_black(frame)
-    away = np.abs(frame.astype(np.int16) - np.asarray(look.background)).max(axis=-1)
+    away = largest(np.abs(frame.astype(np.int16) - np.asarray(look.background)))
     top, bottom, left, right = look.margins
     inner = away[top : len(away) - bottom, left : away.shape[1] - right]
     if any(look.background) and (inner > BLACK).mean() > _LARGEST_SHARE:
         return False  # not of one colour: what lies on it is too much
-    small = brightened(cleared, look.levels)[::step, ::step].astype(np.int16)
-    brightest = small.max(axis=-1)
+    small = brightened(cleared, look.levels).astype(np.int16)
+    brightest = largest(small)
     drawn = brightest >= _DIM_DRAWN
     if drawn.sum() < 20:
         return None
-    marks = away[::step, ::step] > 2 * BLACK  # black lines on white are drawn too, in no colour
-    marks[: top // step + 1] &= top == 0
-    marks[len(marks) - bottom // step - 1 :] &= bottom == 0
-    marks[:, : left // step + 1] &= left == 0
-    marks[:, marks.shape[1] - right // step - 1 :] &= right == 0
+    marks = away > 2 * BLACK  # black lines on white are drawn too, in no colour
+    marks[:top] = marks[len(marks) - bottom :] = False
+    marks[:, :left] = marks[:, marks.shape[1] - right :] = False
     if any(look.background) and (marks & ~drawn).sum() > 0.3 * drawn.sum():
         return False
     if drawn.mean() > _LARGEST_SHARE or (brightest < BLACK).mean() < _MIN_BLACK:
         return False
     pure = drawn & (saturation(small) > _PALE)
-    if (pure | (small.min(axis=-1) > 200)).sum() < _MIN_NOT_PALE * drawn.sum():
+    if (pure | (least(small) > 200)).sum() < _MIN_NOT_PALE * drawn.sum():
         return False
     depth = max(round(_THICKNESS * max(drawn.shape)), 1)
     if _deep_inside(drawn, depth).sum() >= _MAX_DEEP * drawn.sum() or pure.sum() < _MIN_PURE * drawn.sum():
