@@ -37,7 +37,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [path for path in (str(HERE), str(HERE / "media")) if path not in sys.path]
 KINDS = ("picture", "video", "poses", "weights", "recipe", "marks")
-PATIENCE = 120  # seconds for one file, on a slow machine
+PATIENCE = 300  # seconds for one file, on a slow machine
 MEMORY = 12 * 2**30  # bytes of address space for a child
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 10**30, 10**400, -(10**30)),

@@ -123,6 +123,7 @@ class Place:
     seconds: float
     rng: random.Random
     counts: Counter[str] = field(default_factory=Counter)
+    left: dict[str, int] = field(default_factory=dict)
 
     def kill(self, number: signal.Signals, soon: bool) -> None:
         """Start the command, end it by a signal, and look at what is left.
@@ -137,10 +138,11 @@ class Place:
         if self.command.verb != "train":
             self.lay_out()
         before = {name: read(self.folder / name) for name in self.truth}
+        self.left = half_written(self.folder)  # by SIGKILL, before
         moment = self.rng.uniform(0, SOON if soon else self.seconds)
         process = self.command.start(self.folder)
         if soon:
-            while process.poll() is None and not half_written(self.folder):
+            while process.poll() is None and not self.newly_written():
                 time.sleep(0.001)
         time.sleep(moment)
         if number == signal.SIGINT:
@@ -153,6 +155,10 @@ class Place:
             self.check(process.returncode, said, number, before)
         except FoundError as error:
             raise FoundError(f"{where}: {error}") from None
+
+    def newly_written(self) -> list[str]:
+        """What is half written and was not before."""
+        return [name for name, made in half_written(self.folder).items() if self.left.get(name) != made]
 
     def lay_out(self) -> None:
         """Put files under the names of the results, or nothing."""
@@ -174,7 +180,7 @@ class Place:
         if not ended and not early and said != ("" if number == signal.SIGKILL else STOPPED):
             raise FoundError(f"said {said!r}")
         self.counts["before the first line" if early else "had ended" if ended else "stopped"] += 1
-        left = half_written(self.folder)
+        left = self.newly_written()
         if left and number != signal.SIGKILL:
             raise FoundError(f"left {left}")
         self.counts["left until the next run"] += bool(left)
@@ -223,14 +229,16 @@ def read(file: Path) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def half_written(folder: Path) -> list[str]:
-    """Names of what is hidden or said to be partial, in the folder and those below."""
-    found: list[str] = []
+def half_written(folder: Path) -> dict[str, int]:
+    """What is hidden or said to be partial, in the folder and those below: names, and numbers that change."""
+    found: dict[str, int] = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if name.startswith(".") or name.endswith((".part", ".partial", ".old")):
-                found.append(os.path.relpath(os.path.join(place, name), folder))
-    return sorted(found)
+                with suppress(FileNotFoundError):
+                    file = os.path.join(place, name)
+                    found[os.path.relpath(file, folder)] = os.stat(file).st_ino
+    return found
 
 
 def make_inputs(folder: Path) -> None:

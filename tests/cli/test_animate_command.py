@@ -197,6 +197,11 @@ MISTAKES = [
     ([], ["--attention", "_native_cudnn"], r"attention '_native_cudnn' does not work here"),
     ([], ["--quantize", "int2"], r"quantize 'int2' is not known; give none, bitsandbytes-8bit"),
     ([], ["--quantize", "bitsandbytes-4bit"], r"quantize bitsandbytes-4bit needs a CUDA GPU, and the device is cpu"),
+    (
+        [],
+        ["--keep", "folder.mp4", "-o", "folder.mp4/skeletons.mp4"],
+        r"--keep folder\.mp4: folder\.mp4/skeletons\.mp4 would be replaced by what is kept",
+    ),
     ([], ["--keep", "me.png"], r"--keep me\.png: .*is no folder"),
 ]
 

@@ -53,6 +53,7 @@ def test_pose_of_a_video_and_a_picture(shell: Shell) -> None:
         (["skeleton.mp4"], r"skeleton\.mp4: is a skeleton video"),
         (["dance.mp4", "-o", "out.txt"], r"out\.txt: this kind of file cannot be written; end the name in \.npz"),
         (["dance.mp4", "-o", "nowhere/out.npz"], r"there is no folder nowhere"),
+        (["dance.mp4", "--preview", "dance.mp4"], r"dance\.mp4: is what the work starts from"),
         (["dance.mp4", "--preview", "over.gif"], r"over\.gif: this kind of file cannot be written"),
         (["dance.mp4", "--frames", "500:600"], r"dance\.mp4 has 12 frames"),
         (["dance.mp4", "--frames", "9" * 5000 + ":"], r"give A:B"),

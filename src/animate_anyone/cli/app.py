@@ -44,7 +44,7 @@ def run(signals: Signals) -> int:
     _quiet_libraries()
     with standard_streams() as (out, _):
         try:
-            status = _run_app()
+            status = _run_app(signals)
         except BaseException:
             if signals.caught is None:
                 raise
@@ -63,11 +63,12 @@ def run(signals: Signals) -> int:
         return status
 
 
-def _run_app() -> int:
+def _run_app(signals: Signals) -> int:
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if signals.caught is None:
+            print(f"error: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -181,7 +181,7 @@ class Networks:
                 most = 1000 if "layers" in str(key) else 10**6
                 for number in value if isinstance(value, list | tuple) else (value,):
                     if isinstance(number, int) and abs(number) > most:  # building it would not come to an end
-                        raise InputError(f"recipe: networks.{name}.{key} is {number:.0e}; it must be at most {most}")
+                        raise InputError(f"recipe: networks.{name}.{key} is too large; it must be at most {most}")
 
     def build(self, name: str, kind: Callable[..., Network]) -> Network:
         """A network of this kind from the settings of this name."""
