@@ -190,8 +190,10 @@ def test_a_wrong_sampler_does_not_pass(pipeline: AnimateAnyonePipeline, files: R
     assert error() > 5 * REQUIRED
     pipeline.scheduler = right
     pipeline.register_to_config(aggregation="fade")
-    assert error() > 5 * REQUIRED
+    assert error(window_stride=1) > 5 * REQUIRED  # windows that fade take no other
     pipeline.register_to_config(aggregation="wrap")
+    if files.settings(case).get("context_stride", 1) > 1:
+        assert error(window_stride=1) > 5 * REQUIRED
 
 
 @torch.no_grad()

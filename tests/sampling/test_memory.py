@@ -107,7 +107,8 @@ def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -
         getattr(pipeline, part).to("meta")
     needs = estimate(pipeline, work)
     # On a CPU the clip's pose features count too.
-    assert activations(needs, "denoising") + needs.pose_features == pytest.approx(denoising, rel=0.06)
+    before = max(activations(needs, "reference"), activations(needs, "denoising") + needs.pose_features)
+    assert before == pytest.approx(denoising, rel=0.06)
     assert activations(needs, "decoding") == pytest.approx(decoding, rel=0.06)
 
 

@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 from animate_anyone.models.denoising_unet import join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -263,9 +264,13 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
 
 def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     token, latent, keys_values = _walk_reference(p, work, take)
+    if p.config["carried_reference"]:
+        carried = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1], dtype=work.dtype)
+        take("reference", "vae", lambda: p.vae.encode(carried).latent_dist.mean)
+        del carried
     second = p if isinstance(p, AnimateAnyone2Pipeline) else None
-    at_once, depth = (1, False) if second is None else (frames_encoded_at_once(second, work), p.config["uses_depth"])
-    take("poses", _pose_part(p), lambda: _pose_features(p, work, at_once, depth))
+    frames, depth = (1, False) if second is None else (frames_encoded_at_once(second, work), p.config["uses_depth"])
+    take("poses", _pose_part(p), lambda: _pose_features(p, work, frames, depth))
     if second is not None:
         walk_scene(second, work, take)
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
@@ -297,7 +302,8 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
 
 
 def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
-    frame = torch.empty(1, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
+    count = min(work.frames, at_once(*work.size))
+    frame = torch.empty(count, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
     pixels = take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float())
     if p.config["keep_detail"]:
         picture = torch.empty_like(pixels)

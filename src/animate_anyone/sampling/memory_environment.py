@@ -12,6 +12,7 @@ from torch import Tensor
 
 from animate_anyone.conditions.collage import LAYERS, chunks
 from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.pipeline_environment import CHUNK, AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneLatents
 
@@ -26,12 +27,12 @@ def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
 
 
 def walk_scene(p: AnimateAnyone2Pipeline, work: Work, take: Any) -> None:
-    """The way of ``_encode_scene``, for one frame: each is done with before the next."""
-    picture = torch.empty(1, 3, *work.size[::-1]).to(work.dtype)
+    """The way of ``_encode_scene``, for one batch of frames: each is done with before the next."""
+    picture = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1]).to(work.dtype)
     latent = take("scene", "vae", lambda: p.vae.encode(picture).latent_dist.mean)
     guider = p.object_guider
     if work.objects and guider is not None:
-        take("scene", "object_guider", lambda: guider(latent[:, :, None]))
+        take("scene", "object_guider", lambda: guider(latent[:1, :, None]))
 
 
 def join_scene(p: AnimateAnyone2Pipeline, work: Work, noisy: Tensor) -> tuple[Tensor, ObjectFeatures | None]:
