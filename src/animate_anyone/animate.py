@@ -254,7 +254,7 @@ def plan_work(pipeline: AnimateAnyonePipeline, settings: Settings, windows: list
         window=len(windows[0]),
         window_batch=min(settings.window_batch, len(windows)),
         guided=guidance != 1,
-        dtype=settings.placement.resolve()[1],
+        dtype=settings.placement.resolve(bytes_on_disk(settings.model))[1],
         vae_tiling=settings.vae_tiling,
         quantize=settings.quantize,
     )
@@ -268,7 +268,7 @@ def describe_needs(
     Raises:
         InputError: this machine cannot do it so.
     """
-    where, kind = settings.placement.resolve()
+    where, kind = settings.placement.resolve(bytes_on_disk(settings.model))
     check_attention(settings.attention, head_sizes(pipeline.denoising_unet), where, kind)
     steps = settings.steps or pipeline.config["num_inference_steps"]
     return [

@@ -22,7 +22,7 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS
 from animate_anyone.sampling import placement as room
-from animate_anyone.sampling.models import head_sizes, load_pipeline
+from animate_anyone.sampling.models import SHIPPED, bytes_on_disk, head_sizes, load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import (
     ATTENTIONS,
@@ -71,7 +71,6 @@ def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
 def test_devices_and_dtypes() -> None:
     assert choose_device("cpu") == CPU
     assert choose_dtype("auto", CPU) == torch.float32
-    assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16
     for device in ("cuda:99", "nothing", "meta"):
         with pytest.raises(InputError, match=f"device '{device}' is not there"):
@@ -79,6 +78,17 @@ def test_devices_and_dtypes() -> None:
     with pytest.raises(InputError, match="dtype 'int8' is not known"):
         choose_dtype("int8", CPU)
     assert Placement("cpu", "float16").resolve() == (CPU, torch.float16)
+
+
+@pytest.mark.parametrize(("has_units", "large"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_on_a_gpu_goes_by_the_model(monkeypatch: pytest.MonkeyPatch, has_units: bool, large: torch.dtype) -> None:
+    """What the shipped models compute does not fit float16: `auto` never takes it for them."""
+    monkeypatch.setattr("animate_anyone.sampling.placement.has_bfloat16_units", lambda device: has_units)
+    gpu = torch.device("cuda")
+    assert choose_dtype("auto", gpu) == choose_dtype("auto", gpu, 5 << 30) == large
+    for name in SHIPPED:
+        assert choose_dtype("auto", gpu, bytes_on_disk(name)) == torch.float32
+        assert choose_dtype("float16", gpu, bytes_on_disk(name)) == torch.float16
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,10 @@ def load_pipeline(
     """
     folder = model_folder(model)
     placement = placement or Placement(device, dtype)
-    where, kind = placement.resolve()
+    placement.resolve()  # what this machine lacks is told before any file is read
     check_classes(folder)
     networks = {part: check_weights(folder / part) for part in networks_of(folder)}
+    where, kind = placement.resolve(bytes_on_disk(folder))
     sizes = head_sizes(networks["denoising_unet"])
     modulation = networks.get("pose_modulation")
     if isinstance(modulation, PoseModulation):

@@ -21,9 +21,12 @@ from transformers import BitsAndBytesConfig as TransformersBitsAndBytesConfig
 from transformers import TorchAoConfig as TransformersTorchAoConfig
 
 from animate_anyone.errors import InputError
+from animate_anyone.models.number_types import has_bfloat16_units
 from animate_anyone.optional import require
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SMALL = 200 << 20
+"""Bytes of weights under which half precision saves nothing that matters."""
 OFFLOADS = ("none", "model", "group")
 # diffusers' own names. Those that end in "hub" fetch code from the net when used, and are left out.
 ATTENTIONS = tuple(sorted(b.value for b in AttentionBackendName if not b.value.endswith("hub")))
@@ -40,7 +43,7 @@ class Placement:
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` takes a GPU where there is one.
-        dtype: ``auto`` (float16 on a GPU, float32 on a CPU), ``float32``, ``float16`` or ``bfloat16``.
+        dtype: ``auto`` (see :func:`choose_dtype`), ``float32``, ``float16`` or ``bfloat16``.
         offload: what waits in the machine's memory until it is needed on the GPU: ``none``, whole networks
             (``model``) or single layers (``group``: least memory, slowest).
         vae_tiling: encode and decode frames larger than the VAE's training size in overlapping tiles.
@@ -66,14 +69,14 @@ class Placement:
         if self.quantize != "none" and self.offload == "group":
             raise InputError(f"quantize {self.quantize} does not go with offload group; give offload model or none")
 
-    def resolve(self) -> tuple[torch.device, torch.dtype]:
-        """What ``auto`` means on this machine.
+    def resolve(self, weights: int | None = None) -> tuple[torch.device, torch.dtype]:
+        """What ``auto`` means on this machine, for a model whose files take so many bytes; ``None``: not known yet.
 
         Raises:
             InputError: something asked for is not there or cannot be done on the device.
         """
         where = choose_device(self.device)
-        kind = choose_dtype(self.dtype, where)
+        kind = choose_dtype(self.dtype, where, weights)
         if where.type == "cpu" and self.offload != "none":
             raise InputError(f"offload {self.offload} needs a GPU, and the device is cpu; leave it out")
         if where.type != "cuda" and self.quantize.startswith("bitsandbytes"):
@@ -97,10 +100,20 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto`` takes float16 on a GPU and float32 on a CPU, which may emulate bfloat16."""
+def choose_dtype(dtype: str, device: torch.device, weights: int | None = None) -> torch.dtype:
+    """A number type by its name; ``auto`` chooses by the device and the size of the model.
+
+    On a CPU it is float32, so that frames are the same on every machine. On a GPU a small model gains nothing from half
+    precision, and may need float32's range: float32. For any other it is bfloat16 where the GPU has units for it, since
+    its range is float32's, else float16.
+
+    Args:
+        weights: what the model's files take, bytes; ``None``: not known, taken as large.
+    """
     if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
+        if device.type == "cpu" or (weights is not None and weights < SMALL):
+            return torch.float32
+        return torch.bfloat16 if has_bfloat16_units(device) else torch.float16
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known; give auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]
