@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/python -m animate_anyone.cli.main demo -o out/demo.mp4
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -24,7 +24,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do \
 		case "$$file" in *ablations.py) options=--measure-only;; */environment_networks.py) options=--counts;; \
-			*) options=;; esac; \
+			*/gpu.py) options=--only-on-gpu;; *) options=;; esac; \
 		echo "$$file" $$options; $(BIN)/python "$$file" $$options; done
 
 install: $(STAMP)

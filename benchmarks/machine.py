@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -32,8 +32,15 @@ def describe() -> str:
 
 def versions() -> str:
     """The versions that matter."""
-    packages = (f"{package} {version(package)}" for package in ("torch", "diffusers", "animate-anyone"))
+    packages = (f"{package} {_version(package)}" for package in ("torch", "diffusers", "animate-anyone"))
     return "; ".join((f"Python {platform.python_version()}", *packages))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(version not known)"  # run from a source tree
 
 
 def _processor() -> str:

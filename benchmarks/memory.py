@@ -94,11 +94,11 @@ def shapes(model: str) -> AnimateAnyonePipeline:
         )
 
 
-def with_scene(first: AnimateAnyonePipeline) -> AnimateAnyone2Pipeline:
-    """What training of Animate Anyone 2 starts from, on the networks of a model of Animate Anyone."""
+def with_scene(first: AnimateAnyonePipeline, device: str | torch.device = "meta") -> AnimateAnyone2Pipeline:
+    """What training of Animate Anyone 2 starts from, on the networks of a model of Animate Anyone on ``device``."""
     parts = {name: part for name, part in first.components.items() if name not in ("pose_guider", "reference_control")}
     options = {name: value for name, value in first.config.items() if name not in first.components}
-    with torch.device("meta"):
+    with torch.device(device):
         unet = first.denoising_unet.with_environment()
         parts |= {
             "denoising_unet": unet,

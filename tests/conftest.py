@@ -1,13 +1,28 @@
-"""Options and folders that tests share."""
+"""Options and folders that tests share; how many processes run them, with how many threads each."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BESIDE = REPOSITORY.parent / "shared"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MOST_WORKERS = 8  # each holds PyTorch: about 1 GB of memory
+
+# Before anything imports PyTorch or NumPy: workers beside each other share the cores out, and processes that tests
+# start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of ``-n auto``: one for each core that this process may use; on a single core none beside it."""
+    return min(CORES, MOST_WORKERS) if CORES > 1 else 0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,21 +63,43 @@ def shared_dir() -> Path:
     return BESIDE
 
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """``make_once(name, make)``: a folder that ``make(folder)`` fills once per test run; to be read only.
+
+    Whichever worker asks first makes it; the others wait for it and read it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers of this run
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = root / "once" / name
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                part = tmp_path_factory.mktemp(name)
+                make(part)
+                part.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_once: MakeOnce) -> Path:
     """A whole model of a few thousand weights as a folder; to be read only."""
     import tiny
 
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    tiny.pipeline().save_pretrained(folder)
-    return folder
+    return make_once("tiny", lambda folder: tiny.pipeline().save_pretrained(folder / "model")) / "model"
 
 
 @pytest.fixture(scope="session")
-def dancers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dancers(make_once: MakeOnce) -> Path:
     """A folder of files to animate with, see :mod:`dancers`; to be read only."""
     import dancers
 
-    folder = tmp_path_factory.mktemp("dancers")
-    dancers.make(folder)
-    return folder
+    return make_once("dancers", dancers.make)

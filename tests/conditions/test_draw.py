@@ -1,10 +1,9 @@
-"""Drawing: the published pixel layout, sizes, missing points, order, speed."""
+"""Drawing: the published pixel layout, sizes, missing points, order."""
 
 from __future__ import annotations
 
 import colorsys
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -155,15 +154,3 @@ def test_mistakes_are_told_in_one_line() -> None:
         draw_pose(pose, (0, 64))
     with pytest.raises(InputError, match="stick_width is -1"):
         SkeletonStyle(stick_width=-1)
-
-
-@pytest.mark.parametrize(("side", "limit"), [(256, 5), (1024, 40)])
-def test_speed(side: int, limit: float) -> None:
-    """Milliseconds per frame, body, hands and face; the best of ten, for other work may be going on."""
-    pose = person()
-    took = []
-    for _ in range(10):
-        start = time.perf_counter()
-        draw_pose(pose, (side, side), style="scaled")
-        took.append(1e3 * (time.perf_counter() - start))
-    assert min(took) < limit, f"{min(took):.1f} ms per frame, {limit} allowed"

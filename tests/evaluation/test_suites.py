@@ -14,6 +14,7 @@ import faults
 import tiny
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
+from animate_anyone.evaluation import suites
 from animate_anyone.evaluation.part_colour import GROUPS
 from animate_anyone.evaluation.suites import (
     FLICKER,
@@ -184,7 +185,8 @@ def test_long_clips_show_the_windows() -> None:
     assert f"{LONG_FRAMES} frames" in suite_table(report)
 
 
-def test_carried_reference_is_a_baseline_of_models_that_are_given_it() -> None:
+def test_carried_reference_is_a_baseline_of_models_that_are_given_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "LONG_FRAMES", 20)  # two windows
     pipeline = tiny.pipeline(reference_latents=True, carried_reference=True, window=16, overlap=2)
     report, _ = evaluate_puppet(pipeline, characters=1, steps=1, long_clips=1)
     clip = puppet_clip(0, (64, 64), (128, 128), "scaled")

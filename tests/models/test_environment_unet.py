@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import ReferenceKeysValues, spatial_attention_layers
 from animate_anyone.models.reference_net import ReferenceNet
-from animate_anyone.models.spatial_blending import SpatialBlending
+from animate_anyone.models.spatial_blending import PLACES, SpatialBlending
 from animate_anyone.sampling import models
 
 FRAMES = 3
@@ -78,12 +79,14 @@ def reference(net: DenoisingUNet, samples: int = 1, num_unconditional: int = 0) 
     return net.project_reference(features, num_unconditional)
 
 
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("blending", ["none", "paper", "identity"])
 @pytest.mark.parametrize("reference_blocks", ["all", "mid_up"])
 @torch.no_grad()
-def test_aa1_weights_widened_give_aa1s_output_bit_for_bit(blending: str, reference_blocks: str) -> None:
+def test_aa1_weights_widened_give_aa1s_output_bit_for_bit(blending: str, reference_blocks: str, place: str) -> None:
     source = aa1() if reference_blocks == "all" else tiny.denoising_unet(reference_blocks="mid_up")
-    net = aa2(awake=False, source=source, object_blending=blending, reference_blocks=reference_blocks)
+    options = {"object_blending": blending, "reference_blocks": reference_blocks, "blending_place": place}
+    net = aa2(awake=False, source=source, **options)
     assert net.config["in_channels"] == 9
     latents, environment, mask, tokens, pose = inputs()
     joined = join_environment(latents, environment, mask)
@@ -94,46 +97,111 @@ def test_aa1_weights_widened_give_aa1s_output_bit_for_bit(blending: str, referen
     assert (net(joined, 500, tokens, pose, reference(net)) - want).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("place", PLACES)
 @torch.no_grad()
-def test_identity_start_stays_within_a_thousandth_of_aa1_with_objects() -> None:
+def test_identity_start_stays_within_a_thousandth_of_aa1_with_objects(place: str) -> None:
     source = aa1()
     latents, environment, mask, tokens, pose = inputs()
     joined, objects = join_environment(latents, environment, mask), object_features()
     want = source(latents, 500, tokens, pose, reference(source))
     off = {}
     for start in ("identity", "paper"):
-        net = aa2(awake=False, source=source, object_blending=start, reference_blocks="all")
+        net = aa2(awake=False, source=source, object_blending=start, blending_place=place, reference_blocks="all")
         off[start] = (net(joined, 500, tokens, pose, reference(net), objects) - want).abs().max().item()
     print(f"off Animate Anyone's output: identity {off['identity']:.1e} (required 1e-3), paper {off['paper']:.1e}")
     assert 0 < off["identity"] < 1e-3
     assert off["paper"] > 1e-2
 
 
+@pytest.mark.parametrize(("place", "module"), [("attention", "attn1"), ("hidden", "fuser")])
 @torch.no_grad()
-def test_blending_comes_after_reference_attention_in_the_middle_and_up_blocks() -> None:
-    net, objects = aa2(source=aa1(**THREE_LEVELS)), object_features(widths=(16, 24, 32))
+def test_blending_comes_after_reference_attention_in_the_middle_and_up_blocks(place: str, module: str) -> None:
+    """``attention``: of what it adds to the hidden state; ``hidden``: of the hidden state after it was added."""
+    net, objects = aa2(source=aa1(**THREE_LEVELS), blending_place=place), object_features(widths=(16, 24, 32))
     seen: dict[str, list[Tensor]] = {}
-    for name, module in net.named_modules():
-        if isinstance(module, SpatialBlending):
-            module.register_forward_hook(lambda _m, given, out, name=name: seen.update({name: [*given, out]}))
+    for name, blending in net.named_modules():
+        if isinstance(blending, SpatialBlending):
+            blending.register_forward_hook(lambda _m, given, out, name=name: seen.update({name: [*given, out]}))
     after: dict[str, tuple[Tensor, Tensor]] = {}
+    entered: dict[str, Tensor] = {}
+    onwards: dict[str, Tensor] = {}  # the hidden state that goes on to cross-attention
     for name, attn in spatial_attention_layers(net).items():
         attn.register_forward_hook(lambda _m, given, out, name=name: after.update({name: (given[0], out)}))
+        block = net.get_submodule(name)
+        block.register_forward_pre_hook(lambda _m, given, name=name: entered.update({name: given[0]}))
+        assert isinstance(block.norm2, torch.nn.Module)
+        block.norm2.register_forward_pre_hook(lambda _m, given, name=name: onwards.update({name: given[0]}))
     latents, environment, mask, tokens, pose = inputs()
     net(join_environment(latents, environment, mask), 500, tokens, pose, objects=objects)
     layers = [n for n in after if not n.startswith("down_blocks.")]
     assert layers[0].startswith("mid_block.")
-    assert list(seen) == [f"{name}.attn1.spatial_blending" for name in layers]
+    assert list(seen) == [f"{name}.{module}.spatial_blending" for name in layers]
     # Up block 0 has no attention; blocks 1 and 2 have two each.
     sides = [noise.shape[1:] for noise, *_ in seen.values()]
     assert sides == [(32, 2, 2), *[(24, 4, 4)] * 2, *[(16, 8, 8)] * 2]
     for name in layers:
-        noise, given, _, blend = seen[f"{name}.attn1.spatial_blending"]
+        noise, given, _, blend = seen[f"{name}.{module}.spatial_blending"]
         level = {2: 2, 4: 1, 8: 0}[noise.shape[2]]
         assert torch.equal(given, objects.levels[level][0].transpose(0, 1))
-        plain, (entered, left) = net.get_submodule(f"{name}.attn1"), after[name]
-        torch.testing.assert_close(noise.flatten(2).mT, plain(entered), rtol=0, atol=1e-6)
-        assert torch.equal(left, blend.flatten(2).mT)
+        plain, (normalised, attended) = net.get_submodule(f"{name}.attn1"), after[name]
+        residual = entered[name] if place == "hidden" else torch.zeros_like(entered[name])
+        torch.testing.assert_close(noise.flatten(2).mT, plain(normalised) + residual, rtol=0, atol=1e-5)
+        if place == "hidden":
+            assert torch.equal(onwards[name], blend.flatten(2).mT)
+        else:
+            assert torch.equal(attended, blend.flatten(2).mT)
+            assert torch.equal(onwards[name], attended + entered[name])
+    for name in after.keys() - set(layers):
+        assert torch.equal(onwards[name], after[name][1] + entered[name])
+
+
+@torch.no_grad()
+def always(net: DenoisingUNet, bias: float) -> DenoisingUNet:
+    """A network whose alpha is ``sigmoid(bias)`` everywhere."""
+    for module in net.modules():
+        if isinstance(module, SpatialBlending):
+            torch.nn.init.zeros_(module.conv.weight)
+            torch.nn.init.constant_(module.conv.bias, bias)
+    return net
+
+
+@pytest.mark.parametrize("place", PLACES)
+@torch.no_grad()
+def test_alpha_of_nought_half_and_one(place: str) -> None:
+    """In every block that blends, of the hidden state that flows on: nothing, half or all is the objects'."""
+    net, objects = aa2(source=aa1(**THREE_LEVELS), blending_place=place), object_features(widths=(16, 24, 32))
+    entered: dict[str, Tensor] = {}
+    added: dict[str, Tensor] = {}
+    onwards: dict[str, Tensor] = {}
+    for name, attn in spatial_attention_layers(net).items():
+        if name.startswith("down_blocks."):
+            continue
+        block = net.get_submodule(name)
+        block.register_forward_pre_hook(lambda _m, given, name=name: entered.update({name: given[0]}))
+        attn.to_out[1].register_forward_hook(lambda _m, _given, out, name=name: added.update({name: out}))
+        assert isinstance(block.norm2, torch.nn.Module)
+        block.norm2.register_forward_pre_hook(lambda _m, given, name=name: onwards.update({name: given[0]}))
+    latents, environment, mask, tokens, pose = inputs()
+    features = ReferenceNet.from_unet2d(tiny.unet2d(1, **THREE_LEVELS))(torch.randn(1, 4, 8, 8), tokens)
+    seen = net.project_reference(features)
+    given = join_environment(latents, environment, mask), 500, tokens, pose, seen
+    without = net(*given)
+    assert torch.equal(always(net, -200)(*given, objects), without)
+    outputs = [without]
+    for bias, alpha in ((0.0, 0.5), (200.0, 1.0)):
+        outputs.append(always(net, bias)(*given, objects))
+        assert len(onwards) == 5
+        for name, state in onwards.items():
+            level = objects.levels[{32: 2, 24: 1, 16: 0}[state.shape[-1]]][0]
+            theirs = level.transpose(0, 1).flatten(2).mT
+            if place == "hidden":
+                want = alpha * theirs + (1 - alpha) * (added[name] + entered[name])
+            else:
+                want = alpha * theirs + (1 - alpha) * added[name] + entered[name]
+            assert torch.equal(state, want), name
+            if place == "hidden" and alpha == 1:
+                assert torch.equal(state, theirs)
+    assert all((a - b).abs().max() > 1e-2 for a, b in pairwise(outputs))
 
 
 @pytest.mark.parametrize("side", [(13, 7), (8, 12), (9, 9)])
@@ -147,11 +215,12 @@ def test_odd_sizes_line_up(side: tuple[int, int]) -> None:
     assert (out - net(joined, 500, tokens, pose)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("place", PLACES)
 @torch.no_grad()
-def test_nothing_is_blended_where_no_object_is() -> None:
+def test_nothing_is_blended_where_no_object_is(place: str) -> None:
     """No objects at all, samples without, frames without; without motion modules frames are apart."""
     source = DenoisingUNet.from_unet2d(tiny.unet2d(), use_motion_module=False, **tiny.MOTION).eval()
-    net = aa2(source=source)
+    net = aa2(source=source, blending_place=place)
     latents, environment, mask, tokens, pose = inputs(2)
     given = join_environment(latents, environment, mask), 500, tokens, pose, reference(net, num_unconditional=1)
     without, features = net(*given), object_features(2)
@@ -207,9 +276,9 @@ def test_reference_latents_keep_their_place() -> None:
     )
 
 
-def training_step(checkpointing: bool = False) -> list[dict[str, Tensor]]:
+def training_step(place: str, checkpointing: bool = False) -> list[dict[str, Tensor]]:
     """Gradients of two steps of all the networks, from Animate Anyone's weights; those that are there and not zero."""
-    net, look, objects = aa2(awake=False), tiny.reference_net(), ObjectGuider(4, (16, 32))
+    net, look, objects = aa2(awake=False, blending_place=place), tiny.reference_net(), ObjectGuider(4, (16, 32))
     torch.manual_seed(1)
     guider = PoseGuider(16, (4, 8, 8, 8))
     tiny.wake(guider)
@@ -232,11 +301,12 @@ def training_step(checkpointing: bool = False) -> list[dict[str, Tensor]]:
     return steps
 
 
-def test_gradients_reach_every_new_part() -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_gradients_reach_every_new_part(place: str) -> None:
     """The environment, the blending and the object guider at once; what lies behind pose modulation's last
     convolution, which starts at zero, after one step."""
-    first, second = training_step()
-    names = {f"unet.{n}" for n, _ in aa2().named_parameters()}
+    first, second = training_step(place)
+    names = {f"unet.{n}" for n, _ in aa2(blending_place=place).named_parameters()}
     blending = {n for n in names if ".spatial_blending." in n}
     assert len(blending) == 2 * 5
     assert blending <= first.keys()
@@ -247,7 +317,7 @@ def test_gradients_reach_every_new_part() -> None:
     behind = {n for n in of_poses if n.split(".")[1] in ("depth", "attention", "norm_motion", "motion")}
     assert of_poses & first.keys() == of_poses - behind
     assert of_poses <= second.keys()
-    checkpointed = training_step(checkpointing=True)[0]
+    checkpointed = training_step(place, checkpointing=True)[0]
     assert checkpointed.keys() == first.keys()
     for name, gradient in first.items():
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-4, atol=1e-7)
@@ -283,13 +353,13 @@ def test_motion_modules_join_later_with_everything_kept() -> None:
 
 @torch.no_grad()
 def test_built_at_once_from_stable_diffusion() -> None:
-    net = DenoisingUNet.from_unet2d(
-        tiny.unet2d(), **tiny.MOTION, in_channels=9, environment_channels=5, object_blending="identity"
-    )
+    blending = {"object_blending": "identity", "blending_place": "hidden"}
+    net = DenoisingUNet.from_unet2d(tiny.unet2d(), **tiny.MOTION, in_channels=9, environment_channels=5, **blending)
     assert not net.conv_in.weight[:, 4:].any()
     later = DenoisingUNet.from_unet2d(tiny.unet2d(), **tiny.MOTION).with_environment(
         object_blending="identity", reference_blocks="all"
     )
+    assert later.config["blending_place"] == "hidden"
     assert {k: v for k, v in net.config.items() if k[0] != "_"} == {
         k: v for k, v in later.config.items() if k[0] != "_"
     }
@@ -302,8 +372,9 @@ def test_animate_anyones_network_is_as_it_was() -> None:
     """No new key without the options, and a folder written before there were any loads strictly."""
     assert not [n for n in tiny.denoising_unet().state_dict() if "blending" in n]
     assert not aa2(object_blending="none").blending_parameters()
-    added = aa2().state_dict().keys() - tiny.denoising_unet().state_dict().keys()
-    assert {n.split(".attn1.")[1] for n in added} == {"spatial_blending.conv.weight", "spatial_blending.conv.bias"}
+    for place, module in (("attention", ".attn1."), ("hidden", ".fuser.")):
+        added = aa2(blending_place=place).state_dict().keys() - tiny.denoising_unet().state_dict().keys()
+        assert {n.split(module)[1] for n in added} == {"spatial_blending.conv.weight", "spatial_blending.conv.bias"}
 
 
 @torch.no_grad()
@@ -315,7 +386,7 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "pose_modulation": PoseModulation(16, (4, 8, 8, 8), num_attention_heads=2),
     }
     missing = {
-        "denoising_unet": "mid_block.attentions.0.transformer_blocks.0.attn1.spatial_blending.conv.bias",
+        "denoising_unet": "mid_block.attentions.0.transformer_blocks.0.fuser.spatial_blending.conv.bias",
         "object_guider": "convs.1.weight",
         "pose_modulation": "modulation_out.bias",
     }
@@ -337,11 +408,29 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config = json.loads((tmp_path / "denoising_unet" / "config.json").read_text())
     assert config["environment_channels"] == 5
     assert (config["object_blending"], config["blending_weights"]) == ("identity", "map")
+    assert config["blending_place"] == "hidden"
+    # The weights themselves tell the places apart.
+    (tmp_path / "denoising_unet" / "config.json").write_text(json.dumps({**config, "blending_place": "attention"}))
+    with pytest.raises(InputError, match=r"has no .*attn1\.spatial_blending"):
+        models.check_weights(tmp_path / "denoising_unet")
+    # One of Animate Anyone 2 that does not say where it blends was trained to blend what attention adds.
+    folder = tmp_path / "old" / "denoising_unet"
+    old = aa2(blending_place="attention")
+    old.save_pretrained(folder)
+    before = json.loads((folder / "config.json").read_text())
+    del before["blending_place"]
+    (folder / "config.json").write_text(json.dumps(before))
+    models.check_weights(folder)
+    loaded = models.load_network(DenoisingUNet, folder)
+    assert loaded.config["blending_place"] == "attention"
+    latents, environment, mask, tokens, pose = inputs()
+    given = join_environment(latents, environment, mask), 500, tokens, pose, None, object_features()
+    torch.testing.assert_close(loaded(*given), old(*given), rtol=0, atol=1e-5)
     # A folder of Animate Anyone knows none of these settings.
     folder = tmp_path / "before" / "denoising_unet"
     aa1().save_pretrained(folder)
     before = json.loads((folder / "config.json").read_text())
-    for key in ("environment_channels", "object_blending", "blending_weights"):
+    for key in ("environment_channels", "object_blending", "blending_weights", "blending_place"):
         del before[key]
     (folder / "config.json").write_text(json.dumps(before))
     assert models.check_weights(folder).config["environment_channels"] == 0
@@ -395,7 +484,7 @@ def test_finest_attention_sees_the_reference_and_the_objects_of_its_grid() -> No
     )
     blended: dict[str, Tensor] = {}
     for name in FINEST:
-        blending = net.get_submodule(f"{name}.attn1.spatial_blending")
+        blending = net.get_submodule(f"{name}.fuser.spatial_blending")
         blending.register_forward_hook(lambda _m, inside, out, name=name: blended.update({name: inside[1]}))
     before = net(*given, net.project_reference(features), objects)
     assert sorted(blended) == FINEST
@@ -484,6 +573,7 @@ def test_wrong_settings_are_refused() -> None:
     for options, message in (
         ({"object_blending": "half"}, "'none' or 'paper' or 'identity'"),
         ({"blending_weights": "pixel"}, "'map' or 'channel'"),
+        ({"blending_place": "after"}, "'hidden' or 'attention'"),
         ({"environment_channels": 4}, "environment_channels is 4 and in_channels 4"),
     ):
         with pytest.raises(ValueError, match=message):

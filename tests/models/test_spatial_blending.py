@@ -54,6 +54,16 @@ def test_is_the_papers_equation(weights: Weights, maps: int) -> None:
     torch.testing.assert_close(blending(noise, objects), alpha * objects + (1 - alpha) * noise, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", ["map", "channel"])
+@torch.no_grad()
+def test_all_or_nothing_is_one_of_the_two_exactly(weights: Weights) -> None:
+    noise, objects = features()
+    blending = SpatialBlending(6, weights=weights)
+    for bias, want in ((200.0, objects), (-200.0, noise)):
+        nn.init.constant_(blending.conv.bias, bias)
+        assert torch.equal(blending(noise, objects), want)
+
+
 @torch.no_grad()
 def test_rows_without_an_object_stay_bit_for_bit() -> None:
     noise, objects = features()

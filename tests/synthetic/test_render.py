@@ -37,9 +37,13 @@ def covered(g: Geometry, points: np.ndarray) -> np.ndarray:
     share = np.linspace(0, 1, 801)[:, None]
     radius = g.radii[0, 0].item() * (1 - share) + g.radii[0, 1].item() * share
     height = g.length[0].item() * share
-    inside = (np.hypot(local[:, 0], local[:, 2]) ** 2 + (local[:, 1] - height) ** 2 <= radius**2).any(0)
+    aside = local[:, 0] ** 2 + local[:, 2] ** 2
     cut = g.cut[0].double().numpy()
-    return inside & (local @ cut[:3] <= cut[3])
+    # Searched are those alone that could be inside: not cut off, nor farther from the axis or its ends than a radius.
+    near = (local @ cut[:3] <= cut[3]) & (aside <= radius.max() ** 2)
+    near &= (local[:, 1] >= -radius.max()) & (local[:, 1] <= height.max() + radius.max())
+    near[near] = (aside[near] + (local[near, 1] - height) ** 2 <= radius**2).any(0)
+    return near
 
 
 @pytest.mark.parametrize("cut", [(0, 0, 0, 1), (0, 1, 0, 0.2), (0.3, -0.8, 0.5, 0.05)])

@@ -251,6 +251,7 @@ def test_make_bench_trains_nothing_and_stays_small(tmp_path: Path) -> None:
         "benchmarks/ablations.py --measure-only",
         "benchmarks/environment_ablations.py --measure-only",
         "benchmarks/environment_networks.py --counts",
+        "benchmarks/gpu.py --only-on-gpu",
     ]
 
 

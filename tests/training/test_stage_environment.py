@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +24,10 @@ from animate_anyone.conditions.environment import EMPTY
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.sampling.memory import Work, estimate
-from animate_anyone.sampling.models import load_pipeline, load_shapes
+from animate_anyone.sampling.models import load_pipeline, load_shapes, read_json
 from animate_anyone.training import scene_clips
 from animate_anyone.training.config import Data, Environment, Recipe, load_recipe
 from animate_anyone.training.loop import train
@@ -472,6 +474,38 @@ def test_same_seed_same_weights_and_resumed_is_straight(
     assert same(tensors(tmp_path / "cut"), tensors(tmp_path / "straight"))
 
 
+def test_what_travels_with_animate_anyones_model_goes_on_with_it(start: dict[str, Path], tmp_path: Path) -> None:
+    """But for stretching: here the pictures have the video's size."""
+    init, out = tmp_path / "init", tmp_path / "out"
+    shutil.copytree(start["with_motion"], init)
+    told = {"aggregation": "wrap", "stretch": True, "guidance_scale": 2.5, "window": 7, "overlap": 3}
+    index = read_json(init / "model_index.json") | told
+    (init / "model_index.json").write_text(json.dumps(index))
+    options = {**IN_A_ROW, "name": "puppet_environment_motion", "networks__pipeline": {}}
+    stage_of(init, **options).save(out)
+    after = read_json(out / "model_index.json")
+    own = {"size": [32, 32], "stretch": False}
+    assert {name: after[name] for name in ANIMATE_ANYONE} == {name: index[name] for name in ANIMATE_ANYONE} | own
+    with pytest.raises(InputError, match="stretch is true; stage environment goes without"):
+        stage_of(init, **{**options, "networks__pipeline": {"stretch": True}})
+
+
+def test_a_checkpoint_from_before_the_place_had_a_name_goes_on(start: dict[str, Path], tmp_path: Path) -> None:
+    """Such networks blend what attention adds; a recipe that does not say goes on with that."""
+    output, old = tmp_path / "run", {"environment__blending_place": "attention"}
+    run(small(output, start["parts"], steps=1, **old))
+    state = json.loads((output / "checkpoint" / "state.json").read_text())
+    del state["recipe"]["environment"]["blending_place"]
+    (output / "checkpoint" / "state.json").write_text(json.dumps(state))
+    for steps in (2, 3):  # the second time the checkpoint names it
+        model = run(small(output, start["parts"], steps=steps), resume=True)
+    assert read_json(model / "denoising_unet" / "config.json")["blending_place"] == "attention"
+    assert any("attn1.spatial_blending" in name for name in tensors(model))
+    run(small(tmp_path / "new", start["parts"], steps=1))
+    with pytest.raises(InputError, match="trained with another environment"):
+        run(small(tmp_path / "new", start["parts"], steps=2, **old), resume=True)
+
+
 def test_without_objects_and_depth(start: dict[str, Path], tmp_path: Path) -> None:
     changes = {"environment__object_blending": "none", "environment__pose_modulation": False, "steps": 1}
     model = run(small(tmp_path / "run", start["parts"], **changes))
@@ -565,6 +599,7 @@ def test_networks_that_always_attended_there_take_both_settings(chain: dict[str,
         ("frames", {"environment__object_blending": "none"}, "environment.object_blending is 'none'; in .* 'paper'"),
         ("frames", {"environment__reference_blocks": "all"}, "environment.reference_blocks is 'all'; in .* 'mid_up'"),
         ("frames", {"environment__blending_weights": "channel"}, "environment.blending_weights is 'channel'; in"),
+        ("frames", {"environment__blending_place": "attention"}, "environment.blending_place is 'attention'; in"),
         ("frames", {"environment__pose_modulation": False}, "environment.pose_modulation is False; in .* it is True"),
         ("parts", {"environment__formulation": "circle"}, "environment.formulation is 'circle'; it must be"),
         ("parts", {"environment__scaled_share": 2}, "environment.scaled_share is 2.0; it must lie in"),
@@ -621,7 +656,7 @@ def test_paper_size_is_the_papers() -> None:
     assert recipe.environment is not None
     told = recipe.environment
     assert (told.formulation, told.object_blending, told.reference_blocks) == ("shape_agnostic", "paper", "mid_up")
-    assert told.pose_modulation
+    assert told.pose_modulation and told.blending_place == "hidden"
     assert not recipe.networks.unet  # Stable Diffusion's
 
 
@@ -632,7 +667,8 @@ def test_paper_size_runs_from_stable_diffusions_parts(start: dict[str, Path], tm
     tiny.unet2d(block_out_channels=[32, 32]).save_pretrained(init / "unet")
     for part in ("vae", "image_encoder"):
         (init / part).symlink_to(start["parts"] / part)
-    changes = {"steps": 2, "batch": 1, "accumulate": 1, "log_every": 1, "data.size": 32, "data.clips": 2}
+    changes = {"steps": 2, "batch": 1, "accumulate": 1, "log_every": 1, "precision": "float32"}
+    changes |= {"data.size": 32, "data.clips": 2}
     texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     model = run(load_recipe(RECIPES / "aa2.yaml", [f"init={init}", f"output={tmp_path / 'run'}", *texts]))
     assert (model / "pose_modulation").is_dir()
@@ -688,3 +724,26 @@ def test_what_is_made_is_what_differs_from_the_carried_character(
         right = float(stage(batch | {"carried": batch["frames"]}, torch.Generator().manual_seed(0))["loss"])
     assert right == pytest.approx(0, abs=1e-6)
     assert wrong > 1e-3
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("changes", [{}, IN_A_ROW])
+def test_noise_is_drawn_as_the_model_samples(start: dict[str, Path], shared: bool, changes: dict[str, Any]) -> None:
+    """In a row: one noise for all frames where the model shares it. Single frames are clips of their own."""
+    options = {"reference_pose": True, "shared_noise": shared}
+    stage = stage_of(start["with_motion" if changes else "single_frames"], networks__pipeline=options, **changes)
+    seen: list[Tensor] = []
+    add_noise = stage.scheduler.add_noise
+    stage.scheduler.add_noise = lambda latents, noise, t: seen.append(noise) or add_noise(latents, noise, t)
+    loss(stage, stage.batch(0, 0, 1))
+    noise = seen[0].unflatten(0, (-1, stage.targets))
+    assert bool((noise == noise[:, :1]).all()) == (shared and bool(changes))
+    assert (noise[0] != noise[1]).any()
+
+
+def test_shared_noise_travels_from_the_model_before(start: dict[str, Path], tmp_path: Path) -> None:
+    made = tiny.pipeline(shared_noise=True)
+    made.save_pretrained(tmp_path / "model")
+    stage = stage_of(tmp_path / "model", networks__pipeline={}, **IN_A_ROW)
+    noise = stage.noise(torch.Size((2, 3, 4, 4, 4)), torch.Generator().manual_seed(0))
+    assert torch.equal(noise, noise[:, :1].expand_as(noise))

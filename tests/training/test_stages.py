@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import CLIPVisionModelWithProjection
 
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.training.checkpoint import load_checkpoint
 from animate_anyone.training.loop import train
@@ -109,6 +111,37 @@ def test_motion_stage_trains_motion_alone(chain: dict[str, Path]) -> None:
     assert any(after[name].any() for name in learnt)  # they began at zero
     stage = build_stage(small("motion", chain["motion"], init_of("motion", chain)))
     assert all(".motion_modules." in name for name, p in stage.named_parameters() if p.requires_grad)
+
+
+def test_what_travels_with_a_model_goes_on_with_it(chain: dict[str, Path], tmp_path: Path) -> None:
+    """Trained on from a converted checkpoint: how its weights are sampled stays."""
+    init, out = tmp_path / "init", tmp_path / "out"
+    shutil.copytree(chain["image"] / "model", init)
+    told = {"aggregation": "wrap", "stretch": True, "guidance_scale": 2.5, "window": 7, "overlap": 3}
+    index = json.loads((init / "model_index.json").read_text()) | told
+    (init / "model_index.json").write_text(json.dumps(index))
+    recipe = small("motion", tmp_path / "run", init)
+    build_stage(replace(recipe, networks=replace(recipe.networks, pipeline={"overlap": 2}))).save(out)
+    after = json.loads((out / "model_index.json").read_text())
+    assert {name: after[name] for name in ANIMATE_ANYONE} == {name: index[name] for name in ANIMATE_ANYONE} | {
+        "overlap": 2
+    }
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        ({"windows": 12}, "networks.pipeline.windows is not known; give one of aggregation, "),
+        ({"size": [64, 64]}, "networks.pipeline.size is not known; give data.size"),
+        ({"aggregation": "mean"}, "networks.pipeline: aggregation 'mean' is not known; give fade or wrap"),
+    ],
+)
+def test_options_that_could_not_be_saved_are_refused_first(
+    chain: dict[str, Path], tmp_path: Path, pipeline: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(small("image", tmp_path / "run", init_of("image", chain), networks__pipeline=pipeline))
+    assert not (tmp_path / "run").exists()
 
 
 class Stop(BaseException):

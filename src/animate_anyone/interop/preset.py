@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
+
 # DDIM as all published weights of the field have it; which betas differs.
 SCHEDULE: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -44,21 +46,13 @@ class Preset:
     def pipeline_options(self) -> dict[str, Any]:
         """For ``model_index.json``: all that reproduces the project's own sampler."""
         return {
+            **ANIMATE_ANYONE,
             "size": list(self.size),
-            "skeleton_style": "dwpose",
-            "reference_pose": False,
-            "reference_latents": False,
-            "carried_reference": False,
-            "num_inference_steps": 20,
-            "guidance_scale": 3.5,
             "window": self.window,
             "overlap": self.overlap,
             "aggregation": "wrap",
             "stretch": True,
-            "reference_path": "reference_net",
             "reference_control": [None, None],
-            "shared_noise": False,
-            "keep_detail": False,
         }
 
 

@@ -29,7 +29,7 @@ from animate_anyone.models.reference_attention import (
     spatial_attention_layers,
 )
 from animate_anyone.models.reference_control import ReferenceResiduals
-from animate_anyone.models.spatial_blending import START, add_blending
+from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
 
 Init = TypeVar("Init", bound=Callable[..., None])
 ObjectBlending = Literal["none", "paper", "identity"]
@@ -128,6 +128,8 @@ class DenoisingUNet(UNetMotionModel):
         object_blending: ``none``; or objects are blended in after each spatial attention of the middle and up
             blocks, and this is how that starts: ``paper`` (half of each) or ``identity``.
         blending_weights: ``map`` or ``channel``, see :class:`SpatialBlending`.
+        blending_place: what is blended: the ``hidden`` state after the residual of spatial attention, as the paper
+            does; or, as in configurations that do not say, what ``attention`` adds to it.
     """
 
     @parameters_of(UNetMotionModel)
@@ -140,6 +142,7 @@ class DenoisingUNet(UNetMotionModel):
         environment_channels: int = 0,
         object_blending: ObjectBlending = "none",
         blending_weights: Literal["map", "channel"] = "map",
+        blending_place: Place = "attention",
         **unet: Any,
     ) -> None:
         super().__init__(**unet)
@@ -150,11 +153,13 @@ class DenoisingUNet(UNetMotionModel):
             environment_channels=environment_channels,
             object_blending=object_blending,
             blending_weights=blending_weights,
+            blending_place=blending_place,
         )
         for name, value, known in (
             ("reference_blocks", reference_blocks, ("all", "mid_up")),
             ("object_blending", object_blending, ("none", *START)),
             ("blending_weights", blending_weights, ("map", "channel")),
+            ("blending_place", blending_place, PLACES),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; it is {' or '.join(map(repr, known))}")
@@ -177,7 +182,8 @@ class DenoisingUNet(UNetMotionModel):
                     self.set_submodule(name, NoMotion())
         install_processors(self, ReferenceAttentionProcessor)
         if object_blending != "none":
-            add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_weights)
+            levels = len(self.config["block_out_channels"])
+            add_blending(self, levels, object_blending, blending_weights, blending_place)
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
@@ -232,6 +238,7 @@ class DenoisingUNet(UNetMotionModel):
         environment_channels: int | None = None,
         object_blending: ObjectBlending = "paper",
         blending_weights: Literal["map", "channel"] = "map",
+        blending_place: Place = "hidden",
         reference_blocks: Literal["all", "mid_up"] = "mid_up",
         finest_attention: bool = False,
     ) -> DenoisingUNet:
@@ -242,7 +249,7 @@ class DenoisingUNet(UNetMotionModel):
 
         Args:
             environment_channels: how many channels join the input; ``None``: latents and a mask.
-            object_blending, blending_weights, reference_blocks: of the constructor.
+            object_blending, blending_weights, blending_place, reference_blocks: of the constructor.
             finest_attention: the last up block gets attention, of zero effect at first, where it has none: it needs
                 a ReferenceNet from :meth:`ReferenceNet.with_finest_attention`.
 
@@ -259,6 +266,7 @@ class DenoisingUNet(UNetMotionModel):
             "environment_channels": more,
             "object_blending": object_blending,
             "blending_weights": blending_weights,
+            "blending_place": blending_place,
             "reference_blocks": reference_blocks,
         }
         added = finest_attention and not attends_finest(self.config["up_block_types"])
@@ -330,11 +338,12 @@ class DenoisingUNet(UNetMotionModel):
         if objects is not None:
             self._check_objects(objects)
         residuals = reference if isinstance(reference, ReferenceResiduals) else None
+        blended = blending_arguments(objects, self.config["blending_place"])
         return super().forward(
             ConvWithPose.join(latents, pose_features),
             timestep,
             image_tokens.repeat_interleave(frames, 0),
-            cross_attention_kwargs={"reference": None if residuals else reference, "objects": objects},
+            cross_attention_kwargs={"reference": None if residuals else reference, **blended},
             down_block_additional_residuals=residuals and residuals.down,
             mid_block_additional_residual=residuals and residuals.middle,
             return_dict=False,

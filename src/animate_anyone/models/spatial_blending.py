@@ -1,13 +1,17 @@
 """Spatial blending (Animate Anyone 2): after each spatial attention of the middle and up blocks, features of the
 objects are mixed into those of the noise, by weights that both together say.
 
+The paper blends the hidden state that flows on through the block, after the residual of spatial attention
+(``hidden``): with alpha = 1 the object's features take its place. Models before that were trained to blend what
+attention adds to the hidden state, before the residual (``attention``).
+
 Shapes: B rows (samples x frames), N tokens (h*w), C channels.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -25,6 +29,8 @@ from animate_anyone.models.reference_attention import (
 START = {"paper": 0.5, "identity": 3e-4}
 Start = Literal["paper", "identity"]
 Weights = Literal["map", "channel"]
+Place = Literal["hidden", "attention"]
+PLACES = ("hidden", "attention")
 
 
 class SpatialBlending(nn.Module):
@@ -86,18 +92,56 @@ class BlendingProcessor(ReferenceAttentionProcessor):
         out = super().__call__(attn, hidden_states, reference=reference)  # (B, N, C)
         if objects is None:
             return out
-        features = objects.levels[self.level].transpose(1, 2).flatten(0, 1)  # (B, C, h, w)
-        rows, channels, height, width = features.shape
-        if out.shape != (rows, height * width, channels):
-            raise InputError(
-                f"object features for {self.name} are {rows} rows of {height}x{width} cells, {channels} channels; the"
-                f" denoising UNet has {out.shape[0]} rows of {out.shape[1]} cells, {out.shape[2]} channels there:"
-                " give object latents of the same samples, frames and size as the noise"
-            )
-        blending = attn.spatial_blending
-        noise = out.transpose(1, 2).unflatten(2, (height, width))
-        blend = blending(noise, features.to(out.dtype), objects.present.flatten())
-        return blend.flatten(2).transpose(1, 2)
+        return blend_tokens(attn.spatial_blending, out, objects, self.level, self.name)
+
+
+class HiddenBlending(nn.Module):
+    """Blends the hidden state of a transformer block, after spatial attention and its residual.
+
+    It stands in the place that diffusers' ``BasicTransformerBlock`` has for a module there, ``fuser``, and which it
+    calls where ``cross_attention_kwargs`` holds ``gligen``: see :func:`blending_arguments`.
+    """
+
+    def __init__(self, blending: SpatialBlending, name: str, level: int) -> None:
+        super().__init__()
+        self.spatial_blending = blending
+        self.name, self.level = name, level
+
+    def forward(self, hidden_states: Tensor, objects: ObjectFeatures) -> Tensor:
+        return blend_tokens(self.spatial_blending, hidden_states, objects, self.level, self.name)
+
+
+class NoBlending(nn.Module):
+    """The same place in blocks that blend nothing; has no weights."""
+
+    def forward(self, hidden_states: Tensor, objects: ObjectFeatures) -> Tensor:
+        return hidden_states
+
+
+def blend_tokens(blending: nn.Module, tokens: Tensor, objects: ObjectFeatures, level: int, name: str) -> Tensor:
+    """Blend one level of the objects' features into the tokens ``(B, N, C)`` of the transformer block ``name``.
+
+    Raises:
+        InputError: the features are of other rows, another grid or other channels than the tokens.
+    """
+    features = objects.levels[level].transpose(1, 2).flatten(0, 1)  # (B, C, h, w)
+    rows, channels, height, width = features.shape
+    if tokens.shape != (rows, height * width, channels):
+        raise InputError(
+            f"object features for {name} are {rows} rows of {height}x{width} cells, {channels} channels; the"
+            f" denoising UNet has {tokens.shape[0]} rows of {tokens.shape[1]} cells, {tokens.shape[2]} channels there:"
+            " give object latents of the same samples, frames and size as the noise"
+        )
+    noise = tokens.transpose(1, 2).unflatten(2, (height, width))
+    blend: Tensor = blending(noise, features.to(tokens.dtype), objects.present.flatten())
+    return blend.flatten(2).transpose(1, 2)
+
+
+def blending_arguments(objects: ObjectFeatures | None, place: Place) -> dict[str, Any]:
+    """What ``cross_attention_kwargs`` of a UNet must hold so that ``objects`` are blended in at ``place``."""
+    if objects is None:
+        return {}
+    return {"gligen": {"objs": objects}} if place == "hidden" else {"objects": objects}
 
 
 def blended_layers(unet: nn.Module, num_levels: int) -> dict[str, tuple[Attention, int]]:
@@ -112,8 +156,16 @@ def blended_layers(unet: nn.Module, num_levels: int) -> dict[str, tuple[Attentio
     return layers
 
 
-def add_blending(unet: nn.Module, num_levels: int, start: Start, weights: Weights) -> None:
-    """Give each of :func:`blended_layers` a blending and the processor that applies it."""
-    for name, (attn, level) in blended_layers(unet, num_levels).items():
-        attn.spatial_blending = SpatialBlending(attn.to_q.in_features, start, weights)
-        attn.set_processor(BlendingProcessor(name, level))
+def add_blending(unet: nn.Module, num_levels: int, start: Start, weights: Weights, place: Place) -> None:
+    """Give each of :func:`blended_layers` a blending, and what applies it at ``place``."""
+    layers = blended_layers(unet, num_levels)
+    for name, (attn, level) in layers.items():
+        blending = SpatialBlending(attn.to_q.in_features, start, weights)
+        if place == "hidden":
+            unet.get_submodule(name).fuser = HiddenBlending(blending, name, level)
+        else:
+            attn.spatial_blending = blending
+            attn.set_processor(BlendingProcessor(name, level))
+    if place == "hidden":
+        for name in spatial_attention_layers(unet).keys() - layers.keys():
+            unet.get_submodule(name).fuser = NoBlending()

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
@@ -23,13 +22,15 @@ from transformers import CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import picture_token
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
-from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.decoding import decode_frames
 from animate_anyone.sampling.denoising import denoise
+from animate_anyone.sampling.initial_noise import initial_noise
 from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.stretching import stretch
@@ -117,23 +118,16 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         keep_detail: bool = False,
         reference_control: ReferenceControl | None = None,
     ) -> None:
+        given = dict(locals())
         super().__init__()
-        if aggregation not in ("fade", "wrap"):
-            raise InputError(f"aggregation {aggregation!r} is not known; give fade or wrap")
-        if carried_reference and not reference_latents:
-            raise InputError("carried_reference is how reference_latents are made; set that too")
-        if keep_detail and not carried_reference:
-            raise InputError("keep_detail puts back what is lost of the carried reference; set carried_reference too")
-        if reference_path not in REFERENCE_PATHS:
-            raise InputError(f"reference_path {reference_path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
+        options = {name: given[name] for name in ANIMATE_ANYONE}
+        check_options(options)
         for name, network, needed in (
             ("reference_net", reference_net, reference_path == "reference_net"),
             ("reference_control", reference_control, reference_path in CONTROLLED),
         ):
             if (network is not None) != needed:
                 raise InputError(f"reference_path {reference_path}: {name} must {'' if needed else 'not '}be given")
-        if reference_path != "reference_net" and (reference_pose or reference_latents):
-            raise InputError(f"reference_path {reference_path} goes without reference_pose and reference_latents")
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -143,22 +137,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             scheduler=scheduler,
             reference_control=reference_control,
         )
-        self.register_to_config(
-            size=list(size),
-            skeleton_style=skeleton_style,
-            reference_pose=reference_pose,
-            reference_latents=reference_latents,
-            carried_reference=carried_reference,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            window=window,
-            overlap=overlap,
-            aggregation=aggregation,
-            stretch=stretch,
-            reference_path=reference_path,
-            shared_noise=shared_noise,
-            keep_detail=keep_detail,
-        )
+        self.register_to_config(**{**options, "size": list(size)})
 
     @property
     def latent_downscale(self) -> int:
@@ -313,9 +292,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
         if latents is None:
-            drawn = (*shape[:2], 1, *shape[3:]) if self.config["shared_noise"] else shape
-            latents = randn_tensor(drawn, generator=generator, device=self._execution_device, dtype=torch.float32)
-            latents = latents.expand(shape)
+            latents = initial_noise(
+                shape, 2, shared=self.config["shared_noise"], generator=generator, device=self._execution_device
+            )
         elif tuple(latents.shape) != shape:
             raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
         return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma

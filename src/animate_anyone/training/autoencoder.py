@@ -119,7 +119,7 @@ class AutoencoderStage(Stage):
             self.vae.save_pretrained(folder / "vae")
             return
         some = torch.cat([self.batch(-1 - 4 * i, 0, 1)["frames"] for i in range(4)])  # whole frames
-        latents = self.vae.encode(to_pixels(some)).latent_dist.mean
+        latents = self.vae.encode(to_pixels(some.to(self.vae.device))).latent_dist.mean
         self.vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
         self.vae.save_pretrained(folder / "vae")
 

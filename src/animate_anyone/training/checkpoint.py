@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -25,6 +26,9 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, Unp
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype")
 _MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
+# Settings by which networks are built, and what they were before they had a name: a run goes on as it began, whatever
+# the default is by then.
+_BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "attention"}}
 
 
 @contextmanager
@@ -67,6 +71,27 @@ def save_checkpoint(
         (partial / "state.json").write_text(json.dumps(state, indent=1))
 
 
+def as_it_began(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe that goes on from a checkpoint: what of :data:`_BEGAN_AS` it leaves at the default is as it was."""
+    try:
+        before = _named(dict(json.loads((folder / "state.json").read_text())["recipe"]))
+    except _BROKEN:
+        return recipe  # `load_checkpoint` says so
+    for section, names in _BEGAN_AS.items():
+        settings = getattr(recipe, section)
+        if settings is None or not before.get(section):
+            continue
+        default = type(settings)()
+        same = {name: before[section][name] for name in names if getattr(settings, name) == getattr(default, name)}
+        recipe = replace(recipe, **{section: replace(settings, **same)})
+    return recipe
+
+
+def _named(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's recipe, with those settings of :data:`_BEGAN_AS` that had no name then."""
+    return recipe | {section: old | recipe[section] for section, old in _BEGAN_AS.items() if recipe.get(section)}
+
+
 def load_checkpoint(
     folder: Path, stage: nn.Module, optimizer: torch.optim.Optimizer, ema: EMAModel | None, recipe: Recipe
 ) -> int:
@@ -77,7 +102,7 @@ def load_checkpoint(
     """
     try:
         state = json.loads((folder / "state.json").read_text())
-        before, done, ema_done = dict(state["recipe"]), int(state["step"]), int(state["ema_step"])
+        before, done, ema_done = _named(dict(state["recipe"])), int(state["step"]), int(state["ema_step"])
         weights = load_file(folder / "weights.safetensors")
         moments = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         average = {} if ema is None else load_file(folder / "ema.safetensors")

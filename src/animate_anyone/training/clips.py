@@ -1,19 +1,12 @@
-"""Training clips from the studio: rendered on the fly, or once into a cache that is read ever after.
-
-A cache is a folder of shards; a shard is written under another name and renamed when whole, so that
-rendering can be stopped and goes on where it was.
-"""
+"""Training clips from the studio: rendered as they are needed, or once into a cache (``clip_cache``)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import multiprocessing
-import os
-import shutil
+import threading
+import weakref
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_pose
-from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence
 from animate_anyone.synthetic.dataset import sample_clip
+from animate_anyone.training import processes
+from animate_anyone.training.clip_cache import SHARD as SHARD
+from animate_anyone.training.clip_cache import Clip, ClipCache
 from animate_anyone.training.config import Data
+from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
 CLIP_LENGTH = 24  # frames of a clip from which an image-stage clip's frames are taken
-SHARD = 64  # clips
 ARRAYS = ("frames", "masks", "poses", "joints")
 
 
@@ -37,8 +32,8 @@ def stream(*numbers: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([n & 0xFFFF_FFFF for n in numbers]))
 
 
-def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
-    """Clip ``number`` of the training split.
+def render_clip(data: Data, number: int, device: str = "cpu") -> Clip:
+    """Clip ``number`` of the training split, rendered on ``device``.
 
     Returns:
         ``frames`` ``(f, H, W, 3)``, ``masks`` ``(f, H, W)`` with 1 on the person, ``poses``
@@ -53,7 +48,7 @@ def render_clip(data: Data, number: int) -> dict[str, NDArray[np.uint8]]:
         size=(data.size, data.size),
         frame_indices=kept,
         supersample=data.supersample,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
         domain=data.domain,
     )
     return {
@@ -94,22 +89,24 @@ class StudioClips:
 
     Attributes:
         arrays: names of what :meth:`render` returns.
+        device: which device renders.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ARRAYS
 
     @staticmethod
-    def render(data: Data, number: int) -> dict[str, NDArray]:
+    def render(data: Data, number: int, device: str = "cpu") -> Clip:
         """Clip ``number`` of these settings; other processes call it too."""
-        return render_clip(data, number)
+        return render_clip(data, number, device)
 
     def __init__(self, data: Data, seed: int, progress: Progress = SILENT) -> None:
         self.data, self.seed = data, seed
-        self._cache = None if data.cache is None else Path(data.cache)
-        self._derived: dict[str, str] = {}
-        self._open = lru_cache(maxsize=None)(np.load)
+        self.device = str(processes.device())
+        self._cache = None if data.cache is None else ClipCache(data, self.settings())
+        self._lock = threading.Lock()
+        self._pool: RenderPool | None = None
         if self._cache is not None:
-            self._render_cache(self._cache, progress)
+            self._cache.fill(self.render, self.device, progress)
 
     def numbers(self, step: int, part: int, parts: int, batch: int) -> NDArray[np.int64]:
         """Which clips make up micro-batch ``part`` of ``parts`` of a step: each once per epoch, shuffled anew.
@@ -119,17 +116,22 @@ class StudioClips:
         epoch, place = np.divmod((step * parts + part) * batch + np.arange(batch), self.data.clips)
         return np.array([_shuffled(self.seed, int(e), self.data.clips)[p] for e, p in zip(epoch, place, strict=True)])
 
-    def clips(self, numbers: NDArray[np.int64]) -> list[dict[str, NDArray]]:
-        """These clips' arrays, see :func:`render_clip`, with what :meth:`derive` added."""
-        if self._cache is None:
-            return [self.render(self.data, int(n)) for n in numbers]
-        names = {**{name: name for name in self.arrays}, **self._derived}
-        out = []
-        for n in numbers:
-            shard, row = divmod(int(n), SHARD)
-            folder = self._cache / f"shard_{shard:05d}"
-            out.append({k: self._open(folder / f"{file}.npy", mmap_mode="r")[row] for k, file in names.items()})
-        return out
+    def clips(self, numbers: NDArray[np.int64]) -> list[Clip]:
+        """These clips' arrays, see :func:`render_clip`, with what :meth:`derive` added.
+
+        Without a cache they are rendered now, by ``data.workers`` processes; several threads may ask at once.
+        """
+        if self._cache is not None:
+            return [self._cache.clip(int(number), self.arrays) for number in numbers]
+        if not may_start():  # a data loader's worker, which cannot use a GPU where it was forked
+            return [self.render(self.data, int(number)) for number in numbers]
+        with self._lock:
+            if self._pool is None and (workers := count_workers(self.data)) > 1:
+                self._pool = RenderPool(workers)
+                weakref.finalize(self, self._pool.close)
+        if self._pool is None:
+            return [self.render(self.data, int(number), self.device) for number in numbers]
+        return list(self._pool.each(self.render, [(self.data, int(number), self.device) for number in numbers]))
 
     def derive(self, name: str, digest: str, function: Callable[[NDArray], NDArray], progress: Progress) -> None:
         """Add an array computed from each clip's frames ``(f, H, W, 3)``, kept beside them in the cache.
@@ -138,26 +140,8 @@ class StudioClips:
         Without a cache nothing happens, nor without ``data.keep_latents`` unless it is there: the stage computes it in
         the step.
         """
-        if self._cache is None:
-            return
-        file = f"{name}-{digest}"
-        paths = [self._cache / f"shard_{shard:05d}" / f"{file}.npy" for shard in range(self._num_shards)]
-        if not self.data.keep_latents and not all(path.exists() for path in paths):
-            return
-        for shard in progress.track(range(self._num_shards), self._num_shards, name):
-            path = self._cache / f"shard_{shard:05d}" / f"{file}.npy"
-            if path.exists():
-                continue
-            frames = np.load(path.with_name("frames.npy"), mmap_mode="r")
-            values = np.stack([function(clip) for clip in frames])
-            with path.with_suffix(".partial").open("wb") as partial:
-                np.save(partial, values)
-            os.replace(path.with_suffix(".partial"), path)
-        self._derived[name] = file
-
-    @property
-    def _num_shards(self) -> int:
-        return -(-self.data.clips // SHARD)
+        if self._cache is not None and (self.data.keep_latents or self._cache.holds(name, digest)):
+            self._cache.derive(name, digest, function, progress)
 
     def settings(self) -> dict[str, object]:
         """What the clips of a cache depend on: its index."""
@@ -175,44 +159,10 @@ class StudioClips:
             settings["domain"] = d.domain
         return settings
 
-    def _render_cache(self, cache: Path, progress: Progress) -> None:
-        settings = self.settings()
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"data.cache {cache}: cannot be made ({error.strerror}); give a folder") from None
-        index = cache / "index.json"
-        if index.exists() and json.loads(index.read_text()) != settings:
-            raise InputError(f"{cache}: holds clips of other settings ({index.name}); give another data.cache")
-        index.write_text(json.dumps(settings, indent=1))
-        missing = [s for s in range(self._num_shards) if not (cache / f"shard_{s:05d}").exists()]
-        if not missing:
-            return
-        jobs = [(self.render, self.data, cache, shard) for shard in missing]
-        if torch.cuda.is_available():
-            for job in progress.track(jobs, len(jobs), "render"):
-                _render_shard(job)
-            return
-        with multiprocessing.get_context("spawn").Pool(self.data.workers, torch.set_num_threads, (1,)) as pool:
-            for _ in progress.track(pool.imap_unordered(_render_shard, jobs), len(jobs), "render"):
-                pass
-
 
 @lru_cache(maxsize=2)
 def _shuffled(seed: int, epoch: int, clips: int) -> NDArray[np.int64]:
     return stream(seed, 2, epoch).permutation(clips)
-
-
-def _render_shard(job: tuple[Callable[[Data, int], dict[str, NDArray]], Data, Path, int]) -> None:
-    render, data, cache, shard = job
-    folder = cache / f"shard_{shard:05d}"
-    partial = cache / f"shard_{shard:05d}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    clips = [render(data, shard * SHARD + i) for i in range(SHARD)]
-    for name in clips[0]:
-        np.save(partial / f"{name}.npy", np.stack([clip[name] for clip in clips]))
-    os.replace(partial, folder)
 
 
 def digest(model: torch.nn.Module) -> str:

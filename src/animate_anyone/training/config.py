@@ -49,7 +49,7 @@ class Data:
         cache: folder that keeps rendered clips; ``None`` renders on the fly.
         keep_latents: have the cache keep the frames' latents too; else they are encoded in the step, unless they are
             there already.
-        workers: processes that render.
+        workers: processes that render; ``None``: as many as there are processor cores for, at most 16.
         supersample: rays per pixel side.
         pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
             layout, 1 for ``open``.
@@ -65,7 +65,7 @@ class Data:
     first_seed: int = 0
     cache: str | None = None
     keep_latents: bool = True
-    workers: int = 2
+    workers: int | None = None
     supersample: int = 2
     pose_scale: int = 2
     skeleton_style: str = "scaled"
@@ -121,6 +121,8 @@ class Environment:
         smallest_scale, largest_scale: bounds of that.
         object_blending: how spatial blending of the objects starts, ``none`` goes without objects.
         blending_weights: one weight per place (``map``) or per place and channel.
+        blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
+            what ``attention`` adds to it.
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
@@ -134,6 +136,7 @@ class Environment:
     largest_scale: float = LARGEST
     object_blending: Literal["none", "paper", "identity"] = "paper"
     blending_weights: Literal["map", "channel"] = "map"
+    blending_place: Literal["hidden", "attention"] = "hidden"
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
@@ -234,7 +237,8 @@ class Recipe:
             ("data", "pose_scale"),
             ("objective", "targets_per_reference"),
         ):
-            if getattr(getattr(self, room), name) < 1:
+            value = getattr(getattr(self, room), name)
+            if value is not None and value < 1:
                 raise InputError(f"recipe: {room}.{name} must be at least 1")
         needed = {"image": 1 + self.objective.targets_per_reference, "image_encoder": 2}.get(self.stage, 1)
         if self.stage == "environment" and not self.data.consecutive:

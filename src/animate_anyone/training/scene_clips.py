@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from animate_anyone.structures import PoseSequence
 from animate_anyone.synthetic.scenes import sample_scene_clip
+from animate_anyone.training.clip_cache import Clip
 from animate_anyone.training.clips import StudioClips, moments
 from animate_anyone.training.config import Data
 
 SCENE_ARRAYS = ("frames", "environment", "masks", "objects", "occluders", "points")
 
 
-def render_scene(data: Data, number: int) -> dict[str, NDArray]:
-    """Scene ``number`` of the training split.
+def render_scene(data: Data, number: int, device: str = "cpu") -> Clip:
+    """Scene ``number`` of the training split, rendered on ``device``.
 
     Returns:
         ``frames`` and ``environment`` (the same without the person, the objects and their shadows)
@@ -33,7 +33,7 @@ def render_scene(data: Data, number: int) -> dict[str, NDArray]:
         size=(data.size, data.size),
         frame_indices=kept,
         supersample=data.supersample,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
         domain=data.domain,
     )
     return {
@@ -52,9 +52,9 @@ class SceneClips(StudioClips):
     arrays: ClassVar[tuple[str, ...]] = SCENE_ARRAYS
 
     @staticmethod
-    def render(data: Data, number: int) -> dict[str, NDArray]:
+    def render(data: Data, number: int, device: str = "cpu") -> Clip:
         """Scene ``number`` of these settings."""
-        return render_scene(data, number)
+        return render_scene(data, number, device)
 
     def settings(self) -> dict[str, object]:
         """What the scenes of a cache depend on; how poses are drawn is none of it, for they are kept as points."""

@@ -39,7 +39,14 @@ from animate_anyone.training.loop import Stage
 from animate_anyone.training.objective import noised_target, number_dropped, part_of_step, weighted_mean_square
 from animate_anyone.training.scene_clips import SceneClips
 from animate_anyone.training.scene_split import Drawing, character_reference, pass_over, split_scene
-from animate_anyone.training.stage_image import ImageStage, build_scheduler, init_folder, pipeline_options, pose_input
+from animate_anyone.training.stage_image import (
+    ImageStage,
+    build_scheduler,
+    check_pipeline_options,
+    init_folder,
+    pipeline_options,
+    pose_input,
+)
 
 
 class EnvironmentStage(ImageStage):
@@ -79,6 +86,10 @@ class EnvironmentStage(ImageStage):
             raise InputError(
                 f"recipe: networks.pipeline.reference_path is {self.path!r}; stage environment needs reference_net"
             )
+        # A model of Animate Anyone may stretch pictures of any size to the video's; those of this method do not.
+        if self.options.pop("stretch", False) and self.recipe.networks.pipeline.get("stretch"):
+            raise InputError("recipe: networks.pipeline.stretch is true; stage environment goes without")
+        check_pipeline_options(self.options)
 
     def _build(self, init: Path) -> None:
         unet_config = init / "denoising_unet" / "config.json"
@@ -104,6 +115,7 @@ class EnvironmentStage(ImageStage):
         self.denoising_unet = self.denoising_unet.with_environment(
             object_blending=settings.object_blending,
             blending_weights=settings.blending_weights,
+            blending_place=settings.blending_place,
             reference_blocks=settings.reference_blocks,
             finest_attention=settings.finest_attention,
         )
@@ -123,6 +135,8 @@ class EnvironmentStage(ImageStage):
         """The networks of a model of this method, which must be what the recipe says."""
         settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
         told = {name: unet.config[name] for name in ("reference_blocks", "object_blending", "blending_weights")}
+        if settings.object_blending != "none":
+            told["blending_place"] = unet.config["blending_place"]
         told["pose_modulation"] = (init / "pose_modulation").is_dir()
         # Networks that attend there on the way down had it from the start; then both settings say the same.
         if not unet.config["down_block_types"][0].startswith("CrossAttn"):
@@ -162,6 +176,11 @@ class EnvironmentStage(ImageStage):
         if self.in_a_row:
             return np.concatenate([rng.integers(available, size=1), np.arange(available)])
         return super().choose_frames(rng, available)
+
+    @property
+    def shares_noise(self) -> bool:
+        """In a row, as the model samples; single frames are clips of their own."""
+        return self.in_a_row and bool(self.options.get("shared_noise"))
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """``(b, k)``: one for all frames of a clip in a row, else one for every frame."""

@@ -5,7 +5,6 @@ denoising UNet are trained; the reference is another frame of the same clip.
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from animate_anyone.conditions.carry import carry
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
 from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.initial_noise import initial_noise
+from animate_anyone.sampling.models import load_network, read_json
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, pose_of, stream
@@ -36,19 +37,8 @@ from animate_anyone.training.loading import Batch
 from animate_anyone.training.loop import Stage
 from animate_anyone.training.objective import noised_target, number_dropped, part_of_step, weighted_mean_square
 
-# What travels with a model besides its networks.
-_OPTIONS = (
-    "reference_pose",
-    "reference_latents",
-    "carried_reference",
-    "reference_path",
-    "shared_noise",
-    "keep_detail",
-    "num_inference_steps",
-    "guidance_scale",
-    "window",
-    "overlap",
-)
+# What travels with a model and is not the recipe's data.
+_OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
 
 
 class ImageStage(Stage):
@@ -66,6 +56,7 @@ class ImageStage(Stage):
         self.vae = load_network(AutoencoderKL, init / "vae")
         self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
         self.options = pipeline_options(recipe, init)
+        check_pipeline_options(self.options)
         # One of these, or none: see `path`.
         self.reference_net: ReferenceNet | None = None
         self.reference_control: ReferenceControl | None = None
@@ -74,6 +65,8 @@ class ImageStage(Stage):
         self.set_trainable()
         self._check_pose_pictures()
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
+        if recipe.data.cache is not None and recipe.data.keep_latents:  # encoded where they are trained on
+            self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
 
     def _build(self, init: Path) -> None:
@@ -236,6 +229,11 @@ class ImageStage(Stage):
         return {"loss": loss}
 
     @property
+    def shares_noise(self) -> bool:
+        """Whether the ``k`` frames of a target begin with the same noise; here each is a sample of its own."""
+        return False
+
+    @property
     def weighted(self) -> bool:  # type: ignore[override]
         """Whether errors on some latents count more than on others."""
         return self.recipe.objective.person_weight != 1
@@ -256,8 +254,8 @@ class ImageStage(Stage):
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """For latents ``(b, k, c, h, w)``: each frame its own."""
-        return torch.randn(shape, generator=generator)
+        """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""
+        return initial_noise(shape, 1, shared=self.shares_noise, generator=generator, device=generator.device)
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for every frame: ``(b, k)``."""
@@ -304,12 +302,12 @@ class ImageStage(Stage):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """``(b, f, H, W, 3)`` uint8 to scaled latents ``(b, f, c, h, w)``: the mean, no noise of its own."""
-        latents = self.vae.encode(to_pixels(frames).flatten(0, 1)).latent_dist.mean
+        """``(b, f, H, W, 3)`` uint8, from any device, to scaled latents ``(b, f, c, h, w)``: the mean, no noise."""
+        latents = self.vae.encode(to_pixels(frames.to(self.vae.device)).flatten(0, 1)).latent_dist.mean
         return (latents.float() * self.vae.config["scaling_factor"]).unflatten(0, frames.shape[:2])
 
     def _encode_clip(self, frames: NDArray) -> NDArray:
-        return self.encode(torch.from_numpy(frames.copy())[None])[0].half().numpy()
+        return self.encode(torch.from_numpy(frames.copy())[None])[0].half().cpu().numpy()
 
     def _check_pose_pictures(self) -> None:
         side = self.recipe.data.size
@@ -343,9 +341,25 @@ def build_scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
 
 
 def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
-    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says."""
+    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says.
+
+    Raises:
+        InputError: the recipe has an option that is not known, or is not its to say.
+    """
+    changes = recipe.networks.pipeline
+    for name in changes.keys() - _OPTIONS:
+        where = f"data.{name}" if name in ANIMATE_ANYONE else f"one of {', '.join(sorted(_OPTIONS))}"
+        raise InputError(f"recipe: networks.pipeline.{name} is not known; give {where}")
     index, options = init / "model_index.json", {}
     if (init / "denoising_unet").is_dir() and index.is_file():
-        known = json.loads(index.read_text())
+        known = read_json(index)
         options = {k: known[k] for k in _OPTIONS if k in known}
-    return options | recipe.networks.pipeline
+    return options | changes
+
+
+def check_pipeline_options(options: dict[str, Any]) -> None:
+    """See at the start that the model can be saved at the end. Raises :class:`InputError` where it cannot."""
+    try:
+        check_options(options)
+    except InputError as error:
+        raise InputError(f"recipe: networks.pipeline: {error}") from None

@@ -41,11 +41,10 @@ class MotionStage(ImageStage):
         """Any frame as the reference, then all of them in order."""
         return np.concatenate([rng.integers(available, size=1), np.arange(available)])
 
-    def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """For latents ``(b, k, c, h, w)``: as the model samples, one for all frames or each its own."""
-        if not self.options.get("shared_noise", False):
-            return super().noise(shape, generator)
-        return super().noise(torch.Size((shape[0], 1, *shape[2:])), generator).expand(shape)
+    @property
+    def shares_noise(self) -> bool:
+        """As the model samples: one noise for all frames or each its own."""
+        return bool(self.options.get("shared_noise"))
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """One for all frames of a clip: ``(b, k)``, equal along k."""

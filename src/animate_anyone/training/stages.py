@@ -11,7 +11,7 @@ from accelerate.utils import convert_file_size_to_int
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
-from animate_anyone.training.checkpoint import last_checkpoint
+from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import Stage, train
@@ -49,7 +49,10 @@ def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT, limit
         InputError: the output folder cannot be made or holds another run, or what the stage starts from is not there.
     """
     output = Path(recipe.output)
-    if not resume and last_checkpoint(output) is not None:
+    checkpoint = last_checkpoint(output)
+    if checkpoint is not None and resume:
+        recipe = as_it_began(recipe, checkpoint)
+    elif checkpoint is not None:
         raise InputError(f"output {output}: holds a run already; type --resume to go on, or give another output=FOLDER")
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from animate_anyone.progress import Progress
 from animate_anyone.training.clips import SHARD, StudioClips
 from animate_anyone.training.config import Data, Recipe
+from animate_anyone.training.render_pool import count_workers
 from animate_anyone.training.time_limit import TimeLimit
 
 _LONGER = 1.25  # shards may take longer than those before
@@ -35,7 +34,7 @@ def clips_in_time(recipe: Recipe, kind: type[StudioClips], limit: TimeLimit, pro
         return data
     total = -(-data.clips // SHARD)
     there = _leading_shards(Path(data.cache), total)
-    at_once = 1 if torch.cuda.is_available() else data.workers
+    at_once = count_workers(data)
     began = limit.clock()
 
     def left() -> float:

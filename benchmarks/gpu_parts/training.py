@@ -1,0 +1,186 @@
+"""A training step of every recipe of paper size, on full-size networks of random weights and made batches."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from animate_anyone.training import stage_environment, stage_image
+from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stages import build_stage
+from gpu_parts.full_size import network
+from gpu_parts.measure import GIB, Machine, operations
+from gpu_parts.report import Part, Unit, brief
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+PAPER = ("aa1_stage1", "aa1_stage2", "aa2")
+Attempt = tuple[int, int, bool]
+"""Clips at once, frames of a clip, whether blocks are recomputed (gradient checkpointing)."""
+
+
+def training(machine: Machine) -> Part:
+    """All recipes of paper size."""
+    return Part(
+        "A training step of the recipes of paper size",
+        "Forward, backward, clipping and AdamW as the training loop has them: float32 weights, bfloat16 autocast on a "
+        "GPU, frames encoded in the step; random weights, random pictures, nothing rendered. `recomputed`: gradient "
+        "checkpointing of the denoising UNet and ReferenceNet, switched on here; what is computed twice is counted "
+        "twice. What runs out of memory is tried with less. The share is that of the bfloat16 matrix product.",
+        [
+            "recipe, clips x frames",
+            "seconds",
+            "clips/s",
+            "10^12 operations",
+            "TFLOP/s",
+            "of the matrix product's",
+            "peak, GiB",
+        ],
+        [Unit(name, 6 if machine.tiny else 30, lambda name=name: rows(machine, name)) for name in PAPER],
+    )
+
+
+def rows(machine: Machine, name: str) -> Iterator[list[str]]:
+    """One recipe: as it is, then recomputed, then with fewer frames, until something fits; then more clips at once."""
+    stage, recipe = build(name, machine.device, narrow=machine.tiny)
+    trainable = [p for p in stage.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas, weight_decay=recipe.optimizer.weight_decay
+    )
+    frames = min(stage.targets, 4) if machine.tiny else stage.targets
+    fewer = [(1, frames // part, True) for part in (2, 4) if frames >= 2 * part]
+    attempts: list[Attempt] = [(1, frames, False), (1, frames, True), *fewer]
+    fitted = False
+    for clips, count, recomputed in attempts:
+        cells, fitted = _try(machine, stage, optimizer, (clips, count, recomputed), recipe)
+        yield [_named(name, (clips, count, recomputed), recipe.data.size), *cells]
+        if fitted:
+            break
+    # What fits one clip may fit more; single frames hardly fill a GPU.
+    more = (4,) if machine.tiny else (4, 16)
+    for clips in more if fitted and frames == 1 else ():
+        cells, fitted = _try(machine, stage, optimizer, (clips, frames, recomputed), recipe)
+        yield [_named(name, (clips, frames, recomputed), recipe.data.size), *cells]
+        if not fitted:
+            break
+
+
+def _named(name: str, attempt: Attempt, side: int) -> str:
+    clips, frames, recomputed = attempt
+    return f"{name}, {clips} x {frames}, {side}x{side}{', recomputed' if recomputed else ''}"
+
+
+def _try(
+    machine: Machine, stage: ImageStage, optimizer: torch.optim.Optimizer, attempt: Attempt, recipe: Recipe
+) -> tuple[list[str], bool]:
+    """The cells of an attempt, and whether it fitted the memory."""
+    clips, frames, recomputed = attempt
+    for part in (stage.denoising_unet, stage.reference_net):
+        assert part is not None
+        part.enable_gradient_checkpointing() if recomputed else part.disable_gradient_checkpointing()
+    stage.train()
+    optimizer.zero_grad()
+    machine.release()
+    try:
+        batch = made_batch(stage, clips, frames, machine.device)
+        step = training_step(machine, stage, optimizer, batch, recipe)
+        counted = operations(step)  # warms up too, and makes the optimiser's state
+        machine.release()
+        seconds = machine.seconds(step, 2)
+    except torch.OutOfMemoryError as error:
+        said = f"does not fit: {brief(error)}"
+    except RuntimeError as error:  # what else kernels raise: less may do
+        said = f"failed: {brief(error)}"
+    else:
+        speed = counted / seconds / 1e12
+        peak = f"{machine.peaks()[0] / GIB:.1f}" if machine.cuda else "–"
+        figures = [f"{seconds:.3f}", f"{clips / seconds:.3g}", f"{counted / 1e12:.3g}", f"{speed:.3g}"]
+        return [*figures, machine.share(speed, "bfloat16"), peak], True
+    return [said, "", "", "", "", f"over {machine.peaks()[0] / GIB:.1f}"], False
+
+
+def training_step(
+    machine: Machine, stage: ImageStage, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], recipe: Recipe
+) -> Callable[[], None]:
+    """A step as ``training.loop`` does it, without its accelerator."""
+    trainable = [p for p in stage.parameters() if p.requires_grad]
+    half = recipe.precision != "float32" and machine.cuda
+
+    def step() -> None:
+        generator = torch.Generator().manual_seed(0)
+        with torch.autocast(machine.device.type, torch.bfloat16, enabled=half):
+            losses = stage(batch, generator)
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(trainable, recipe.optimizer.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def build(name: str, device: torch.device, *, narrow: bool, frames: int | None = None) -> tuple[ImageStage, Recipe]:
+    """A recipe's stage with its networks, of random weights, made on the device; and the recipe as it was read.
+
+    ``frames`` of a clip: ``None`` leaves what the recipe says.
+    """
+
+    def load_network(kind: type, _: Path) -> Any:
+        return network(kind, narrow)
+
+    with tempfile.TemporaryDirectory() as folder:
+        parts = ["vae", "image_encoder", "unet"]
+        changes = [f"init={folder}", "objective.condition_dropout=0"]  # all of a step is always computed
+        if name == "aa1_stage2":  # goes on from a whole model
+            parts[2:] = ["denoising_unet", "reference_net", "pose_guider"]
+        if narrow:
+            changes += ["data.size=64"]
+        if frames is not None:
+            changes += [f"data.frames_per_clip={frames}"]
+        for part in parts:
+            Path(folder, part).mkdir()
+        recipe = load_recipe(RECIPES / f"{name}.yaml", changes)
+        with (
+            torch.device(device),
+            patch.object(stage_image, "load_network", load_network),
+            patch.object(stage_environment, "load_network", load_network),
+        ):
+            stage = build_stage(recipe)
+    assert isinstance(stage, ImageStage)
+    return stage.to(device), recipe
+
+
+def made_batch(stage: ImageStage, clips: int, frames: int, device: torch.device) -> dict[str, Tensor]:
+    """A batch as ``stage.batch`` gives it, of random pictures: ``clips`` of ``frames`` target frames, on the device."""
+    side, drawn = stage.recipe.data.size, stage.recipe.data.pose_size
+
+    def pictures(*shape: int) -> Tensor:
+        return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, device=device)
+
+    def mask(*shape: int) -> Tensor:
+        return torch.randint(0, 2, shape, dtype=torch.uint8, device=device)
+
+    batch = {
+        "reference": pictures(clips, side, side),
+        "reference_pose": pictures(clips, drawn, drawn),
+        "poses": pictures(clips, frames, drawn, drawn),
+        "masks": mask(clips, frames, side, side),
+    }
+    if not isinstance(stage, stage_environment.EnvironmentStage):
+        return {**batch, "frames": pictures(clips, 1 + frames, side, side)}
+    cells = side // stage.factor
+    return {
+        **batch,
+        "frames": pictures(clips, frames, side, side),
+        "environment": pictures(clips, frames, side, side),
+        "objects": pictures(clips, frames, side, side),
+        "object_masks": mask(clips, frames, side, side),
+        "region": mask(clips, frames, cells, cells).bool(),
+        "object_cells": mask(clips, frames, cells, cells).bool(),
+        "depth": torch.rand(clips, frames, drawn, drawn, device=device),
+    }

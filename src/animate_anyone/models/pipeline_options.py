@@ -1,0 +1,60 @@
+"""What travels with a model besides its networks: the options of its pipeline, as ``model_index.json`` holds them.
+
+The pipelines' signatures, what they save, what conversions write and what training hands on all have these names; the
+pipelines' docstrings say what each means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.reference_control import REFERENCE_PATHS
+
+# Name -> what holds where a model does not say.
+ANIMATE_ANYONE: dict[str, Any] = {
+    "size": (768, 768),
+    "skeleton_style": "dwpose",
+    "reference_pose": False,
+    "reference_latents": False,
+    "carried_reference": False,
+    "num_inference_steps": 20,
+    "guidance_scale": 3.5,
+    "window": 24,
+    "overlap": 4,
+    "aggregation": "fade",
+    "stretch": False,
+    "reference_path": "reference_net",
+    "shared_noise": False,
+    "keep_detail": False,
+}
+ANIMATE_ANYONE_2: dict[str, Any] = {
+    **ANIMATE_ANYONE,
+    "formulation": "shape_agnostic",
+    "uses_objects": True,
+    "uses_depth": True,
+}
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Hold options of Animate Anyone against each other.
+
+    Args:
+        options: those that are not there are at their defaults.
+
+    Raises:
+        InputError: one has a value that is not known, or two do not go together.
+    """
+    given = ANIMATE_ANYONE | dict(options)
+    if given["aggregation"] not in ("fade", "wrap"):
+        raise InputError(f"aggregation {given['aggregation']!r} is not known; give fade or wrap")
+    if given["carried_reference"] and not given["reference_latents"]:
+        raise InputError("carried_reference is how reference_latents are made; set that too")
+    if given["keep_detail"] and not given["carried_reference"]:
+        raise InputError("keep_detail puts back what is lost of the carried reference; set carried_reference too")
+    path = given["reference_path"]
+    if path not in REFERENCE_PATHS:
+        raise InputError(f"reference_path {path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
+    if path != "reference_net" and (given["reference_pose"] or given["reference_latents"]):
+        raise InputError(f"reference_path {path} goes without reference_pose and reference_latents")

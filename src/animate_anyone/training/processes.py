@@ -1,0 +1,35 @@
+"""Which of a run's processes this is, as torchrun and accelerate tell it, and which device is its own."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def rank() -> int:
+    """Number of this process among all of the run, from 0."""
+    return _told("RANK", 0)
+
+
+def device() -> torch.device:
+    """What this process computes on, known before the training loop is set up and in every thread.
+
+    The GPU of its place among the machine's processes, else the CPU.
+    """
+    if not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return torch.device("cpu")
+    return torch.device("cuda", _told("LOCAL_RANK", 0) % torch.cuda.device_count())
+
+
+def share_of_cores() -> int:
+    """How many of the machine's processor cores fall to this process, at least 1."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // max(1, _told("LOCAL_WORLD_SIZE", 1)))
+
+
+def _told(name: str, default: int) -> int:
+    try:
+        return int(os.environ.get(name, default))
+    except ValueError:
+        return default
