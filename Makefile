@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/python -m animate_anyone.cli.main demo -o out/demo.mp4
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,6 +13,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BESIDE = REPOSITORY.parent / "shared"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MOST_WORKERS = 8  # each holds PyTorch: about 1 GB of memory
+# Files that take longest, begun first: one of them begun last would keep the other workers waiting for its end.
+LONGEST = (
+    "training/test_stage_environment.py",
+    "training/test_stages.py",
+    "parity/test_whole_pipeline.py",
+    "test_animate.py",
+    "cli/test_other_commands.py",
+    "cli/test_animate_command.py",
+    "test_replace.py",
+    "perception/test_person_mask.py",
+    "evaluation/test_suites.py",
+    "interop/test_convert.py",
+    "sampling/test_memory.py",
+    "test_public.py",
+)
 
 # Before anything imports PyTorch or NumPy: workers beside each other share the cores out, and processes that tests
 # start inherit it.
@@ -34,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="tensors of the reference implementation; default: shared/parity/A beside the repository "
         "where it exists, else tests/parity/fixture",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 def find_parity_dir(config: pytest.Config) -> Path | None:

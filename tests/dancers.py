@@ -10,17 +10,22 @@ import numpy as np
 
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.media import VideoWriter, write_picture
+from animate_anyone.structures import BODY
 from animate_anyone.synthetic.dataset import sample_clip
 
 FRAMES, FPS, SIZE = 12, Fraction(12), (256, 256)
+# Studio seeds.
+SEEN_WHOLE = 8  # every joint of the body is in the picture: the character
+UPPER_BODY = 1  # framed at the hips, arms that move: the dance
 
 
 def make(folder: Path) -> None:
     """Write ``me.png``, ``me.npz`` (its pose), ``dance.npz``, ``dance.mp4`` and ``skeleton.mp4``, one second long."""
-    character = sample_clip(8, num_frames=1, size=(192, 256), supersample=1)
+    character = sample_clip(SEEN_WHOLE, num_frames=1, size=(192, 256), supersample=1)
+    assert (character.pose.scores[:, BODY] > 0.3).all()
     write_picture(folder / "me.png", character.frames[0].numpy())
     character.pose.save(folder / "me.npz")
-    dance = sample_clip(1, num_frames=FRAMES, size=SIZE, fps=FPS, motion="dance", supersample=1)
+    dance = sample_clip(UPPER_BODY, num_frames=FRAMES, size=SIZE, fps=FPS, motion="dance", supersample=1)
     dance.pose.save(folder / "dance.npz")
     sound = make_sound(folder / "sound.wav", 1.0)
     with VideoWriter(folder / "dance.mp4", SIZE, FPS, audio_from=sound) as video:

@@ -17,11 +17,23 @@ from animate_anyone.synthetic.dataset import Clip, sample_clip
 Frames = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 
+# Characters, seen from head to feet, by their seeds.
+DANCER, REACHER, LONG_SLEEVES, IDLE, BALD = 0, 3, 4, 7, 14
+LOOKS = {
+    DANCER: {"motion": "dance", "outfit": "trousers", "hair": "bun"},
+    REACHER: {"motion": "reach", "sleeves": "short", "hair": "afro"},
+    LONG_SLEEVES: {"motion": "dance", "sleeves": "long", "outfit": "dress"},  # forearms in the dress's pattern
+    IDLE: {"motion": "idle", "outfit": "suit", "top": "plain", "hair": "spikes"},  # moves little, in one colour
+    BALD: {"motion": "idle", "hat": "beanie", "hair": "bald"},
+}
+
 
 @cache
 def puppet(seed: int, frames: int = 6) -> Clip:
     """A held-out character at 128x128."""
-    return sample_clip(seed, split="held_out", num_frames=frames, size=(128, 128))
+    clip = sample_clip(seed, split="held_out", num_frames=frames, size=(128, 128))
+    assert clip.description["framing"] == "full" and clip.description.items() >= LOOKS[seed].items()
+    return clip
 
 
 def parts(seed: int, frames: int = 6) -> tuple[Frames, NDArray[np.bool_], Labels]:

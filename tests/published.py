@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,12 @@ def save(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def networks(positions: int = POSITIONS, guider: tuple[int, ...] = GUIDER) -> dict[str, Any]:
-    """The networks whose weights the files hold."""
+    """The networks whose weights the files hold: copies of one's own, for building them takes long."""
+    return deepcopy(_networks(positions, guider))
+
+
+@cache
+def _networks(positions: int, guider: tuple[int, ...]) -> dict[str, Any]:
     torch.manual_seed(5)
     denoising = DenoisingUNet.from_unet2d(UNet2DConditionModel(**UNET), motion_max_seq_length=positions, **MOTION)
     reference = ReferenceNet.from_unet2d(UNet2DConditionModel(**UNET))

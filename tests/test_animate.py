@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import Report, Settings, animate, carry_reference
+from animate_anyone.animate import Report, Settings, animate, carry_reference, dry_run
 from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
+from animate_anyone.driver import Driver, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
@@ -70,6 +71,20 @@ def test_the_video(run: Any) -> None:
     with av.open(str(run())) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_remarks_on_the_driver_are_told(
+    tiny_model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*arguments: Any, **options: Any) -> Driver:
+        return replace(open_driver(*arguments, **options), remarks=("video: it is odd",))
+
+    monkeypatch.setattr("animate_anyone.animate.open_driver", odd)
+    settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 2))
+    known = PoseSequence.load(dancers / "me.npz")
+    things = (dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings)
+    assert "video: it is odd" in animate(*things, character_pose=known).lines
+    assert "video: it is odd" in dry_run(*things)
 
 
 @pytest.mark.parametrize("align", [True, False])
@@ -329,3 +344,34 @@ def test_character_may_be_of_any_shape(run: Any, dancers: Path, tiny_model: Path
     settings = Settings(model=str(tiny_model), steps=1, device="cpu", size=(64, 96))
     animate(tmp_path / "wide.png", dancers / "dance.npz", tmp_path / "out.mp4", settings, character_pose=pose)
     assert probe(tmp_path / "out.mp4").height == 96
+
+
+def test_while_nobody_is_to_be_seen_the_pose_is_held(tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
+    dance = PoseSequence.load(dancers / "dance.npz")
+    scores = dance.scores.copy()
+    scores[[0, 1, 5, 6, 7]] = 0
+    replace(dance, scores=scores).save(tmp_path / "gap.npz")
+    known = PoseSequence.load(dancers / "me.npz")
+    settings = Settings(model=str(tiny_model), steps=1, device="cpu", keep=tmp_path / "kept")
+    report = animate(dancers / "me.png", tmp_path / "gap.npz", tmp_path / "out.mp4", settings, character_pose=known)
+    kept = PoseSequence.load(tmp_path / "kept" / "poses.npz")
+    assert (kept.scores[:, :18] >= 0.3).sum(axis=1).min() >= 4
+    assert np.array_equal(kept.keypoints[0], kept.keypoints[2])
+    assert any(line.startswith("nobody to be seen in frame 0-1, 5-7: the pose before is held") for line in report.lines)
+
+
+def test_joints_outside_the_frame_are_told(tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
+    known = PoseSequence.load(dancers / "me.npz")
+    low = replace(known, keypoints=known.keypoints + np.array([0, 240], np.float32))
+    settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 4))
+    report = animate(dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings, character_pose=low)
+    assert any(line.startswith("most joints lie outside the frame in frame 0-3") for line in report.lines)
+
+
+def test_the_kind_of_a_driver_may_be_told(run: Any, dancers: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no kind of driver 'film'; there are: auto, video, skeleton"):
+        Settings(driving_kind="film")
+    with pytest.raises(InputError, match="holds poses, and is no skeleton; leave --driving-kind out"):
+        run(driving_kind="skeleton")
+    told = open_driver(dancers / "dance.mp4", kind="skeleton")
+    assert told.is_skeleton and not open_driver(dancers / "dance.mp4").is_skeleton

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.driver import DrawnPoses, SkeletonPictures, _timing, estimate_file, open_driver
 from animate_anyone.errors import InputError
-from animate_anyone.media import VideoWriter, read_picture
+from animate_anyone.media import VideoWriter, open_video, probe, read_frames, read_picture
 from animate_anyone.structures import PoseSequence
+from dancers import make_sound
 from people import person
 
 UNEVEN = [0.0, 0.1, 0.15, 0.4, 0.5, 0.9]
@@ -123,7 +125,7 @@ def test_uneven_video(tmp_path: Path) -> None:
 
 def test_sound_is_told_of(dancers: Path) -> None:
     driver = open_driver(dancers / "dance.mp4", slice(3, 9))
-    assert driver.sound == dancers / "dance.mp4"
+    assert driver.sound is not None and driver.sound.path == dancers / "dance.mp4"
     assert (driver.start, driver.stop) == (pytest.approx(0.25), pytest.approx(0.75))
 
 
@@ -203,6 +205,174 @@ def test_only_videos_and_pictures_have_poses_to_be_found(dancers: Path) -> None:
         estimate_file(dancers / "dance.npz")
     with pytest.raises(InputError, match="is a skeleton video"):
         estimate_file(dancers / "skeleton.mp4")
+
+
+class FoundEverywhere:
+    """A pose estimator that finds the same person in every frame."""
+
+    def estimate(self, frames, size, fps, times=None, progress=None) -> PoseSequence:  # type: ignore[no-untyped-def]
+        count = len(list(frames))
+        return replace(person(count).scaled_to(size), fps=fps, times=times)
+
+    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence:
+        return person(1).scaled_to((picture.shape[1], picture.shape[0]))
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is found in every picture, with no network."""
+    monkeypatch.setattr("animate_anyone.driver.load_estimator", lambda name: FoundEverywhere())
+
+
+def result_of(source: Path, path: Path, frames: slice | None = None, fps: Fraction | None = None) -> Path:
+    """A driver's frames and sound written as the verbs do."""
+    driver = open_driver(source, frames, fps)
+    with VideoWriter(
+        path,
+        driver.size,
+        driver.fps,
+        audio_from=driver.sound,
+        audio_start=driver.start,
+        audio_end=driver.stop,
+        duration=driver.duration,
+    ) as video:
+        for number, picture in enumerate(driver.pictures()):
+            video.write(picture, None if driver.times is None else float(driver.times[number]))
+    return path
+
+
+@pytest.fixture
+def held(dancers: Path, tmp_path: Path) -> Path:
+    """Half a second of pictures, the last of them shown until 2.5 s, and sound throughout."""
+    path = tmp_path / "held.mp4"
+    sound = make_sound(tmp_path / "sound.wav", 2.5)
+    with VideoWriter(path, (64, 64), 12, audio_from=sound, duration=2.5) as video:
+        for number in range(6):
+            video.write(np.full((64, 64, 3), 20 + 18 * number, np.uint8))
+    return path
+
+
+def sound_length(path: Path) -> float:
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return float(max(p.pts + p.duration for p in container.demux(stream) if p.size) * stream.time_base)
+
+
+@pytest.mark.parametrize("frames", [None, slice(2, 6), slice(1, 6, 2)])
+def test_a_last_frame_that_is_held_stays_so(held: Path, tmp_path: Path, frames: slice | None) -> None:
+    first = 0 if frames is None else frames.start
+    result = result_of(held, tmp_path / "out.mp4", frames)
+    info = probe(result)
+    near = 0.51 / float(info.fps)  # the result's clock goes in frames
+    assert info.duration == pytest.approx(2.5 - first / 12, abs=near)
+    assert sound_length(result) == pytest.approx(info.duration, abs=0.05)
+    assert len(list(read_frames(result))) == len(range(6)[frames or slice(None)])
+
+
+def test_a_held_frame_at_another_rate(held: Path, tmp_path: Path) -> None:
+    result = result_of(held, tmp_path / "out.mp4", fps=Fraction(24))
+    info = probe(result)
+    assert (info.num_frames, info.fps) == (60, 24)
+    assert info.duration == pytest.approx(2.5, abs=0.002)
+    assert sound_length(result) == pytest.approx(2.5, abs=0.05)
+
+
+def test_a_part_that_ends_before_the_held_frame(held: Path, tmp_path: Path) -> None:
+    assert probe(result_of(held, tmp_path / "out.mp4", slice(0, 5))).duration == pytest.approx(5 / 12, abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_preview_of_poses_keeps_the_time(held: Path, tmp_path: Path, found: None, suffix: str) -> None:
+    preview = tmp_path / f"over.{suffix}"
+    estimate_file(held, preview=preview)
+    assert probe(preview).duration == pytest.approx(2.5, abs=0.002)
+    poses, _ = estimate_file(numbered(tmp_path / "uneven.mp4", UNEVEN, 6), preview=preview)
+    video = open_video(preview)
+    np.testing.assert_allclose(video.times[:-1], UNEVEN, atol=0.002)
+    assert poses.times is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"times": np.array([0, 0.3, 0.1, 0.2])},
+        {"times": np.array([0, 0.1, 0.2, np.inf])},
+        {"times": np.array([0, 0.1, np.nan, 0.3])},
+        {"fps": Fraction(10**12)},
+        {"fps": Fraction(1, 10**12)},
+    ],
+)
+def test_poses_at_impossible_times(tmp_path: Path, wrong: dict[str, object]) -> None:
+    replace(person(4), **wrong).save(tmp_path / "wrong.npz")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"no usable poses; they need .* a rate from 1/1001 to 1000"):
+        open_driver(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jfif", "a.jpe", "a.gif", "a.PNG", "a"])
+def test_poses_of_pictures_of_every_kind(tmp_path: Path, found: None, name: str) -> None:
+    kinds = {".tif": "TIFF", ".gif": "GIF", ".PNG": "PNG"}
+    Image.new("RGB", (96, 64), (9, 99, 9)).save(tmp_path / name, kinds.get(Path(name).suffix, "JPEG"))
+    poses, _ = estimate_file(tmp_path / name, preview=tmp_path / "over.mp4")
+    assert (len(poses), poses.size) == (1, (96, 64))
+
+
+def test_remarks_on_a_video_reach_the_user(tmp_path: Path, found: None) -> None:
+    picture = np.zeros((64, 64, 4), np.uint8)
+    with av.open(str(tmp_path / "clear.mkv"), "w") as output:
+        stream = output.add_stream("ffv1", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgra"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="bgra")))
+        output.mux(stream.encode(None))
+    remark = "video: its transparent parts are shown on black"
+    assert open_driver(tmp_path / "clear.mkv").remarks == (remark,)
+    assert remark in estimate_file(tmp_path / "clear.mkv")[1]
+
+
+def test_a_rate_that_would_make_far_too_many_frames(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "long.mp4", (64, 64), 12, duration=40_000.0) as video:
+        for _ in range(3):
+            video.write(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="more than 1000000 frames; give a lower rate"):
+        open_driver(tmp_path / "long.mp4", fps=Fraction(240))
+
+
+class Openings:
+    """Counts how often files are opened for reading while it is in place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self._open = 0, av.open
+        monkeypatch.setattr(av, "open", self)
+
+    def __call__(self, file: str, mode: str = "r", **options: object) -> object:
+        self.count += mode == "r"
+        return self._open(file, mode, **options)  # type: ignore[call-overload]
+
+
+def test_a_driving_video_is_opened_a_few_times(
+    dancers: Path, tmp_path: Path, found: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once to look it through, once for a glance at some frames, once for poses, once for its sound."""
+    openings = Openings(monkeypatch)
+    driver = open_driver(dancers / "dance.mp4")
+    assert openings.count <= 2
+    driver.poses("mediapipe")
+    with VideoWriter(
+        tmp_path / "out.mp4", (64, 64), driver.fps, audio_from=driver.sound, audio_end=driver.stop
+    ) as video:
+        for _ in range(len(driver)):
+            video.write(np.zeros((64, 64, 3), np.uint8))
+    assert openings.count <= 4
+
+
+def test_a_skeleton_video_is_opened_once_for_all_its_frames(dancers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = SkeletonPictures(open_driver(dancers / "skeleton.mp4"), (64, 64), 1.0)
+    openings = Openings(monkeypatch)
+    whole = list(pictures)
+    assert openings.count == 1
+    part = pictures[2:9:3]
+    assert openings.count == 2
+    assert all(np.array_equal(a, b) for a, b in zip(part, whole[2:9:3], strict=True))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (64, 128), (200, 40)])

@@ -56,13 +56,17 @@ def test_a_story_is_a_function_and_a_module(name: str, settings: str, monkeypatc
     assert story("a.png", "b.mp4", "c.mp4", progress=None) == (("a.png", "b.mp4", "c.mp4"), {"progress": None})
 
 
-@pytest.mark.parametrize("first", ["animate_anyone.replace", "animate_anyone.animate", "animate_anyone"])
-def test_whatever_is_imported_first(first: str) -> None:
+def test_whatever_is_imported_first() -> None:
+    """In a process of its own, where after each way this package is forgotten; the libraries need not come anew."""
     program = (
-        f"import {first}\n"
-        "from animate_anyone import ReplaceSettings, Settings, animate, replace\n"
-        "assert callable(animate) and callable(replace) and Settings is not ReplaceSettings\n"
-        "assert replace.Settings is ReplaceSettings and animate.Settings is Settings\n"
+        "import importlib, sys\n"
+        "for first in ('animate_anyone.replace', 'animate_anyone.animate', 'animate_anyone'):\n"
+        "    importlib.import_module(first)\n"
+        "    from animate_anyone import ReplaceSettings, Settings, animate, replace\n"
+        "    assert callable(animate) and callable(replace) and Settings is not ReplaceSettings, first\n"
+        "    assert replace.Settings is ReplaceSettings and animate.Settings is Settings, first\n"
+        "    for name in [name for name in sys.modules if name.partition('.')[0] == 'animate_anyone']:\n"
+        "        del sys.modules[name]\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

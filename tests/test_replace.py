@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace as changed
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import replaced
@@ -23,13 +26,15 @@ from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.environment import EMPTY, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
+from animate_anyone.driver import open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
+from animate_anyone.perception.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
-from animate_anyone.replace import Settings, bring_back, environment_psnr, replace
+from animate_anyone.replace import Networks, Settings, bring_back, environment_psnr, replace
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.source_scene import CLOSE_UP, see_character, who_was_taken
+from animate_anyone.source_scene import CLOSE_UP, see_character
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.told_scene import Told, place_masks, tell
 
@@ -259,7 +264,7 @@ def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
 
 def test_character_close_up(dancers: Path) -> None:
     picture, pose = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
-    subject, lines = see_character(picture, pose, replaced.Boxes(), "mediapipe")
+    subject, lines = see_character(picture, pose, replaced.Boxes(), replaced.Truth(dancers))
     mask = replaced.Boxes().mask([picture], pose).masks[0]
     longer = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1))
     side = subject.picture.shape[0]
@@ -275,7 +280,7 @@ def test_character_close_up(dancers: Path) -> None:
     assert subject.silhouette.sum() == mask.sum()
     assert subject.silhouette[y, x]
     nobody = changed(pose, scores=np.zeros_like(pose.scores))
-    subject, lines = see_character(picture, nobody, replaced.Boxes(), "mediapipe")
+    subject, lines = see_character(picture, nobody, replaced.Boxes(), replaced.Truth(dancers))
     assert np.array_equal(subject.picture, picture) and len(lines) == 1
 
 
@@ -395,3 +400,97 @@ def test_settings(options: dict[str, Any], message: str) -> None:
 
 def test_timing_is_the_videos(run: Run) -> None:
     assert probe(run(frames=slice(0, 12, 2))[0]).fps == Fraction(6)
+
+
+def test_a_model_that_wants_depth_refuses_an_estimator_without_at_once(
+    model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_looks(*_: object, **__: object) -> None:
+        raise AssertionError("the work had begun")
+
+    monkeypatch.setattr(story, "load_estimator", nobody_looks)
+    monkeypatch.setattr(story, "load_masker", nobody_looks)
+    settings = Settings(model=str(model), device="cpu", pose_estimator="rtmlib")
+    for verb in (replace, story.dry_run):
+        with pytest.raises(InputError, match="poses of rtmlib have no depth; give --pose-estimator mediapipe"):
+            verb(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
+
+
+def test_weights_that_are_missing_are_told_before_anything_is_loaded(
+    model: Path, dancers: Path, tmp_path: Path
+) -> None:
+    for more, message in (
+        ({"masker": "sam2"}, "sam2 needs weights"),
+        ({"tracker": "sam2", "objects": marks(tmp_path)}, "sam2 needs weights"),
+        ({"objects": "ball", "object_weights": tmp_path}, "no config.json there"),
+    ):
+        settings = Settings(model=str(model), device="cpu", **more)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=message):
+            story.dry_run(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
+
+
+class StandIn:
+    """A network that records where it was put."""
+
+    def __init__(self, name: str, places: list[tuple[str, str]]) -> None:
+        self.name, self.places = name, places
+
+    def eval(self) -> StandIn:
+        return self
+
+    def to(self, device: str) -> StandIn:
+        self.places.append((self.name, str(device)))
+        return self
+
+
+def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    places: list[tuple[str, str]] = []
+
+    def load(class_name: str, *_: object) -> StandIn:
+        return StandIn(class_name, places)
+
+    def whole_body(device: str, **_: object) -> None:
+        places.append(("Wholebody", device))
+
+    for module in ("sam2", "object_locators"):
+        monkeypatch.setattr(f"animate_anyone.perception.{module}.load_network", load)
+    monkeypatch.setattr("animate_anyone.perception.object_locators.load_processor", lambda *_: None)
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=whole_body))
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(get_available_providers=lambda: providers))
+    monkeypatch.setattr(
+        "animate_anyone.sampling.placement.choose_device", lambda name: torch.device("cpu" if name == "auto" else name)
+    )
+    settings = Settings(
+        masker="sam2",
+        tracker="sam2",
+        objects="ball",
+        object_weights=tmp_path,
+        sam2_weights=tmp_path,
+        pose_estimator="rtmlib",
+        device="cuda:1",
+        dtype="float32",
+    )
+    networks = Networks.load(settings, None)
+    assert sorted(places) == [
+        ("GroundingDinoForObjectDetection", "cuda:1"),
+        ("Sam2VideoModel", "cuda:1"),
+        ("Wholebody", "cuda:1"),
+    ]
+    assert networks.masker._tracker is networks.tracker  # type: ignore[attr-defined]
+    assert networks.estimator.remarks == ()  # type: ignore[attr-defined]
+    places.clear()
+    del providers[0]
+    networks = Networks.load(settings, None)
+    assert ("Wholebody", "cpu") in places
+    assert "onnxruntime-gpu" in networks.estimator.remarks[0]  # type: ignore[attr-defined]
+
+
+def test_remarks_on_the_video_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(*given: Any) -> Any:
+        return changed(open_driver(*given), remarks=("something odd",))
+
+    monkeypatch.setattr("animate_anyone.animate.open_driver", odd)
+    _, report = run(frames=slice(0, 4))
+    assert "something odd" in report.lines

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +13,10 @@ from numpy.typing import NDArray
 import replaced
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.mask_doubts import SOMEBODY_ELSE
-from animate_anyone.progress import SILENT
 from animate_anyone.source_scene import see
-from animate_anyone.structures import PoseSequence
-from people import person
+from bars import SIZE, RightmostFirst, picture_of
 
 pytest.importorskip("cv2", reason='OpenCV comes with MediaPipe: pip install "animate-anyone[pose]"')
-
-SIZE = (400, 240)
-CLOTHES = ((220, 40, 40), (40, 60, 220))
-TORSO = 50.0
 
 
 @dataclass(frozen=True)
@@ -33,46 +26,19 @@ class Video:
     places: list[tuple[float | None, ...]]
     fps: Fraction = Fraction(12)
     times: None = None
+    size: tuple[int, int] = SIZE
+
+    def __len__(self) -> int:
+        return len(self.places)
 
     def pictures(self) -> Iterator[NDArray[np.uint8]]:
-        for places in self.places:
-            picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
-            for clothes, x in zip(CLOTHES, places, strict=False):
-                if x is not None:
-                    picture[40:220, int(x - 25) : int(x + 25)] = clothes
-            yield picture
+        return map(picture_of, self.places)
 
 
-class RightmostFirst:
-    """A pose estimator that sees the person farthest to the right."""
-
-    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
-        best, pose = -1.0, None
-        for number, clothes in enumerate(CLOTHES):
-            _, columns = np.nonzero((picture == clothes).all(axis=2))
-            if len(columns) > 1500 and columns.mean() > best:
-                best = float(columns.mean())
-                size = picture.shape[1::-1]
-                pose = person(1, size, torso=TORSO - 8 * number, neck=(best + 0.5, 70))
-        return pose
-
-    def estimate(
-        self, frames: Iterable[Any], size: tuple[int, int], fps: Fraction, times: Any = None, progress: Any = SILENT
-    ) -> PoseSequence:
-        seen = [self.estimate_picture(frame) for frame in frames]
-        nobody = person(1, size)
-        points = np.concatenate([(pose or nobody).keypoints for pose in seen])
-        scores = np.stack([np.full(128, pose is not None, np.float32) for pose in seen])
-        return PoseSequence(points, scores, size, fps, times)
-
-
-def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("animate_anyone.source_scene.load_estimator", lambda name: RightmostFirst())
+def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_other() -> None:
     here = [*range(6), *range(16, 24)]
     video = Video([(100.0 if n in here else None, 300.0) for n in range(24)])
-    scene, lines = see(video, replaced.Boxes())  # type: ignore[arg-type]
+    scene, lines = see(video, RightmostFirst(), replaced.Boxes())  # type: ignore[arg-type]
     for number in here:
         assert abs(scene.pose.keypoints[number, JOINT["neck"], 0] - 100) < 8
         columns = np.flatnonzero(scene.person.masks[number].any(axis=0))
@@ -88,10 +54,9 @@ def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_ot
     assert f"nobody to replace in frame {numbers}: the video's own frame stands there" in lines
 
 
-def test_the_other_one_is_taken_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("animate_anyone.source_scene.load_estimator", lambda name: RightmostFirst())
+def test_the_other_one_is_taken_where_that_is_asked_for() -> None:
     video = Video([(100.0 + n, 300.0) for n in range(12)])
-    scene, lines = see(video, replaced.Boxes(), person=1)  # type: ignore[arg-type]
+    scene, lines = see(video, RightmostFirst(), replaced.Boxes(), person=1)  # type: ignore[arg-type]
     assert np.abs(scene.pose.keypoints[:, JOINT["neck"], 0] - 300).max() < 8
     assert scene.person.masks.any(axis=(1, 2)).all()
     assert "people in frame 0: 2; person 1 by size was taken; another: --person N" in lines

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tiny
+from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.environment import EMPTY, empty, feather, fill, formulate
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.skeleton import JOINT
@@ -117,3 +118,29 @@ def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path
     legs = slice(85, 108)
     assert not told.region[0, legs, 50:78].any()
     assert told.region[0, 30:60].sum() > place_masks(thin, told.placing)[0, 30:60].sum()
+
+
+def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of what is told depends on how many frames are laid at once."""
+    pose, thin = standing(9)
+    still = np.zeros(11, int)
+    frames = np.random.default_rng(0).integers(0, 256, (11, 128, 96, 3), np.uint8)
+    scene = Scene(frames, pose[still], MaskTrack(thin[still]))
+    subject = Subject(np.full((128, 96, 3), 255, np.uint8), pose, thin[0])
+    pipeline = carrying(tmp_path)
+    runs: list[int] = []
+
+    def counted(reference, own, poses, *more):
+        runs.append(len(poses))
+        return carry(reference, own, poses, *more)
+
+    for module in ("told_scene", "conditions.collage"):
+        monkeypatch.setattr(f"animate_anyone.{module}.carry", counted)
+    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 4 * 64 * 64)
+    some = tell(scene, subject, (64, 64), pipeline)
+    assert max(runs) == 4 and sum(runs) == 22
+    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 64 * 64 * 64)
+    whole = tell(scene, subject, (64, 64), pipeline)
+    assert max(runs) == 11
+    for name in ("source", "region", "made", "environment", "carried", "unknown"):
+        assert np.array_equal(getattr(some, name), getattr(whole, name)), name

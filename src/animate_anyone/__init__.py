@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in ``typing``, whose import takes longer than that of this package
 if TYPE_CHECKING:
+    from typing import Any
+
     from animate_anyone.animate import Settings
     from animate_anyone.errors import InputError
     from animate_anyone.replace import Settings as ReplaceSettings
@@ -56,6 +57,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # takes longer than the rest of this package
+
         return version("animate-anyone")
     if name in _STORIES:
         return import_module(f"animate_anyone.{name}")

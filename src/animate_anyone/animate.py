@@ -6,11 +6,11 @@ picture + driving video --see--> poses --tell--> pose pictures --make--> frames 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,27 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_frames, draw_pose
+from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
-from animate_anyone.driver import DrawnPoses, Driver, SkeletonPictures, open_driver
+from animate_anyone.driver import KINDS, DrawnPoses, Driver, SkeletonPictures, open_driver
 from animate_anyone.errors import InputError
-from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_writable, read_picture, write_picture
-from animate_anyone.perception import ESTIMATORS, load_estimator
+from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
+from animate_anyone.perception import ESTIMATORS, PoseEstimator, load_estimator
+from animate_anyone.perception.quality import ranges, runs
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import Work, describe, estimate, readable
 from animate_anyone.sampling.models import bytes_on_disk, check_verb, head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.structures import PoseSequence, Subject
+from animate_anyone.whole_files import whole_file, whole_files
 
 Picture = NDArray[np.uint8]
+# What ``keep`` writes.
+KEPT = ("skeletons.mp4", "character_pose.npz", "character_pose.png", "poses.npz", "overlay.mp4", "report.json")
+MOST_PEOPLE = 99
+"""The largest number of a person that may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,9 @@ class Settings:
         frames: which frames of the driver; ``None`` for all.
         fps: frame rate of the result; ``None`` keeps the driver's timing.
         pose_estimator: ``mediapipe`` or ``rtmlib``.
+        driving_kind: what a driving video shows, a name in ``driver.KINDS``: somebody, finished skeletons, or
+            ``auto``, which looks.
+        person: whose movement drives: 0 is the largest, 1 the next.
         align: rescale the driver's skeleton to the character's body.
         window, overlap: windows of temporal aggregation; ``None`` takes the model's default.
         window_batch: windows computed at once.
@@ -64,6 +74,8 @@ class Settings:
     frames: slice | None = None
     fps: Fraction | None = None
     pose_estimator: str = "mediapipe"
+    driving_kind: str = "auto"
+    person: int = 0
     align: bool = True
     window: int | None = None
     overlap: int | None = None
@@ -87,6 +99,10 @@ class Settings:
             raise InputError(f"seed {self.seed}: give a number from 0 to 2^63 - 1")
         if self.pose_estimator not in ESTIMATORS:
             raise InputError(f"there is no pose estimator {self.pose_estimator!r}; there are: {', '.join(ESTIMATORS)}")
+        if self.driving_kind not in KINDS:
+            raise InputError(f"there is no kind of driver {self.driving_kind!r}; there are: {', '.join(KINDS)}")
+        if not 0 <= self.person <= MOST_PEOPLE:
+            raise InputError(f"person {self.person}: give 0 to {MOST_PEOPLE}")
         _ = self.placement  # checks its own
 
     @property
@@ -108,7 +124,8 @@ class Report:
 
     def save(self, folder: Path) -> None:
         """Write ``report.json``."""
-        (folder / "report.json").write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}, indent=1))
+        with whole_file(folder / "report.json") as part:
+            part.write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}, indent=1))
 
 
 def animate(
@@ -137,6 +154,8 @@ def animate(
 
     # What is cheap to find out comes first.
     output, picture, driver = check_inputs(character, driving, output, settings)
+    check_person(driver, settings)
+    report.lines += driver.remarks
     check_verb(settings.model, "animate")
     pipeline = load_pipeline(settings.model, placement=settings.placement)
     pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
@@ -144,13 +163,15 @@ def animate(
 
     # See: where is the character's body, how does the driver move?
     since = time.perf_counter()
-    subject = see_character(picture, character_pose, settings, driver, pipeline)
+    estimator = cache(partial(load_estimator, settings.pose_estimator, str(settings.placement.resolve()[0])))
+    subject = see_character(picture, character_pose, settings, driver, pipeline, estimator)
     poses = None
-    if driver.is_skeleton:
-        report.lines.append("driver: a finished skeleton video, taken as it is")
+    if driver.skeletons is not None:
+        report.lines.append(f"driver: a finished skeleton video, {driver.skeletons.line()}")
     else:
-        poses, remarks = driver.poses(settings.pose_estimator, progress)
+        poses, remarks = driver.poses(estimator, progress, settings.person)
         report.lines += remarks
+    del estimator  # what it holds of the device's memory is the model's now
     report.timed("seeing", since)
 
     # Tell: the driver's movement on the character's body, drawn as the model knows it.
@@ -160,6 +181,8 @@ def animate(
         placing = Placing.stretched((width, height))
     if poses is not None:
         poses = align(poses, subject, settings, report)
+        poses, held = hold(poses)
+        report.lines += pose_lines(placing.move(poses), held)
     told = tell(poses, driver, placing, pipeline)
     own_pose = draw_own_pose(subject, placing, pipeline) if pipeline.config["reference_pose"] else None
     carried = carry_reference(subject, poses, placing, len(driver)) if pipeline.config["carried_reference"] else None
@@ -192,10 +215,12 @@ def animate(
         audio_from=driver.sound,
         audio_start=driver.start,
         audio_end=driver.stop,
+        duration=driver.duration,
     ) as video:
         for number, frame in enumerate(progress.track(pipeline.decode(latents, carried), len(driver), "decode")):
             video.write(frame, None if driver.times is None else float(driver.times[number]))
     report.timed("decoding", since)
+    report.lines += video.remarks
     report.lines.append(f"{output}: {len(driver)} frames, {width}x{height}, {float(driver.fps):g} frames per second")
     if settings.keep is not None:
         report.save(settings.keep)
@@ -212,10 +237,12 @@ def dry_run(
     """
     settings = settings or Settings()
     _, _, driver = check_inputs(character, driving, output, settings)
+    check_person(driver, settings)
     check_verb(settings.model, "animate")
     pipeline = load_shapes(settings.model)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
-    return describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+    needs = describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
+    return [*driver.remarks, *needs]
 
 
 def plan_work(pipeline: AnimateAnyonePipeline, settings: Settings, windows: list[list[int]]) -> Work:
@@ -254,15 +281,45 @@ def describe_needs(
 
 
 def check_inputs(
-    character: str | Path, driving: str | Path, output: str | Path, settings: Settings
+    character: str | Path,
+    driving: str | Path,
+    output: str | Path,
+    settings: Settings,
+    kept: Collection[str] = KEPT,
 ) -> tuple[Path, Picture, Driver]:
-    """The file to write, the picture and the driver; what is wrong with them is said here."""
+    """The file to write, the picture and the driver; what is wrong with them is said here.
+
+    ``kept`` are names of what will be written to ``settings.keep``.
+    """
     output = check_writable(output, VIDEO_SUFFIXES, inputs=(character, driving))
     picture = read_picture(character)
-    driver = open_driver(driving, settings.frames, settings.fps)
+    driver = open_driver(driving, settings.frames, settings.fps, settings.driving_kind)
     if settings.keep is not None:
-        _check_folder(settings.keep)
+        check_folder(settings.keep, "--keep", kept, taken=(output, character, driving))
     return output, picture, driver
+
+
+def check_person(driver: Driver, settings: Settings) -> None:
+    """Raise :class:`InputError` where one of several people is asked for and the driver is of one alone."""
+    if settings.person and (driver.ready is not None or driver.is_skeleton):
+        what = "poses" if driver.ready is not None else "a finished skeleton video"
+        raise InputError(f"--person {settings.person}: {driver.path} is {what}, of one person; leave --person out")
+
+
+def pose_lines(poses: PoseSequence, held: tuple[tuple[int, int], ...]) -> list[str]:
+    """Remarks on poses as they are drawn: which are held where nobody is seen, and which lie outside the frame."""
+    lines = []
+    if held:
+        lines.append(
+            f"nobody to be seen in frame {ranges(held)}: the pose before is held there, and goes over to the next one"
+        )
+    outside = mostly_outside(poses)
+    if outside.any():
+        lines.append(
+            f"most joints lie outside the frame in frame {ranges(runs(outside))}: give a picture that shows the whole "
+            "character with room around it, or type --no-align"
+        )
+    return lines
 
 
 def see_character(
@@ -271,14 +328,15 @@ def see_character(
     settings: Settings,
     driver: Driver,
     pipeline: AnimateAnyonePipeline,
+    estimator: Callable[[], PoseEstimator],
 ) -> Subject:
-    """Find the character's body where somebody will ask for it."""
+    """Find the character's body where somebody will ask for it; ``estimator`` loads who looks for it."""
     aligned = settings.align and not driver.is_skeleton
     if known is not None:
         return Subject(picture, known.scaled_to((picture.shape[1], picture.shape[0])))
     if not aligned and not pipeline.config["reference_pose"]:
         return Subject(picture, None)
-    pose = load_estimator(settings.pose_estimator).estimate_picture(picture)
+    pose = estimator().estimate_picture(picture)
     if pose is None and aligned:
         raise InputError(
             "no person was found in the character picture; give one in which the whole body shows, or type "
@@ -326,11 +384,20 @@ def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placi
 
 
 def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:
-    """Write what was seen and told: poses, the skeletons as the model gets them, and laid over the character."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what was seen and told: poses, the skeletons as the model gets them, and laid over the character.
+
+    All of it or nothing. Raises :class:`InputError` where it cannot be written.
+    """
+    with whole_files(folder) as hidden:
+        _write_kept(hidden, subject, poses, told, driver)
+
+
+def _write_kept(
+    folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver
+) -> None:
     times = None if driver.times is None else driver.times.tolist()
     height, width = told[0].shape[:2]
-    with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps) as video:
+    with VideoWriter(folder / "skeletons.mp4", (width, height), driver.fps, duration=driver.duration) as video:
         for number, picture in enumerate(told):
             video.write(picture, None if times is None else times[number])
     if subject.pose is not None:
@@ -339,7 +406,7 @@ def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Seque
     if poses is None:
         return
     poses.save(folder / "poses.npz")
-    with VideoWriter(folder / "overlay.mp4", poses.size, driver.fps) as video:
+    with VideoWriter(folder / "overlay.mp4", poses.size, driver.fps, duration=driver.duration) as video:
         for number, drawn in enumerate(draw_frames(poses, poses.size, style="scaled")):
             video.write(_blend(subject.picture, drawn), None if times is None else times[number])
 
@@ -350,12 +417,3 @@ def _over(picture: Picture, pose: PoseSequence) -> Picture:
 
 def _blend(picture: Picture, drawn: Picture) -> Picture:
     return np.where(drawn.any(-1, keepdims=True), drawn, picture // 2)
-
-
-def _check_folder(folder: Path) -> None:
-    """Find out whether a folder is there or can be made, without making it yet."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"--keep {folder}: {there} is no folder; give a folder")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"--keep {folder}: not allowed to write to {there}; give another folder")

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import Report, describe_needs, plan_work
+from animate_anyone.animate import MOST_PEOPLE, Report, describe_needs, plan_work
 from animate_anyone.animate import Settings as AnimateSettings
 from animate_anyone.animate import check_inputs as check_files
 from animate_anyone.conditions.crop_scene import Crop
@@ -25,20 +25,26 @@ from animate_anyone.driver import Driver
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.media import VideoWriter, write_picture
-from animate_anyone.perception.object_file import read_object_file
+from animate_anyone.perception import WITH_DEPTH, PoseEstimator, load_estimator
+from animate_anyone.perception.object_file import ObjectMark, read_object_file
 from animate_anyone.perception.object_locators import TextLocator
-from animate_anyone.perception.objects import TRACKERS, GivenMarks, ObjectLocator, load_tracker
-from animate_anyone.perception.person_mask import MASKERS, load_masker
+from animate_anyone.perception.objects import TRACKERS, GivenMarks, ObjectLocator, ObjectTracker, load_tracker
+from animate_anyone.perception.person_mask import MASKERS, PersonMasker, load_masker
+from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import readable
-from animate_anyone.sampling.memory_environment import picture_bytes
+from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
 from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.source_scene import see, see_character
-from animate_anyone.structures import PoseSequence, Scene
+from animate_anyone.structures import PoseSequence, Scene, Subject
 from animate_anyone.told_scene import Told, inner_part, place_masks, tell
+from animate_anyone.whole_files import whole_files
 
 Picture = NDArray[np.uint8]
+# What ``keep`` writes.
+KEPT_VIDEOS = ("source", "masks", "environment", "objects", "skeletons", "depth")
+KEPT = ("poses.npz", "character.png", "report.json", *(f"{name}.mp4" for name in KEPT_VIDEOS))
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Settings:
         for what, name, names in (("masker", self.masker, MASKERS), ("tracker", self.tracker, TRACKERS)):
             if name not in names:
                 raise InputError(f"there is no {what} {name!r}; there are: {', '.join(names)}")
-        for what, number, most in (("person", self.person, 99), ("feather", self.feather, 256)):
+        for what, number, most in (("person", self.person, MOST_PEOPLE), ("feather", self.feather, 256)):
             if not 0 <= number <= most:
                 raise InputError(f"{what} {number}: give 0 to {most}")
 
@@ -114,9 +120,42 @@ class Settings:
         names = {field.name for field in fields(AnimateSettings)} & {field.name for field in fields(self)}
         return AnimateSettings(**{name: getattr(self, name) for name in names}, align=False)
 
-    def weights_of(self, backend: str) -> dict[str, Path | None]:
-        """The option with the weights of a masker or tracker; those without a network of their own have none."""
-        return {"weights": self.sam2_weights} if backend == "sam2" else {}
+
+@dataclass(frozen=True)
+class Networks:
+    """Who looks at the video: all are loaded before the first of them works, each once.
+
+    Attributes:
+        estimator: of poses.
+        masker: cuts the person out.
+        locator, tracker: find and follow objects; ``None`` where there are none.
+    """
+
+    estimator: PoseEstimator
+    masker: PersonMasker
+    locator: ObjectLocator | None = None
+    tracker: ObjectTracker | None = None
+
+    @classmethod
+    def load(cls, settings: Settings, marks: list[ObjectMark] | None) -> Networks:
+        """Those that ``settings`` name, on the device where the model computes.
+
+        Args:
+            marks: where the objects are, if that is known; ``None``: they are found by name, if there are any.
+
+        Raises:
+            InputError: a package or weights are missing.
+        """
+        device = str(settings.shared.placement.resolve()[0])
+        estimator = load_estimator(settings.pose_estimator, device=device)
+        locator: ObjectLocator | None = None if marks is None else GivenMarks(marks)
+        if settings.objects is not None and marks is None:
+            locator = TextLocator(settings.objects.split(","), settings.object_weights, device)
+        named = {"masker": settings.masker, "tracker": settings.tracker if locator else None}
+        sam2 = load_tracker("sam2", weights=settings.sam2_weights, device=device) if "sam2" in named.values() else None
+        masker = load_masker(settings.masker, **({"tracker": sam2} if named["masker"] == "sam2" else {}))
+        tracker = load_tracker(settings.tracker) if named["tracker"] not in (None, "sam2") else None
+        return cls(estimator, masker, locator, sam2 if named["tracker"] == "sam2" else tracker)
 
 
 def replace(
@@ -142,18 +181,16 @@ def replace(
     settings, report = settings or Settings(), Report()
 
     # What is cheap to find out comes first.
-    output, picture, driver, locator = check_inputs(character, video, output, settings)
+    output, picture, driver, marks = check_inputs(character, video, output, settings)
+    report.lines += driver.remarks
     pipeline = load_pipeline(settings.model, placement=settings.shared.placement)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     check_model(pipeline, settings, len(driver))
-    masker = load_masker(settings.masker, **settings.weights_of(settings.masker))
-    tracker = load_tracker(settings.tracker, **settings.weights_of(settings.tracker)) if locator else None
 
     # See: who moves how, where are they, and what do they hold?
     since = time.perf_counter()
-    scene, remarks = see(driver, masker, locator, tracker, settings.pose_estimator, settings.person, progress)
-    subject, more = see_character(picture, character_pose, masker, settings.pose_estimator)
-    report.lines += remarks + more
+    scene, subject, remarks = look(driver, picture, character_pose, Networks.load(settings, marks), settings, progress)
+    report.lines += remarks
     report.timed("seeing", since)
 
     # Tell: all of it at the model's size.
@@ -192,7 +229,13 @@ def replace(
     size = driver.size if settings.at_video_size else told.placing.inner
     likeness: list[float] = []
     with VideoWriter(
-        output, size, driver.fps, audio_from=driver.sound, audio_start=driver.start, audio_end=driver.stop
+        output,
+        size,
+        driver.fps,
+        audio_from=driver.sound,
+        audio_start=driver.start,
+        audio_end=driver.stop,
+        duration=driver.duration,
     ) as writer:
         for number, frame in enumerate(progress.track(pipeline.decode(latents, told.carried), len(driver), "decode")):
             likeness += environment_psnr(frame, told, number)
@@ -202,11 +245,28 @@ def replace(
                 result[crop.part] = beside
             writer.write(result, None if driver.times is None else float(driver.times[number]))
     report.timed("decoding", since)
+    report.lines += writer.remarks
     report.lines += [environment_line(likeness, settings)]
     report.lines.append(f"{output}: {len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second")
     if settings.keep is not None:
         report.save(settings.keep)
     return report
+
+
+def look(
+    driver: Driver,
+    picture: Picture,
+    character_pose: PoseSequence | None,
+    networks: Networks,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[Scene, Subject, list[str]]:
+    """The video and the character's picture taken apart, and remarks; ``networks`` are then no longer needed."""
+    scene, remarks = see(
+        driver, networks.estimator, networks.masker, networks.locator, networks.tracker, settings.person, progress
+    )
+    subject, more = see_character(picture, character_pose, networks.masker, networks.estimator)
+    return scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more]
 
 
 def dry_run(
@@ -218,46 +278,64 @@ def dry_run(
         InputError: as :func:`replace` does before the long work.
     """
     settings = settings or Settings()
-    _, _, driver, _ = check_inputs(character, video, output, settings)
+    _, _, driver, marks = check_inputs(character, video, output, settings)
     pipeline = load_shapes(settings.model)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
     work = changed(plan_work(pipeline, settings.shared, windows), objects=settings.objects is not None)
-    work = changed(work, pictures=picture_bytes(pipeline, work, driver.size))
+    things = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
+    pictures = picture_bytes(pipeline, work, driver.size, len(things) if work.objects else 0)
+    work = changed(work, pictures=pictures, telling=telling_bytes(pipeline, work, driver.size))
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
     lines = describe_needs(pipeline, work, settings.shared, len(windows), what)
     size = f"{driver.size[0]}x{driver.size[1]}"
-    pictures = f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory"
-    return [*lines[:2], pictures, *lines[2:]]
+    held = (
+        f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory, "
+        f"and {readable(work.telling)} while they are made"
+    )
+    return [*driver.remarks, *lines[:2], held, *lines[2:]]
 
 
 def check_inputs(
     character: str | Path, video: str | Path, output: str | Path, settings: Settings
-) -> tuple[Path, Picture, Driver, ObjectLocator | None]:
-    """The file to write, the picture, the video and who finds objects in it; what is wrong with them is said here."""
+) -> tuple[Path, Picture, Driver, list[ObjectMark] | None]:
+    """The file to write, the picture, the video, and where objects are marked; what is wrong with them is said here.
+
+    Without marks there are no objects, or they are to be found by name.
+    """
     check_verb(settings.model, "replace")
-    output, picture, driver = check_files(character, video, output, settings.shared)
+    output, picture, driver = check_files(character, video, output, settings.shared, KEPT)
     if driver.ready is not None or driver.is_skeleton:
         what = "poses" if driver.ready is not None else "a skeleton video"
         raise InputError(f"{video}: holds {what}; replace needs the video of a person itself")
+    if settings.masker == "sam2" or (settings.tracker == "sam2" and settings.objects is not None):
+        check_folder(settings.sam2_weights, "sam2")
     if settings.objects is None:
         return output, picture, driver, None
     if settings.objects.lower().endswith(".json") or Path(settings.objects).is_file():
-        return output, picture, driver, GivenMarks(read_object_file(settings.objects, driver.size, len(driver)))
+        return output, picture, driver, read_object_file(settings.objects, driver.size, len(driver))
     if settings.object_weights is None:
         raise InputError(
             f"--objects {settings.objects}: no .json file, and to find objects by name Grounding DINO is needed; mark "
             "them in a .json file, or give --object-weights FOLDER"
         )
-    return output, picture, driver, TextLocator(settings.objects.split(","), settings.object_weights)
+    check_folder(settings.object_weights, "Grounding DINO")
+    if not all(name.strip() for name in settings.objects.split(",")):
+        raise InputError(f"--objects {settings.objects!r}: give names with commas between, such as ball,bat")
+    return output, picture, driver, None
 
 
 def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames: int) -> list[list[int]]:
     """The windows or segments; raises :class:`InputError` where the model cannot do what is asked for."""
     if settings.objects is not None and not pipeline.config["uses_objects"]:
         raise InputError(f"{settings.model}: this model was trained without objects; leave --objects out")
+    if pipeline.config["uses_depth"] and settings.pose_estimator not in WITH_DEPTH:
+        raise InputError(
+            f"{settings.model}: this model wants to know how far the limbs are, and poses of "
+            f"{settings.pose_estimator} have no depth; give --pose-estimator {' or '.join(WITH_DEPTH)}"
+        )
     return pipeline.plan(
         num_frames,
         settings.steps,
@@ -309,25 +387,26 @@ def environment_line(likeness: list[float], settings: Settings) -> str:
 
 
 def keep(folder: Path, scene: Scene, told: Told, driver: Driver) -> None:
-    """Write what was seen and told, at the model's size."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write what was seen and told, at the model's size: all of it or nothing.
+
+    Raises :class:`InputError` where it cannot be written.
+    """
+    with whole_files(folder) as hidden:
+        _write_kept(hidden, scene, told, driver)
+
+
+def _write_kept(folder: Path, scene: Scene, told: Told, driver: Driver) -> None:
     scene.pose.save(folder / "poses.npz")
     write_picture(folder / "character.png", told.reference)
     person = place_masks(scene.person.masks, told.placing)
     grey = np.where(person, np.uint8(255), np.where(told.region, np.uint8(127), np.uint8(0)))
     near = None if told.depth is None else np.rint(told.depth * 255).astype(np.uint8)
-    for name, pictures in (
-        ("source", told.source),
-        ("masks", grey),
-        ("environment", told.environment),
-        ("objects", told.objects),
-        ("skeletons", told.poses),
-        ("depth", near),
-    ):
+    shown_as = (told.source, grey, told.environment, told.objects, told.poses, near)
+    for name, pictures in zip(KEPT_VIDEOS, shown_as, strict=True):
         if pictures is None:
             continue
         size, rate = (pictures.shape[2], pictures.shape[1]), Fraction(driver.fps)
-        with VideoWriter(folder / f"{name}.mp4", size, rate) as writer:
+        with VideoWriter(folder / f"{name}.mp4", size, rate, duration=driver.duration) as writer:
             for number, picture in enumerate(pictures):
                 shown = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
                 writer.write(shown, None if driver.times is None else float(driver.times[number]))

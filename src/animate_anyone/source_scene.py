@@ -11,14 +11,14 @@ from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.driver import Driver
 from animate_anyone.errors import InputError
-from animate_anyone.perception import load_estimator
+from animate_anyone.perception import PoseEstimator
 from animate_anyone.perception.mask_doubts import NOBODY
 from animate_anyone.perception.objects import ObjectLocator, ObjectTracker, find_objects
 from animate_anyone.perception.people import follow
 from animate_anyone.perception.person_mask import MASKERS, PersonMasker
 from animate_anyone.perception.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, PoseSequence, Scene, Subject
+from animate_anyone.structures import PoseSequence, Scene, Subject
 
 CLOSE_UP = 1.15
 """Side of the part of the character's picture that is shown to the model, over the character's longer side: as the
@@ -27,10 +27,10 @@ models are trained."""
 
 def see(
     driver: Driver,
+    estimator: PoseEstimator,
     masker: PersonMasker,
     locator: ObjectLocator | None = None,
     tracker: ObjectTracker | None = None,
-    estimator_name: str = "mediapipe",
     person: int = 0,
     progress: Progress = SILENT,
 ) -> tuple[Scene, list[str]]:
@@ -38,10 +38,10 @@ def see(
 
     Args:
         driver: the video, and which of its frames.
+        estimator: of poses.
         masker: cuts the person out.
         locator: finds objects; ``None``: there are none.
         tracker: follows them; ``None`` is ``classical``.
-        estimator_name: of poses.
         person: whose, 0 is the largest in the first frame where anybody is.
 
     Returns:
@@ -50,16 +50,14 @@ def see(
     Raises:
         InputError: nobody is found, or not so many people, or no mask comes out.
     """
-    frames = np.stack(list(driver.pictures()))
-    estimator = load_estimator(estimator_name)
+    frames = np.empty((len(driver), driver.size[1], driver.size[0], 3), np.uint8)
+    for number, picture in enumerate(driver.pictures()):
+        frames[number] = picture
     followed = follow(frames, driver.fps, estimator, person, driver.times, progress)  # type: ignore[arg-type]
     quality = quality_report(followed.poses)
     quality.check(least=0.0)
     poses, lines = clean(followed.poses), quality.lines()
-    lines.append(who_was_taken(list(followed.people), followed.poses, followed.first, person))
-    if followed.mended:
-        numbers = ", ".join(map(str, followed.mended))
-        lines.append(f"poses: of somebody else at first, so looked for close to the person, in frame {numbers}")
+    lines += followed.lines(person)
     track = masker.mask(frames, poses, progress)
     shown = track.masks.any(axis=(1, 2))
     if not shown.any():
@@ -79,21 +77,8 @@ def see(
     return Scene(frames, poses, track, objects), lines
 
 
-def who_was_taken(people: list[PoseSequence], poses: PoseSequence, frame: int, asked: int) -> str:
-    """A line on which of the people in a frame, the largest first, the poses are of."""
-    if len(people) < 2:
-        return f"people in frame {frame}: one"
-    joints = poses.keypoints[frame, BODY]
-    apart = [float(np.median(np.linalg.norm(p.keypoints[0, BODY] - joints, axis=1))) for p in people]
-    taken = int(np.argmin(apart))
-    line = f"people in frame {frame}: {len(people)}; person {taken} by size was taken"
-    if taken == asked:
-        return f"{line}; another: --person N"
-    return f"{line}, though it should be {asked}: look at the skeletons (--keep DIR), and try other --frames"
-
-
 def see_character(
-    picture: NDArray[np.uint8], known: PoseSequence | None, masker: PersonMasker, estimator_name: str
+    picture: NDArray[np.uint8], known: PoseSequence | None, masker: PersonMasker, estimator: PoseEstimator
 ) -> tuple[Subject, list[str]]:
     """The character close up, square, as the models are trained; the picture as it is where nobody is found in it.
 
@@ -105,10 +90,7 @@ def see_character(
         The character, its pose in pixels of the part that is shown, and remarks for the user.
     """
     width, height = picture.shape[1], picture.shape[0]
-    if known is None:
-        pose = load_estimator(estimator_name).estimate_picture(picture)
-    else:
-        pose = known.scaled_to((width, height))
+    pose = estimator.estimate_picture(picture) if known is None else known.scaled_to((width, height))
     person = None if pose is None else masker.mask([picture], pose).masks[0]
     box = None if person is None else bounding_box(person)
     if pose is None or person is None or box is None:

@@ -6,6 +6,7 @@ pixel at (0.5, 0.5). Pictures are ``uint8`` arrays ``(height, width, 3)``, RGB.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
+from animate_anyone.whole_files import whole_file
 
 # One person is 128 points: OpenPose's 18 of the body, 21 of each hand, 68 of the face.
 # "Left" is the person's own left. Names, limbs and colours: conditions/skeleton.py.
@@ -25,6 +27,9 @@ LEFT_HAND = slice(18, 39)
 RIGHT_HAND = slice(39, 60)
 FACE = slice(60, 128)
 NUM_KEYPOINTS = 128
+
+SLOWEST, FASTEST = Fraction(1, 1001), Fraction(1000)
+"""Nominal frame rates: what lies beyond is somebody's mistake."""
 
 # What NumPy raises for a file that holds no poses of ours.
 _NO_POSES = (
@@ -92,16 +97,26 @@ class PoseSequence:
         return replace(self, keypoints=self.keypoints * factor, size=size)
 
     def save(self, file: str | Path | IO[bytes]) -> None:
-        """Write a ``.npz`` (a path, or an open file) that :meth:`load` reads; no pickle inside."""
+        """Write a ``.npz`` (a path, or an open file) that :meth:`load` reads; no pickle inside.
+
+        A path gets the ending ``.npz`` where it has not, and the file appears only when complete. Raises
+        :class:`InputError` where it cannot be written.
+        """
+        content = io.BytesIO()  # an archive that cannot be ended leaves a file open, and complains of it later
         optional = {n: v for n in ("times", "depth") if (v := getattr(self, n)) is not None}
         np.savez_compressed(
-            file,
+            content,
             keypoints=self.keypoints,
             scores=self.scores,
             size=np.array(self.size, np.int64),
             fps=np.array([self.fps.numerator, self.fps.denominator], np.int64),
             **optional,
         )
+        if not isinstance(file, str | Path):
+            file.write(content.getvalue())
+            return
+        with whole_file(file if str(file).endswith(".npz") else f"{file}.npz") as part:
+            part.write_bytes(content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> PoseSequence:
@@ -123,9 +138,12 @@ class PoseSequence:
             raise InputError(f"{path}: {error}") from None
         except _NO_POSES:
             raise InputError(f"{path}: not a pose file; give a .npz made by `animate-anyone pose`") from None
-        ordered = poses.times is None or bool((np.diff(poses.times) > 0).all())
-        if len(poses) < 1 or min(poses.size) < 1 or poses.fps <= 0 or not ordered:
-            raise InputError(f"{path}: no usable poses; they need frames, a size, a rate above 0 and increasing times")
+        times = np.zeros(0) if poses.times is None else poses.times
+        ordered = bool(np.isfinite(times).all() and (np.diff(times) > 0).all())
+        if len(poses) < 1 or min(poses.size) < 1 or not SLOWEST <= poses.fps <= FASTEST or not ordered:
+            raise InputError(
+                f"{path}: no usable poses; they need frames, a size, a rate from 1/1001 to 1000 and increasing times"
+            )
         return poses
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from animate_anyone.animate import draw_own_pose
 from animate_anyone.conditions.carry import carry
-from animate_anyone.conditions.collage import collage
+from animate_anyone.conditions.collage import chunks, collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
@@ -66,12 +66,17 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
     """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
     placing = Placing.into(scene.pose.size, size)
     own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
-    source = np.stack([placing.apply(frame) for frame in scene.frames])
+    source = np.empty((len(scene.frames), size[1], size[0], 3), np.uint8)
+    for placed, frame in zip(source, scene.frames, strict=True):
+        placed[:] = placing.apply(frame)
     person, reference = place_masks(scene.person.masks, placing), own.apply(subject.picture)
     poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
     objects, object_mask = None, None
     if scene.objects:
-        object_mask = place_masks(scene.object_masks().any(axis=0), placing)
+        held = scene.objects[0].masks.copy()
+        for thing in scene.objects[1:]:
+            held |= thing.masks
+        object_mask = place_masks(held, placing)
         objects = empty(source, ~object_mask)
     guessed = bool(pipeline.config["carried_reference"])
     pose = own.move(subject.pose) if guessed and subject.pose is not None else None
@@ -110,8 +115,11 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
 def outline(own: PoseSequence, poses: PoseSequence, silhouette: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where a character is whose silhouette ``(height, width)`` is carried into poses, ``(frames, height, width)``."""
     white = np.full((*silhouette.shape, 3), 255, np.uint8)
-    black = np.zeros((len(poses), *white.shape), np.uint8)
-    return np.asarray(carry(white, own, poses, black, silhouette)[..., 0] > 127)
+    found = np.empty((len(poses), *silhouette.shape), bool)
+    for some in chunks(len(poses), (silhouette.shape[1], silhouette.shape[0])):
+        black = np.zeros((*found[some].shape, 3), np.uint8)
+        found[some] = carry(white, own, poses[some], black, silhouette)[..., 0] > 127
+    return found
 
 
 def tallest(masks: NDArray[np.bool_]) -> int:

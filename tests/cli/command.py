@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from animate_anyone.cli.main import main
+from animate_anyone.signals import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Shell:
     def __call__(self, *arguments: object) -> Result:
         self._monkeypatch.setattr(sys, "argv", ["animate-anyone", *map(str, arguments)])
         self._capture.readouterr()
+        handlers = [signal.getsignal(number) for number in SIGNALS]
         status = 0
         try:
             main()
         except SystemExit as end:
             assert isinstance(end.code, int)
             status = end.code
+        finally:
+            for number, handler in zip(SIGNALS, handlers, strict=True):
+                signal.signal(number, handler)
         out, err = self._capture.readouterr()
         return Result(status, out, err)
 

@@ -176,6 +176,11 @@ MISTAKES = [
     ([], ["--size", "80000x80000"], r"size 80000x80000"),
     ([], ["--fps", "fast"], r"--fps fast: not a number"),
     ([], ["--fps", "1/0"], r"--fps 1/0: not a number"),
+    ([], ["--fps", "1e30000000"], r"--fps 1e30000000: not a number"),
+    ([], ["--fps", "1e-30000000"], r"--fps 1e-30000000: not a number"),
+    ([], ["--fps", "9" * 5000], r"--fps 9{40}\.\.\.: not a number"),
+    ([], ["--size", "9" * 5000 + "x64"], r"--size 9{40}\.\.\.: not a size"),
+    ([], ["--frames", "0:" + "9" * 5000], r"--frames 0:9{38}\.\.\.: give A:B"),
     ([], ["--fps", "-3"], r"fps -3: give a number above 0"),
     ([], ["--fps", "1000"], r"fps 1000: give a number above 0, at most 240"),
     ([], ["--pose-estimator", "eyes"], r"no pose estimator 'eyes'; there are: mediapipe, rtmlib"),
@@ -192,6 +197,11 @@ MISTAKES = [
     ([], ["--attention", "_native_cudnn"], r"attention '_native_cudnn' does not work here"),
     ([], ["--quantize", "int2"], r"quantize 'int2' is not known; give none, bitsandbytes-8bit"),
     ([], ["--quantize", "bitsandbytes-4bit"], r"quantize bitsandbytes-4bit needs a CUDA GPU, and the device is cpu"),
+    (
+        [],
+        ["--keep", "folder.mp4", "-o", "folder.mp4/skeletons.mp4"],
+        r"--keep folder\.mp4: folder\.mp4/skeletons\.mp4 would be replaced by what is kept",
+    ),
     ([], ["--keep", "me.png"], r"--keep me\.png: .*is no folder"),
 ]
 

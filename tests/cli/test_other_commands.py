@@ -14,7 +14,7 @@ from command import Shell
 from PIL import Image
 
 import tiny
-from animate_anyone.evaluation import environment_suite
+from animate_anyone.evaluation import environment_suite, suites
 from animate_anyone.media import probe
 from animate_anyone.sampling.models import SHIPPED, model_folder
 from animate_anyone.structures import PoseSequence
@@ -53,8 +53,10 @@ def test_pose_of_a_video_and_a_picture(shell: Shell) -> None:
         (["skeleton.mp4"], r"skeleton\.mp4: is a skeleton video"),
         (["dance.mp4", "-o", "out.txt"], r"out\.txt: this kind of file cannot be written; end the name in \.npz"),
         (["dance.mp4", "-o", "nowhere/out.npz"], r"there is no folder nowhere"),
+        (["dance.mp4", "--preview", "dance.mp4"], r"dance\.mp4: is what the work starts from"),
         (["dance.mp4", "--preview", "over.gif"], r"over\.gif: this kind of file cannot be written"),
         (["dance.mp4", "--frames", "500:600"], r"dance\.mp4 has 12 frames"),
+        (["dance.mp4", "--frames", "9" * 5000 + ":"], r"give A:B"),
         (["dance.mp4", "--pose-estimator", "eyes"], r"no pose estimator 'eyes'"),
     ],
 )
@@ -98,7 +100,7 @@ def test_mistakes_with_synthesize(shell: Shell, arguments: list[str], message: s
 def test_train(shell: Shell) -> None:
     """From a file and settings beside it; a second run goes on where the first ended."""
     recipe = yaml.safe_load((REPOSITORY / "recipes/puppet_autoencoder.yaml").read_text())
-    recipe["data"] = {"size": 64, "clips": 2, "frames_per_clip": 2, "supersample": 1}
+    recipe["data"] = {"size": 64, "clips": 2, "frames_per_clip": 2, "supersample": 1, "workers": 1}
     recipe["networks"] = {"vae": tiny.VAE}
     Path("my.yaml").write_text(yaml.safe_dump(recipe))
     settings = ["steps=2", "batch=2", "precision=float32", "output=run", "objective.crop=null", "log_every=1"]
@@ -128,7 +130,8 @@ def test_mistakes_with_train(shell: Shell, arguments: list[str], message: str) -
     assert re.search(message, shell.refused("train", *(a.format(image=image) for a in arguments)))
 
 
-def test_evaluate(shell: Shell, tiny_model: Path) -> None:
+def test_evaluate(shell: Shell, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "LONG_FRAMES", 12)  # two windows
     options = ["--model", str(tiny_model), "--characters", "1", "--steps", "1", "--device", "cpu"]
     result = shell("evaluate", *options, "--json", "figures.json")
     assert (result.status, result.err) == (0, "")

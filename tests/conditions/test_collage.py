@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.environment import empty, fill, formulate
 from animate_anyone.errors import InputError
@@ -87,3 +88,29 @@ def test_what_is_known_of_the_environment_in_the_region_stays():
     guess = collage(frames[0], None, clip.pose, empty(frames, unknown), region, unknown=unknown)
     assert np.array_equal(guess[~unknown], frames[~unknown])
     assert np.array_equal(guess, fill(empty(frames, unknown), unknown))
+
+
+def test_a_long_clip_is_laid_in_runs_of_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = scene_with_object()
+    frames, region, environment = parts(clip)
+    picks = np.tile(np.arange(len(frames)), 6)[:11]
+
+    def laid():
+        return collage(
+            *(frames[0], clip.pose[:1], clip.pose[picks], environment[picks], region[picks], clip.mask[0].numpy()),
+            *(clip.object_frames.numpy()[picks], clip.object_mask.numpy()[picks]),
+        )
+
+    runs: list[int] = []
+
+    def counted(reference, own, poses, under, silhouette):
+        runs.append(len(poses))
+        return carry(reference, own, poses, under, silhouette)
+
+    monkeypatch.setattr("animate_anyone.conditions.collage.carry", counted)
+    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 4 * SIZE[0] * SIZE[1])
+    some = laid()
+    assert runs == [4, 4, 3]
+    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 100 * SIZE[0] * SIZE[1])
+    assert np.array_equal(some, laid())
+    assert runs[3:] == [11]

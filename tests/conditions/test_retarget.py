@@ -10,7 +10,7 @@ import pytest
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
-from animate_anyone.structures import FACE, PoseSequence
+from animate_anyone.structures import BODY, FACE, PoseSequence
 from people import BONE_OF, length, person
 
 LEGS = [JOINT[f"{side}_{joint}"] for side in ("right", "left") for joint in ("knee", "ankle")]
@@ -227,3 +227,32 @@ def test_mistakes_are_told_in_one_line() -> None:
         retarget(person(), without(person(), list(range(128))))
     with pytest.raises(InputError, match="no driving poses"):
         retarget(person(1)[0:0], person())
+
+
+def upside_down(pose: PoseSequence, frames: slice) -> PoseSequence:
+    """Turned by half in some frames, the head on the ground where the feet were."""
+    points = pose.keypoints.copy()
+    ground = points[0, JOINT["right_ankle"], 1]
+    middle = points[0, JOINT["neck"]]
+    turned = points[frames]
+    points[frames] = 2 * middle - turned
+    points[frames, :, 1] += ground - points[frames, :18, 1].max()
+    return replace(pose, keypoints=points)
+
+
+@pytest.mark.parametrize("frames", [slice(0, 30), slice(0, 10), slice(20, 30)])
+def test_who_begins_on_the_head_stays_in_the_frame(frames: slice) -> None:
+    """Head or feet, what is lowest stands on the character's ground."""
+    reference = person(size=(500, 700), torso=150, neck=(250, 150), legs=1.1)
+    driver = upside_down(person(30, size=(400, 600)), frames)
+    result = retarget(driver, reference)
+    body = result.keypoints[:, BODY]
+    assert (body >= 0).all() and (body <= (500, 700)).all()
+    ground = reference.keypoints[0, JOINT["right_ankle"], 1]
+    np.testing.assert_allclose(body[..., 1].max(axis=1), ground, atol=40)
+
+
+def test_a_character_on_its_head_has_its_ground_there() -> None:
+    reference = upside_down(person(size=(500, 700), torso=150, neck=(250, 150)), slice(0, 1))
+    body = retarget(person(6, size=(400, 600)), reference).keypoints[:, BODY]
+    assert (body >= 0).all() and (body <= (500, 700)).all()

@@ -22,12 +22,12 @@ def moving(frames: int = 60) -> tuple[faults.Frames, NDArray[np.bool_]]:
 
 
 def test_truth_does_not_flicker() -> None:
-    frames, masks, _ = faults.parts(0)
+    frames, masks, _ = faults.parts(faults.DANCER)
     assert flicker(frames, frames, masks) == {"flicker": 0.0, "flicker_person": 0.0, "flicker_still": 0.0}
 
 
 def test_a_wrong_picture_that_stands_still_does_not_flicker() -> None:
-    frames, masks, labels = faults.parts(0)
+    frames, masks, labels = faults.parts(faults.DANCER)
     still = np.repeat(frames[:1], 6, 0)
     masks = np.repeat(masks[:1], 6, 0)
     assert flicker(faults.blurred(still, 3.0), still, masks)["flicker_person"] == 0.0
@@ -36,7 +36,7 @@ def test_a_wrong_picture_that_stands_still_does_not_flicker() -> None:
 
 
 def test_brightness_from_frame_to_frame() -> None:
-    frames, masks, _ = faults.parts(0)
+    frames, masks, _ = faults.parts(faults.DANCER)
     dim = 40 + frames // 2  # so that nothing is cut off
     result = faults.lit(dim, np.array([0.0, 10, 0, 10, 0, 10]))
     figures = flicker(result, dim, masks)
@@ -46,7 +46,7 @@ def test_brightness_from_frame_to_frame() -> None:
 
 
 def test_noise_flickers() -> None:
-    frames, masks, _ = faults.parts(0)
+    frames, masks, _ = faults.parts(faults.DANCER)
     dim = 40 + frames // 2
     rng = np.random.default_rng(0)
     figures = [flicker(faults.to_bytes(dim + rng.normal(0, s, dim.shape)), dim, masks) for s in (2, 4, 8)]

@@ -281,6 +281,53 @@ def test_damaged_files(tmp_path: Path) -> None:
     assert "'conv_in.weight' is a str" in refused(tmp_path / "weights", tmp_path / "model")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    published.write_moore(tmp_path / "weights")
+    path = tmp_path / "weights" / "reference_unet.pth"
+    tensors = torch.load(path)
+    tensors["conv_in.bias"][1] = value
+    torch.save(tensors, path)
+    what = "NaN" if value != value else "infinity"
+    assert f"reference_unet.pth: conv_in.bias holds {what}" in refused(tmp_path / "weights", tmp_path / "model")
+    tensors["conv_in.bias"][1] = 1e6
+    torch.save(tensors, path)
+    line = refused(tmp_path / "weights", tmp_path / "model", dtype="float16")
+    assert "conv_in.bias holds values too large for float16; give --dtype float32 or bfloat16" in line
+    convert_folder(tmp_path / "weights", tmp_path / "model", dtype="bfloat16")
+
+
+@pytest.mark.parametrize(
+    "name", ["reference_unet.pth", "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "sd-vae-ft-mse/config.json"]
+)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of git-lfs, not the file itself"),
+        (b"<!doctype html>\n<html></html>", "is a web page, not the file itself"),
+    ],
+)
+def test_what_stands_in_a_files_place_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    published.write_moore(tmp_path / "weights")
+    path = tmp_path / "weights" / name
+    assert path.is_file()
+    path.write_bytes(content)
+    assert f"{path}: {message}" in refused(tmp_path / "weights", tmp_path / "model")
+
+
+def test_names_of_compiled_networks(tmp_path: Path) -> None:
+    published.write_moore(tmp_path / "weights")
+    convert_folder(tmp_path / "weights", tmp_path / "plain")
+    for name, before in (("reference_unet", "_orig_mod."), ("pose_guider", "module._orig_mod.")):
+        path = tmp_path / "weights" / f"{name}.pth"
+        tensors = {before + key: value for key, value in torch.load(path).items()}
+        torch.save({k.replace("mid_block.", "mid_block._orig_mod."): v for k, v in tensors.items()}, path)
+    convert_folder(tmp_path / "weights", tmp_path / "model")
+    for part in ("reference_net", "pose_guider"):
+        (ours,), (theirs,) = ((tmp_path / f / part).glob("*.safetensors") for f in ("model", "plain"))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_position_tables_that_differ(tmp_path: Path) -> None:
     published.write_moore(tmp_path / "weights")
     path = tmp_path / "weights" / "motion_module.pth"

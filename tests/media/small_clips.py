@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -106,3 +107,60 @@ def lag(reference: NDArray[np.float32], sound: NDArray[np.float32]) -> tuple[flo
     best = int(match.argmax())
     shift = best - length if best > length // 2 else best
     return shift / RATE, float(match[best] / np.sqrt((reference**2).sum() * (sound**2).sum()))
+
+
+def remux(source: Path, path: Path, change: Callable[[int, av.Packet], bool]) -> Path:
+    """Copy a clip's pictures, each packet changed; those for which ``change(number, packet)`` is false are left out."""
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(container.streams.video[0])
+        for number, packet in enumerate(container.demux(video=0)):
+            if packet.size and change(number, packet):
+                packet.stream = stream
+                output.mux(packet)
+    return path
+
+
+def make_sound(path: Path, tracks: Sequence[str] = ("stereo",), codec: str = "pcm_s16le", seconds: float = 1.0) -> Path:
+    """A clip with PCM sound; ``tracks`` are channel layouts. Channel ``k`` of a track is a tone of 200 (k + 1) Hz."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=24)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        streams = [output.add_stream(codec, rate=RATE, layout=layout) for layout in tracks]
+        for number in range(round(24 * seconds)):
+            output.mux(video.encode(av.VideoFrame.from_ndarray(bar(number, (64, 64)), format="rgb24")))
+        for stream, layout in zip(streams, tracks, strict=True):
+            channels = range(av.AudioLayout(layout).nb_channels)
+            tones = np.stack([0.3 * np.sin(2 * np.pi * 200 * (k + 1) * time) for k in channels], axis=1)
+            samples = (tones * 32767).astype(np.int16) if codec == "pcm_s16le" else tones.astype(np.float32)
+            kind = "s16" if codec == "pcm_s16le" else "flt"
+            for begin in range(0, len(samples), 1024):
+                piece = np.ascontiguousarray(samples[begin : begin + 1024]).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(piece, format=kind, layout=layout)
+                frame.sample_rate, frame.pts, frame.time_base = RATE, begin, Fraction(1, RATE)
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+        output.mux(video.encode(None))
+    return path
+
+
+def replace_bytes(path: Path, old: bytes, new: bytes, count: int = 1) -> Path:
+    """Change some bytes of a file in place, where they first stand."""
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, count))
+    return path
+
+
+def tones(path: Path) -> list[set[int]]:
+    """For each channel of a file's sound, which of the tones of :func:`make_sound` are heard, by their channel."""
+    with av.open(str(path)) as source:
+        rate = source.streams.audio[0].rate
+        samples = np.concatenate([frame.to_ndarray() for frame in source.decode(audio=0)], axis=1)
+    heard_there = []
+    for channel in samples:
+        middle = channel[len(channel) // 4 : len(channel) * 3 // 4]
+        loud = np.abs(np.fft.rfft(middle * np.hanning(len(middle)))) * 4 / len(middle)
+        frequencies = np.fft.rfftfreq(len(middle), 1 / rate)
+        heard_there.append({round(f / 200) - 1 for f in frequencies[loud > 0.01]})
+    return heard_there

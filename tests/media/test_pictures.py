@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import struct
+import warnings
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from PIL import Image
 
 from animate_anyone.errors import InputError
-from animate_anyone.media import contact_sheet, read_picture, write_picture
+from animate_anyone.media import PICTURE_SUFFIXES, contact_sheet, is_picture, read_picture, write_picture
 
 
 def gradient(size: tuple[int, int] = (96, 80)) -> np.ndarray:
@@ -146,6 +149,149 @@ def test_contact_sheet_keeps_every_pixel() -> None:
     assert (labelled[:20] < 128).any(), "no text above the first row"
     with pytest.raises(ValueError, match="1 labels for 2 rows"):
         contact_sheet([[small], [wide]], labels=["one"])
+
+
+def exif_block(fields: list[tuple[int, int, int, bytes]]) -> bytes:
+    """An EXIF block, little-endian; fields are tag, type, count and content, in the order given."""
+    table, content = struct.pack("<H", len(fields)), b""
+    for tag, kind, count, value in fields:
+        if len(value) > 4:
+            place = 8 + 2 + 12 * len(fields) + 4 + len(content)
+            value, content = struct.pack("<I", place), content + value
+        table += struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + table + bytes(4) + content
+
+
+TURNED = (0x0112, 3, 1, struct.pack("<H", 6))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_fields_of_wrong_types_beside_the_orientation(tmp_path: Path, kind: str) -> None:
+    """Among them those that phones, editors and messengers really write: text for numbers, lengths that cannot be."""
+    dice = random.Random(0)
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(gradient(), 1)))
+    tags = (0x0100, 0x010F, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x8298, 0x8769, 0x8825, 0xA005, 0x9003, 0x927C)
+    for trial in range(40):
+        fields = [TURNED]
+        for tag in dice.sample(tags, dice.randrange(1, len(tags))):
+            value = dice.randbytes(dice.choice([0, 1, 4, 8, 40]))
+            fields.append((tag, dice.choice([0, 1, 2, 3, 5, 7, 10, 12, 99]), dice.choice([0, 1, 2, 2**31]), value))
+        fields.sort(key=lambda field: field[0] if trial % 2 else 0)
+        path = tmp_path / f"{trial}.{kind}"
+        stored.save(path, kind, exif=exif_block(fields), quality=95)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            picture = read_picture(path)
+        assert picture.shape == gradient().shape, "not turned"
+        assert np.abs(picture.astype(int) - gradient()).mean() < 4
+
+
+def test_exif_that_is_none_at_all(tmp_path: Path) -> None:
+    for number, block in enumerate((b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*" + bytes(40))):
+        path = tmp_path / f"{number}.jpg"
+        Image.fromarray(gradient()).save(path, exif=block)
+        assert read_picture(path).shape == gradient().shape
+
+
+LARGE = b"x" * 3_000_000
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([(b"zTXt", b"workflow\0\0" + zlib.compress(LARGE))], id="compressed text"),
+        pytest.param([(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(LARGE))], id="international text"),
+        pytest.param([(b"tEXt", b"workflow%d\0" % n + b"y" * 1_000_000) for n in range(66)], id="much text"),
+        pytest.param([(b"iCCP", b"profile\0\0" + zlib.compress(LARGE))], id="profile"),
+        pytest.param([(b"iCCP", b"profile\0\1none")], id="broken profile"),
+        pytest.param([(b"acTL", b"1")], id="broken animation"),
+        pytest.param([(b"gAMA", b"1"), (b"pHYs", b"2"), (b"cHRM", b"3"), (b"zTXt", b"")], id="cut chunks"),
+    ],
+)
+@pytest.mark.parametrize("after", [False, True])
+def test_what_a_png_carries_along_does_not_matter(
+    tmp_path: Path, chunks: list[tuple[bytes, bytes]], after: bool
+) -> None:
+    carried = b"".join(_chunk(*chunk) for chunk in chunks)
+    (tmp_path / "a.png").write_bytes(_png_with(b"" if after else carried, carried if after else b""))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), gradient())
+
+
+def test_a_png_with_much_text_is_turned_as_it_says(tmp_path: Path) -> None:
+    carried = _chunk(b"zTXt", b"workflow\0\0" + zlib.compress(LARGE)) + _chunk(b"eXIf", exif_block([TURNED])[6:])
+    (tmp_path / "a.png").write_bytes(_png_with(carried, b""))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), np.rot90(gradient(), -1))
+
+
+def test_what_a_jpeg_carries_along_does_not_matter(tmp_path: Path) -> None:
+    dice = random.Random(1)
+    stored = BytesIO()
+    Image.fromarray(gradient()).save(stored, "JPEG", quality=95)
+    starts = (
+        b"JFIF\0",
+        b"MPF\0II*\0\x08\0\0\0\1\0",
+        b"ICC_PROFILE\0",
+        b"Photoshop 3.0\x008BIM\4\4",
+        b"Adobe",
+        b"FPXR\0",
+    )
+    for _ in range(60):
+        carried = b""
+        for marker in dice.choices([0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE], k=2):
+            content = dice.choice(starts) + dice.randbytes(dice.choice([0, 1, 3, 12, 60]))
+            if not (marker == 0xEE and content.startswith(b"Adobe")):  # it says how the colours are stored
+                carried += bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+        (tmp_path / "a.jpg").write_bytes(stored.getvalue()[:2] + carried + stored.getvalue()[2:])
+        assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - gradient()).mean() < 4
+
+
+def test_libtiff_does_not_speak_for_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.tif", compression="tiff_lzw")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[300:400] = bytes(100)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_sound_picture_of_another_kind_of_pixels_is_not_called_damaged(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((64, 64), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="its pixels are floating-point numbers, which cannot be read; save it as PNG"):
+        read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.jpe", "A.JFIF", "a.tif", "a.dib", "a.gif", "a", "a.mp4"])
+def test_pictures_are_known_by_what_is_in_them(tmp_path: Path, name: str) -> None:
+    kinds = {".tif": "TIFF", ".dib": "BMP", ".gif": "GIF"}
+    Image.fromarray(gradient()).save(tmp_path / name, kinds.get(Path(name).suffix, "JPEG"))
+    assert is_picture(tmp_path / name)
+    assert read_picture(tmp_path / name).shape == gradient().shape
+
+
+def test_what_is_a_picture(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(gradient()), Image.fromarray(255 - gradient())]
+    for name, verdict in (("a.gif", False), ("a.webp", True), ("a.png", True)):
+        pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+        assert is_picture(tmp_path / name) == verdict
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 cut")
+    (tmp_path / "text.mp4").write_text("no film")
+    assert is_picture(tmp_path / "broken.jpg")
+    assert not any(is_picture(tmp_path / name) for name in ("text.mp4", "none.jpg", ""))
+    assert {".jfif", ".tif", ".jpeg"} < set(PICTURE_SUFFIXES)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["exif_wrongtype.jpg", "exif_gps_text.jpg", "workflow.png", "char.jfif"])
+def test_real_odd_pictures(shared_dir: Path, name: str) -> None:
+    assert read_picture(shared_dir / "inputs" / name).shape == (256, 256, 3)
+    assert is_picture(shared_dir / "inputs" / name)
+
+
+def _png_with(before: bytes, after: bytes) -> bytes:
+    """A PNG of :func:`gradient` with further chunks before and after the pixels."""
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in gradient()))
+    return _png_header(96, 80) + before + _chunk(b"IDAT", pixels) + after + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

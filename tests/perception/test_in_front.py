@@ -9,6 +9,8 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception.in_front import in_front
 from animate_anyone.synthetic.scenes import sample_scene_clip
 
+UNHIDDEN = 4  # studio seed: seen from head to feet, with nothing in hand and nothing in front
+
 
 def test_nothing_is_in_front_of_somebody_who_is_seen_whole() -> None:
     clips = [sample_scene_clip(seed, num_frames=2, size=(160, 160), supersample=1) for seed in range(8)]
@@ -18,7 +20,8 @@ def test_nothing_is_in_front_of_somebody_who_is_seen_whole() -> None:
 
 
 def test_a_table_is_in_front_of_the_legs_that_it_hides() -> None:
-    clip = sample_scene_clip(4, num_frames=2, size=(160, 160), supersample=1)
+    clip = sample_scene_clip(UNHIDDEN, num_frames=2, size=(160, 160), supersample=1)
+    assert [clip.description[name] for name in ("framing", "object", "in_front")] == ["full", "none", "none"]
     masks = clip.mask.numpy().copy()
     rows = np.flatnonzero(masks[0].any(axis=1))
     waist = (rows[0] + 2 * rows[-1]) // 3
@@ -34,6 +37,6 @@ def test_a_table_is_in_front_of_the_legs_that_it_hides() -> None:
 
 
 def test_masks_of_another_size_are_refused() -> None:
-    clip = sample_scene_clip(4, num_frames=1, size=(64, 64), supersample=1)
+    clip = sample_scene_clip(UNHIDDEN, num_frames=1, size=(64, 64), supersample=1)
     with pytest.raises(InputError, match="the poses are 1 frames of"):
         in_front(clip.pose, clip.mask.numpy()[:, 1:])

@@ -125,10 +125,22 @@ def test_frames_without_anybody_and_single_frames_are_left_alone() -> None:
     assert not spills.any() and doubts == ((0, BESIDE),)
 
 
-@pytest.mark.parametrize(("seed", "domain", "gain"), [(1003, "plain", 0.1), (1001, "plain", 0.0), (1007, "wide", 0.03)])
-def test_scenes_of_the_studio(seed: int, domain: str, gain: float) -> None:
+# Studio seeds, by what the camera does and what lies behind the person.
+STILL_IN_THE_OPEN, PAN_INDOORS, DRIFT_IN_THE_STREET = 1003, 1001, 1007
+
+
+@pytest.mark.parametrize(
+    ("seed", "domain", "gain", "shown"),
+    [
+        (STILL_IN_THE_OPEN, "plain", 0.1, ("still", "open")),
+        (PAN_INDOORS, "plain", 0.0, ("pan", "interior")),
+        (DRIFT_IN_THE_STREET, "wide", 0.03, ("drift", "street")),
+    ],
+)
+def test_scenes_of_the_studio(seed: int, domain: str, gain: float, shown: tuple[str, str]) -> None:
     """True masks are left alone; those with strips are told, and where there is texture mended."""
     clip = sample_scene_clip(seed, num_frames=16, size=(224, 224), supersample=1, domain=domain)
+    assert (clip.description["shot"], clip.description["background"]) == shown
     frames, masks, pose = list(clip.frames.numpy()), clip.mask.numpy(), clip.pose
     spills, doubts = find_spills(frames, masks, pose)
     lost = [cut.sum() / max(mask.sum(), 1) for cut, mask in zip(spills, masks, strict=True)]

@@ -41,6 +41,12 @@ def shapes(tiny_model: Path) -> AnimateAnyonePipeline:
     return load_shapes(tiny_model)
 
 
+@pytest.fixture(scope="module")
+def plain(shapes: AnimateAnyonePipeline) -> Estimate:
+    """Of :data:`WORK`."""
+    return estimate(shapes, WORK)
+
+
 def activations(needs: Estimate, phase: str) -> int:
     return max(step.activations for step in needs.steps if step.phase == phase)
 
@@ -52,11 +58,10 @@ def tensors_in(folder: Path) -> int:
     return sum(file.stat().st_size - 8 - int.from_bytes(file.read_bytes()[:8], "little") for file in files)
 
 
-def test_weights_are_those_of_the_files(shapes: AnimateAnyonePipeline, tiny_model: Path) -> None:
-    needs = estimate(shapes, WORK)
-    assert needs.weights == {part: tensors_in(tiny_model / part) for part in PARTS}
+def test_weights_are_those_of_the_files(shapes: AnimateAnyonePipeline, plain: Estimate, tiny_model: Path) -> None:
+    assert plain.weights == {part: tensors_in(tiny_model / part) for part in PARTS}
     halved = estimate(shapes, dataclasses.replace(WORK, dtype=torch.bfloat16))
-    assert halved.weights == {part: size // 2 for part, size in needs.weights.items()}
+    assert halved.weights == {part: size // 2 for part, size in plain.weights.items()}
 
 
 def test_weights_of_the_shipped_model() -> None:
@@ -102,7 +107,8 @@ def test_peak_is_what_real_tensors_take(options: dict[str, Any], guided: bool) -
         getattr(pipeline, part).to("meta")
     needs = estimate(pipeline, work)
     # On a CPU the clip's pose features count too.
-    assert activations(needs, "denoising") + needs.pose_features == pytest.approx(denoising, rel=0.06)
+    before = max(activations(needs, "reference"), activations(needs, "denoising") + needs.pose_features)
+    assert before == pytest.approx(denoising, rel=0.06)
     assert activations(needs, "decoding") == pytest.approx(decoding, rel=0.06)
 
 
@@ -130,15 +136,16 @@ def test_nothing_stays_alive(shapes: AnimateAnyonePipeline, monkeypatch: pytest.
     ],
 )
 def test_denoising_grows_with_what_is_computed_at_once(
-    shapes: AnimateAnyonePipeline, change: dict[str, Any], times: tuple[float, float]
+    shapes: AnimateAnyonePipeline, plain: Estimate, change: dict[str, Any], times: tuple[float, float]
 ) -> None:
-    before = activations(estimate(shapes, WORK), "denoising")
+    before = activations(plain, "denoising")
     after = activations(estimate(shapes, dataclasses.replace(WORK, **change)), "denoising")
     assert times[0] <= after / before <= times[1]
 
 
-def test_what_grows_with_the_clip(shapes: AnimateAnyonePipeline) -> None:
-    one, two = (estimate(shapes, dataclasses.replace(WORK, frames=frames)) for frames in (12, 24))
+def test_what_grows_with_the_clip(shapes: AnimateAnyonePipeline, plain: Estimate) -> None:
+    one, two = plain, estimate(shapes, dataclasses.replace(WORK, frames=24))
+    assert WORK.frames == 12
     assert one.pose_features == 12 * 16 * 8 * 8 * 4
     assert two.pose_features == 2 * one.pose_features
     assert activations(one, "decoding") == activations(two, "decoding")
@@ -157,7 +164,7 @@ def test_tiling_caps_decoding(shapes: AnimateAnyonePipeline) -> None:
     assert decoding(256, True) < decoding(256, False) / 2
 
 
-def test_quantised_layers(shapes: AnimateAnyonePipeline) -> None:
+def test_quantised_layers(shapes: AnimateAnyonePipeline, plain: Estimate) -> None:
     """Linear layers alone become smaller, and of the named networks alone."""
     layer = nn.Linear(64, 10)
     assert memory._layer_bytes(layer, "none") == (640 + 10) * 4
@@ -165,7 +172,7 @@ def test_quantised_layers(shapes: AnimateAnyonePipeline) -> None:
     assert memory._layer_bytes(layer, "bitsandbytes-4bit") == 320 + 40 + 10 * 4
     assert memory._layer_bytes(layer, "torchao-int8") == 640 + 10 * 4 + 10 * 4
     assert memory._layer_bytes(nn.Conv2d(4, 4, 1), "torchao-int8") == (16 + 4) * 4
-    plain, small = (estimate(shapes, dataclasses.replace(WORK, quantize=q)) for q in ("none", "bitsandbytes-4bit"))
+    small = estimate(shapes, dataclasses.replace(WORK, quantize="bitsandbytes-4bit"))
     for part in PARTS:
         assert (small.weights[part] < plain.weights[part]) == (
             part in ("denoising_unet", "reference_net", "image_encoder")
@@ -213,8 +220,8 @@ def test_offload_of_every_path(path: str, beside: str | None, tmp_path: Path) ->
     assert all(part in memory.describe(needs, WORK, "model", torch.device("cpu"))[0] for part in needs.weights)
 
 
-def test_sums(shapes: AnimateAnyonePipeline) -> None:
-    needs = estimate(shapes, WORK)
+def test_sums(plain: Estimate) -> None:
+    needs = plain
     weights = sum(needs.weights.values())
     assert needs.phases()["denoising"] == weights + MARGIN["denoising"] * activations(needs, "denoising")
     assert needs.on_gpu("group") < needs.on_gpu("model") < needs.on_gpu("none")
@@ -236,8 +243,8 @@ def test_this_machines_memory() -> None:
     assert there[1] == pytest.approx(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), rel=0.05)
 
 
-def test_description(shapes: AnimateAnyonePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs = estimate(shapes, WORK)
+def test_description(plain: Estimate, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = plain
     cuda = torch.device("cuda")
     monkeypatch.setattr(memory, "memory_of", lambda device: (8 * GIB, 16 * GIB))
     lines = memory.describe(needs, WORK, "none", torch.device("cpu"))

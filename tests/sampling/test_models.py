@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.sampling.models import NETWORKS, PARTS, bytes_on_disk, load_pipeline, load_shapes, model_folder
+from animate_anyone.sampling.models import (
+    NETWORKS,
+    PARTS,
+    bytes_on_disk,
+    load_network,
+    load_pipeline,
+    load_shapes,
+    model_folder,
+)
 
 
 @pytest.fixture
@@ -139,20 +149,106 @@ def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-def text(content: bytes) -> bytes:
-    return b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
-
-
 def nothing(content: bytes) -> bytes:
     return b""
 
 
 @pytest.mark.parametrize("part", NETWORKS)
-@pytest.mark.parametrize("change", [half, text, nothing])
+@pytest.mark.parametrize("change", [half, nothing])
 def test_damaged_file(folder: Path, part: str, change: Callable[[bytes], bytes]) -> None:
     file = weights(folder, part)
     file.write_bytes(change(file.read_bytes()))
     assert refused(folder).startswith(f"{file}: damaged, or not a safetensors file")
+
+
+INSTEAD = {
+    "git-lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n",
+        "is a pointer of git-lfs, .*pull",
+    ),
+    "page": (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page, not the file itself"),
+    "bare page": (b"<html>\n<head>", "is a web page, not the file itself"),
+    "answer": (b"Entry not found\n", "holds a line of text, not weights: 'Entry not found'"),
+}
+
+
+@pytest.mark.parametrize("instead", INSTEAD)
+def test_what_stands_in_place_of_weights_is_named(folder: Path, instead: str) -> None:
+    content, message = INSTEAD[instead]
+    file = weights(folder, "vae")
+    file.write_bytes(content)
+    assert re.match(rf"{file}: {message}", refused(folder))
+    with pytest.raises(InputError, match=message):
+        load_network(AutoencoderKL, folder / "vae")
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "vae/config.json"])
+@pytest.mark.parametrize("instead", ["git-lfs", "page"])
+def test_what_stands_in_place_of_settings_is_named(folder: Path, name: str, instead: str) -> None:
+    content, message = INSTEAD[instead]
+    (folder / name).write_bytes(content)
+    assert re.match(rf"{folder / name}: {message}", refused(folder))
+
+
+@pytest.mark.parametrize("before", ["_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod."])
+def test_names_of_wrapped_networks(folder: Path, before: str) -> None:
+    """As torch.compile and data-parallel training write them; a compiled block inside too."""
+    want = load_file(weights(folder, "vae"))
+    for part in ("vae", "denoising_unet", "image_encoder"):
+        file = weights(folder, part)
+        inner = {"mid_block.": "mid_block._orig_mod.", "decoder.mid_block.": "decoder.mid_block._orig_mod."}
+        named = {}
+        for name, tensor in load_file(file).items():
+            start = next((start for start in inner if name.startswith(start)), "")
+            named[before + inner.get(start, "") + name.removeprefix(start)] = tensor
+        save_file(named, file, {"format": "pt"})
+    pipeline, right = load_pipeline(folder, "cpu", "float32"), tiny.pipeline()
+    for part in NETWORKS:
+        ours, theirs = getattr(pipeline, part).state_dict(), getattr(right, part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
+    vae = load_network(AutoencoderKL, folder / "vae")
+    assert not vae.training
+    assert all(torch.equal(tensor, vae.state_dict()[name]) for name, tensor in want.items())
+    assert load_pipeline(folder, "cpu", "bfloat16").vae.dtype == torch.bfloat16
+
+
+@pytest.fixture
+def in_shards(folder: Path) -> Path:
+    """The denoising UNet's folder, its weights in several files."""
+    shutil.rmtree(folder)
+    tiny.pipeline().save_pretrained(folder, max_shard_size="200KB")
+    return folder / "denoising_unet"
+
+
+@pytest.mark.parametrize(
+    "name", ["../vae/{vae}", "{absolute}", "", ".", "sub\\w.safetensors", "C:w.safetensors", "a\0b"]
+)
+def test_shards_lie_in_their_folder(in_shards: Path, name: str) -> None:
+    other = sorted((in_shards.parent / "vae").glob("*.safetensors"))[0]
+    index = in_shards / "diffusion_pytorch_model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    told["weight_map"]["conv_in.bias"] = name.format(vae=other.name, absolute=other.absolute())
+    index.write_text(json.dumps(told))
+    assert "which is no file of its folder" in refused(in_shards.parent)
+
+
+def test_shards_are_no_links_out(in_shards: Path, tmp_path: Path) -> None:
+    shard = sorted(in_shards.glob("*.safetensors"))[0]
+    elsewhere = shard.rename(tmp_path / "elsewhere")
+    shard.symlink_to(elsewhere)
+    assert "is a link out of its folder" in refused(in_shards.parent)
+
+
+def test_snapshots_of_the_hubs_cache_are_read(in_shards: Path, tmp_path: Path) -> None:
+    """Their files are links to the blobs beside."""
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "1"
+    blobs.mkdir(parents=True)
+    shutil.copytree(in_shards.parent, snapshot)
+    for number, shard in enumerate(sorted((snapshot / "denoising_unet").glob("*.safetensors"))):
+        shard.rename(blobs / str(number))
+        shard.symlink_to(Path("../../../blobs") / str(number))
+    load_pipeline(snapshot, "cpu", "float32")
 
 
 @pytest.mark.parametrize("part", NETWORKS)
@@ -208,9 +304,22 @@ def test_scheduler_config_is_broken(folder: Path) -> None:
 def test_index_of_another_kind_of_model(folder: Path) -> None:
     index = folder / "model_index.json"
     set_in(index, vae=["diffusers", "UNet2DModel"])
-    assert "model_index.json: its vae is UNet2DModel" in refused(folder)
-    set_in(index, vae=["os", "system"])
-    assert "model_index.json: its vae is system" in refused(folder)
+    assert "model_index.json: its vae is diffusers.UNet2DModel; a model's is diffusers.AutoencoderKL" in refused(folder)
+    for vae in (["os", "AutoencoderKL"], ["vae", "AutoencoderKL"], ["AutoencoderKL"], "AutoencoderKL", None):
+        set_in(index, vae=vae)
+        assert "model_index.json: its vae is" in refused(folder)
+        with pytest.raises(InputError, match="its vae is"):
+            load_shapes(folder)
+    set_in(index, vae=["diffusers", "AutoencoderKL"], pose_guider=["elsewhere", "PoseGuider"])
+    assert "its pose_guider is elsewhere.PoseGuider; a model's is animate_anyone.models." in refused(folder)
+    set_in(index, pose_guider=["animate_anyone.models.pose_guider", "PoseGuider"], reference_control=["os", "system"])
+    assert "its reference_control is os.system; a model's is nothing" in refused(folder)
+    set_in(index, reference_control=[None, None])
+    for scheduler in (["os", "DDIMScheduler"], ["diffusers", "AutoencoderKL"], ["diffusers", 3], None):
+        set_in(index, scheduler=scheduler)
+        assert "model_index.json: its scheduler is" in refused(folder)
+    set_in(index, scheduler=["diffusers", "DDIMScheduler"], _class_name=["a", "b"])
+    assert "model_index.json: it is ['a', 'b']" in refused(folder)
     set_in(index, _class_name="StableDiffusionPipeline")
     assert "model_index.json: it is StableDiffusionPipeline" in refused(folder)
     index.write_text("[]")

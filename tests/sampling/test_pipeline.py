@@ -14,6 +14,7 @@ from torch import Tensor
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import picture_token
+from animate_anyone.sampling import autoencoding
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.windows import WindowMean, window_weights, windows
@@ -384,3 +385,81 @@ def test_detail_comes_back_where_nothing_was_changed() -> None:
     )
     with pytest.raises(InputError, match="carried_reference too"):
         tiny.pipeline(reference_latents=True, keep_detail=True)
+
+
+def test_a_batch_decodes_as_its_frames_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for last bits, encoding and detail too; and the carried pictures are encoded once for both."""
+    pipe = tiny.pipeline(reference_latents=True, carried_reference=True, keep_detail=True)
+    pipe.set_progress_bar_config(disable=True)
+    carried, encoded = noise_pictures(5, 12, 64), list[int]()
+    right = pipe.vae.encode
+    monkeypatch.setattr(pipe.vae, "encode", lambda x, *more: encoded.append(len(x)) or right(x, *more))
+    latents = run(pipe, carried=carried, output_type="latent")
+    assert sum(encoded) == 12 + 1 and len(encoded) < 12
+    frames = np.stack(list(pipe.decode(latents, carried)))
+    assert sum(encoded) == 12 + 1  # known from the call
+    again = np.stack(list(pipe.decode(latents, carried)))  # encoded again: nothing is kept for ever
+    assert sum(encoded) == 2 * 12 + 1
+    monkeypatch.setattr(autoencoding, "PIXELS_AT_ONCE", 1)
+    encoded.clear()
+    torch.testing.assert_close(run(pipe, carried=carried, output_type="latent"), latents, rtol=0, atol=1e-4)
+    assert set(encoded) == {1}
+    alone = np.stack(list(pipe.decode(latents, carried)))
+    assert far(frames, alone) <= 1 and far(again, alone) <= 1
+
+
+def test_what_was_known_of_other_pictures_is_not_used() -> None:
+    pipe = tiny.pipeline(reference_latents=True, carried_reference=True, keep_detail=True)
+    pipe.set_progress_bar_config(disable=True)
+    carried, others = noise_pictures(5, 12, 64), noise_pictures(6, 12, 64)
+    latents = run(pipe, carried=carried, output_type="latent")
+    frames = list(pipe.decode(latents, others))
+    assert np.array_equal(frames, list(pipe.decode(latents, others)))
+
+
+# Values that are not finite
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("part", "told"), [("denoising_unet", "step 1 of 2"), ("pose_guider", "step 1 of 2")])
+def test_damaged_weights_are_named_at_the_first_step(part: str, told: str, value: float) -> None:
+    pipe = tiny.pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    steps: list[int] = []
+    with torch.no_grad():
+        name, weight = next((n, p) for n, p in getattr(pipe, part).named_parameters() if n.endswith("conv_in.weight"))
+        weight.view(-1)[0] = value
+    with pytest.raises(InputError, match=rf"^{told} gave NaN or infinity: {part}/{name} is not finite; .* damaged$"):
+        run(pipe, callback_on_step_end=lambda _p, step, _t, _l: steps.append(step))
+    assert not steps
+
+
+def test_a_number_type_that_overflows_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are finite, sums that are not."""
+    pipe = tiny.pipeline().to(dtype=torch.float16)
+    pipe.set_progress_bar_config(disable=True)
+    monkeypatch.setattr(pipe, "_predict", lambda latents, *_: torch.full((1, 2, *latents.shape[1:]), torch.inf))
+    with pytest.raises(InputError, match=r"step 1 of 2 gave NaN or infinity in float16; give --dtype float32$"):
+        run(pipe, poses=POSES[:4])
+    with pytest.raises(InputError, match=r"weights that are finite; this model cannot be used"):
+        run(pipe.to(dtype=torch.float32), poses=POSES[:4])
+
+
+def test_weights_too_large_for_float16_are_told() -> None:
+    pipe = tiny.pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        pipe.denoising_unet.conv_in.weight[0, 0, 0, 0] = 1e5
+    with pytest.raises(
+        InputError, match=r"conv_in.weight is not finite; .*too large for float16: give --dtype float32"
+    ):
+        run(pipe.to(dtype=torch.float16), poses=POSES[:4])
+
+
+@pytest.mark.parametrize(("dtype", "advice"), [("float16", "give --dtype float32"), ("float32", "weights are damaged")])
+def test_a_frame_that_is_not_finite_is_not_handed_out(dtype: str, advice: str) -> None:
+    pipe = tiny.pipeline().to(dtype=getattr(torch, dtype))
+    latents = torch.zeros(1, 4, 3, 8, 8)
+    latents[:, :, 1] = torch.nan
+    with pytest.raises(InputError, match=rf"decoding frame 1 gave NaN or infinity in {dtype}; .*{advice}"):
+        list(pipe.decode(latents))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -55,6 +57,13 @@ def small(stage: str, output: Path, init: Path | None = None, **changes: Any) ->
         settings["init"] = str(init)
     settings |= {name.replace("__", "."): value for name, value in changes.items()}
     return load_recipe(FILES[stage], [f"{name}={json.dumps(value)}" for name, value in settings.items()])
+
+
+def few_clips_a_shard(patch: pytest.MonkeyPatch, clips: int = 4) -> None:
+    """Shards of a cache hold so many clips where they otherwise hold 64: a cache of few clips renders a whole one."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("animate_anyone.training.") and hasattr(module, "SHARD"):
+            patch.setattr(module, "SHARD", clips)
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +11,24 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from small_recipes import few_clips_a_shard
 
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT
 from animate_anyone.synthetic.dataset import sample_clip
-from animate_anyone.training.clips import SHARD, StudioClips, digest, render_clip
+from animate_anyone.training.clips import StudioClips, digest, render_clip
 from animate_anyone.training.config import Data
 
+SHARD = 5  # clips
 DATA = Data(size=64, frames_per_clip=3, clips=5, supersample=1, workers=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        few_clips_a_shard(patch, SHARD)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from animate_anyone.training.config import Recipe, load_recipe
 from animate_anyone.training.stages import run
 from conftest import REPOSITORY
 
-SMALL = {"steps": 2, "log_every": 1, "precision": "float32", "data.size": 64, "data.clips": 4}
+SMALL = {"steps": 2, "log_every": 1, "precision": "float32", "data.size": 64, "data.clips": 4, "data.workers": 1}
 
 
 def recipe(name: str, **changes: Any) -> Recipe:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from numpy.typing import NDArray
-from small_recipes import SMALL, log, same, tensors
+from small_recipes import SMALL, few_clips_a_shard, log, same, tensors
 from torch import Tensor
 
 import tiny
@@ -276,7 +276,8 @@ def test_backgrounds_are_of_three_kinds() -> None:
     assert max(counts) > 100
 
 
-def test_scenes_are_kept_in_a_cache_of_their_own(tmp_path: Path) -> None:
+def test_scenes_are_kept_in_a_cache_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few_clips_a_shard(monkeypatch)
     data = Data(size=32, frames_per_clip=1, clips=2, supersample=1, workers=1, cache=str(tmp_path / "cache"))
     kept = SceneClips(data, 0).clips(np.array([1]))[0]
     wanted = render_scene(data, 1)
@@ -668,7 +669,7 @@ def test_paper_size_runs_from_stable_diffusions_parts(start: dict[str, Path], tm
     for part in ("vae", "image_encoder"):
         (init / part).symlink_to(start["parts"] / part)
     changes = {"steps": 2, "batch": 1, "accumulate": 1, "log_every": 1, "precision": "float32"}
-    changes |= {"data.size": 32, "data.clips": 2}
+    changes |= {"data.size": 32, "data.clips": 2, "data.workers": 1}
     texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     model = run(load_recipe(RECIPES / "aa2.yaml", [f"init={init}", f"output={tmp_path / 'run'}", *texts]))
     assert (model / "pose_modulation").is_dir()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_recipes import small
+from small_recipes import few_clips_a_shard, small
 from torch import Tensor
 
 import tiny
@@ -242,7 +242,10 @@ def test_the_first_so_many_conditions_are_dropped(models: dict[str, Path], tmp_p
 
 
 @torch.no_grad()
-def test_latents_of_the_cache_are_those_of_the_step(models: dict[str, Path], tmp_path: Path) -> None:
+def test_latents_of_the_cache_are_those_of_the_step(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_clips_a_shard(monkeypatch)
     rendered = stage_of("image", models, tmp_path)
     kept = stage_of("image", models, tmp_path, data__cache=str(tmp_path / "cache"))
     one, other = rendered.batch(0, 0, 1), kept.batch(0, 0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from small_recipes import STAGES, log, same, small, tensors
+from small_recipes import STAGES, few_clips_a_shard, log, same, small, tensors
 from transformers import CLIPVisionModelWithProjection
 
 import tiny
@@ -41,9 +42,11 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache that the first recipe fills and the others read; not for the motion stage."""
-    return tmp_path_factory.mktemp("clips")
+    with pytest.MonkeyPatch.context() as patch:
+        few_clips_a_shard(patch)
+        yield tmp_path_factory.mktemp("clips")
 
 
 def init_of(stage: str, chain: dict[str, Path]) -> Path | None:

@@ -27,6 +27,10 @@ def animate(
     frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the driver, B left out.")] = None,
     fps: Annotated[str | None, typer.Option(help="Frame rate of the result; default: the driver's timing.")] = None,
     pose_estimator: Annotated[str, typer.Option(help="mediapipe or rtmlib.")] = "mediapipe",
+    driving_kind: Annotated[
+        str, typer.Option(help="What a driving video shows: video (of somebody), skeleton (finished drawings) or auto.")
+    ] = "auto",
+    person: Annotated[int, typer.Option(min=0, help="Whose movement drives: 0 is the largest, 1 the next.")] = 0,
     align: Annotated[bool, typer.Option(help="Fit the driver's skeleton to the character's body.")] = True,
     character_pose: Annotated[
         Path | None, typer.Option(help="The character's pose (.npz of one frame) where it is known.")
@@ -64,6 +68,8 @@ def animate(
         frames=None if frames is None else parse_range(frames),
         fps=parse_fps(fps),
         pose_estimator=pose_estimator,
+        driving_kind=driving_kind,
+        person=person,
         align=align,
         window=window,
         overlap=overlap,

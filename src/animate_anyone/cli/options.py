@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
 
@@ -16,9 +16,9 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """``"768x512"`` to ``(768, 512)``, width and height in pixels."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+    found = re.fullmatch(r"(\d{1,9})[xX×](\d{1,9})", text.strip(), re.ASCII)
     if not found:
-        raise InputError(f"--size {text}: not a size; give WIDTHxHEIGHT, e.g. 512x768")
+        raise InputError(f"--size {shortened(text)}: not a size; give WIDTHxHEIGHT, e.g. 512x768")
     return int(found[1]), int(found[2])
 
 
@@ -26,10 +26,13 @@ def parse_fps(text: str | None) -> Fraction | None:
     """``"24"``, ``"29.97"`` or ``"30000/1001"`` to frames per second."""
     if text is None:
         return None
+    number = r"[+-]?\d{1,9}(\.\d{0,30})?([eE][+-]?\d)?|[+-]?\d{1,9}/\d{1,9}"  # bounded: a fraction writes it out
     try:
-        return Fraction(text).limit_denominator(1001)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"--fps {text}: not a number; give frames per second, e.g. 24 or 30000/1001") from None
+        if re.fullmatch(number, text.strip(), re.ASCII):
+            return Fraction(text.strip()).limit_denominator(1001)
+    except ZeroDivisionError:
+        pass
+    raise InputError(f"--fps {shortened(text)}: not a number; give frames per second, e.g. 24 or 30000/1001")
 
 
 @contextmanager

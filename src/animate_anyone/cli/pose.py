@@ -19,15 +19,14 @@ def pose(
     """Find the poses of the main person of a video or picture."""
     from animate_anyone.cli.options import shown_progress
     from animate_anyone.driver import estimate_file
-    from animate_anyone.media import VIDEO_SUFFIXES, check_writable, parse_range, whole_file
+    from animate_anyone.media import VIDEO_SUFFIXES, check_writable, parse_range
 
     check_writable(output, (".npz",))
     if preview is not None:
-        check_writable(preview, VIDEO_SUFFIXES)
+        check_writable(preview, VIDEO_SUFFIXES, inputs=(source,))
     with shown_progress() as progress:
         chosen = None if frames is None else parse_range(frames)
         poses, lines = estimate_file(source, chosen, pose_estimator, smooth, preview, progress)
-    with whole_file(output) as part, part.open("wb") as file:
-        poses.save(file)
+    poses.save(output)
     for line in [*lines, f"{output}: poses of {len(poses)} frames"]:
         print(line)

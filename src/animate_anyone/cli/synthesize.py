@@ -28,7 +28,7 @@ def synthesize(
 
     from animate_anyone.cli.options import parse_size, shown_progress
     from animate_anyone.errors import InputError
-    from animate_anyone.media import VideoWriter, write_picture
+    from animate_anyone.media import VideoWriter, whole_file, write_picture
     from animate_anyone.synthetic.dataset import sample_clip
     from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
@@ -63,5 +63,6 @@ def synthesize(
             write_picture(name.with_suffix(".png"), clip.frames[0].cpu().numpy())
             clip.pose.save(name.with_suffix(".npz"))
             clip.pose[:1].save(f"{name}_first.npz")
-            np.savez_compressed(f"{name}_masks.npz", **{key: mask.cpu().numpy() for key, mask in masks.items()})
+            with whole_file(f"{name}_masks.npz") as part, part.open("wb") as file:
+                np.savez_compressed(file, **{key: mask.cpu().numpy() for key, mask in masks.items()})
     print(f"{output}: {clips} clips of {frames} frames")

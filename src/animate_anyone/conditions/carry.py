@@ -69,8 +69,12 @@ SEAM = 0.25  # radii by which neighbours overlap there
 EDGE = 12.0  # how steeply a part ends: its cover goes from 0.9 to 0.1 over 4.4 / EDGE of its radius
 
 
+AT_ONCE = 2**16  # pixels that are carried together: 4 frames of 128x128
+KEPT = 2**26  # bytes of carried pictures
+
+
 class CarriedPictures(Sequence[Picture]):
-    """The reference carried into poses, computed when asked for, so that long clips need no memory.
+    """The reference carried into poses, computed when asked for, a few at once, and kept as long as they are small.
 
     Args:
         reference: ``(height, width, 3)`` uint8.
@@ -86,6 +90,7 @@ class CarriedPictures(Sequence[Picture]):
             raise ValueError("give poses, or num_frames")
         self.reference, self.own, self.poses = reference, own, poses
         self.num_frames = len(poses) if poses is not None else int(num_frames or 0)
+        self._made: dict[int, Picture] = {}
 
     def __len__(self) -> int:
         return self.num_frames
@@ -101,7 +106,14 @@ class CarriedPictures(Sequence[Picture]):
         number = range(len(self))[number]
         if self.own is None or self.poses is None:
             return self.reference
-        return carry(self.reference, self.own, self.poses[number : number + 1])[0]
+        if number not in self._made:
+            height, width = self.reference.shape[:2]
+            count = max(1, AT_ONCE // (width * height))
+            made = carry(self.reference, self.own, self.poses[number : number + count])
+            if (len(self._made) + len(made)) * self.reference.nbytes > KEPT:
+                self._made.clear()
+            self._made.update(enumerate(made, number))
+        return self._made[number]
 
     def __iter__(self) -> Iterator[Picture]:
         return (self[number] for number in range(len(self)))

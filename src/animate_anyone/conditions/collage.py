@@ -6,12 +6,25 @@ is the environment, pixel for pixel, so what stands in front of the region stays
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.carry import Picture, carry
 from animate_anyone.conditions.environment import check_alike, fill
 from animate_anyone.structures import PoseSequence
+
+AT_ONCE = 8 * 256 * 256
+"""Pixels of the frames whose limbs are laid together, of all of them: 200 MiB of layers, however long the clip is."""
+LAYERS = 400
+"""Bytes a pixel of the layers, one for each part of the body."""
+
+
+def chunks(frames: int, size: tuple[int, int]) -> Iterator[slice]:
+    """``frames`` frames of ``size`` ``(width, height)`` in runs of at most :data:`AT_ONCE` pixels, or of one frame."""
+    length = max(AT_ONCE // (size[0] * size[1]), 1)
+    return (slice(start, min(start + length, frames)) for start in range(0, frames, length))
 
 
 def collage(
@@ -25,7 +38,7 @@ def collage(
     object_mask: NDArray[np.bool_] | None = None,
     unknown: NDArray[np.bool_] | None = None,
 ) -> Picture:
-    """Lay together what is known of some frames.
+    """Lay together what is known of some frames, a run of :func:`chunks` after the other.
 
     Args:
         reference, own, poses, silhouette: as :func:`animate_anyone.conditions.carry.carry` has them; without ``own``
@@ -43,11 +56,14 @@ def collage(
         InputError: the parts do not belong together.
     """
     check_alike(environment, region)
-    guess = fill(environment, region if unknown is None else unknown)
-    if own is not None:
-        laid = carry(reference, own, poses, guess, silhouette)
-        guess = np.where(region[..., None], laid, guess)
     if objects is not None and object_mask is not None:
         check_alike(objects, object_mask)
-        guess = np.where(object_mask[..., None], objects, guess)
+    guess = np.empty_like(environment)
+    for some in chunks(len(environment), (environment.shape[2], environment.shape[1])):
+        laid = guess[some]
+        laid[:] = fill(environment[some], (region if unknown is None else unknown)[some])
+        if own is not None:
+            np.copyto(laid, carry(reference, own, poses[some], laid, silhouette), where=region[some][..., None])
+        if objects is not None and object_mask is not None:
+            np.copyto(laid, objects[some], where=object_mask[some][..., None])
     return guess

@@ -33,6 +33,7 @@ from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGH
 _NECK, _NOSE = JOINT["neck"], JOINT["nose"]
 _ANKLES = [JOINT["right_ankle"], JOINT["left_ankle"]]
 _HALF_FRAMES = 0.5
+_ABOVE_GROUND = 0.5  # torso lengths by which the feet are higher than the lowest joint of somebody not on their feet
 _HAND_LIMIT = 1.3  # the size of a hand, spread or clenched, is hard to tell from one picture
 _SCALE_BONES = ("torso", "shoulders", "upper_arm", "forearm", "thigh", "shin")
 # A reference bone that comes out short may be foreshortened: how far it is believed all the same.
@@ -138,9 +139,10 @@ def retarget(
     """The driver's movement on the reference's body, standing where the reference stands.
 
     The place of the driver's first reliable frames becomes that of the reference. Where both show
-    their feet, the ground stays the ground; otherwise hips, neck or head are the hold. From there
-    on the person goes as the driver does, times the scale of the body. Points that the driver
-    lacks stay missing.
+    their feet, the ground stays the ground: under the feet, or, of somebody who begins on head or
+    hands, or lies with the legs up, under the lowest joint; otherwise hips, neck or head are the
+    hold. From there on the person goes as the driver does, times the scale of the body. Points
+    that the driver lacks stay missing.
 
     Args:
         driving: the driver, one frame or more.
@@ -279,12 +281,35 @@ def _placement(
 
     feet = seen[:, _ANKLES].any(1)
     if across == MIDHIP and there[_ANKLES].any() and feet.mean() >= _HALF_FRAMES:
-        rows = np.arange(len(points))
-        heights = np.where(seen[:, _ANKLES], points[:, _ANKLES, 1], -np.inf)
-        lowest = np.array(_ANKLES)[heights.argmax(1)]
-        ground = stood[_ANKLES, 1][there[_ANKLES]].max()
-        shift[:, 1] = _hold(points[rows, lowest, 1:], moved[rows, lowest, 1:], feet, np.array([ground]), going)[:, 0]
+        on_feet = _begins_on_feet(stood[None], there[None])
+        ground = stood[_ANKLES, 1][there[_ANKLES]].max() if on_feet else _lowest(stood[None], there[None])[0]
+        if _begins_on_feet(points, seen):
+            rows = np.arange(len(points))
+            heights = np.where(seen[:, _ANKLES], points[:, _ANKLES, 1], -np.inf)
+            lowest = np.array(_ANKLES)[heights.argmax(1)]
+            before, after = points[rows, lowest, 1:], moved[rows, lowest, 1:]
+        else:
+            feet = seen[:, BODY].any(1)
+            before, after = (_lowest(at, seen)[:, None] for at in (points, moved))
+        shift[:, 1] = _hold(before, after, feet, np.array([ground]), going)[:, 0]
     return shift
+
+
+def _lowest(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """``(frames,)``: how far down the lowest joint of the body is, pixels; 0 where none is seen."""
+    lowest = np.where(seen[:, BODY], points[:, BODY, 1], -np.inf).max(1)
+    return np.where(np.isfinite(lowest), lowest, 0.0)
+
+
+def _begins_on_feet(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> bool:
+    """Whether in the first frames with trunk and feet the feet are about as far down as anything of the body."""
+    frames = np.flatnonzero(seen[:, _ANKLES].any(1) & seen[:, _NECK] & seen[:, MIDHIP])[:FIRST]
+    if not len(frames):
+        return True
+    at, there = points[frames], seen[frames]
+    feet = np.where(there[:, _ANKLES], at[:, _ANKLES, 1], -np.inf).max(1)
+    torso = np.hypot(*(at[:, _NECK] - at[:, MIDHIP]).T)
+    return bool(np.median((_lowest(at, there) - feet) / np.maximum(torso, 1.0)) < _ABOVE_GROUND)
 
 
 def _hold(

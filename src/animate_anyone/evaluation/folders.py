@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.media import probe, read_frames, read_picture
+from animate_anyone.media import PICTURE_SUFFIXES, probe, read_frames, read_picture
 
 LAYOUTS = ("plain", "ubc", "tiktok")
 VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-FRAME_FILES = (".png", ".jpg", ".jpeg")
+FRAME_FILES = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix not in VIDEO_FILES)
 WHOLE = "."  # the name of a folder's only video where the folder itself is that video
 MIN_SIDE = 32  # below, the networks have nothing left to look at
 _SHOWN = 6  # of a list in an error
@@ -68,7 +68,7 @@ class Pair:
 def find_clips(folder: Path, layout: str = "plain") -> dict[str, Clip]:
     """The videos of a folder by name, sorted.
 
-    ``plain``: files (mp4, mov, mkv, webm, avi, gif) and folders of frames (png, jpg) by their names without ending;
+    ``plain``: files (mp4, mov, mkv, webm, avi, gif) and folders of pictures by their names without ending;
     a folder that itself holds the frames, or a single file, is one video of the name ``"."``.
     ``ubc``: as ``plain``, in ``test/`` where there is one.
     ``tiktok``: as ``plain``; a person's frames may lie in ``images/``, as in the dataset, or all persons' frames in

@@ -23,6 +23,7 @@ from animate_anyone.interop.preset import SCHEDULE, GivenSettings, Preset
 from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
 from animate_anyone.interop.stable_diffusion import UNET, read_unet
 from animate_anyone.interop.weight_file import SUFFIXES, WeightFile
+from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
 
 DEPTH = 3  # folders below the source that are looked into
@@ -259,7 +260,7 @@ def _find_config(source: Path, part: str) -> Path | None:
     for depth in range(DEPTH + 1):
         found = []
         for path in sorted(source.glob(f"{'*/' * depth}config.json")):
-            told = _read_json(path)
+            told = read_settings(path)
             says = told.get("_class_name") or next(iter(told.get("architectures") or []), None)
             if says == _KINDS[part]:
                 found.append(path)
@@ -275,7 +276,7 @@ def _find_config(source: Path, part: str) -> Path | None:
 
 def _network(config_file: Path) -> dict[str, Any]:
     """What a configuration says of the network, without remarks on where it came from."""
-    return {key: value for key, value in _read_json(config_file).items() if not key.startswith("_")}
+    return {key: value for key, value in read_settings(config_file).items() if not key.startswith("_")}
 
 
 def _single(source: Path) -> Path:
@@ -287,7 +288,7 @@ def _single(source: Path) -> Path:
 def _config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
     for file in (folder / "config.json", folder / "unet" / "config.json"):
         if file.is_file():
-            return _read_json(file)
+            return read_settings(file)
     if default is None:
         raise InputError(f"{folder}: config.json is missing")
     return default
@@ -313,13 +314,3 @@ def _settings(source: Path, lines: list[str]) -> GivenSettings:
             lines.append(f"schedule and heads from {path.name}")
             return GivenSettings(schedule, heads)
     return GivenSettings()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
-        raise InputError(f"{file}: cannot be read as JSON; copy or download it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds no settings; copy or download it again")
-    return content

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
@@ -84,12 +85,20 @@ class Part:
         return dict(config) if isinstance(config, dict) else config.to_dict()
 
     def read(self, names: Collection[str]) -> dict[str, Tensor]:
-        """Tensors by our names, in the network's shapes, in memory of their own."""
+        """Tensors by our names, in the network's shapes, in memory of their own.
+
+        Raises:
+            InputError: one holds values that are not finite.
+        """
         out = {name: self.computed[name] for name in names if name in self.computed}
         wanted = {name: self.tensors[name] for name in names if name not in self.computed}
         for file in {id(file): file for file, _ in wanted.values()}.values():
             ours = {name: theirs for name, (source, theirs) in wanted.items() if source is file}
             read = file.read(ours.values())
+            for theirs, tensor in read.items():
+                if not torch.isfinite(tensor).all():
+                    what = "NaN" if torch.isnan(tensor).any() else "infinity"
+                    raise InputError(f"{file.path}: {theirs} holds {what}; the weights are damaged, get them again")
             out |= {name: read[theirs].reshape(self.shapes[name]) for name, theirs in ours.items()}
         return out
 

@@ -17,6 +17,7 @@ from transformers import CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.interop.key_map import Part
 from animate_anyone.progress import Progress
+from animate_anyone.whole_files import unfinished, writing
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 1_000_000_000
@@ -44,7 +45,7 @@ def write_part(folder: Path, part: Part, dtype: str | None, progress: Progress, 
     weight_map: dict[str, str] = {}
     for number, names in enumerate(progress.track(shards, len(shards), what), 1):
         file = f"{stem}.safetensors" if len(shards) == 1 else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _cast(tensor, dtype) for name, tensor in part.read(names).items()}
+        tensors = {name: _cast(name, tensor, dtype) for name, tensor in part.read(names).items()}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
         del tensors
@@ -53,8 +54,13 @@ def write_part(folder: Path, part: Part, dtype: str | None, progress: Progress, 
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
-def _cast(tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
-    return tensor.to(DTYPES[dtype]) if dtype is not None and tensor.is_floating_point() else tensor
+def _cast(name: str, tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
+    if dtype is None or not tensor.is_floating_point():
+        return tensor
+    cast = tensor.to(DTYPES[dtype])
+    if not torch.isfinite(cast).all():  # the tensor itself is, see `Part.read`
+        raise InputError(f"{name} holds values too large for {dtype}; give --dtype float32 or bfloat16")
+    return cast
 
 
 def _bytes(part: Part, name: str, dtype: str | None) -> int:
@@ -89,12 +95,8 @@ def new_folder(output: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made ({error.strerror}); give another folder") from None
-    try:
+    with writing(output), unfinished(partial):
         yield partial
         if output.exists():
             output.rmdir()
         os.replace(partial, output)
-    except OSError as error:
-        raise InputError(f"{output}: writing failed ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Collection
@@ -14,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from animate_anyone.errors import InputError
+from animate_anyone.models.weight_files import check_content, plain_name, shards
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class WeightFile:
-    """The tensors of a file, or of the shards of a folder, by name.
+    """The tensors of a file, or of the shards of a folder, by name, without what wrappers put before names.
 
     Tensors stay on the disk until they are asked for, and no file is kept open: memory is what was asked
     for, whatever the size of the files. Tensors that are views into one large buffer cost their own size.
@@ -36,7 +36,9 @@ class WeightFile:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, torch.dtype | None] = {}
         self._origin: dict[str, Path] = {}
+        self._written: dict[str, str] = {}  # in safetensors files: as the name stands there
         for file in _files(path):
+            check_content(file)
             (self._list_safetensors if file.suffix == ".safetensors" else self._list_pickle)(file)
         if not self.shapes:
             raise InputError(f"{path}: holds no tensors")
@@ -48,7 +50,7 @@ class WeightFile:
             here = [name for name in names if self._origin[name] == file]
             if file.suffix == ".safetensors":
                 with safe_open(file, "pt") as opened:
-                    out |= {name: opened.get_tensor(name) for name in here}
+                    out |= {name: opened.get_tensor(self._written[name]) for name in here}
             else:
                 tensors = _tensors_of_pickle(file)
                 out |= {name: tensors[name].clone(memory_format=torch.contiguous_format) for name in here}
@@ -57,8 +59,9 @@ class WeightFile:
     def _list_safetensors(self, file: Path) -> None:
         try:
             with safe_open(file, "pt") as opened:
-                for name in opened.keys():  # noqa: SIM118
-                    part = opened.get_slice(name)
+                for written in opened.keys():  # noqa: SIM118
+                    part, name = opened.get_slice(written), plain_name(written)
+                    self._written[name] = written
                     self._add(file, name, tuple(part.get_shape()), _DTYPES.get(part.get_dtype()))
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file}: damaged, or not a safetensors file: {_one_line(error)}") from None
@@ -79,14 +82,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     indexes = sorted(path.glob("*.safetensors.index.json")) or sorted(path.glob("*.bin.index.json"))
     if indexes:
-        try:
-            names = sorted(set(json.loads(indexes[0].read_text())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(f"{indexes[0]}: names no weights; copy or download it again") from None
-        missing = [name for name in names if not (path / name).is_file()]
-        if missing:
-            raise InputError(f"{path}: {missing[0]} is missing; {indexes[0].name} names it")
-        return [path / name for name in names]
+        return shards(indexes[0])
     for suffix in SUFFIXES:
         found = [file for file in sorted(path.glob(f"*{suffix}")) if ".fp16." not in file.name] or sorted(
             path.glob(f"*{suffix}")
@@ -110,7 +106,7 @@ def _tensors_of_pickle(file: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise InputError(f"{file}: {name!r} is a {type(tensor).__name__}; weights are tensors by name")
-        plain = name.removeprefix("module.")  # as data-parallel training saves it
+        plain = plain_name(name)
         if plain in out:
             raise InputError(f"{file}: holds {plain} twice")
         out[plain] = tensor

@@ -1,12 +1,15 @@
 """Pictures and videos in and out: ``uint8`` arrays ``(height, width, 3)``, RGB, here; files there."""
 
-from animate_anyone.media.files import check_writable, whole_file
-from animate_anyone.media.pictures import contact_sheet, read_picture, write_picture
+from animate_anyone.media.files import check_folder, check_writable, whole_file
+from animate_anyone.media.pictures import PICTURE_SUFFIXES, contact_sheet, is_picture, read_picture, write_picture
+from animate_anyone.media.sound import Sound
 from animate_anyone.media.video_reading import (
     FOLDER_FPS,
+    Video,
     VideoInfo,
     frame_range,
     frame_times,
+    open_video,
     parse_range,
     probe,
     read_frames,
@@ -15,13 +18,19 @@ from animate_anyone.media.video_writing import VIDEO_SUFFIXES, VideoWriter
 
 __all__ = [
     "FOLDER_FPS",
+    "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "Sound",
+    "Video",
     "VideoInfo",
     "VideoWriter",
+    "check_folder",
     "check_writable",
     "contact_sheet",
     "frame_range",
     "frame_times",
+    "is_picture",
+    "open_video",
     "parse_range",
     "probe",
     "read_frames",

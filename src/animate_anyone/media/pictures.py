@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
-import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from animate_anyone.errors import InputError
+from animate_anyone.media.bare_picture import bare_picture, orientation
 from animate_anyone.media.files import check_writable, whole_file
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"),
+    *(".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
+)
+KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # what PIL may try: no more than we promise
 
@@ -24,7 +32,15 @@ MAX_SIDE = 8192
 MAX_PIXELS = 50_000_000
 
 WHITE = (255, 255, 255)
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, struct.error)  # what PIL raises
+_TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_picture(
@@ -50,27 +66,105 @@ def read_picture(
     """
     path = Path(path)
     if os.path.isdir(path):  # pathlib's own raises for names that are too long
-        raise InputError(f"{path}: is a folder; give a picture ({', '.join(PICTURE_SUFFIXES)})")
+        raise InputError(f"{path}: is a folder; give a picture ({KINDS})")
     if not os.path.exists(path):
-        raise InputError(f"{path}: no such file; give a picture ({', '.join(PICTURE_SUFFIXES)})")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; give a picture ({', '.join(PICTURE_SUFFIXES)})")
+        raise InputError(f"{path}: no such file; give a picture ({KINDS})")
+    if not path.is_file():
+        raise InputError(f"{path}: is no file; give a picture ({KINDS})")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; give a picture ({KINDS})")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image = Image.open(path, formats=FORMATS)
+        return _read(path, path, background, min_side)
+    except _UnreadableError:
+        bare = bare_picture(path)
+        if bare is None:
+            raise
+    return _read(path, BytesIO(bare[0]), background, min_side, turned=bare[1])
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is a still picture, whatever its name; where it cannot be opened, whether its name says so.
+
+    A moving GIF is a video; WebP and PNG animations, whose first frame alone is read, are pictures.
+    """
+    path = Path(path)
+    if not os.path.isfile(path):
+        return False
+    try:
+        with _opened(path) as image:
+            return image.format != "GIF" or not getattr(image, "is_animated", False)
+    except Exception:
+        return path.suffix.lower() in PICTURE_SUFFIXES and path.suffix.lower() != ".gif"
+
+
+def _read(
+    path: Path,
+    source: Path | BinaryIO,
+    background: tuple[int, int, int],
+    min_side: int,
+    turned: int | None = None,
+) -> NDArray[np.uint8]:
+    """The picture in ``source``, called ``path`` in errors; ``turned`` is its EXIF orientation where it is known.
+
+    Pillow raises whatever its parsers meet.
+    """
+    try:
+        image = _opened(source)
     except Image.DecompressionBombError:
         raise InputError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels; scale it down first") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture; give one of {', '.join(PICTURE_SUFFIXES)}") from None
-    except _BROKEN as error:
-        raise InputError(f"{path}: cannot be read ({_one_line(error)}); save it again or give another") from None
+        raise _UnreadableError(f"{path}: not a picture; give {KINDS}") from None
+    except Exception as error:
+        raise _UnreadableError(f"{path}: cannot be read ({_one_line(error)}); save it again or give another") from None
     with image:
         check_size(path, *image.size, min_side=min_side)
         try:
-            return _to_rgb(ImageOps.exif_transpose(image), background)
-        except _BROKEN as error:
-            raise InputError(f"{path}: damaged ({_one_line(error)}); save it again or give another") from None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with _without_stderr() if image.format == "TIFF" else nullcontext():
+                    image.load()
+                method = _TURNED.get(_orientation(image) if turned is None else turned)
+                return _to_rgb(image if method is None else image.transpose(method), background)
+        except _UnknownPixelsError as error:
+            raise InputError(f"{path}: its pixels are {error}, which cannot be read; save it as PNG") from None
+        except Exception as error:
+            raise _UnreadableError(f"{path}: damaged ({_one_line(error)}); save it again or give another") from None
+
+
+def _opened(source: Path | BinaryIO) -> Image.Image:
+    """The header of a picture. Remarks on what nobody needs are not shown, and our own limit on size is lower."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(source, formats=FORMATS)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """For libtiff, which writes what it finds wrong to the process's standard error by itself."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none; every other field is left alone, right or wrong."""
+    exif = image.info.get("exif")
+    found = orientation(exif) if isinstance(exif, bytes) else None
+    if found is not None:
+        return found
+    try:
+        return int(image.getexif().get(0x0112, 1))  # of TIFF, XMP and old PNG
+    except Exception:  # not even a table of fields, or a value of another type
+        return 1
 
 
 def check_size(path: Path, width: int, height: int, min_side: int = 1) -> None:
@@ -89,11 +183,21 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.
         grey = np.asarray(image).astype(np.float64).clip(0, 65535)
         return np.repeat((grey / 257).round().astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
-        raise ValueError("floating-point pixels")
+        raise _UnknownPixelsError("floating-point numbers")
+    if image.mode == "LAB":
+        raise _UnknownPixelsError("in the Lab colour space")
     if image.has_transparency_data:
         backdrop = Image.new("RGBA", image.size, (*background, 255))
         image = Image.alpha_composite(backdrop, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
+
+
+class _UnreadableError(InputError):
+    """No picture, or a damaged one, as far as Pillow can tell."""
+
+
+class _UnknownPixelsError(ValueError):
+    """A sound picture whose kind of pixels is not read."""
 
 
 def _one_line(error: BaseException) -> str:
@@ -107,10 +211,10 @@ def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
     """
     path = check_writable(path, WRITTEN_SUFFIXES)
     kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    content = io.BytesIO()  # written to a file, PIL does not see where the last bytes found no room
+    Image.fromarray(picture).save(content, format=kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
     with whole_file(path) as part:
-        Image.fromarray(picture).save(
-            part, format=kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {})
-        )
+        part.write_bytes(content.getvalue())
 
 
 def contact_sheet(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
+import av.error
 import av.filter
 import numpy as np
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from animate_anyone.errors import InputError
-from animate_anyone.media.files import check_writable, whole_file
-from animate_anyone.media.sound import SoundTrack
-from animate_anyone.media.video_reading import first_picture, open_media
+from animate_anyone.media.files import check_writable
+from animate_anyone.media.opening import BROKEN, moving_pictures, open_media
+from animate_anyone.media.sound import Sound, SoundTrack, find_sound
+from animate_anyone.media.video_reading import open_video
+from animate_anyone.whole_files import part_of, writing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -43,12 +46,18 @@ class VideoWriter:
         size: ``(width, height)`` of the frames, pixels.
         fps: frames per second. Frames that bring their own times (see :meth:`write`) need it too:
             it is the nominal rate.
-        audio_from: a file whose sound comes along; one without sound is no error. ``None``: silent.
+        audio_from: a file whose sound comes along, or its track as :func:`open_video` found it; one without sound
+            is no error. ``None``: silent.
         audio_start: seconds since that file's first picture; what sounds then sounds at 0 here.
         audio_end: seconds on the same clock at which the sound stops; ``None`` lets it go on. In any
             case it ends with the pictures.
+        duration: seconds from the start of this file at which the last frame ends; ``None`` shows it as long as the
+            one before.
         crf: x264's quality, 0 (lossless) to 51 (worst); 18 looks lossless.
         gop_size: at most so many frames from one key frame to the next; short makes seeking quick.
+
+    Attributes:
+        remarks: what did not go as it was meant, lines for the user; complete after the end.
 
     Raises:
         InputError: on construction, hence before any long work: the file cannot be written (see
@@ -61,44 +70,48 @@ class VideoWriter:
         size: tuple[int, int],
         fps: Fraction | int,
         *,
-        audio_from: str | Path | None = None,
+        audio_from: str | Path | Sound | None = None,
         audio_start: float = 0.0,
         audio_end: float | None = None,
+        duration: float | None = None,
         crf: int = 18,
         gop_size: int = 48,
     ) -> None:
-        inputs = () if audio_from is None else (audio_from,)
-        self._path, self._size, self._fps = check_writable(path, VIDEO_SUFFIXES, inputs), size, Fraction(fps)
+        source = audio_from.path if isinstance(audio_from, Sound) else audio_from
+        self._path = check_writable(path, VIDEO_SUFFIXES, () if source is None else (source,))
+        self._size, self._fps, self._duration = size, Fraction(fps), duration
         self._crf, self._gop_size = crf, gop_size
         if min(size) < 2 or max(size) > 16384 or self._fps <= 0:
             raise ValueError(f"a video of {size[0]}×{size[1]} pixels at {fps} frames per second cannot be written")
-        self._audio_from = None if audio_from is None else Path(audio_from)
-        self._audio_zero = Fraction(audio_start).limit_denominator(10**6)
+        self.remarks: list[str] = []
+        self._audio_from = audio_from if isinstance(audio_from, Sound) else self._find_sound(audio_from)
+        self._audio_start = Fraction(audio_start).limit_denominator(10**6)
         self._audio_length = math.inf if audio_end is None else audio_end - audio_start
-        if self._audio_from is not None:
-            self._check_audio(self._audio_from)
         self._num_frames = 0
         self._last_pts = -1
+        self._waiting: av.VideoFrame | None = None  # the last frame: whether it is held, the end tells
+        self._held: tuple[int, int] | None = None  # when it is shown, and for how long, ticks
 
-    def _check_audio(self, source: Path) -> None:
-        if os.path.isdir(source):  # a folder of pictures is silent
-            self._audio_from = None
-            return
-        with open_media(source) as container:
-            if not container.streams.audio or self._audio_length <= 0:
-                self._audio_from = None
-                return
-            self._audio_zero += first_picture(source, container)
+    def _find_sound(self, source: str | Path | None) -> Sound | None:
+        if source is None or os.path.isdir(source):  # a folder of pictures is silent
+            return None
+        with open_media(Path(source)) as container:
+            pictures = bool(moving_pictures(container))
+        if pictures:
+            return open_video(source).sound
+        sound, remark = find_sound(Path(source))
+        self.remarks += [remark] if remark else []
+        return sound
 
     def __enter__(self) -> VideoWriter:
         suffix = self._path.suffix.lower()
         width, height = (side + side % 2 for side in self._size)
-        with ExitStack() as stack:
-            part = stack.enter_context(whole_file(self._path))
+        with writing(self._path), ExitStack() as stack:
+            part = stack.enter_context(part_of(self._path))
             # Matroska files are given a random number each, unless told not to.
             options = {"fflags": "+bitexact"} if suffix == ".mkv" else {"movflags": "+faststart"}
             self._output = av.open(f"file:{part}", "w", format=_MUXERS[suffix], options=options)
-            stack.callback(self._output.close)
+            stack.push(self._close)
             coding = {"crf": str(self._crf)} | ({"x264-params": "asm=avx2"} if _has_avx512() else {})
             self._stream = self._output.add_stream("libx264", rate=self._fps, options=coding)
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
@@ -108,9 +121,13 @@ class VideoWriter:
             coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
             self._converter = _rgb_to_yuv(width, height)
             self._sound = None
-            if self._audio_from is not None:
-                source = stack.enter_context(open_media(self._audio_from))
-                self._sound = SoundTrack(source, self._audio_zero, self._audio_length, self._output)
+            if self._audio_from is not None and self._audio_length > 0:
+                zero = self._audio_from.zero + self._audio_start
+                try:
+                    source = stack.enter_context(open_media(self._audio_from.path))
+                    self._sound = SoundTrack(source, self._audio_from.track, zero, self._audio_length, self._output)
+                except (*BROKEN, ValueError, IndexError):  # it was there at the start: changed or moved since
+                    self.remarks.append(f"sound: {self._audio_from.path} can be read no more; the result is silent")
             self._open = stack.pop_all()
         return self
 
@@ -132,17 +149,20 @@ class VideoWriter:
         if self._timed != (time is not None):
             raise ValueError("either every frame brings a time or none does")
         pts = self._num_frames if time is None else round(time * _TICKS)
-        if pts <= self._last_pts:
+        if self._waiting is not None and pts <= self._last_pts:
             raise ValueError(f"frame {self._num_frames} at {time} s does not come after the one before it")
         if width % 2 or height % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         self._converter.push(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
         picture = self._converter.vpull()
-        first = self._num_frames == 0
+        picture.pts, picture.time_base = pts, self._time_base
+        self._num_frames += 1
+        first = self._waiting is None
         self._step = round(1 / self._fps / self._time_base) if first else pts - self._last_pts
-        picture.pts, picture.time_base, picture.duration = pts, self._time_base, self._step
-        self._num_frames, self._last_pts = self._num_frames + 1, pts
-        self._mux(picture)
+        picture.duration = self._step
+        if self._waiting is not None:
+            self._mux(self._waiting)
+        self._waiting, self._last_pts = picture, pts
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -150,22 +170,41 @@ class VideoWriter:
         if kind is not None:
             self._open.__exit__(kind, error, trace)
             return
-        with self._open:
+        with writing(self._path), self._open:
             if self._num_frames == 0:
                 raise ValueError(f"{self._path}: a video of no frames")
+            assert self._waiting is not None
+            length = told = self._step
+            if self._duration is not None:
+                told = max(1, round(self._duration / self._time_base) - self._last_pts)
+            if abs(told - length) > length / 2:
+                length = told
+                self._waiting.pict_type = PictureType.I  # last in the file too, whose length is the one written
+                self._held = (self._last_pts, length)
+            end = self._last_pts + length
+            self._mux(self._waiting)
             self._mux(None)
             if self._sound is not None:
-                self._sound.mux_until(float((self._last_pts + self._step) * self._time_base))
+                self._sound.mux_until(float(end * self._time_base))
+                if self._sound.broken:
+                    self.remarks.append("sound: it breaks off on the way; the rest of the result is silent")
 
     def _mux(self, picture: av.VideoFrame | None) -> None:
         """Encode, and let the sound keep up, so that the file is interleaved."""
-        try:
+        with writing(self._path):
             for packet in self._stream.encode(picture):
+                if self._held is not None and packet.pts == self._held[0]:
+                    packet.duration = self._held[1]
                 if self._sound is not None and packet.dts is not None and packet.time_base is not None:
                     self._sound.mux_until(float(packet.dts * packet.time_base))
                 self._output.mux(packet)
-        except OSError as error:
-            raise InputError(f"{self._path}: could not be written ({error.strerror}); give another folder") from error
+
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the end of the file. What went wrong before is what is told, not that this goes wrong too."""
+        with suppress(*(() if kind is None else (av.error.FFmpegError, OSError))):
+            self._output.close()
 
 
 def _has_avx512() -> bool:

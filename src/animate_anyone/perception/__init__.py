@@ -15,7 +15,15 @@ from animate_anyone.perception.protocol import PoseEstimator
 from animate_anyone.perception.quality import PoseQuality, report
 from animate_anyone.perception.skeleton_video import is_skeleton_video
 
-__all__ = ["ESTIMATORS", "PoseEstimator", "PoseQuality", "is_skeleton_video", "load_estimator", "report"]
+__all__ = [
+    "ESTIMATORS",
+    "WITH_DEPTH",
+    "PoseEstimator",
+    "PoseQuality",
+    "is_skeleton_video",
+    "load_estimator",
+    "report",
+]
 
 # Name, module in this package, class. A module is imported when its estimator is asked for.
 _BACKENDS = {
@@ -24,13 +32,17 @@ _BACKENDS = {
 }
 ESTIMATORS = tuple(_BACKENDS)
 """Names that :func:`load_estimator` knows."""
+WITH_DEPTH = ("mediapipe",)
+"""Those of them whose poses have depth."""
 
 
-def load_estimator(name: str = "mediapipe", **options: Any) -> PoseEstimator:
+def load_estimator(name: str = "mediapipe", device: str = "cpu", **options: Any) -> PoseEstimator:
     """The pose estimator of this name.
 
     Args:
         name: ``mediapipe`` (no download) or ``rtmlib`` (better hands).
+        device: where its networks compute: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Those of ``mediapipe`` compute
+            on the CPU alone.
         options: those of the class: see :mod:`pose_mediapipe` and :mod:`pose_rtmlib`.
 
     Raises:
@@ -44,4 +56,6 @@ def load_estimator(name: str = "mediapipe", **options: Any) -> PoseEstimator:
     for option in options:
         if option not in known:
             raise InputError(f"pose estimator {name} has no option {option!r}; there are: {', '.join(known)}")
+    if "device" in known:
+        options["device"] = device
     return estimator(**options)

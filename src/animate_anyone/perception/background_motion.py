@@ -27,12 +27,13 @@ class Background:
 
     def __init__(self, frames: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_], pose: PoseSequence) -> None:
         cv2 = load_opencv()
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         # Of every frame: the stretch of frames without a break that it is in, and the way to it from where that begins.
         self._ways: list[tuple[int, NDArray[np.float64]]] = [(0, np.eye(3))]
-        for number in range(len(grey) - 1):
+        then = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)
+        for number in range(len(frames) - 1):
+            now, then = then, cv2.cvtColor(frames[number + 1], cv2.COLOR_RGB2GRAY)
             _, maybe = body_hulls(pose.keypoints[number], pose.scores[number], pose.size)
-            step = _step(cv2, grey[number], grey[number + 1], ~masks[number] & ~maybe)
+            step = _step(cv2, now, then, ~masks[number] & ~maybe)
             stretch, way = self._ways[-1]
             self._ways.append((stretch + 1, np.eye(3)) if step is None else (stretch, step @ way))
 

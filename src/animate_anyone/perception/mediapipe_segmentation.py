@@ -26,6 +26,11 @@ class Segmentation:
         mask = self._run("pose", frame).segmentation_mask
         return None if mask is None else np.asarray(mask, np.float32)
 
+    def forget(self) -> None:
+        """The next frame of :meth:`in_frame` is of another video: nothing is known of where the person was."""
+        if "pose" in self._graphs:
+            self._graphs.pop("pose").close()
+
     def _run(self, name: str, picture: NDArray[np.uint8]) -> Any:
         if name in self._graphs:
             return self._graphs[name].process(picture)

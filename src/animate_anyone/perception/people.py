@@ -57,6 +57,7 @@ class Followed:
         first: the first frame where anybody is.
         mended: frames in which the estimator's first answer was somebody else, and the person was found close up.
         dropped: frames in which only somebody else was found.
+        whole: what the estimator saw in the whole frames, whoever it is; nobody in any where it was not asked.
     """
 
     poses: PoseSequence
@@ -64,10 +65,36 @@ class Followed:
     first: int
     mended: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
+    whole: PoseSequence | None = None
+
+    def alone(self) -> bool:
+        """Whether there was never anybody else beside the person."""
+        return len(self.people) < 2 and not self.mended
+
+    def lines(self, asked: int) -> list[str]:
+        """Who was followed, for the user, who asked for the person of this number."""
+        lines = [who_was_taken(list(self.people), self.poses, self.first, asked)]
+        if self.mended:
+            numbers = ", ".join(map(str, self.mended))
+            lines.append(f"poses: of somebody else at first, so looked for close to the person, in frame {numbers}")
+        return lines
 
     def doubts(self) -> tuple[tuple[int, str], ...]:
         """``(frame, reason)`` for each frame to look at by eye."""
         return tuple((frame, SOMEBODY_ELSE) for frame in self.dropped)
+
+
+def who_was_taken(people: list[PoseSequence], poses: PoseSequence, frame: int, asked: int) -> str:
+    """A line on which of the people in a frame, the largest first, the poses are of."""
+    if len(people) < 2:
+        return f"people in frame {frame}: one"
+    joints = poses.keypoints[frame, BODY]
+    apart = [float(np.median(np.linalg.norm(p.keypoints[0, BODY] - joints, axis=1))) for p in people]
+    taken = int(np.argmin(apart))
+    line = f"people in frame {frame}: {len(people)}; person {taken} by size was taken"
+    if taken == asked:
+        return f"{line}; another: --person N"
+    return f"{line}, though it should be {asked}: look at the skeletons (--keep DIR), and try other --frames"
 
 
 def follow(
@@ -105,7 +132,7 @@ def follow(
         found = estimator.estimate(frames, size, fps, times, progress)
         there = [number for number in range(len(found)) if is_person(found.scores[number])]
         if not there:
-            return Followed(found, (), 0)
+            return Followed(found, (), 0, whole=found)
         first = there[0]
         people = find_people(frames[first], estimator)
     else:
@@ -125,7 +152,7 @@ def follow(
     search.put(first, chosen)
     for start in progress.track(range(first + 1, len(frames), chunk), description="one person"):
         search.go_through(range(start, min(start + chunk, len(frames))))
-    return Followed(search.poses(), tuple(people), first, tuple(search.mended), tuple(search.dropped))
+    return Followed(search.poses(), tuple(people), first, tuple(search.mended), tuple(search.dropped), found)
 
 
 class _Search:

@@ -67,6 +67,7 @@ class GrabCutMasker:
 
     def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
+        self._begin()
         smalls: list[NDArray[np.uint8]] = []
         masks: list[NDArray[np.bool_]] = []
         flow, before = Flow(), None
@@ -82,6 +83,9 @@ class GrabCutMasker:
             before = small, mask.astype(np.float32)
             masks.append(mask)
         return person_track(smalls, masks, pose, progress)
+
+    def _begin(self) -> None:
+        """Forget the frames of the video before."""
 
     def _one(
         self,
@@ -126,6 +130,9 @@ class MediapipeMasker(GrabCutMasker):
         from animate_anyone.perception.mediapipe_segmentation import Segmentation
 
         self._networks = Segmentation()
+
+    def _begin(self) -> None:
+        self._networks.forget()
 
     def _chance(
         self,

@@ -44,7 +44,8 @@ class RtmlibPose:
         pose_input_size: ``(width, height)`` that ``pose`` takes; ``None`` reads it from a file
             name such as ``dw-ll_ucoco_384x288.onnx`` (height first), else takes 288x384.
         backend: ``onnxruntime``, ``opencv`` or ``openvino``.
-        device: ``cpu``, ``cuda`` or ``mps``.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. An onnxruntime without CUDA computes on the CPU instead,
+            which ``remarks`` tells.
         network: a ready ``Wholebody`` in OpenPose layout; then nothing is loaded.
 
     Raises:
@@ -66,6 +67,10 @@ class RtmlibPose:
         for path in (detector, pose):
             if path is not None and not Path(path).is_file():
                 raise InputError(f"{path}: no such file; give an .onnx file, or leave it out to download one")
+        self.remarks: tuple[str, ...] = ()
+        if network is None and backend == "onnxruntime" and device.startswith("cuda") and not _onnxruntime_has_cuda():
+            self.remarks = (f"poses: by rtmlib on the CPU; on {device} it needs onnxruntime-gpu (pip install)",)
+            device = "cpu"
         if network is None:
             network = require("rtmlib", extra="rtmlib").Wholebody(
                 det=None if detector is None else str(detector),
@@ -190,6 +195,10 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
 def _distance(one: Pose, other: Pose) -> float:
     both = np.minimum(one[1], other[1])[BODY] >= MIN_SCORE
     return float(np.linalg.norm((one[0] - other[0])[BODY][both], axis=1).mean()) if both.any() else np.inf
+
+
+def _onnxruntime_has_cuda() -> bool:
+    return "CUDAExecutionProvider" in require("onnxruntime", extra="rtmlib").get_available_providers()
 
 
 def _input_size(pose: str | Path | None) -> tuple[int, int]:

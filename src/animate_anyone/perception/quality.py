@@ -47,20 +47,23 @@ class PoseQuality:
         """The report for people, a few lines."""
         lines = [f"person found in {self.found} of {self.frames} frames"]
         if self.missing:
-            lines[0] += f"; nobody in {_ranges(self.missing)}"
+            lines[0] += f"; nobody in {ranges(self.missing)}"
         groups = (f"{name} in {self.seen_in[name]:.0%} ({self.confidence[name]:.2f})" for name in self.seen_in)
         lines.append(f"seen (mean score): {', '.join(groups)}")
         lines.append(f"body points out of view: {self.out_of_view:.0%}")
         if self.jumps:
-            lines.append(f"sudden jumps before frame {_ranges([(frame, frame + 1) for frame in self.jumps])}")
+            lines.append(f"sudden jumps before frame {ranges([(frame, frame + 1) for frame in self.jumps])}")
         return lines
 
-    def check(self, least: float = 0.25) -> None:
-        """Raise :class:`InputError` if a person was found in less than this share of the frames."""
+    def check(self, least: float = 0.25, hint: str = "") -> None:
+        """Raise :class:`InputError` if a person was found in less than this share of the frames.
+
+        ``hint`` is what else there is to try where nobody was found at all.
+        """
         if self.found == 0:
             raise InputError(
                 f"no person was found in any of the {self.frames} frames; give one in which a person is well "
-                "visible, or try another estimator: --pose-estimator rtmlib"
+                f"visible, or try another estimator: --pose-estimator rtmlib{hint}"
             )
         if self.found < least * self.frames:
             raise InputError(
@@ -83,7 +86,7 @@ def report(pose: PoseSequence) -> PoseQuality:
     visible = (there[:, BODY] & inside)[person]
     return PoseQuality(
         frames=len(pose),
-        missing=tuple(_runs(~person)),
+        missing=tuple(runs(~person)),
         seen_in=seen_in,
         confidence=confidence,
         out_of_view=float(1 - visible.mean()) if visible.size else 1.0,
@@ -105,13 +108,14 @@ def _jumps(pose: PoseSequence, there: NDArray[np.bool_], person: NDArray[np.bool
     return tuple(jumps)
 
 
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Half-open ranges of frames ``(first, stop)`` in which the flags ``(frames,)`` are set."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _ranges(runs: tuple[tuple[int, int], ...] | list[tuple[int, int]], most: int = 6) -> str:
+def ranges(found: tuple[tuple[int, int], ...] | list[tuple[int, int]], most: int = 6) -> str:
     """Ranges for people, both ends included; after ``most`` only their number."""
-    shown = [f"{first}" if stop == first + 1 else f"{first}-{stop - 1}" for first, stop in runs[:most]]
-    rest = len(runs) - most
+    shown = [f"{first}" if stop == first + 1 else f"{first}-{stop - 1}" for first, stop in found[:most]]
+    rest = len(found) - most
     return ", ".join(shown) + (f" and {rest} more places" if rest > 0 else "")

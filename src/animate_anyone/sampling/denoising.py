@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.finite import check_finite
 from animate_anyone.sampling.windows import WindowMean, window_weights
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def denoise(
 
     Returns:
         As ``latents``, without noise.
+
+    Raises:
+        InputError: after some step the latents are not finite.
     """
     scheduler, guided = pipeline.scheduler, guidance_scale != 1
     scheduler.set_timesteps(steps, device=latents.device)
@@ -66,6 +70,7 @@ def denoise(
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + guidance_scale * (conditional - unconditional)
         latents = scheduler.step(prediction, t, latents, return_dict=False)[0]  # type: ignore[arg-type]
+        check_finite(pipeline, latents, f"step {step + 1} of {len(timesteps)} gave")
         if callback is not None:
             changed = callback(pipeline, step, int(t), {"latents": latents})
             latents = (changed or {}).get("latents", latents)

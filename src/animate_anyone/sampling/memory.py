@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 from animate_anyone.models.denoising_unet import join_reference
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -63,6 +64,7 @@ class Work:
         vae_tiling, quantize: as in :class:`~animate_anyone.sampling.placement.Placement`.
         objects: whether objects are shown (Animate Anyone 2).
         pictures: bytes of the clip's pictures that the caller holds in the machine's memory all the while.
+        telling: bytes that the caller holds beside them before the networks work.
     """
 
     size: tuple[int, int]
@@ -75,6 +77,7 @@ class Work:
     quantize: str = "none"
     objects: bool = False
     pictures: int = 0
+    telling: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Estimate:
         steps: the way through the networks, in order.
         pose_features: of the whole clip; they wait in the machine's memory.
         scene: likewise the environment's latents, the mask and the objects' features (Animate Anyone 2).
-        pictures: as in :class:`Work`.
+        pictures, telling: as in :class:`Work`.
     """
 
     weights: Mapping[str, int]
@@ -105,6 +108,7 @@ class Estimate:
     pose_features: int
     scene: int = 0
     pictures: int = 0
+    telling: int = 0
 
     def phases(self, offload: str = "none") -> dict[str, float]:
         """Phase -> what it needs where the networks compute, without the libraries' own memory."""
@@ -144,6 +148,7 @@ class Estimate:
         """Phase -> what of the clip waits in the machine's memory; phases in which nothing does are left out."""
         # Features of single frames are joined at the end of their phase: for a moment they are there twice.
         return {
+            "reference": self.telling,  # given back before it: too much by the reference's activations at most
             "poses": 2 * self.pose_features,
             "scene": self.pose_features + 2 * self.scene,
             "denoising": self.pose_features + self.scene,
@@ -179,6 +184,7 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
         pose_features=frame * work.frames,
         scene=scene,
         pictures=work.pictures,
+        telling=work.telling,
     )
 
 
@@ -258,9 +264,13 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
 
 def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     token, latent, keys_values = _walk_reference(p, work, take)
+    if p.config["carried_reference"]:
+        carried = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1], dtype=work.dtype)
+        take("reference", "vae", lambda: p.vae.encode(carried).latent_dist.mean)
+        del carried
     second = p if isinstance(p, AnimateAnyone2Pipeline) else None
-    at_once, depth = (1, False) if second is None else (frames_encoded_at_once(second, work), p.config["uses_depth"])
-    take("poses", _pose_part(p), lambda: _pose_features(p, work, at_once, depth))
+    frames, depth = (1, False) if second is None else (frames_encoded_at_once(second, work), p.config["uses_depth"])
+    take("poses", _pose_part(p), lambda: _pose_features(p, work, frames, depth))
     if second is not None:
         walk_scene(second, work, take)
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
@@ -292,7 +302,8 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
 
 
 def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
-    frame = torch.empty(1, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
+    count = min(work.frames, at_once(*work.size))
+    frame = torch.empty(count, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
     pixels = take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float())
     if p.config["keep_detail"]:
         picture = torch.empty_like(pixels)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from animate_anyone.conditions.collage import LAYERS, chunks
 from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.pipeline_environment import CHUNK, AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneLatents
 
@@ -25,12 +27,12 @@ def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
 
 
 def walk_scene(p: AnimateAnyone2Pipeline, work: Work, take: Any) -> None:
-    """The way of ``_encode_scene``, for one frame: each is done with before the next."""
-    picture = torch.empty(1, 3, *work.size[::-1]).to(work.dtype)
+    """The way of ``_encode_scene``, for one batch of frames: each is done with before the next."""
+    picture = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1]).to(work.dtype)
     latent = take("scene", "vae", lambda: p.vae.encode(picture).latent_dist.mean)
     guider = p.object_guider
     if work.objects and guider is not None:
-        take("scene", "object_guider", lambda: guider(latent[:, :, None]))
+        take("scene", "object_guider", lambda: guider(latent[:1, :, None]))
 
 
 def join_scene(p: AnimateAnyone2Pipeline, work: Work, noisy: Tensor) -> tuple[Tensor, ObjectFeatures | None]:
@@ -45,18 +47,33 @@ def scene_bytes(p: AnimateAnyone2Pipeline, work: Work) -> int:
     return work.frames * sum(t.numel() * t.element_size() for t in (scene.environment, scene.mask, *levels))
 
 
-def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) -> int:
+def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], num_objects: int | None = None) -> int:
     """All pictures of the clip that ``replace`` holds while the networks work: the video's, and what the model is told.
 
     Args:
         size: ``(width, height)`` of the video.
+        num_objects: how many objects have masks; ``None``: one where ``work`` has objects.
     """
     # Bytes a pixel: three of a picture, one of a mask, four of structured depth.
-    seen = 3 + 1 + work.objects
+    seen = 3 + 1 + (int(work.objects) if num_objects is None else num_objects)
     told = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.config["carried_reference"]
     drawn = 3 + 4 * p.config["uses_depth"]
     kinds = ((seen, size), (told, work.size), (drawn, p.pose_picture_size(work.size)))
     return work.frames * sum(each * width * height for each, (width, height) in kinds)
+
+
+def telling_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) -> int:
+    """What is held beside those pictures while they are made, before the networks work.
+
+    Args:
+        size: ``(width, height)`` of the video.
+    """
+    width, height = work.size
+    if not p.config["carried_reference"]:
+        return work.frames * 2 * width * height  # masks
+    layers = next(chunks(work.frames, work.size)).stop * LAYERS * width * height
+    # Masks of the person, the body and the character, the background in making; masks of what stands in front.
+    return layers + work.frames * (8 * width * height + size[0] * size[1])
 
 
 def _scene(p: AnimateAnyone2Pipeline, work: Work, frames: int) -> SceneLatents:

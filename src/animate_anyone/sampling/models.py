@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
@@ -22,6 +23,7 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.weight_files import check_content, plain_name, read_settings, shards
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
@@ -97,7 +99,7 @@ def networks_of(folder: Path) -> dict[str, Any]:
 def pipeline_class(folder: Path) -> type[AnimateAnyonePipeline]:
     """The pipeline that a model folder's index names. Raises :class:`InputError` where it is none of ours."""
     name = read_json(folder / "model_index.json").get("_class_name")
-    if name not in _PIPELINES:
+    if not isinstance(name, str) or name not in _PIPELINES:
         raise InputError(f"{folder / 'model_index.json'}: it is {name}; a model's is {' or '.join(_PIPELINES)}")
     return _PIPELINES[name][0]
 
@@ -137,9 +139,13 @@ def load_pipeline(
     if isinstance(modulation, PoseModulation):
         sizes |= {modulation.attention.head_size}
     check_attention(placement.attention, sizes, where, kind)
+    wrapped = [part for part in networks if _is_wrapped(folder / part)]
+    if wrapped and placement.quantize != "none":
+        raise InputError(f"{folder / wrapped[0]}: holds a compiled network's names; it cannot be quantised so")
     try:
         pipeline = pipeline_class(folder).from_pretrained(
             folder,
+            **{part: _load_wrapped(_KINDS[part], folder / part, kind) for part in wrapped},
             dtype=kind,
             local_files_only=True,
             use_safetensors=True,
@@ -232,6 +238,8 @@ def load_network(kind: type[Network], folder: Path) -> Network:
     if not folder.is_dir():
         raise InputError(f"{folder}: is not there; give a model folder that has {folder.name}/")
     try:
+        if _is_wrapped(folder):
+            return _load_wrapped(kind, folder, torch.float32)
         return kind.from_pretrained(  # type: ignore[attr-defined, no-any-return]
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
@@ -240,16 +248,37 @@ def load_network(kind: type[Network], folder: Path) -> Network:
 
 
 def check_classes(folder: Path) -> None:
-    """Hold ``model_index.json`` against what a model of ours is made of."""
-    index = read_json(folder / "model_index.json")
-    wanted = {"_class_name": pipeline_class(folder).__name__}
-    wanted |= {part: kind.__name__ for part, kind in networks_of(folder).items()}
-    for name, want in wanted.items():
-        found = index.get(name)
-        found = found[-1] if isinstance(found, list) and found else found
+    """Hold ``model_index.json`` against what a model of ours is made of: every part's module and class.
+
+    diffusers imports the modules that it names.
+    """
+    file = folder / "model_index.json"
+    index, kind = read_json(file), pipeline_class(folder)
+    networks = networks_of(folder)
+    for part in _KINDS:
+        network = networks.get(part)
+        # The libraries' classes go by the library's own name, as diffusers writes them.
+        module = None if network is None else network.__module__
+        if module is not None and not module.startswith(f"{__package__.partition('.')[0]}."):
+            module = module.partition(".")[0]
+        want = [module, network and network.__name__]
+        found = index.get(part, [None, None])
+        if network is None and part not in inspect.signature(kind.__init__).parameters:
+            continue
         if found != want:
-            what = "it" if name == "_class_name" else f"its {name}"
-            raise InputError(f"{folder / 'model_index.json'}: {what} is {found}; a model's is {want}")
+            raise InputError(f"{file}: its {part} is {_dotted(found)}; a model's is {_dotted(want)}")
+    found = index.get("scheduler")
+    library, name = found if isinstance(found, list) and len(found) == 2 else (None, None)
+    scheduler = getattr(diffusers, name, None) if library == "diffusers" and isinstance(name, str) else None
+    if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
+        raise InputError(f"{file}: its scheduler is {_dotted(found)}; a model's is diffusers.DDIMScheduler")
+
+
+def _dotted(named: Any) -> str:
+    """What an index says of a part, as one name."""
+    if not isinstance(named, list) or named == [None, None]:
+        return "nothing" if named is None or isinstance(named, list) else repr(named)[:100]
+    return ".".join(map(str, named))[:200]
 
 
 def check_weights(folder: Path) -> nn.Module:
@@ -260,13 +289,15 @@ def check_weights(folder: Path) -> nn.Module:
     Returns:
         The network that ``config.json`` describes, its weights shapes only.
     """
-    network = _without_weights(folder)
+    with torch.device("meta"):
+        network = _from_config(_KINDS[folder.name], folder)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found: dict[str, tuple[int, ...]] = {}
     for file in _weight_files(folder):
         try:
             with safe_open(file, "pt") as tensors:
-                found |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+                for name in tensors.keys():  # noqa: SIM118
+                    found[plain_name(name)] = tuple(tensors.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise InputError(f"{file}: damaged, or not a safetensors file: {_first_line(error)}") from None
     # Buffers that are computed, not trained, may be left out of the files.
@@ -282,45 +313,59 @@ def check_weights(folder: Path) -> nn.Module:
     return network
 
 
-def _without_weights(folder: Path) -> nn.Module:
-    """The network that a part's ``config.json`` describes, its weights shapes only."""
-    kind, config = _KINDS[folder.name], read_json(folder / "config.json")
+def _from_config(kind: Any, folder: Path) -> nn.Module:
+    """The network that a part's ``config.json`` describes."""
+    config = read_json(folder / "config.json")
     try:
-        with torch.device("meta"):
-            if kind is CLIPVisionModelWithProjection:
-                return CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
-            return kind.from_config(config)
+        if kind is CLIPVisionModelWithProjection:
+            return CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+        network: nn.Module = kind.from_config(config)
+        return network
     except _UNUSABLE as error:
         raise InputError(f"{folder / 'config.json'}: no network can be built from it: {_first_line(error)}") from error
 
 
+def _is_wrapped(folder: Path) -> bool:
+    """Whether a network's files name tensors as a wrapper does (``torch.compile``), which the libraries do not know."""
+    for file in _weight_files(folder):
+        try:
+            with safe_open(file, "pt") as tensors:
+                if any(name != plain_name(name) for name in tensors.keys()):  # noqa: SIM118
+                    return True
+        except (OSError, SafetensorError):
+            return False  # whoever loads it says so
+    return False
+
+
+def _load_wrapped(kind: type[Network], folder: Path, dtype: torch.dtype) -> Network:
+    """A network whose files name tensors as a wrapper does."""
+    network = _from_config(kind, folder)
+    tensors: dict[str, Tensor] = {}
+    for file in _weight_files(folder):
+        tensors |= {plain_name(name): tensor for name, tensor in load_file(file).items()}
+    buffers = {name for name, _ in network.named_buffers()}
+    missing, unknown = network.load_state_dict(tensors, strict=False)
+    odd = [name for name in (*missing, *unknown) if name not in buffers]
+    if odd:
+        raise InputError(f"{folder}: {odd[0]} is missing or unknown; the weights are not this model's")
+    return network.to(dtype).eval()  # type: ignore[return-value]
+
+
 def _weight_files(folder: Path) -> list[Path]:
-    for index in folder.glob("*.safetensors.index.json"):
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise InputError(f"{index}: names no weights; copy or download it again")
-        names = sorted({str(name) for name in weight_map.values()})
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise InputError(f"{folder}: {missing[0]} is missing; {index.name} names it")
-        return [folder / name for name in names]
-    found = sorted(folder.glob("*.safetensors"))
+    """The files that a network is loaded from: those that an index names, else all; their content looked at."""
+    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    named = [shards(index) for index in indexes]  # whichever is read, none names a file elsewhere
+    found = named[0] if named else sorted(folder.glob("*.safetensors"))
     if not found:
         raise InputError(f"{folder}: no .safetensors file there; weights in other formats are not read")
+    for file in found:
+        check_content(file)
     return found
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A settings file of a model; :class:`InputError` where it is missing or is none."""
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{file}: is missing; copy or download the model again") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read: {_first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds no settings; copy or download the model again")
-    return content
+    return read_settings(file)
 
 
 def _first_line(error: BaseException) -> str:

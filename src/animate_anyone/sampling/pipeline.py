@@ -28,8 +28,10 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.autoencoding import at_once, encode
 from animate_anyone.sampling.decoding import decode_frames
 from animate_anyone.sampling.denoising import denoise
+from animate_anyone.sampling.finite import check_finite
 from animate_anyone.sampling.initial_noise import initial_noise
 from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
 from animate_anyone.sampling.scene import SceneLatents
@@ -93,6 +95,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     vae: AutoencoderKL
     scheduler: DDIMScheduler
     reference_control: ReferenceControl | None
+    _known: tuple[Pictures, Tensor] | None = None  # carried pictures and their latents, from a call to its decoding
 
     def __init__(
         self,
@@ -215,7 +218,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
         # 2. Look at the reference, once.
         latent, image_token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
-        origin = latent[:, :, None] if carried is None else torch.cat([self._encode(c, size) for c in carried], 2)
+        origin = self._origin(latent, carried, size)
 
         # 3. Encode the poses.
         pose_features = self._encode_poses(poses, reference_pose, size)
@@ -242,6 +245,7 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         )
         if self.config["reference_latents"]:
             latents = latents + origin.to(latents)
+            check_finite(self, latents, "the latents hold")
 
         # 6. Decode.
         result = latents if output_type == "latent" else np.stack(list(self.decode(latents, carried)))
@@ -288,7 +292,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     @torch.no_grad()
     def decode(self, latents: Tensor, carried: Pictures | None = None) -> Iterator[NDArray[np.uint8]]:
         """The frames ``(height, width, 3)`` of ``(1, channels, frames, h, w)`` latents; ``carried`` as in the call."""
-        yield from decode_frames(self.vae, latents, carried if self.config["keep_detail"] else None)
+        known, self._known = self._known, None
+        if not self.config["keep_detail"] or carried is None:
+            yield from decode_frames(self.vae, latents)
+            return
+        same = known is not None and known[0] is carried and known[1].shape == latents.shape
+        yield from decode_frames(self.vae, latents, carried, known[1] if known is not None and same else None)
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
         if latents is None:
@@ -352,12 +361,31 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         # The unconditional half sees no reference; all its windows count as one sample.
         return latent, token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
 
+    def _origin(self, latent: Tensor, carried: Pictures | None, size: tuple[int, int]) -> Tensor:
+        """Of which latents those that are denoised are changes, ``(1, c, 1 or frames, h, w)``."""
+        if carried is None:
+            return latent[:, :, None]
+        means = self._encode_means(carried, size)
+        if self.config["keep_detail"]:  # decoding wants them again
+            self._known = (carried, means)
+        return means * self.vae.config["scaling_factor"]
+
     def _encode(self, picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-        """Latents ``(1, c, 1, h, w)`` of a picture; a clip's are kept on the CPU, see :meth:`_encode_poses`."""
-        stretched = torch.from_numpy(stretch(picture, size)).to(self._execution_device)
-        pixels = (stretched.permute(2, 0, 1)[None].float() / 127.5 - 1).to(self.vae.dtype)
-        latent = self.vae.encode(pixels).latent_dist.mean * self.vae.config["scaling_factor"]
-        return latent[:, :, None].cpu()
+        """Latents ``(1, c, 1, h, w)`` of a picture, scaled, on the CPU."""
+        return self._encode_all([picture], size)
+
+    def _encode_all(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
+        """Latents ``(1, c, frames, h, w)`` of a clip, scaled; they are kept on the CPU, see :meth:`_encode_poses`."""
+        return self._encode_means(pictures, size) * self.vae.config["scaling_factor"]
+
+    def _encode_means(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
+        # As `_encode_all`, not scaled.
+        count, means = at_once(*size), list[Tensor]()
+        for first in range(0, len(pictures), count):
+            some = np.stack([stretch(pictures[i], size) for i in range(first, min(first + count, len(pictures)))])
+            pixels = torch.from_numpy(some).to(self._execution_device).permute(0, 3, 1, 2).contiguous()
+            means.append(encode(self.vae, pixels.float() / 127.5 - 1).cpu())
+        return torch.cat(means).transpose(0, 1)[None].contiguous()
 
     def _encode_poses(self, poses: Pictures, reference_pose: NDArray[np.uint8] | None, size: tuple[int, int]) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.

@@ -22,6 +22,7 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.denoising import Hold, denoise
+from animate_anyone.sampling.finite import check_finite
 from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
 from animate_anyone.sampling.pipeline import AnimateAnyoneOutput, AnimateAnyonePipeline, StepCallback
 from animate_anyone.sampling.scene import SceneLatents, check_scene
@@ -164,7 +165,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
 
         # 2. Look at the reference, the poses and the scene, once.
         latent, token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
-        origin = latent[:, :, None] if carried is None else torch.cat([self._encode(c, size) for c in carried], 2)
+        origin = self._origin(latent, carried, size)
         told = self._encode_poses(poses, reference_pose, size, depth)
         scene = self._encode_scene(environment, mask, objects, object_mask, size)
 
@@ -205,6 +206,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             done = frames.stop
         if self.config["reference_latents"]:
             result = result + origin.to(result)
+            check_finite(self, result, "the latents hold")
 
         # 5. Decode.
         made_frames = result if output_type == "latent" else np.stack(list(self.decode(result, carried)))
@@ -276,7 +278,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         object_mask: NDArray[np.bool_] | None,
         size: tuple[int, int],
     ) -> SceneLatents:
-        latents = torch.cat([self._encode(frame, size) for frame in environment], 2)
+        latents = self._encode_all(environment, size)
         cells = torch.from_numpy(latent_mask(mask, self.latent_downscale)).float()[None, None]
         if objects is None or object_mask is None or not object_mask.any():
             return SceneLatents(latents, cells)

@@ -98,7 +98,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """``auto`` takes float16 on a GPU and float32 on a CPU."""
+    """``auto`` takes float16 on a GPU and float32 on a CPU, which may emulate bfloat16."""
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
     if dtype not in DTYPES:

@@ -33,6 +33,14 @@ def to_pixels(frames: Tensor) -> Tensor:
     return frames.movedim(-1, -3).float() / 127.5 - 1
 
 
+@torch.no_grad()
+def _tried(vae: AutoencoderKL, recipe: Recipe) -> AutoencoderKL:
+    """The network itself; raises what it raises for settings with which it can be built and not used."""
+    side = recipe.objective.crop or recipe.data.size
+    vae.decode(vae.encode(torch.zeros(1, 3, side, side)).latent_dist.mean)
+    return vae
+
+
 def _start_quiet(vae: AutoencoderKL) -> None:
     """Begin with a posterior of small variance: else noise drowns the latents until training has shrunk it."""
     variance = slice(vae.config["latent_channels"], None)  # the second half: log variances
@@ -64,7 +72,7 @@ class AutoencoderStage(Stage):
                 self.vae.encoder.requires_grad_(False)
                 self.vae.quant_conv.requires_grad_(False)
         else:
-            self.vae = recipe.networks.build("vae", AutoencoderKL)
+            self.vae = recipe.networks.build("vae", lambda **settings: _tried(AutoencoderKL(**settings), recipe))
             start_at_identity(self.vae)
             _start_quiet(self.vae)
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
@@ -137,7 +145,9 @@ class ImageEncoderStage(Stage):
         torch.manual_seed(recipe.seed)
         if recipe.init is not None and not (Path(recipe.init) / "vae").is_dir():
             raise InputError(f"{recipe.init}: has no vae/; train recipes/puppet_autoencoder.yaml first")
-        self.encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**recipe.networks.image_encoder))
+        self.encoder = recipe.networks.build(
+            "image_encoder", lambda **settings: CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
+        )
         self.clips = StudioClips(recipe.data, recipe.seed, progress)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:

@@ -20,6 +20,7 @@ from torch import nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.training.config import Recipe
+from animate_anyone.whole_files import unfinished, writing
 
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
@@ -35,21 +36,33 @@ _BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "atten
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder to write to, which takes the place of ``folder`` when the block ends well.
 
-    A cut between the two renames leaves the one before as ``<name>.old``.
+    A process that is killed between the two renames leaves the one before as ``<name>.old``; the next one that
+    writes the folder puts it back first.
+
+    Raises:
+        InputError: it cannot be written. The one before stays.
     """
     partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with writing(folder), unfinished(partial):
+        _put_back(old, folder)
+        partial.mkdir(parents=True)
         yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+        try:
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(partial, folder)
+        except BaseException:
+            _put_back(old, folder)
+            raise
+        with unfinished(old):
+            pass
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
 
 
 def last_checkpoint(output: Path) -> Path | None:
@@ -67,7 +80,8 @@ def save_checkpoint(
         save_file(weights, partial / "weights.safetensors")
         if ema is not None:
             save_file({str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}, partial / "ema.safetensors")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+        with (partial / "optimizer.pt").open("wb") as file:  # a file of Python's, which tells why it cannot be written
+            torch.save(optimizer.state_dict(), file)
         (partial / "state.json").write_text(json.dumps(state, indent=1))
 
 

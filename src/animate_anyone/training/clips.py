@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -103,10 +104,21 @@ class StudioClips:
         self.data, self.seed = data, seed
         self.device = str(processes.device())
         self._cache = None if data.cache is None else ClipCache(data, self.settings())
-        self._lock = threading.Lock()
-        self._pool: RenderPool | None = None
+        self._begin()
         if self._cache is not None:
             self._cache.fill(self.render, self.device, progress)
+
+    def _begin(self) -> None:
+        """What belongs to this process alone."""
+        self._owner, self._lock = os.getpid(), threading.Lock()
+        self._pool: RenderPool | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_owner", "_lock", "_pool")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._begin()
 
     def numbers(self, step: int, part: int, parts: int, batch: int) -> NDArray[np.int64]:
         """Which clips make up micro-batch ``part`` of ``parts`` of a step: each once per epoch, shuffled anew.
@@ -123,10 +135,10 @@ class StudioClips:
         """
         if self._cache is not None:
             return [self._cache.clip(int(number), self.arrays) for number in numbers]
-        if not may_start():  # a data loader's worker, which cannot use a GPU where it was forked
+        if self._owner != os.getpid():  # forked from it: neither the GPU nor its processes can be used
             return [self.render(self.data, int(number)) for number in numbers]
         with self._lock:
-            if self._pool is None and (workers := count_workers(self.data)) > 1:
+            if self._pool is None and may_start() and (workers := count_workers(self.data)) > 1:
                 self._pool = RenderPool(workers)
                 weakref.finalize(self, self._pool.close)
         if self._pool is None:

@@ -7,6 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from animate_anyone.conditions.draw import STYLES
 from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
 
 Network = TypeVar("Network")
@@ -174,11 +175,19 @@ class Networks:
     scheduler: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in vars(self):
+            for key, value in getattr(self, name).items():
+                most = 1000 if "layers" in str(key) else 10**6
+                for number in value if isinstance(value, list | tuple) else (value,):
+                    if isinstance(number, int) and abs(number) > most:  # building it would not come to an end
+                        raise InputError(f"recipe: networks.{name}.{key} is too large; it must be at most {most}")
+
     def build(self, name: str, kind: Callable[..., Network]) -> Network:
         """A network of this kind from the settings of this name."""
         try:
             return kind(**getattr(self, name))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # a setting of a wrong kind is met anywhere in the libraries, by errors of any class
             raise InputError(f"recipe: networks.{name}: {' '.join(str(error).split())}") from error
 
 
@@ -288,7 +297,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         tree = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
@@ -304,8 +313,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
                 raise InputError(f"{override!r}: {parent} holds a value, not settings")
         try:
             node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"{override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise InputError(f"{shortened(override)!r}: the value is no YAML: {' '.join(str(error).split())}") from None
     return _build(Recipe, tree, "")
 
 
@@ -352,7 +361,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (bool, str) and isinstance(value, hint):

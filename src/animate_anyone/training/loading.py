@@ -3,15 +3,16 @@
 A batch is a function of its step and part alone, so who makes it changes nothing but the time:
 
 - Where a GPU trains and clips are read from a cache, processes of a ``DataLoader`` make batches.
-- Where clips are rendered as they are needed, threads of this process do, several batches at once: rendering has
-  processes, or a GPU, of its own, which a process forked by a data loader could not use.
+- Where a GPU trains and clips are rendered as they are needed, such processes render them too. They are started anew
+  and not forked, so that they can use the GPU, and get a copy of the stage without its weights.
+- Where they have too little shared memory, threads make batches, of clips that other processes render.
 - Where the CPU trains, one thread does: all cores are at work already.
 """
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
-import os
 import shutil
 import signal
 import time
@@ -19,11 +20,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from animate_anyone.training.processes import share_of_cores
 
 Batch = dict[str, Tensor]
 Place = tuple[int, int, int]  # step, part, parts
@@ -43,29 +46,45 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Loading:
-    """Who makes batches: ``processes`` of a data loader or, where there are none, ``threads`` of this process."""
+    """Who makes batches: ``processes`` of a data loader or, where there are none, ``threads`` of this process.
+
+    ``renders``: the processes render what they make batches of.
+    """
 
     processes: int = 0
     threads: int = 1
+    renders: bool = False
 
 
-def choose_loading(device: torch.device, renders: bool, batch: int) -> Loading:
+def choose_loading(device: torch.device, renderers: int, batch: int) -> Loading:
     """Who makes batches on this machine.
 
     Args:
         device: where training computes.
-        renders: clips are rendered as they are needed, not read from a cache.
+        renderers: processes that render clips as they are needed; 0: clips are read from a cache.
         batch: clips in a micro-batch.
     """
     if device.type == "cpu":
         return Loading()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    if renders:  # enough clips at once for every core, and a batch more
-        return Loading(threads=min(_MOST_THREADS, 1 + -(-cores // batch)))
-    if "fork" in multiprocessing.get_all_start_methods() and _shared_memory() >= _SHARED_MEMORY:
-        return Loading(processes=min(_MOST_PROCESSES, max(1, cores - 1)))
+    enough = _shared_memory() >= _SHARED_MEMORY
+    if renderers and enough:
+        return Loading(processes=renderers, renders=True)
+    if renderers:  # enough clips at once for every process, and a batch more
+        return Loading(threads=min(_MOST_THREADS, 1 + -(-renderers // batch)))
+    if "fork" in multiprocessing.get_all_start_methods() and enough:
+        return Loading(processes=min(_MOST_PROCESSES, max(1, share_of_cores() - 1)))
     return Loading(threads=2)
+
+
+def without_weights(source: Source) -> Source:
+    """A copy that makes the same batches in another process; networks in it have shapes and no weights."""
+    if not isinstance(source, nn.Module):
+        return source
+    known: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in source.parameters()}
+    known |= {id(buffer): buffer.to("meta") for buffer in source.buffers()}
+    # Data-parallel and mixed-precision wrappers put a `forward` of their own there, which does not travel.
+    known |= {id(source.__dict__[name]): None for name in ("forward", "_original_forward") if name in source.__dict__}
+    return copy.deepcopy(source, known)
 
 
 def _shared_memory() -> int:
@@ -133,12 +152,14 @@ class Batches:
         return batch
 
     def _by_processes(self, order: Iterable[Place], loading: Loading) -> Iterator[Batch]:
+        # Forked, the networks beside `batch` are neither copied nor used.
+        source, context = (without_weights(self._source), "spawn") if loading.renders else (self._source, "fork")
         yield from DataLoader(
-            _Places(self._source),
+            _Places(source),
             batch_size=None,
             sampler=order,
             num_workers=loading.processes,
-            multiprocessing_context="fork",  # the networks beside `batch` are neither copied nor used
+            multiprocessing_context=context,
             pin_memory=self._pinned,
             worker_init_fn=_leave_interrupts,
             generator=torch.Generator(),  # it draws from one; not from that of the program

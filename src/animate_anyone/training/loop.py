@@ -25,6 +25,7 @@ from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loading import Batch, Batches, choose_loading
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.render_pool import count_workers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.time_limit import TimeLimit
 
@@ -39,10 +40,10 @@ class Stage(nn.Module):
     """Whether errors count differently in different places, see :meth:`mean_weight`."""
 
     @property
-    def renders(self) -> bool:
-        """Whether :meth:`batch` renders its clips, having no cache to read them from."""
+    def renderers(self) -> int:
+        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache."""
         clips: StudioClips | None = getattr(self, "clips", None)
-        return clips is not None and clips.data.cache is None
+        return 0 if clips is None or clips.data.cache is not None else count_workers(clips.data)
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
         """The clips of one micro-batch on the CPU; a function of the step and the part alone.
@@ -183,7 +184,7 @@ class _Run:
             for micro in range(recipe.accumulate)
         )
         device = accelerator.device
-        loading = choose_loading(device, self.stage.renders, recipe.batch // recipe.accumulate)
+        loading = choose_loading(device, self.stage.renderers, recipe.batch // recipe.accumulate)
         return Batches(self.stage, order, loading, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
@@ -246,6 +247,8 @@ class _Run:
 
     def end(self, after_checkpoint: Callable[[int], None] | None) -> None:
         """Save what is not saved yet, and close the report."""
+        if self.first == self.recipe.steps and self.accelerator.is_main_process:
+            self._save_model()  # the run before may have been cut between checkpoint and model
         if self.limit is None:
             return
         self.limit.done, self.limit.at_end = self.done, self.done == self.recipe.steps
@@ -291,9 +294,7 @@ class _Run:
                 save_checkpoint(
                     self.output / "checkpoint", self.done, self.stage, self.optimizer, self.ema, self.recipe
                 )
-                with whole_folder(self.output / "model") as folder:
-                    save_model(self.stage, self.ema, self.trainable, folder)
-                    write_history(folder, self.recipe, self.done)
+                self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
             if self.limit is not None:
@@ -301,6 +302,11 @@ class _Run:
             if after_checkpoint is not None:
                 after_checkpoint(self.done)
         self.since += self.clock() - began  # steps are timed, not saving
+
+    def _save_model(self) -> None:
+        with whole_folder(self.output / "model") as folder:
+            save_model(self.stage, self.ema, self.trainable, folder)
+            write_history(folder, self.recipe, self.done)
 
     def _measured(self, part: str) -> Any:
         return nullcontext() if self.limit is None else self.limit.measured(part)

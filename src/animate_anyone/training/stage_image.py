@@ -91,14 +91,17 @@ class ImageStage(Stage):
         got, want = unet.config["in_channels"], self.vae.config["latent_channels"]
         if got != want:
             raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {want} channels")
-        self.denoising_unet = DenoisingUNet.from_unet2d(
-            unet, use_motion_module=False, in_channels=self.input_channels, **networks.motion
+        options = {"use_motion_module": False, "in_channels": self.input_channels}
+        self.denoising_unet = networks.build(
+            "motion", lambda **settings: DenoisingUNet.from_unet2d(unet, **options, **settings)
         )
         if self.path == "reference_net":
             self.reference_net = ReferenceNet.from_unet2d(unet)
         if self.path in CONTROLLED:
             self.reference_control = ReferenceControl.from_unet2d(unet)
-        self.pose_guider = PoseGuider(unet.config["block_out_channels"][0], **networks.pose_guider)
+        self.pose_guider = networks.build(
+            "pose_guider", lambda **settings: PoseGuider(unet.config["block_out_channels"][0], **settings)
+        )
 
     @property
     def path(self) -> str:

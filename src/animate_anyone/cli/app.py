@@ -1,0 +1,102 @@
+"""All verbs, exit statuses, and errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import typer
+
+from animate_anyone.cli import animate, demo, evaluate, models, pose, replace, report, synthesize, train
+from animate_anyone.cli.streams import standard_streams
+from animate_anyone.errors import InputError
+from animate_anyone.signals import WORDS, Signals
+from animate_anyone.whole_files import is_unfinished, remove_unfinished
+
+MISTAKE = 2
+INTERRUPTED = 130  # 128 + SIGINT, where the interrupt came as an exception
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Give one picture of a character and a video of somebody moving; get a video of the character moving so.",
+)
+app.command("animate")(animate.animate)
+app.command("replace")(replace.replace)
+app.command("pose")(pose.pose)
+app.command("synthesize")(synthesize.synthesize)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
+
+
+def run(signals: Signals) -> int:
+    """Run the command line; returns the exit status.
+
+    0: done; 2: the user's mistake, or standard output that cannot be written, told in one line; 128 + n: stopped by
+    signal n.
+    """
+    signals.is_unfinished, signals.remove_unfinished = is_unfinished, remove_unfinished
+    _quiet_libraries()
+    with standard_streams() as (out, _):
+        try:
+            status = _run_app(signals)
+        except BaseException:
+            if signals.caught is None:
+                raise
+            status = INTERRUPTED
+        if signals.caught is not None:
+            status = 128 + signals.caught
+        if status > 128:
+            remove_unfinished()
+            print(WORDS, file=sys.stderr)
+            return status
+        out.flush()
+        if out.error is not None and not isinstance(out.error, BrokenPipeError):  # whose reader has seen enough
+            why = out.error.strerror
+            print(f"error: standard output cannot be written ({why}); what was made is whole", file=sys.stderr)
+            return status or MISTAKE
+        return status
+
+
+def _run_app(signals: Signals) -> int:
+    try:
+        app()
+    except InputError as error:
+        if signals.caught is None:
+            print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:
+        if _has_temporary_folder():
+            raise
+        # The model libraries ask for one while they are imported, before any work.
+        print("error: there is no folder for temporary files; set TMPDIR to one with room in it", file=sys.stderr)
+        return MISTAKE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _has_temporary_folder() -> bool:
+    import tempfile
+
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _quiet_libraries() -> None:
+    """Other people's bars and remarks do not belong between ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"google\.protobuf")

@@ -1,0 +1,68 @@
+"""Who makes batches, and that it changes nothing in them."""
+
+from __future__ import annotations
+
+import pickle
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training_on_gpu import recipe_of
+from test_training_on_gpu import start as start
+from torch import Tensor, nn
+
+from animate_anyone.training import loading
+from animate_anyone.training.loading import Batches, Loading, choose_loading, without_weights
+from animate_anyone.training.loop import Stage
+from animate_anyone.training.stages import build_stage
+
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "renderers", "shared", "wanted"),
+    [
+        (torch.device("cpu"), 4, True, Loading()),
+        (GPU, 0, True, Loading(processes=7)),
+        (GPU, 0, False, Loading(threads=2)),
+        (GPU, 12, True, Loading(processes=12, renders=True)),
+        (GPU, 12, False, Loading(threads=3)),
+    ],
+)
+def test_who_makes_batches(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, renderers: int, shared: bool, wanted: Loading
+) -> None:
+    monkeypatch.setattr(loading, "share_of_cores", lambda: 8)
+    monkeypatch.setattr(loading, "_shared_memory", lambda: 2 << 30 if shared else 1 << 20)
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn", "fork"])
+    assert choose_loading(device, renderers, 8) == wanted
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "image_carried", "environment_in_a_row"])
+def test_a_stage_without_weights_makes_the_same_batches(start: Path, tmp_path: Path, name: str) -> None:
+    stage = build_stage(recipe_of(name, start, tmp_path))
+    stage.forward = lambda *given: None  # type: ignore[method-assign]  # as a wrapper of accelerate's does
+    sent = ForkingPickler.dumps(without_weights(stage))
+    assert len(sent) < 300_000
+    copy: Stage = pickle.loads(sent)
+    assert all(value.is_meta for value in copy.parameters())
+    assert not any(value.is_meta for value in stage.parameters())
+    for step in (0, 3) if name == "autoencoder" else (0,):
+        one, other = stage.batch(step, 0, 1), copy.batch(step, 0, 1)
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+class Numbers(nn.Module):
+    """Batches that are their places."""
+
+    def batch(self, step: int, part: int, parts: int) -> dict[str, Tensor]:
+        return {"place": torch.tensor([step, part, parts])}
+
+
+@pytest.mark.parametrize("who", [Loading(), Loading(threads=3), Loading(processes=1, renders=True)])
+def test_batches_come_in_order(who: Loading) -> None:
+    order: list[Any] = [(step, part, 2) for step in range(4) for part in range(2)]
+    with Batches(Numbers(), order, who) as batches:
+        assert [tuple(batch["place"].tolist()) for batch in batches] == order
