@@ -13,10 +13,13 @@ import pytest
 import torch
 from small_recipes import log, small, tensors
 from test_loop import fit
+from test_stage_environment import IN_A_ROW
+from test_stage_environment import rendered_once as rendered_once
+from test_stage_environment import small as small_environment
 
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped, part_of_step, step_generator
-from animate_anyone.training.stages import run
+from animate_anyone.training.stages import build_stage, run
 from conftest import REPOSITORY
 
 # What makes cuts differ if anything does: weights, noise, dropped conditions, carried references.
@@ -99,6 +102,44 @@ def test_the_clock_of_the_first_process_counts(two: tuple[Path, list[dict[str, A
     assert 1 < first["done"] == second["done"] < 100
     assert json.loads((output / "limit/checkpoint/state.json").read_text())["step"] == first["done"]
     assert f"- steps: {first['done']} in this call" in (output / "limit/report.md").read_text()
+
+
+ENVIRONMENT: dict[str, Any] = {
+    "batch": 4,
+    "data__clips": 8,
+    "environment__scaled_share": 0.5,
+    "objective__carry_dropout": 0.3,
+    "objective__condition_dropout": 0.4,
+    "objective__object_dropout": 0.3,
+    "objective__object_weight": 3.0,
+    "objective__person_weight": 5.0,
+    "networks__pipeline": {"reference_latents": True, "carried_reference": True, "reference_pose": True},
+    "ema": 0.0,
+    "optimizer__lr": 1e-3,
+}
+
+
+def environment(output: Path, start: Path, **changes: Any) -> Recipe:
+    return small_environment(output, start, **{**ENVIRONMENT, **changes})
+
+
+@pytest.mark.parametrize("in_a_row", [False, True])
+def test_batches_of_scenes(start: Path, in_a_row: bool) -> None:
+    """Each clip has the mask, scale, background and collage that it has in a whole step."""
+    changes = IN_A_ROW if in_a_row else {}
+    stage = build_stage(environment(Path("unused"), start, **changes))
+    whole = stage.batch(3, 0, 1)
+    for parts in (2, 4):
+        stage.recipe = environment(Path("unused"), start, accumulate=parts, **changes)  # type: ignore[assignment]
+        cut = [stage.batch(3, part, parts) for part in range(parts)]
+        for name, value in whole.items():
+            assert torch.equal(torch.cat([batch[name] for batch in cut]), value), name
+
+
+def test_a_step_of_scenes(start: Path, tmp_path: Path) -> None:
+    for accumulate in (1, 4):
+        run(environment(tmp_path / str(accumulate), start, accumulate=accumulate))
+    close(tmp_path / "4", tmp_path / "1")
 
 
 def test_parts_of_a_step_are_its_rows() -> None:
