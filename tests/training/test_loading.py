@@ -80,3 +80,4 @@ def test_batches_come_in_order(who: Loading) -> None:
     order: list[Any] = [(step, part, 2) for step in range(4) for part in range(2)]
     with Batches(Numbers(), order, who) as batches:
         assert [tuple(batch["place"].tolist()) for batch in batches] == order
+        assert batches.slowest > 0
