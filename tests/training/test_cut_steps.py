@@ -104,6 +104,30 @@ def test_the_clock_of_the_first_process_counts(two: tuple[Path, list[dict[str, A
     assert f"- steps: {first['done']} in this call" in (output / "limit/report.md").read_text()
 
 
+@pytest.mark.parametrize("stage", ["autoencoder", "image_encoder"])
+@pytest.mark.parametrize("step", [0, 3])
+def test_batches_of_the_first_stages(start: Path, stage: str, step: int) -> None:
+    """Crops, and in every fourth step whole frames; backgrounds of random colours."""
+
+    def cut(parts: int) -> Any:
+        return small(stage, Path("unused"), start, batch=8, accumulate=parts, data__clips=4, data__size=64)
+
+    made = build_stage(cut(1))
+    whole = made.batch(step, 0, 1)
+    for parts in (2,) if step == 3 else (2, 4):
+        made.recipe = cut(parts)
+        batches = [made.batch(step, part, parts) for part in range(parts)]
+        for name, value in whole.items():
+            assert torch.equal(torch.cat([batch[name] for batch in batches]), value), name
+
+
+def test_a_step_of_the_autoencoder(tmp_path: Path) -> None:
+    for accumulate in (1, 4):
+        changes = {"batch": 4, "accumulate": accumulate, "steps": 1, "data__clips": 4, "objective__person_weight": 3.0}
+        run(small("autoencoder", tmp_path / str(accumulate), **changes))
+    close(tmp_path / "4", tmp_path / "1")
+
+
 ENVIRONMENT: dict[str, Any] = {
     "batch": 4,
     "data__clips": 8,
