@@ -276,6 +276,7 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
     clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
     sums = [torch.empty_like(clip) for _ in range(1 + work.guided)]
+    known = torch.empty_like(clip) if p.config["keep_detail"] else None  # of the carried pictures, for decoding
     noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
     channels = getattr(p, _pose_part(p)).config["out_channels"]
     pose = torch.empty(batch, channels, work.window, *grid, dtype=work.dtype)
@@ -298,6 +299,7 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     step()
     if control is not None:
         step()  # offloaded, the ControlNet now finds the denoising UNet still there
+    assert (known is None) == (not p.config["keep_detail"])
     assert len(sums) == 1 + work.guided and (segments is None) == (second is None)  # alive until here
 
 

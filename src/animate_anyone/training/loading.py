@@ -31,7 +31,7 @@ from animate_anyone.training.processes import share_of_cores
 Batch = dict[str, Tensor]
 Place = tuple[int, int, int]  # step, part, parts
 
-_MOST_PROCESSES, _MOST_THREADS = 8, 16
+_MOST_PROCESSES, _MOST_THREADS = 16, 16
 _RECENT = 32
 _SHARED_MEMORY = 1 << 30  # bytes that processes need to hand over batches
 
