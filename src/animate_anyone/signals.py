@@ -98,8 +98,10 @@ class Signals:
 
     def _tell_again(self) -> None:
         assert self.caught is not None
-        while self._status is None:
+        while True:
             time.sleep(AGAIN)
+            if self._status is not None:  # what is left to do, such as ending other processes, is done the ordinary way
+                return
             self._told_again = True
             if hasattr(_signal, "pthread_kill"):  # this one also ends a wait of the main thread
                 _signal.pthread_kill(self._thread, self.caught)

@@ -196,6 +196,12 @@ def test_clips_by_other_processes_are_the_same() -> None:
     for number, clip in zip([3, 1, 2], made[0] + made[1], strict=True):
         for name, value in render_clip(data, number).items():
             assert np.array_equal(clip[name], value), name
+    # They import what rendering needs; the model libraries take three times as long as all of that.
+    assert studio._pool is not None
+    told = "__import__('animate_anyone.training.scene_clips') and list(__import__('sys').modules)"
+    (imported,) = studio._pool.each(eval, [(told,)])
+    assert {"torch", "animate_anyone.training.clips"} <= set(imported)
+    assert not {"diffusers", "transformers", "accelerate", "scipy", "torch._dynamo"} & set(imported)
 
 
 def test_a_killed_process_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 import torch
 from small_recipes import log, small, tensors
+from test_loop import fit
+from test_stage_environment import IN_A_ROW
+from test_stage_environment import rendered_once as rendered_once
+from test_stage_environment import small as small_environment
 
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped, part_of_step, step_generator
-from animate_anyone.training.stages import run
+from animate_anyone.training.stages import build_stage, run
 from conftest import REPOSITORY
 
 # What makes cuts differ if anything does: weights, noise, dropped conditions, carried references.
@@ -65,49 +69,101 @@ def test_micro_batches(start: Path, whole: Path, tmp_path: Path, accumulate: int
     close(tmp_path, whole)
 
 
-TWO = """
-import sys
-from pathlib import Path
-sys.path[:0] = sys.argv[1].split(":")
-import torch
-torch.set_num_threads(1)
-from test_cut_steps import image
-from animate_anyone.training.stages import run
-_, _, output, start, steps, accumulate, resume = sys.argv
-run(image(Path(output), Path(start), batch=2, steps=int(steps), accumulate=int(accumulate)), resume == "resume")
-"""
+@pytest.fixture(scope="module")
+def two(start: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Where two processes ran, and what each of them tells, see two_processes.py."""
+    output = tmp_path_factory.mktemp("two")
+    command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(output), str(start)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return output, [json.loads((output / f"told_{rank}.json").read_text()) for rank in range(2)]
 
 
-def two_processes(output: Path, start: Path, steps: int, accumulate: int, resume: str = "anew") -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    tests = REPOSITORY / "tests"
-    arguments = [f"{tests}:{tests / 'training'}", str(output), str(start), str(steps), str(accumulate), resume]
-    shared = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    shared |= {"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO, *arguments],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, told = process.communicate()
-        assert process.returncode == 0, told
+def test_two_processes(whole: Path, two: tuple[Path, list[dict[str, Any]]]) -> None:
+    """As one process with a batch of both; stopped after one step and resumed; one log, one checkpoint, one cache."""
+    output, _ = two
+    assert [line["step"] for line in log(output / "image")] == [1, 2]
+    assert {file.name for file in (output / "image").iterdir()} == {"log.jsonl", "checkpoint", "model"}
+    close(output / "image", whole)
+    assert {file.name for file in (output / "clips").iterdir()} == {"index.json", "shard_00000"}
 
 
-def test_two_processes(start: Path, whole: Path, tmp_path: Path) -> None:
-    """As one process with a batch of both; stopped after one step and resumed; one log, one checkpoint."""
-    two_processes(tmp_path, start, 1, 2)
-    assert [line["step"] for line in log(tmp_path)] == [1]
-    two_processes(tmp_path, start, 2, 1, "resume")
-    assert [line["step"] for line in log(tmp_path)] == [1, 2]
-    assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl", "checkpoint", "model"}
-    close(tmp_path, whole)
+def test_gradients_are_summed_up_once_per_step(two: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+    """Not for every micro-batch."""
+    alone = fit(tmp_path).weight.tolist()
+    for told in two[1]:
+        assert told["reductions"] == 6
+        assert told["weight"] == pytest.approx(alone, abs=1e-5)
+
+
+def test_the_clock_of_the_first_process_counts(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    output, (first, second) = two
+    assert 1 < first["done"] == second["done"] < 100
+    assert json.loads((output / "limit/checkpoint/state.json").read_text())["step"] == first["done"]
+    assert f"- steps: {first['done']} in this call" in (output / "limit/report.md").read_text()
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "image_encoder"])
+@pytest.mark.parametrize("step", [0, 3])
+def test_batches_of_the_first_stages(start: Path, stage: str, step: int) -> None:
+    """Crops, and in every fourth step whole frames; backgrounds of random colours."""
+
+    def cut(parts: int) -> Any:
+        return small(stage, Path("unused"), start, batch=8, accumulate=parts, data__clips=4, data__size=64)
+
+    made = build_stage(cut(1))
+    whole = made.batch(step, 0, 1)
+    for parts in (2,) if step == 3 else (2, 4):
+        made.recipe = cut(parts)
+        batches = [made.batch(step, part, parts) for part in range(parts)]
+        for name, value in whole.items():
+            assert torch.equal(torch.cat([batch[name] for batch in batches]), value), name
+
+
+def test_a_step_of_the_autoencoder(tmp_path: Path) -> None:
+    for accumulate in (1, 4):
+        changes = {"batch": 4, "accumulate": accumulate, "steps": 1, "data__clips": 4, "objective__person_weight": 3.0}
+        run(small("autoencoder", tmp_path / str(accumulate), **changes))
+    close(tmp_path / "4", tmp_path / "1")
+
+
+ENVIRONMENT: dict[str, Any] = {
+    "batch": 4,
+    "data__clips": 8,
+    "environment__scaled_share": 0.5,
+    "objective__carry_dropout": 0.3,
+    "objective__condition_dropout": 0.4,
+    "objective__object_dropout": 0.3,
+    "objective__object_weight": 3.0,
+    "objective__person_weight": 5.0,
+    "networks__pipeline": {"reference_latents": True, "carried_reference": True, "reference_pose": True},
+    "ema": 0.0,
+    "optimizer__lr": 1e-3,
+}
+
+
+def environment(output: Path, start: Path, **changes: Any) -> Recipe:
+    return small_environment(output, start, **{**ENVIRONMENT, **changes})
+
+
+@pytest.mark.parametrize("in_a_row", [False, True])
+def test_batches_of_scenes(start: Path, in_a_row: bool) -> None:
+    """Each clip has the mask, scale, background and collage that it has in a whole step."""
+    changes = IN_A_ROW if in_a_row else {}
+    stage = build_stage(environment(Path("unused"), start, **changes))
+    whole = stage.batch(3, 0, 1)
+    for parts in (2, 4):
+        stage.recipe = environment(Path("unused"), start, accumulate=parts, **changes)  # type: ignore[assignment]
+        cut = [stage.batch(3, part, parts) for part in range(parts)]
+        for name, value in whole.items():
+            assert torch.equal(torch.cat([batch[name] for batch in cut]), value), name
+
+
+def test_a_step_of_scenes(start: Path, tmp_path: Path) -> None:
+    for accumulate in (1, 4):
+        run(environment(tmp_path / str(accumulate), start, accumulate=accumulate))
+    close(tmp_path / "4", tmp_path / "1")
 
 
 def test_parts_of_a_step_are_its_rows() -> None:

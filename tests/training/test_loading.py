@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_recipes import small
 from test_training_on_gpu import recipe_of
 from test_training_on_gpu import start as start
 from torch import Tensor, nn
@@ -54,6 +55,17 @@ def test_a_stage_without_weights_makes_the_same_batches(start: Path, tmp_path: P
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def test_forked_processes_make_the_batches_of_threads(start: Path, tmp_path: Path) -> None:
+    """Of clips from a cache; the networks beside them have computed before."""
+    changes: dict[str, Any] = {"data__size": 32, "data__clips": 2, "data__cache": str(tmp_path / "clips")}
+    stage = build_stage(small("image", tmp_path, start / "parts", **changes))
+    order = [(step, 0, 1) for step in range(3)]
+    with Batches(stage, order, Loading(processes=2)) as forked, Batches(stage, order, Loading(threads=2)) as threads:
+        for one, other in zip(forked, threads, strict=True):
+            assert one.keys() == other.keys() and "latents" in one
+            assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
 class Numbers(nn.Module):
     """Batches that are their places."""
 
@@ -61,8 +73,11 @@ class Numbers(nn.Module):
         return {"place": torch.tensor([step, part, parts])}
 
 
-@pytest.mark.parametrize("who", [Loading(), Loading(threads=3), Loading(processes=1, renders=True)])
+@pytest.mark.parametrize(
+    "who", [Loading(), Loading(threads=3), Loading(processes=2), Loading(processes=1, renders=True)]
+)
 def test_batches_come_in_order(who: Loading) -> None:
     order: list[Any] = [(step, part, 2) for step in range(4) for part in range(2)]
     with Batches(Numbers(), order, who) as batches:
         assert [tuple(batch["place"].tolist()) for batch in batches] == order
+        assert batches.slowest > 0

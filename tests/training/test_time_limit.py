@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -212,13 +214,14 @@ runpy.run_module("animate_anyone.training", run_name="__main__", alter_sys=False
 """
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", BLOCKED, *arguments], capture_output=True, text=True, env=environment)
+    whole = [sys.executable, "-c", BLOCKED, *arguments]
+    return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def test_needs_no_package_beside_the_model_libraries(tmp_path: Path) -> None:
-    """As a program of its own, in time, with files that are small; then further from its own weights."""
+    """As a program of its own, in time, with files that are small; then further, until somebody stops it."""
     settings = {
         "stage": "autoencoder",
         "output": str(tmp_path / "run"),
@@ -228,14 +231,23 @@ def test_needs_no_package_beside_the_model_libraries(tmp_path: Path) -> None:
         "data": {"size": 32, "frames_per_clip": 1, "clips": 2, "supersample": 1},
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
-    first = command(str(tmp_path / "recipe.yaml"), "--minutes", "10", "batch=1")
-    assert first.returncode == 0, first.stderr
-    assert first.stdout == f"{tmp_path / 'run/model'}: the model after 2 steps\n"
-    assert (tmp_path / "run/report.md").is_file() and (tmp_path / "run/model/vae/config.json").is_file()
-    before = tensors(tmp_path / "run/checkpoint")
-    second = command(str(tmp_path / "recipe.yaml"), "steps=3", "--resume")
-    assert second.returncode == 0, second.stderr
-    assert not same(before, tensors(tmp_path / "run/checkpoint"))
+    recipe_file, output = str(tmp_path / "recipe.yaml"), tmp_path / "run"
+    first = command(recipe_file, "--minutes", "10", "batch=1")
+    told, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert told == f"{output / 'model'}: the model after 2 steps\n"
+    assert (output / "report.md").is_file() and (output / "model/vae/config.json").is_file()
+    before = tensors(output / "checkpoint")
+    lines = len(log(output))
+    second = command(recipe_file, "steps=1000000", "log_every=1", "checkpoint_every=1", "--resume")
+    while second.poll() is None and (output / "log.jsonl").read_text().count("\n") < lines + 2:
+        time.sleep(0.05)
+    second.terminate()
+    told, errors = second.communicate()
+    assert second.returncode == 128 + signal.SIGTERM, errors
+    assert errors.splitlines()[-1] == "stopped; nothing half-written is left" and not told
+    assert {file.name for file in output.iterdir()} == {"log.jsonl", "report.md", "checkpoint", "model"}
+    assert not same(before, tensors(output / "checkpoint"))
 
 
 def test_mistakes_of_the_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What travels with a model besides its networks: the options of its pipeline, as ``model_index.json`` holds them.
 
 The pipelines' signatures, what they save, what conversions write and what training hands on all have these names; the
-pipelines' docstrings say what each means.
+pipelines' docstrings say what each means. Nothing of the networks is imported here: recipes are read, and clips are
+rendered in processes of their own, without them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.reference_control import REFERENCE_PATHS
+
+# How the reference's looks reach the denoising UNet: ReferenceNet's features and the image token (the method); the
+# image token alone; a ControlNet on the reference and no token; both of these.
+REFERENCE_PATHS = ("reference_net", "clip", "controlnet", "both")
 
 # Name -> what holds where a model does not say.
 ANIMATE_ANYONE: dict[str, Any] = {

@@ -13,10 +13,10 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds how to load a model folder
 from torch import Tensor
 
-# How the reference's looks reach the denoising UNet: ReferenceNet's features and the image token (the method); the
-# image token alone; a ControlNet on the reference and no token; both of these.
-REFERENCE_PATHS = ("reference_net", "clip", "controlnet", "both")
+from animate_anyone.models.pipeline_options import REFERENCE_PATHS as REFERENCE_PATHS
+
 CONTROLLED = ("controlnet", "both")
+"""Those of ``REFERENCE_PATHS`` that have a ControlNet."""
 
 
 @dataclass(frozen=True)

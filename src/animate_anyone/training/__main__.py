@@ -9,6 +9,12 @@ import time
 
 _BEGAN = time.monotonic()  # before the imports, which take their time too
 
+from animate_anyone.signals import WORDS, Signals  # noqa: E402
+
+if __name__ == "__main__":  # before the other imports; a process that renders imports this file by another name
+    _SIGNALS = Signals()
+    _SIGNALS.catch()
+
 import argparse  # noqa: E402
 import sys  # noqa: E402
 import warnings  # noqa: E402
@@ -17,10 +23,10 @@ from typing import NoReturn, TypeVar  # noqa: E402
 
 from animate_anyone.errors import InputError  # noqa: E402
 from animate_anyone.progress import Progress  # noqa: E402
+from animate_anyone.whole_files import is_unfinished, remove_unfinished  # noqa: E402
 
 Item = TypeVar("Item")
 
-_INTERRUPTED = 130
 _SECONDS = 10.0  # between two lines
 
 
@@ -52,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train. Exit status 0: done; 2: the user's mistake, told in one line; 130: interrupted."""
+    """Train. Exit status 0: done; 2: the user's mistake, told in one line."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         given = _parser().parse_intermixed_args(arguments)
@@ -66,13 +72,27 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing half-written is left", file=sys.stderr)
-        return _INTERRUPTED
     command = ["python", "-m", "animate_anyone.training", given.recipe, *given.settings]
     print(closing_line(folder, recipe.steps, limit, command))
     return 0
 
 
+def run_program(signals: Signals) -> int:
+    """:func:`main`; its exit status or, where signal n stopped it, 128 + n, with nothing half written."""
+    signals.is_unfinished, signals.remove_unfinished = is_unfinished, remove_unfinished
+    status = 0
+    try:
+        status = main()
+    except BaseException:  # a library may have made another exception of it
+        if signals.caught is None:
+            raise
+    if signals.caught is not None:
+        remove_unfinished()
+        print(WORDS, file=sys.stderr)
+        status = 128 + signals.caught
+    signals.end(status)
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(_SIGNALS))

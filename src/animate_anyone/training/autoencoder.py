@@ -49,8 +49,14 @@ def _start_quiet(vae: AutoencoderKL) -> None:
         vae.quant_conv.bias[variance] = -6
 
 
+_ANY_MASK = np.ones((2, 2), np.uint8)
+
+
 def _crop_corner(mask: NDArray[np.uint8], side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Top and left of a square around a random pixel of the person, or of the frame one time in four."""
+    """Top and left of a square around a random pixel of the person, or of the frame one time in four.
+
+    As much is drawn whatever the mask, but for one draw in 2**32 / ``mask.size`` that NumPy repeats.
+    """
     person = np.flatnonzero(mask)
     anywhere = rng.random() < 0.25 or not len(person)
     pixel = rng.integers(mask.size) if anywhere else person[rng.integers(len(person))]
@@ -81,9 +87,12 @@ class AutoencoderStage(Stage):
         count, side = self.recipe.batch // self.recipe.accumulate, self.recipe.data.size
         if (crop := self.recipe.objective.crop) is not None and step % 4 != 3:
             side = crop
-        elif crop is not None:  # every fourth step whole frames, about as many pixels
+        elif crop is not None:  # every fourth step whole frames, about as many pixels: a whole number for every part
             count = max(1, count * crop**2 // side**2)
-        rng = stream(self.recipe.seed, 3, step, part)
+        rng = stream(self.recipe.seed, 3, step, 0)
+        for _ in range(part * count):  # what the clips of the parts before draw: how a step is cut changes nothing
+            rng.integers(self.recipe.data.frames_per_clip)
+            _crop_corner(_ANY_MASK, 1, rng)
         frames, masks = [], []
         for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
             frame = rng.integers(len(clip["frames"]))
@@ -135,8 +144,9 @@ class AutoencoderStage(Stage):
 class ImageEncoderStage(Stage):
     """Trains a small CLIP vision tower: two frames of a character lie close, those of others apart.
 
-    (CLIP's own objective with a second picture in place of the text.) The background is replaced by
-    plain random colours, or the encoder would look at nothing else.
+    (CLIP's own objective with a second picture in place of the text.) The others are those of the micro-batch: in this
+    stage alone it matters how a step is cut. The background is replaced by plain random colours, or the encoder would
+    look at nothing else.
     """
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
@@ -152,13 +162,20 @@ class ImageEncoderStage(Stage):
 
     def batch(self, step: int, part: int, parts: int) -> Batch:
         count = self.recipe.batch // self.recipe.accumulate
-        rng = stream(self.recipe.seed, 4, step, part)
+        rng = stream(self.recipe.seed, 4, step, 0)
+        for _ in range(part * count):  # what the clips of the parts before draw
+            self._draw(rng, self.recipe.data.frames_per_clip)
         pictures = []
         for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
-            for frame in rng.choice(len(clip["frames"]), 2, replace=False):
+            for frame, colour in self._draw(rng, len(clip["frames"])):
                 mask = clip["masks"][frame][..., None]
-                pictures.append(np.where(mask, clip["frames"][frame], rng.integers(0, 256, 3, np.uint8)))
+                pictures.append(np.where(mask, clip["frames"][frame], colour))
         return {"frames": torch.from_numpy(np.stack(pictures)).unflatten(0, (-1, 2))}
+
+    def _draw(self, rng: np.random.Generator, available: int) -> list[tuple[int, NDArray[np.uint8]]]:
+        """Two frames of a clip, and a colour for the background of each."""
+        chosen = rng.choice(available, 2, replace=False)
+        return [(int(frame), rng.integers(0, 256, 3, np.uint8)) for frame in chosen]
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         embeds = image_tokens(self.encoder, to_pixels(batch["frames"]).flatten(0, 1))[:, 0]

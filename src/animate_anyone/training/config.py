@@ -18,7 +18,7 @@ import yaml
 from animate_anyone.conditions.draw import STYLES
 from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
 from animate_anyone.errors import InputError, shortened
-from animate_anyone.models.reference_control import REFERENCE_PATHS
+from animate_anyone.models.pipeline_options import REFERENCE_PATHS
 
 Network = TypeVar("Network")
 

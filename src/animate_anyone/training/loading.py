@@ -117,7 +117,7 @@ class Batches:
 
     @property
     def slowest(self) -> float:
-        """Seconds that the slowest of the last batches took where threads make them: for so long closing may wait."""
+        """Seconds that the slowest of the last batches took to make: for so long closing may wait."""
         return max(self._took, default=0.0)
 
     def close(self) -> None:
@@ -144,17 +144,16 @@ class Batches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, place: Place) -> Batch:
-        began = time.monotonic()
-        batch = self._source.batch(*place)
+        batch, took = _Places(self._source)[place]
         if self._pinned:
             batch = {name: value.pin_memory() for name, value in batch.items()}
-        self._took.append(time.monotonic() - began)
+        self._took.append(took)
         return batch
 
     def _by_processes(self, order: Iterable[Place], loading: Loading) -> Iterator[Batch]:
         # Forked, the networks beside `batch` are neither copied nor used.
         source, context = (without_weights(self._source), "spawn") if loading.renders else (self._source, "fork")
-        yield from DataLoader(
+        made = DataLoader(
             _Places(source),
             batch_size=None,
             sampler=order,
@@ -164,14 +163,21 @@ class Batches:
             worker_init_fn=_leave_interrupts,
             generator=torch.Generator(),  # it draws from one; not from that of the program
         )
+        for batch, took in made:
+            self._took.append(took)
+            yield batch
 
 
-class _Places(Dataset[Batch]):
+class _Places(Dataset[tuple[Batch, float]]):
+    """The batch of a place, and how many seconds it took to make."""
+
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def __getitem__(self, place: Place) -> Batch:
-        return self.source.batch(*place)
+    def __getitem__(self, place: Place) -> tuple[Batch, float]:
+        began = time.monotonic()
+        batch = self.source.batch(*place)
+        return batch, time.monotonic() - began
 
 
 def _leave_interrupts(worker: int) -> None:
