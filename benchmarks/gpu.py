@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,12 +100,12 @@ def main() -> None:
     report.add(f"# What a GPU tells\n\n{describe_device(machine, asked.minutes)}")
     first, second = FULL
     parts = (
-        products(machine),
-        parity(machine, asked.parity or FOLDER),
-        frames(machine),
-        foretold(machine, (first, *SHIPPED)),
-        steps(machine),
-        training(machine),
+        replace(products(machine), share=0.1),
+        replace(parity(machine, asked.parity or FOLDER), share=0.15),
+        replace(frames(machine), share=0.15),
+        replace(foretold(machine, (first, *SHIPPED)), share=0.3),
+        replace(steps(machine), share=0.3),
+        replace(training(machine), share=0.4),
         foretold(machine, (second,)),
         more(machine),
     )

@@ -352,7 +352,8 @@ class Openings:
 def test_a_driving_video_is_opened_a_few_times(
     dancers: Path, tmp_path: Path, found: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once to look it through, once for a glance at some frames, once for poses, once for its sound."""
+    """Once to look it through, once for a glance at some frames, twice for poses (who is there, then how they move), once
+    for its sound."""
     openings = Openings(monkeypatch)
     driver = open_driver(dancers / "dance.mp4")
     assert openings.count <= 2
@@ -362,7 +363,7 @@ def test_a_driving_video_is_opened_a_few_times(
     ) as video:
         for _ in range(len(driver)):
             video.write(np.zeros((64, 64, 3), np.uint8))
-    assert openings.count <= 4
+    assert openings.count <= 5
 
 
 def test_a_skeleton_video_is_opened_once_for_all_its_frames(dancers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

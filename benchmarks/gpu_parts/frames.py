@@ -38,14 +38,14 @@ def frames(machine: Machine) -> Part:
         "decoding included; on the device the second call, the first has chosen its kernels. `float32` is as people "
         "run it: PyTorch lets convolutions round to TF32.",
         ["model, number type", "largest", "mean", "differ by more than 1", "PSNR, dB", "seconds"],
-        [Unit(model, 3 if machine.tiny else 20, lambda model=model: rows(machine, model)) for model in SHIPPED],
+        [Unit(model, 3 if machine.tiny else 15, lambda model=model: rows(machine, model)) for model in SHIPPED],
     )
 
 
 def rows(machine: Machine, model: str) -> Iterator[list[str]]:
     """One model: on the CPU, then in every number type on the device."""
     pipeline = load_pipeline(model, "cpu", "float32")
-    size, count = ((64, 64), 2) if machine.tiny else (tuple(pipeline.config["size"]), 24)
+    size, count = ((64, 64), 2) if machine.tiny else (tuple(pipeline.config["size"]), 8)
     given = inputs(pipeline, size, count)
     truth, seconds = make(pipeline, given)
     yield [f"{model}, CPU, float32, {count} frames of {size[0]}x{size[1]}", "", "", "", "", f"{seconds:.2f}"]

@@ -44,6 +44,11 @@ class Clock:
         """Whether so much time is left."""
         return seconds <= self.left()
 
+    def part(self, share: float) -> Clock:
+        """The clock of a part that may take so large a share of the whole time, from now on and within it."""
+        now = self._now()
+        return Clock(min(share * self.seconds, self.left()), now, self._now)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Raise :class:`TimeIsUp` inside when the time is over, where the system has interval timers."""
@@ -80,12 +85,16 @@ class Unit:
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the report: a heading, what its figures mean, and one table."""
+    """A section of the report: a heading, what its figures mean, and one table.
+
+    ``share`` of the whole time is the most that it may take: what comes first must not starve what follows.
+    """
 
     title: str
     text: str
     columns: Sequence[str]
     units: Sequence[Unit]
+    share: float = 1.0
 
 
 class Report:
@@ -124,12 +133,12 @@ def run(parts: Iterable[Part], report: Report, clock: Clock, after: Callable[[],
         after: called after every unit: frees memory.
     """
     for part in parts:
-        before = clock.gone()
+        before, own = clock.gone(), clock.part(part.share)
         report.add(f"\n## {part.title}\n\n{part.text}\n")
         report.add(row(part.columns))
         report.add(row(["---", *["---:"] * (len(part.columns) - 1)]))
         for unit in part.units:
-            said = _measure(unit, report, clock)
+            said = _measure(unit, report, own)
             if said:
                 report.add(row([unit.name, said, *[""] * (len(part.columns) - 2)]))
             after()
@@ -145,7 +154,7 @@ def _measure(unit: Unit, report: Report, clock: Clock) -> str:
             for cells in unit.rows():
                 report.add(row(cells))
     except TimeIsUp:
-        return "cut off: the time is over"
+        return "cut off: its time is over"
     except Exception as error:  # whatever a GPU and its libraries raise: the next unit is measured all the same
         return f"failed: {brief(error)}"
     return ""

@@ -86,6 +86,29 @@ def test_the_time_is_kept(gpu: ModuleType, tmp_path: Path) -> None:
     ]
 
 
+def test_what_comes_first_does_not_starve_what_follows(gpu: ModuleType, tmp_path: Path) -> None:
+    """A part with a share of the time stops at it; the next has what is left."""
+    from gpu_parts.report import Part, Unit
+
+    now = [0.0]
+
+    def slow() -> Iterator[list[str]]:
+        now[0] += 25
+        yield ["slow", "measured"]
+
+    def quick() -> Iterator[list[str]]:
+        now[0] += 5
+        yield ["quick", "measured"]
+
+    first = Part("A", "What.", ["of", "figure"], [Unit("slow", 20, slow), Unit("again", 20, slow)], share=0.3)
+    lines = run([first, Part("B", "Else.", ["of", "figure"], [Unit("quick", 5, quick)])], tmp_path / "out.md", now, 100)
+    assert [line for line in lines if line.startswith("| ") and "---" not in line and "figure" not in line] == [
+        "| slow | measured |",
+        "| again | skipped: about 20 s, and 5 s are left |",
+        "| quick | measured |",
+    ]
+
+
 def test_a_failure_is_told_and_the_next_goes_on(gpu: ModuleType, tmp_path: Path) -> None:
     """Rows that were there before stay; so they do where the timer rings in the midst of a unit."""
     from gpu_parts.report import Part, Unit
@@ -108,7 +131,7 @@ def test_a_failure_is_told_and_the_next_goes_on(gpu: ModuleType, tmp_path: Path)
         "| first half | measured |",
         "| memory | failed: OutOfMemoryError: Tried to allocate 9 GiB / of 8 |",
         "| long | measured |",
-        "| long | cut off: the time is over |",
+        "| long | cut off: its time is over |",
         "| fine | measured |",
     ]
 

@@ -58,5 +58,5 @@ class Shell:
         return result.err.removeprefix("error: ").rstrip("\n")
 
     def files(self) -> dict[str, int]:
-        """Everything in the folder, with the time it was last written."""
-        return {str(f): f.stat().st_mtime_ns for f in self.folder.rglob("*")}
+        """Everything in the folder, files with the time they were last written (trying a folder changes its own)."""
+        return {str(f): 0 if f.is_dir() else f.stat().st_mtime_ns for f in self.folder.rglob("*")}

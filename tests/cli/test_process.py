@@ -256,7 +256,7 @@ def test_nowhere_for_temporary_files(tmp_path: Path) -> None:
         "tempfile._get_default_tempdir = nowhere\n"
         "from animate_anyone.cli.main import main\nmain()"
     )
-    result = run("-c", script, "train", "recipe.yaml", cwd=tmp_path)
+    result = run("-c", script, "animate", "me.png", "--driving", "dance.mp4", "-o", "out.mp4", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, b"")
     assert result.stderr == b"error: there is no folder for temporary files; set TMPDIR to one with room in it\n"
     assert not list(tmp_path.iterdir())

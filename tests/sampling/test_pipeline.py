@@ -319,7 +319,8 @@ def test_carried_nowhere_is_the_reference_itself(carrying: AnimateAnyonePipeline
     plain = tiny.pipeline(reference_latents=True)
     plain.set_progress_bar_config(disable=True)
     still = [REFERENCE] * len(POSES)
-    assert np.array_equal(run(carrying, carried=still), run(plain))
+    # The autoencoder takes what is carried several pictures at once, the reference alone: rounding.
+    assert far(run(carrying, carried=still), run(plain)) <= 1
     # Windows, guidance and the half without a condition, with another picture for every frame.
     moving = np.stack([np.roll(REFERENCE, 4 * k, 1) for k in range(len(POSES))])
     carried = run(carrying, carried=moving)

@@ -92,4 +92,4 @@ def test_offloading(folders: dict[str, Path], kind: str, offload: str) -> None:
 
 def test_half_precision(folders: dict[str, Path]) -> None:
     with pretended_gpu():
-        assert frames(folders["environment"], Placement("cuda"), **SCENE).shape == (FRAMES, 64, 64, 3)
+        assert frames(folders["environment"], Placement("cuda", "float16"), **SCENE).shape == (FRAMES, 64, 64, 3)
