@@ -352,8 +352,7 @@ class Openings:
 def test_a_driving_video_is_opened_a_few_times(
     dancers: Path, tmp_path: Path, found: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once to look it through, once for a glance at some frames, twice for poses (who is there, then how they move), once
-    for its sound."""
+    """To look it through, for a glance at some frames, twice for poses (who is there, how they move), for its sound."""
     openings = Openings(monkeypatch)
     driver = open_driver(dancers / "dance.mp4")
     assert openings.count <= 2

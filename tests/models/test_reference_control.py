@@ -157,7 +157,7 @@ def test_a_folder_must_hold_what_its_path_needs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="reference_path is 'hearsay'; there are reference_net, clip"):
         load_pipeline(folder, "cpu", "float32")
     (folder / "model_index.json").write_text(json.dumps({**index, "reference_control": [None, None]}))
-    with pytest.raises(InputError, match="its reference_control is nothing; a model's is .*ReferenceControl"):
+    with pytest.raises(InputError, match=r"its reference_control is nothing; a model's is .*ReferenceControl"):
         check_classes(folder)
     (folder / "model_index.json").write_text(json.dumps(index))
     shutil.rmtree(folder / "reference_control")
