@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,10 @@ LONGEST = (
 # Before anything imports PyTorch or NumPy: workers beside each other share the cores out, and processes that tests
 # start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+
+
+# Where the tests run in the background Ctrl-C is ignored, in the processes that they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
