@@ -329,6 +329,17 @@ def test_remarks_on_a_video_reach_the_user(tmp_path: Path, found: None) -> None:
     assert remark in estimate_file(tmp_path / "clear.mkv")[1]
 
 
+def test_a_frame_that_is_shown_for_hours_is_refused(tmp_path: Path) -> None:
+    """MP4 cannot hold such a length beside uneven times, which the muxer says after all the work."""
+    times = np.array([0.0, 0.1, 36_000.1, 36_000.2])
+    PoseSequence(np.zeros((4, 128, 2), np.float32), np.zeros((4, 128), np.float32), (64, 64), times=times).save(
+        tmp_path / "late.npz"
+    )
+    with pytest.raises(InputError, match="frame 1 is shown for 10 hours, and at most 6 are possible; give --fps"):
+        open_driver(tmp_path / "late.npz")
+    assert len(open_driver(tmp_path / "late.npz", fps=Fraction(1))) == 36_000
+
+
 def test_a_rate_that_would_make_far_too_many_frames(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "long.mp4", (64, 64), 12, duration=40_000.0) as video:
         for _ in range(3):

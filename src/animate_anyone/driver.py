@@ -30,6 +30,8 @@ from animate_anyone.structures import PoseSequence
 Picture = NDArray[np.uint8]
 MOST_FRAMES = 1_000_000
 """Of a result whose frame rate is given."""
+LONGEST = 6 * 3600
+"""Seconds that a frame of uneven times may be shown: MP4 has 31 bits for them, in ticks of 1/90,000 s 6.6 hours."""
 
 Timing = tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]
 """Which source frame each frame of the result shows, its rate, and its times where they are uneven."""
@@ -179,6 +181,7 @@ def open_driver(
         times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(ready.times)
         own, own_fps = _part(times, source), ready.fps / source.step
         timing = _timing(own, own_fps, fps)
+        _check_lengths(path, own, timing)
         ready = ready[source.start : source.stop : source.step]
         uneven = _timing(own, own_fps, None)[2]
         return Driver(path, ready.size, source, own_fps, uneven, *timing, ready=ready, duration=_end(own, timing))
@@ -187,6 +190,7 @@ def open_driver(
     source = frame_range(frames, info.num_frames, path)
     own, own_fps = _part(times, source), info.fps / source.step
     timing = _timing(own, own_fps, fps)
+    _check_lengths(path, own, timing)
     look = None
     if kind != "video":
         samples = [frame for _, frame in video.frames(source[:: max(1, len(source) // 8)][:8])]
@@ -242,6 +246,16 @@ def _timing(times: NDArray[np.float64], fps: Fraction, wanted: Fraction | None) 
         return index.clip(0, count - 1).astype(np.intp), wanted, None
     even = np.abs(times[:-1] - np.arange(count) / float(fps)).max() < 0.25 / float(fps)
     return np.arange(count), fps, None if even else times[:-1]
+
+
+def _check_lengths(path: Path, own: NDArray[np.float64], timing: Timing) -> None:
+    """See that the result can hold frames of uneven times; ``own`` as in :func:`_timing`."""
+    lengths = np.diff(own)
+    if timing[2] is not None and lengths.max() > LONGEST:
+        raise InputError(
+            f"{path}: by its times frame {int(lengths.argmax())} is shown for {lengths.max() / 3600:.0f} hours, and at "
+            f"most {LONGEST // 3600} are possible; give --fps, or fewer frames with --frames"
+        )
 
 
 class SourceFrames(Iterable[Picture]):

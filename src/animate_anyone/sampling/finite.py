@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
+from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 
-if TYPE_CHECKING:
-    from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
-
-def check_finite(pipeline: AnimateAnyonePipeline, values: Tensor, what: str) -> None:
+def check_finite(pipeline: DiffusionPipeline, values: Tensor, what: str) -> None:
     """See that values are finite.
 
     Args:
