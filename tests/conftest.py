@@ -31,9 +31,9 @@ LONGEST = (
 )
 
 # Before anything imports PyTorch or NumPy: workers beside each other share the cores out, and processes that tests
-# start inherit it.
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
-
+# start inherit it. Set in the workers alone: they inherit what is set in the process that starts them.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
 # Where the tests run in the background Ctrl-C is ignored, in the processes that they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -38,8 +38,9 @@ def close(one: Path, other: Path) -> None:
     for a, b in zip(log(one), log(other), strict=True):
         for name in ("step", "loss", "grad_norm", "lr"):
             assert a[name] == pytest.approx(b[name], rel=2e-4, abs=2e-5), name
+    wanted = tensors(other / "checkpoint")
     for name, value in tensors(one / "checkpoint").items():
-        torch.testing.assert_close(value, tensors(other / "checkpoint")[name], rtol=0, atol=2e-5)
+        torch.testing.assert_close(value, wanted[name], rtol=0, atol=2e-5)
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,19 @@ _MADE_UP = 0.5  # share of a body that lies on paint
 _SAME = 0.5  # torso lengths between the points of poses that are one person
 
 
-def find_people(picture: NDArray[np.uint8], estimator: PoseEstimator, most: int = 4) -> list[PoseSequence]:
+def find_people(
+    picture: NDArray[np.uint8], estimator: PoseEstimator, most: int = 4, known: PoseSequence | None = None
+) -> list[PoseSequence]:
     """The people in a picture ``(height, width, 3)``, the largest first; each one pose, in its pixels.
 
-    An estimator that sees one person at a time is shown the picture again with that one painted over.
+    An estimator that sees one person at a time is shown the picture again with that one painted over. ``known`` is
+    the pose of somebody who was found there before.
     """
     shown = picture.copy()
     painted = np.zeros(picture.shape[:2], bool)
     people: list[PoseSequence] = []
     for _ in range(most):
-        pose = estimator.estimate_picture(shown)
+        pose = estimator.estimate_picture(shown) if people or known is None else known
         if pose is None or any(_same(pose, other) for other in people):
             break
         sure, maybe = body_hulls(pose.keypoints[0], pose.scores[0], pose.size)
@@ -134,20 +137,15 @@ def follow(
         if not there:
             return Followed(found, (), 0, whole=found)
         first = there[0]
-        people = find_people(frames[first], estimator)
+        people = find_people(frames[first], estimator, known=found[first : first + 1])
     else:
         shape = (len(frames), NUM_KEYPOINTS)
         found = PoseSequence(np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32), size, fps, times)
         first, people = _first_people(frames, estimator, chunk)
-    if person >= max(len(people), 1):
+    if person >= len(people):
         raise InputError(f"--person {person}: {len(people)} people were found in frame {first}; give 0 to the largest")
-    seen = found[first : first + 1]
-    if len(people) < 2 and person == 0:
-        people = [seen]  # nobody to take for another: the video's own pose counts, not that of the single picture
     chosen = people[person]
-    if person == 0 and _same(seen, chosen):
-        chosen = seen
-    others = [pose for pose in people if pose is not people[person]]
+    others = [pose for pose in people if pose is not chosen]
     search = _Search(frames, estimator, found, Identity(frames[first], chosen, others), chunk)
     search.put(first, chosen)
     for start in progress.track(range(first + 1, len(frames), chunk), description="one person"):
