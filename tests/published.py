@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
+import shutil
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -61,13 +62,9 @@ def save(tensors: dict[str, Tensor], path: Path) -> None:
         torch.save(tensors, path)
 
 
-def networks(positions: int = POSITIONS, guider: tuple[int, ...] = GUIDER) -> dict[str, Any]:
-    """The networks whose weights the files hold: copies of one's own, for building them takes long."""
-    return deepcopy(_networks(positions, guider))
-
-
 @cache
-def _networks(positions: int, guider: tuple[int, ...]) -> dict[str, Any]:
+def networks(positions: int, guider: tuple[int, ...]) -> dict[str, Any]:
+    """The networks whose weights the files hold, to be read only."""
     torch.manual_seed(5)
     denoising = DenoisingUNet.from_unet2d(UNet2DConditionModel(**UNET), motion_max_seq_length=positions, **MOTION)
     reference = ReferenceNet.from_unet2d(UNet2DConditionModel(**UNET))
@@ -96,9 +93,20 @@ def write_moore(
     """A folder as Moore-AnimateAnyone (with ``guider`` novita, without ``tables`` MusePose) lays it out.
 
     Returns:
-        The networks.
+        The networks, to be read only.
     """
-    made = networks(positions, guider)
+    made = Path(_moore(suffix, inside, tables, positions, guider, dtype).name)
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    return networks(positions, guider)
+
+
+@cache
+def _moore(
+    suffix: str, inside: bool, tables: bool, positions: int, guider: tuple[int, ...], dtype: torch.dtype
+) -> TemporaryDirectory[str]:
+    """A folder as :func:`write_moore` has it, written once; it is gone when the process ends."""
+    kept, made = TemporaryDirectory(), networks(positions, guider)
+    folder = Path(kept.name)
     denoising = {k: v for k, v in made["denoising_unet"].state_dict().items() if "motion_modules." not in k}
     motion = motion_tensors(made["denoising_unet"], tables)
     files = {
@@ -108,16 +116,14 @@ def write_moore(
     }
     if not inside:
         files["motion_module"] = motion
-    folder.mkdir(parents=True, exist_ok=True)
     for name, tensors in files.items():
-        kept = {k: v if k.endswith(".pe") else v.to(dtype) for k, v in tensors.items()}
-        save(kept, folder / f"{name}{suffix}")
+        save({k: v if k.endswith(".pe") else v.to(dtype) for k, v in tensors.items()}, folder / f"{name}{suffix}")
     (folder / "stable-diffusion-v1-5/unet").mkdir(parents=True)
     told = {"_class_name": "UNet2DConditionModel", **UNET}
     (folder / "stable-diffusion-v1-5/unet/config.json").write_text(json.dumps(told))
     made["image_encoder"].save_pretrained(folder / "image_encoder")
     made["vae"].save_pretrained(folder / "sd-vae-ft-mse")
-    return made
+    return kept
 
 
 def write_animatediff(path: Path, *, middle: bool = True, wrapped: bool = False) -> MotionAdapter:

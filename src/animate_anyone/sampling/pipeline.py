@@ -300,13 +300,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         yield from decode_frames(self.vae, latents, carried, known[1] if known is not None and same else None)
 
     def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
+        device = self._execution_device
         if latents is None:
-            latents = initial_noise(
-                shape, 2, shared=self.config["shared_noise"], generator=generator, device=self._execution_device
-            )
+            latents = initial_noise(shape, 2, shared=self.config["shared_noise"], generator=generator, device=device)
         elif tuple(latents.shape) != shape:
             raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
-        return latents.to(self._execution_device, torch.float32) * self.scheduler.init_noise_sigma
+        return latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
     def _predict(
         self,
@@ -380,10 +379,10 @@ class AnimateAnyonePipeline(DiffusionPipeline):
 
     def _encode_means(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
         # As `_encode_all`, not scaled.
-        count, means = at_once(*size), list[Tensor]()
+        count, means, device = at_once(*size), list[Tensor](), self._execution_device
         for first in range(0, len(pictures), count):
             some = np.stack([stretch(pictures[i], size) for i in range(first, min(first + count, len(pictures)))])
-            pixels = torch.from_numpy(some).to(self._execution_device).permute(0, 3, 1, 2).contiguous()
+            pixels = torch.from_numpy(some).to(device).permute(0, 3, 1, 2).contiguous()
             means.append(encode(self.vae, pixels.float() / 127.5 - 1).cpu())
         return torch.cat(means).transpose(0, 1)[None].contiguous()
 
