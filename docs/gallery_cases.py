@@ -19,7 +19,7 @@ from animate_anyone.progress import SILENT
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
 from animate_anyone.synthetic.dataset import Clip, sample_clip
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 CLIP = 36  # frames of a clip of the suite `puppet`; those after the first 24 hold its reference
 NEW = 1000  # from this seed on: characters that no figure of the suite holds

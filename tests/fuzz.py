@@ -427,7 +427,7 @@ def _use_recipe(path: Path, ground: Path, out: Path) -> None:
 
 
 def _use_marks(path: Path, ground: Path, out: Path) -> None:
-    from animate_anyone.perception.object_file import read_object_file
+    from animate_anyone.perception.objects.marks_file import read_object_file
 
     read_object_file(path, (128, 96), 12)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from animate_anyone.perception.mask_doubts import NOBODY
+from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, MaskTrack, PoseSequence
 

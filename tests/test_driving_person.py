@@ -86,7 +86,7 @@ def test_one_person_of_poses_or_skeletons_cannot_be_chosen(tmp_path: Path) -> No
 
 
 def test_frames_are_held_in_reach_alone() -> None:
-    from animate_anyone.perception.frames_in_reach import FramesInReach
+    from animate_anyone.perception.pose.frames_in_reach import FramesInReach
 
     read: list[int] = []
 

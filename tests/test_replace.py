@@ -29,7 +29,7 @@ from animate_anyone.conditions.placing import Placing
 from animate_anyone.driver import open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
-from animate_anyone.perception.people import who_was_taken
+from animate_anyone.perception.pose.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.replace import Networks, Settings, bring_back, environment_psnr, replace
 from animate_anyone.sampling.models import load_pipeline
@@ -453,9 +453,9 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
     def whole_body(device: str, **_: object) -> None:
         places.append(("Wholebody", device))
 
-    for module in ("sam2", "object_locators"):
+    for module in ("sam2", "locators"):
         monkeypatch.setattr(f"animate_anyone.perception.{module}.load_network", load)
-    monkeypatch.setattr("animate_anyone.perception.object_locators.load_processor", lambda *_: None)
+    monkeypatch.setattr("animate_anyone.perception.objects.locators.load_processor", lambda *_: None)
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=whole_body))
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(get_available_providers=lambda: providers))

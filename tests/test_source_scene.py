@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import replaced
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.mask_doubts import SOMEBODY_ELSE
+from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
 from animate_anyone.source_scene import see
 from bars import SIZE, RightmostFirst, picture_of
 

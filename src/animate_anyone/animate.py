@@ -26,7 +26,7 @@ from animate_anyone.driver import KINDS, DrawnPoses, Driver, SkeletonPictures, o
 from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
 from animate_anyone.perception import ESTIMATORS, PoseEstimator, load_estimator
-from animate_anyone.perception.quality import ranges, runs
+from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import Work, describe, estimate, readable
 from animate_anyone.sampling.models import bytes_on_disk, check_verb, head_sizes, load_pipeline, load_shapes

@@ -26,10 +26,10 @@ from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.media import VideoWriter, write_picture
 from animate_anyone.perception import WITH_DEPTH, PoseEstimator, load_estimator
-from animate_anyone.perception.object_file import ObjectMark, read_object_file
-from animate_anyone.perception.object_locators import TextLocator
-from animate_anyone.perception.objects import TRACKERS, GivenMarks, ObjectLocator, ObjectTracker, load_tracker
-from animate_anyone.perception.person_mask import MASKERS, PersonMasker, load_masker
+from animate_anyone.perception.objects.locators import TextLocator
+from animate_anyone.perception.objects.marks_file import ObjectMark, read_object_file
+from animate_anyone.perception.objects.tracking import TRACKERS, GivenMarks, ObjectLocator, ObjectTracker, load_tracker
+from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
 from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import readable

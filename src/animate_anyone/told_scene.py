@@ -17,8 +17,8 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.conditions.uncover import uncover
-from animate_anyone.perception.background_motion import Background
-from animate_anyone.perception.in_front import in_front
+from animate_anyone.perception.person.background_motion import Background
+from animate_anyone.perception.person.occluders import in_front
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import PoseSequence, Scene, Subject
 

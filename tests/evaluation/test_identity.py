@@ -7,7 +7,7 @@ import pytest
 
 import faults
 from animate_anyone.evaluation.identity import HEAD, head_descriptors, identity
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 SEEDS = [faults.DANCER, faults.REACHER, faults.IDLE, faults.BALD]  # four kinds of hair
 

@@ -7,7 +7,7 @@ import pytest
 
 import faults
 from animate_anyone.evaluation.limb_position import limb_error
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 ARM = (Label.LEFT_LOWER_ARM, Label.LEFT_HAND)
 SEEDS = [faults.DANCER, faults.LONG_SLEEVES, faults.IDLE]

@@ -8,7 +8,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 import faults
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 
 def plain(*colours: tuple[int, int, int]) -> tuple[faults.Frames, faults.Labels]:

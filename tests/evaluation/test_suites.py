@@ -29,7 +29,7 @@ from animate_anyone.evaluation.suites import (
     suite_table,
 )
 from animate_anyone.synthetic.dataset import sample_clip
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 
 def constructed(error: float = 10.0) -> tuple[NDArray[np.uint8], SuiteClip]:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.following import Follower, look_thoroughly
-from animate_anyone.perception.picture_attempts import Attempt, attempts, best_pose, closer
-from animate_anyone.perception.single_pose import MIRROR, Pose, nobody, plausibility, seen
+from animate_anyone.perception.pose.following import Follower, look_thoroughly
+from animate_anyone.perception.pose.picture_attempts import Attempt, attempts, best_pose, closer
+from animate_anyone.perception.pose.single_pose import MIRROR, Pose, nobody, plausibility, seen
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 from people import person
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.in_front import in_front
+from animate_anyone.perception.person.occluders import in_front
 from animate_anyone.synthetic.scenes import sample_scene_clip
 
 UNHIDDEN = 4  # studio seed: seen from head to feet, with nothing in hand and nothing in front

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.background_motion import Background
-from animate_anyone.perception.body_hull import body_hulls, body_length, load_opencv
-from animate_anyone.perception.classical import grow
-from animate_anyone.perception.mask_doubts import BESIDE, CUT
-from animate_anyone.perception.mask_spills import find_spills
+from animate_anyone.perception.person.background_motion import Background
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
+from animate_anyone.perception.person.classical import grow
+from animate_anyone.perception.person.mask_checks import BESIDE, CUT
+from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.structures import PoseSequence
 from animate_anyone.synthetic.scenes import sample_scene_clip
 from people import person

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import BODY_JOINTS, JOINT
-from animate_anyone.perception.mediapipe_layout import FACE_68, Landmarks, to_pose
+from animate_anyone.perception.pose.mediapipe_layout import FACE_68, Landmarks, to_pose
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 SIZE = (200, 400)

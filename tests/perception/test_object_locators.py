@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.object_locators import (
+from animate_anyone.perception.objects.locators import (
     QUESTION,
     AskingLocator,
     Box,
@@ -20,7 +20,7 @@ from animate_anyone.perception.object_locators import (
     parse_reply,
     qwen_vl,
 )
-from animate_anyone.perception.objects import ObjectLocator
+from animate_anyone.perception.objects.tracking import ObjectLocator
 
 FRAMES = [np.full((60, 100, 3), number, np.uint8) for number in range(8)]
 

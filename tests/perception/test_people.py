@@ -13,11 +13,11 @@ from PIL import Image
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.perception import load_estimator
-from animate_anyone.perception.body_hull import body_hulls
-from animate_anyone.perception.identity import Identity, colours, likeness
-from animate_anyone.perception.mask_doubts import SOMEBODY_ELSE
-from animate_anyone.perception.people import Followed, find_people, follow
-from animate_anyone.perception.protocol import PoseEstimator
+from animate_anyone.perception.person.body_hull import body_hulls
+from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
+from animate_anyone.perception.pose.appearance import Identity, colours, likeness
+from animate_anyone.perception.pose.people import Followed, find_people, follow
+from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence
 from animate_anyone.synthetic.dataset import sample_clip

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
-from animate_anyone.perception.body_hull import body_hulls
-from animate_anyone.perception.classical import grow
-from animate_anyone.perception.mask_doubts import BESIDE, CUT, EMPTY, JUMPS, NOBODY, SPILLS, UNCOVERED, doubtful
-from animate_anyone.perception.person_mask import MASKERS, PersonMasker, load_masker, person_mark
+from animate_anyone.perception.person.body_hull import body_hulls
+from animate_anyone.perception.person.classical import grow
+from animate_anyone.perception.person.mask_checks import BESIDE, CUT, EMPTY, JUMPS, NOBODY, SPILLS, UNCOVERED, doubtful
+from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker, person_mark
 from animate_anyone.structures import MaskTrack, PoseSequence
 from animate_anyone.synthetic.dataset import sample_clip
 from people import person
@@ -176,7 +176,7 @@ class FollowingGraph:
 
 def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
-    from animate_anyone.perception import mediapipe_segmentation as module
+    from animate_anyone.perception.person import mediapipe_segmentation as module
 
     networks = SimpleNamespace(
         pose=SimpleNamespace(Pose=FollowingGraph),

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
-from animate_anyone.perception.pose_rtmlib import RtmlibPose, _input_size, from_openpose_134
-from animate_anyone.perception.protocol import PoseEstimator
+from animate_anyone.perception.pose.protocol import PoseEstimator
+from animate_anyone.perception.pose.rtmlib import RtmlibPose, _input_size, from_openpose_134
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 from people import person
 

@@ -13,8 +13,8 @@ from PIL import Image
 from animate_anyone.conditions.draw import STYLES, SkeletonStyle, draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.perception import is_skeleton_video
-from animate_anyone.perception.skeleton_look import SkeletonLook, saturation
-from animate_anyone.perception.skeleton_video import find_skeletons
+from animate_anyone.perception.pose.skeleton_look import SkeletonLook, saturation
+from animate_anyone.perception.pose.skeleton_video import find_skeletons
 from animate_anyone.synthetic.scenes import sample_scene_clip
 from people import person
 

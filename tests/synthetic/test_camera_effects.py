@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from animate_anyone.synthetic.camera_effects import CameraEffects, photograph, sample_effects
+from animate_anyone.synthetic.picture.camera_effects import CameraEffects, photograph, sample_effects
 
 CLEAN = CameraEffects()
 

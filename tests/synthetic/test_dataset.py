@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from animate_anyone.errors import InputError
-from animate_anyone.synthetic.body import sample_body
-from animate_anyone.synthetic.dance import MOTIONS
 from animate_anyone.synthetic.dataset import Clip, sample_clip, stream
-from animate_anyone.synthetic.look import sample_look
-from animate_anyone.synthetic.scene import sample_backdrop, sample_shading
+from animate_anyone.synthetic.figure.body import sample_body
+from animate_anyone.synthetic.figure.look import sample_look
+from animate_anyone.synthetic.motion.dance import MOTIONS
+from animate_anyone.synthetic.place.backdrop import sample_backdrop, sample_shading
 
 SMALL = (64, 64)
 

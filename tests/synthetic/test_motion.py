@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 
-from animate_anyone.synthetic.body import JOINT, Body, BodyPose, Placed, joint_limits, place, rotation, sample_body
-from animate_anyone.synthetic.dance import MOTIONS
 from animate_anyone.synthetic.dataset import stream
-from animate_anyone.synthetic.motion import perform
+from animate_anyone.synthetic.figure.body import (
+    JOINT,
+    Body,
+    BodyPose,
+    Placed,
+    joint_limits,
+    place,
+    rotation,
+    sample_body,
+)
+from animate_anyone.synthetic.motion.dance import MOTIONS
+from animate_anyone.synthetic.motion.motion import perform
 
 SEEDS = range(25)
 

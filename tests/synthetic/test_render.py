@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from animate_anyone.synthetic.body import place, sample_body
-from animate_anyone.synthetic.dance import MOTIONS
 from animate_anyone.synthetic.dataset import sample_clip, stream
-from animate_anyone.synthetic.look import HATS, OUTFITS, sample_look
-from animate_anyone.synthetic.motion import perform
-from animate_anyone.synthetic.render import NOTHING, Geometry, assemble, find_pairs, meet
-from animate_anyone.synthetic.scene import BACKGROUNDS, sample_camera
+from animate_anyone.synthetic.figure.body import place, sample_body
+from animate_anyone.synthetic.figure.look import HATS, OUTFITS, sample_look
+from animate_anyone.synthetic.motion.dance import MOTIONS
+from animate_anyone.synthetic.motion.motion import perform
+from animate_anyone.synthetic.picture.render import NOTHING, Geometry, assemble, find_pairs, meet
+from animate_anyone.synthetic.place.backdrop import BACKGROUNDS, sample_camera
 
 
 def one_brick(start: list[float], end: list[float], ra: float, rb: float, stretch: tuple[float, float, float],

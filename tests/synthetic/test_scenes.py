@@ -16,12 +16,12 @@ from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Subject
 from animate_anyone.synthetic.dataset import sample_clip, stream
-from animate_anyone.synthetic.plays import Play, at_moments, furnish, rehearse
-from animate_anyone.synthetic.props import TOUCHED, Prop, gather
-from animate_anyone.synthetic.render import assemble, to_camera
-from animate_anyone.synthetic.scene import paint_backdrop, sample_backdrop
+from animate_anyone.synthetic.motion.actions import Play, at_moments, furnish, rehearse
+from animate_anyone.synthetic.picture.render import assemble, to_camera
+from animate_anyone.synthetic.place.backdrop import paint_backdrop, sample_backdrop
+from animate_anyone.synthetic.place.props import TOUCHED, Prop, gather
+from animate_anyone.synthetic.place.stage import Layer, lay, paint_place, seen_from
 from animate_anyone.synthetic.scenes import FILL, SceneClip, _scenery, _View, character_picture, sample_scene_clip
-from animate_anyone.synthetic.stage import Layer, lay, paint_place, seen_from
 
 SIDE = 72
 SEEDS = range(14)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from animate_anyone.synthetic.dataset import Clip, sample_clip
-from animate_anyone.synthetic.scene import BACKGROUNDS
+from animate_anyone.synthetic.place.backdrop import BACKGROUNDS
+from animate_anyone.synthetic.place.surroundings import SURROUNDINGS
 from animate_anyone.synthetic.scenes import character_picture, sample_scene_clip
-from animate_anyone.synthetic.surroundings import SURROUNDINGS
 from pretended_gpu import pretended_gpu
 
 SMALL = {"num_frames": 3, "size": (32, 32), "supersample": 1}

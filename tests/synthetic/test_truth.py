@@ -9,7 +9,7 @@ import torch
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
 from animate_anyone.synthetic.dataset import Clip, sample_clip
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 SEEDS = range(30)
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from animate_anyone.errors import InputError
-from animate_anyone.synthetic.body import sample_body
 from animate_anyone.synthetic.dataset import sample_clip, stream
-from animate_anyone.synthetic.lighting import cast_on_self, sample_lights, shine
-from animate_anyone.synthetic.look import sample_look
-from animate_anyone.synthetic.paint import Paint
-from animate_anyone.synthetic.scene import WALLS, Camera, wall_points
-from animate_anyone.synthetic.surroundings import (
+from animate_anyone.synthetic.figure.body import sample_body
+from animate_anyone.synthetic.figure.look import sample_look
+from animate_anyone.synthetic.figure.paint import Paint
+from animate_anyone.synthetic.figure.wardrobe import redress
+from animate_anyone.synthetic.picture.lighting import cast_on_self, sample_lights, shine
+from animate_anyone.synthetic.place.backdrop import WALLS, Camera, wall_points
+from animate_anyone.synthetic.place.surroundings import (
     SURROUNDINGS,
     paint_surroundings,
     pink_noise,
     sample_surroundings,
 )
-from animate_anyone.synthetic.wardrobe import redress
 
 SMALL = (64, 64)
 # Mean colours of the four quarters of frame 5, drawn before there was another domain.

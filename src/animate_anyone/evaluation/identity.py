@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 HEAD = (Label.HEAD, Label.HAIR, Label.HAT)
 BANDS = 3

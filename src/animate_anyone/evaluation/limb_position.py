@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 LIMBS = tuple(range(int(Label.LEFT_UPPER_ARM), int(Label.RIGHT_FOOT) + 1))
 REACH = 1 / 16  # of the frame's height: how far is searched, each way

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.synthetic.parts import Label
+from animate_anyone.synthetic.figure.bricks import Label
 
 # Clothes carry the label of the limb they cover: a shirt is the torso and, with sleeves, the arms.
 GROUPS: dict[str, tuple[Label, ...]] = {

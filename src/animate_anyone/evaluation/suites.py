@@ -56,7 +56,7 @@ class SuiteClip:
         masks: ``(frames, H, W)`` bool, the person.
         poses: pose pictures ``(frames, h, w, 3)`` uint8.
         reference: ``(H, W, 3)`` uint8, another frame of the clip; its pose picture beside it.
-        labels: ``(frames, H, W)`` uint8, the parts of the body (``synthetic.parts.Label``).
+        labels: ``(frames, H, W)`` uint8, the parts of the body (``synthetic.figure.bricks.Label``).
         carried: the reference carried into every pose.
     """
 

@@ -11,9 +11,9 @@ import inspect
 from typing import Any
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.protocol import PoseEstimator
-from animate_anyone.perception.quality import PoseQuality, report
-from animate_anyone.perception.skeleton_video import is_skeleton_video
+from animate_anyone.perception.pose.protocol import PoseEstimator
+from animate_anyone.perception.pose.quality import PoseQuality, report
+from animate_anyone.perception.pose.skeleton_video import is_skeleton_video
 
 __all__ = [
     "ESTIMATORS",
@@ -27,8 +27,8 @@ __all__ = [
 
 # Name, module in this package, class. A module is imported when its estimator is asked for.
 _BACKENDS = {
-    "mediapipe": ("pose_mediapipe", "MediapipePose"),
-    "rtmlib": ("pose_rtmlib", "RtmlibPose"),
+    "mediapipe": ("pose.mediapipe", "MediapipePose"),
+    "rtmlib": ("pose.rtmlib", "RtmlibPose"),
 }
 ESTIMATORS = tuple(_BACKENDS)
 """Names that :func:`load_estimator` knows."""
@@ -43,7 +43,7 @@ def load_estimator(name: str = "mediapipe", device: str = "cpu", **options: Any)
         name: ``mediapipe`` (no download) or ``rtmlib`` (better hands).
         device: where its networks compute: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Those of ``mediapipe`` compute
             on the CPU alone.
-        options: those of the class: see :mod:`pose_mediapipe` and :mod:`pose_rtmlib`.
+        options: those of the class: see :mod:`pose.mediapipe` and :mod:`pose.rtmlib`.
 
     Raises:
         InputError: there is no such estimator or option, or its package is not installed.

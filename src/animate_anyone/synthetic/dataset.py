@@ -15,17 +15,18 @@ from torch import Tensor
 from animate_anyone.conditions.skeleton import BODY_JOINTS
 from animate_anyone.errors import InputError
 from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
-from animate_anyone.synthetic import face as faces
-from animate_anyone.synthetic.body import FIRST_FINGER, JOINT, Body, Placed, place, sample_body
-from animate_anyone.synthetic.camera_effects import CameraEffects, photograph, sample_effects
-from animate_anyone.synthetic.dance import MOTIONS
-from animate_anyone.synthetic.lighting import Lights, cast_on_self, sample_lights
-from animate_anyone.synthetic.look import MATERIALS, Look, sample_look
-from animate_anyone.synthetic.motion import Score, perform
-from animate_anyone.synthetic.paint import Paint
-from animate_anyone.synthetic.parts import Array, Label
-from animate_anyone.synthetic.render import NOTHING, Geometry, Shading, assemble, meet, render, to_camera
-from animate_anyone.synthetic.scene import (
+from animate_anyone.synthetic.figure import face as faces
+from animate_anyone.synthetic.figure.body import FIRST_FINGER, JOINT, Body, Placed, place, sample_body
+from animate_anyone.synthetic.figure.bricks import Array, Label
+from animate_anyone.synthetic.figure.look import MATERIALS, Look, sample_look
+from animate_anyone.synthetic.figure.paint import Paint
+from animate_anyone.synthetic.figure.wardrobe import redress
+from animate_anyone.synthetic.motion.dance import MOTIONS
+from animate_anyone.synthetic.motion.motion import Score, perform
+from animate_anyone.synthetic.picture.camera_effects import CameraEffects, photograph, sample_effects
+from animate_anyone.synthetic.picture.lighting import Lights, cast_on_self, sample_lights
+from animate_anyone.synthetic.picture.render import NOTHING, Geometry, Shading, assemble, meet, render, to_camera
+from animate_anyone.synthetic.place.backdrop import (
     Backdrop,
     Camera,
     cast_shadow,
@@ -34,8 +35,7 @@ from animate_anyone.synthetic.scene import (
     sample_camera,
     sample_shading,
 )
-from animate_anyone.synthetic.surroundings import SURROUNDINGS, paint_surroundings, sample_surroundings
-from animate_anyone.synthetic.wardrobe import redress
+from animate_anyone.synthetic.place.surroundings import SURROUNDINGS, paint_surroundings, sample_surroundings
 
 SPLITS = ("train", "held_out")
 DOMAINS = ("plain", "wide")

@@ -1,0 +1,67 @@
+"""A tracker's masks made a track: kept to the object's lifetime, with the frames to look at by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.perception.objects.marks_file import ObjectMark
+from animate_anyone.structures import MaskTrack
+
+LOST, JUMPS, SIZE, UNMARKED = (
+    "not found",
+    "mask jumps",
+    "much larger or smaller than where it was marked",
+    "mask misses its mark",
+)
+_SIZE = 4.0  # times the area of the nearest mark
+_LEAP = 1.6  # of the object's own size, from one frame to the next
+
+
+def finished(
+    masks: NDArray[np.bool_],
+    name: str,
+    marks: Sequence[ObjectMark],
+    doubts: Sequence[tuple[int, str]] = (),
+) -> MaskTrack:
+    """The track of the object ``name`` from masks ``(frames, height, width)``; ``doubts`` are a tracker's own."""
+    own = [mark for mark in marks if mark.name == name]
+    first, last = own[0].lifetime or (0, len(masks) - 1)
+    masks = masks.copy()
+    masks[:first], masks[last + 1 :] = False, False
+    found = [(frame, reason) for frame, reason in doubts if first <= frame <= last]
+    areas = masks.sum(axis=(1, 2))
+    marked = {mark.frame: areas[mark.frame] for mark in own}
+    for mark in own:
+        if not _holds(masks[mark.frame], mark):
+            found.append((mark.frame, UNMARKED))
+    before: tuple[NDArray, float] | None = None
+    for frame in range(first, last + 1):
+        if areas[frame] == 0:
+            found.append((frame, LOST))
+            before = None
+            continue
+        at_mark = marked[min(marked, key=lambda f: abs(f - frame))]
+        if at_mark and not 1 / _SIZE <= areas[frame] / at_mark <= _SIZE:
+            found.append((frame, SIZE))
+        middle, size = np.argwhere(masks[frame]).mean(axis=0), float(np.sqrt(areas[frame]))
+        if before is not None and np.hypot(*(middle - before[0])) > _LEAP * max(size, before[1]):
+            found.append((frame, JUMPS))
+        before = middle, size
+    return MaskTrack(masks, name, tuple(dict.fromkeys(sorted(found))))
+
+
+def _holds(mask: NDArray[np.bool_], mark: ObjectMark) -> bool:
+    """Whether a mask lies where its mark says: most points, or half of it in the box."""
+    if not mask.any():
+        return False
+    height, width = mask.shape
+    at = [mask[min(int(y), height - 1), min(int(x), width - 1)] for x, y in mark.points]
+    if at and np.mean(at) < 0.5:
+        return False
+    if mark.box is None:
+        return True
+    left, top, right, bottom = (max(round(v), 0) for v in mark.box)
+    return bool(mask[top:bottom, left:right].sum() >= 0.5 * mask.sum())

@@ -1,0 +1,231 @@
+"""The things that a person holds or touches (AA2): found by a locator, followed by a tracker.
+
+A locator says where an object is in some frame (a mark: boxes, points); a tracker makes masks of
+the whole clip from it. ``find_objects`` does both.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+from animate_anyone.perception.objects.marks_file import ObjectMark
+from animate_anyone.perception.objects.sam2 import Sam2Tracker
+from animate_anyone.perception.objects.track_checks import finished
+from animate_anyone.perception.person.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
+from animate_anyone.perception.pose.protocol import check_frame
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import MaskTrack
+
+UNLIKE = "looks unlike where it was marked"
+_ALIKE = 0.35  # correlation of the colours with those at the mark
+_CHANGE = 1.5  # times the area, that a new cut may differ from the mask carried on
+_POINT_REACH = 0.12  # of the longer side: how far an object reaches around its points, without a box
+
+
+@runtime_checkable
+class ObjectLocator(Protocol):
+    """Finds objects in a clip."""
+
+    def locate(self, frames: Sequence[NDArray[np.uint8]]) -> list[ObjectMark]:
+        """Marks, in pixels of the frames ``(height, width, 3)`` uint8; none if nothing is found."""
+        ...
+
+
+@runtime_checkable
+class ObjectTracker(Protocol):
+    """Makes masks from marks."""
+
+    def track(
+        self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
+    ) -> tuple[MaskTrack, ...]:
+        """One track an object (marks of one name are one), ``(frames, height, width)``, doubtful frames told."""
+        ...
+
+
+class GivenMarks:
+    """Locator for marks that are known, as from :func:`~.marks_file.read_object_file`."""
+
+    def __init__(self, marks: Sequence[ObjectMark]) -> None:
+        self._marks = list(marks)
+
+    def locate(self, frames: Sequence[NDArray[np.uint8]]) -> list[ObjectMark]:
+        """The marks."""
+        return list(self._marks)
+
+
+class ClassicalTracker:
+    """Tracker ``classical``: GrabCut from the box or points, carried on by optical flow, cut anew in each frame.
+
+    No network and no download; good for things that stand out by colour and do not turn or vanish.
+
+    Args:
+        side: longer side of the pictures it works in, pixels.
+    """
+
+    def __init__(self, side: int = WORKING_SIDE) -> None:
+        self._side = side
+
+    def track(
+        self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
+    ) -> tuple[MaskTrack, ...]:
+        """See :class:`ObjectTracker`."""
+        if not marks:
+            return ()
+        small = [shrink(frame, self._side) for frame in frames]
+        tracks = []
+        for name in dict.fromkeys(mark.name for mark in marks):
+            own = sorted((mark for mark in marks if mark.name == name), key=lambda mark: mark.frame)
+            tracks.append(self._one(small, (frames[0].shape[1], frames[0].shape[0]), own, progress))
+        return tuple(tracks)
+
+    def _one(
+        self, small: list[NDArray[np.uint8]], size: tuple[int, int], own: list[ObjectMark], progress: Progress
+    ) -> MaskTrack:
+        masks = np.zeros((len(small), size[1], size[0]), bool)
+        doubts: list[tuple[int, str]] = []
+        scale = small[0].shape[1] / size[0]
+        first, last = own[0].lifetime or (0, len(small) - 1)
+        stops = [mark.frame for mark in own[1:]] + [last + 1]
+        runs = [(mark, range(mark.frame, stop)) for mark, stop in zip(own, stops, strict=True)]
+        runs.append((own[0], range(own[0].frame, first - 1, -1)))
+        flow = Flow()
+        for mark, steps in runs:
+            mask = _seed(small[mark.frame], mark, scale)
+            model, area = _colours(small[mark.frame], mask), int(mask.sum())
+            for frame in progress.track(steps, description=mark.name):
+                if frame != mark.frame and mask.any():
+                    before = frame - steps.step
+                    carried = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
+                    mask = _recut(small[frame], carried, area)
+                masks[frame] = enlarge(mask, size)
+                if mask.any() and _alike(model, _colours(small[frame], mask)) < _ALIKE:
+                    doubts.append((frame, UNLIKE))
+        return finished(masks, own[0].name, own, doubts)
+
+
+def find_objects(
+    frames: Sequence[NDArray[np.uint8]],
+    locator: ObjectLocator,
+    tracker: ObjectTracker | None = None,
+    progress: Progress = SILENT,
+) -> tuple[MaskTrack, ...]:
+    """Locate, then follow; ``tracker`` is ``classical`` unless given. Nothing found is an empty tuple.
+
+    Raises:
+        InputError: there are no frames or they differ in size, or a mark is of no such frame.
+    """
+    if not len(frames):
+        raise InputError("there are no frames to look for objects in; give a video with 1 frame or more")
+    size = (frames[0].shape[1], frames[0].shape[0])
+    for frame in frames:
+        check_frame(frame, size)
+    marks = locator.locate(frames)
+    for mark in marks:
+        if not 0 <= mark.frame < len(frames):
+            raise InputError(f"{mark.name} is marked in frame {mark.frame}; give one from 0 to {len(frames) - 1}")
+    return (tracker or ClassicalTracker()).track(frames, marks, progress)
+
+
+_TRACKERS = {"classical": ClassicalTracker, "sam2": Sam2Tracker}
+TRACKERS = tuple(_TRACKERS)
+"""Names that :func:`load_tracker` knows."""
+
+
+def load_tracker(name: str = "classical", **options: Any) -> ObjectTracker:
+    """The tracker of this name: ``classical`` (no download) or ``sam2`` (give ``weights``).
+
+    Raises:
+        InputError: there is no such tracker or option, or its weights are missing.
+    """
+    if name not in _TRACKERS:
+        raise InputError(f"there is no object tracker {name!r}; there are: {', '.join(TRACKERS)}")
+    known = inspect.signature(_TRACKERS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise InputError(f"object tracker {name} has no option {option!r}; there are: {', '.join(known)}")
+    tracker: ObjectTracker = _TRACKERS[name](**options)
+    return tracker
+
+
+def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray[np.bool_]:
+    """The object's mask in the picture ``(height, width, 3)`` where it is marked."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
+
+    def near(points: Sequence[tuple[float, float]], reach: float) -> NDArray[np.bool_]:
+        found = np.zeros(picture.shape[:2], bool)
+        for px, py in points:
+            found |= np.hypot(x - px * scale, y - py * scale) <= reach
+        return found
+
+    dot = max(0.006 * max(picture.shape), 1.5)
+    front = near(mark.points, dot)
+    if mark.box is not None:
+        left, top, right, bottom = (v * scale for v in mark.box)
+        likely = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
+        if not mark.points:  # the middle of a box is the object, more often than not
+            middle = ((x - (left + right) / 2) / max(right - left, 1)) ** 2 + (
+                (y - (top + bottom) / 2) / max(bottom - top, 1)
+            ) ** 2
+            front = middle < 0.15**2
+        possible = likely
+    else:
+        likely = near(mark.points, _POINT_REACH * max(picture.shape) / 4)
+        possible = near(mark.points, _POINT_REACH * max(picture.shape))
+    outside = near(mark.outside, 2 * dot)
+    front, likely, possible = front & ~outside, likely & ~outside, possible & ~outside
+    rows, columns = _window(possible, picture.shape)
+    mask = np.zeros(picture.shape[:2], bool)
+    mask[rows, columns] = cut_out(
+        picture[rows, columns], front[rows, columns], likely[rows, columns], possible[rows, columns], rounds=4
+    )
+    return tidy(mask, front) if mask.any() else mask
+
+
+def _recut(picture: NDArray[np.uint8], carried: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
+    """The mask carried on, its edge put where the colours have it, unless they make something else of it."""
+    if not carried.any():
+        return carried
+    margin = max(round(0.12 * float(np.sqrt(carried.sum()))), 1)
+    possible = grow(carried, margin)
+    front = grow(carried, -margin)
+    rows, columns = _window(possible, picture.shape)
+    mask = np.zeros(carried.shape, bool)
+    mask[rows, columns] = cut_out(
+        picture[rows, columns], front[rows, columns], carried[rows, columns], possible[rows, columns]
+    )
+    if mask.any():
+        mask = tidy(mask, front if front.any() else carried)
+    trusted = carried.sum() / _CHANGE <= mask.sum() <= carried.sum() * _CHANGE and mask.sum() <= 3 * max(area, 1)
+    return mask if trusted else carried
+
+
+def _window(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns around a mask with as much again on every side, for the colours of the background."""
+    spots = np.argwhere(mask)
+    if not len(spots):
+        return slice(0, shape[0]), slice(0, shape[1])
+    low, high = spots.min(axis=0), spots.max(axis=0) + 1
+    margin = max(int((high - low).max()), 8)
+    return slice(max(low[0] - margin, 0), high[0] + margin), slice(max(low[1] - margin, 0), high[1] + margin)
+
+
+def _colours(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Shares of 6 x 6 x 6 colours under the mask, a little blurred."""
+    bins = (picture[mask].astype(np.int32) * 6) // 256
+    counts = np.bincount(bins @ [36, 6, 1], minlength=216).reshape(6, 6, 6).astype(np.float64)
+    for axis in range(3):
+        padded = np.pad(counts, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+        first, middle, last = (np.take(padded, range(s, s + 6), axis) for s in range(3))
+        counts = (first + 2 * middle + last) / 4
+    return counts.ravel() / max(counts.sum(), 1e-9)
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Overlap of two shares of colours, in [0, 1]."""
+    return float(np.sqrt(one * other).sum())

@@ -1,0 +1,1 @@
+"""The person as pixels: masks and their checks, what stands in front, how the background moves."""

@@ -1,0 +1,134 @@
+"""Roughly where the body around a skeleton is: surely, and at most. OpenCV draws."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.optional import require
+from animate_anyone.perception.pose.single_pose import MIN_SCORE
+from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND
+
+# Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
+_LIMBS: tuple[tuple[str, str, float, float], ...] = (
+    ("neck", "shoulder", 0.08, 0.32),
+    ("shoulder", "elbow", 0.05, 0.3),
+    ("elbow", "wrist", 0.03, 0.27),
+    ("hip", "knee", 0.07, 0.45),
+    ("knee", "ankle", 0.04, 0.3),
+)
+_HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
+_TRUNK_MARGIN = 0.34
+_SHOULDERS_TO_TORSO = 1.5
+_MIN_POINTS = 4
+
+
+def load_opencv() -> ModuleType:
+    """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
+    return require("cv2", extra="pose")
+
+
+def is_person(scores: NDArray[np.float32]) -> bool:
+    """Whether enough of the body is seen, of scores ``(128,)``, to call it somebody."""
+    return bool((scores[BODY] >= MIN_SCORE).sum() >= _MIN_POINTS)
+
+
+def body_length(points: NDArray[np.floating], scores: NDArray[np.float32]) -> float:
+    """Pixels of a torso, from the shoulders where the hips are not seen; at least 4."""
+    seen = scores >= MIN_SCORE
+    hips, shoulders = ([JOINT[f"{side}_{name}"] for side in ("right", "left")] for name in ("hip", "shoulder"))
+    lengths = [4.0]
+    if seen[shoulders].all():
+        lengths.append(_SHOULDERS_TO_TORSO * float(np.hypot(*(points[shoulders[0]] - points[shoulders[1]]))))
+    if seen[hips].any() and seen[JOINT["neck"]]:
+        hip = points[hips][seen[hips]].mean(axis=0)
+        lengths.append(float(np.hypot(*(points[JOINT["neck"]] - hip))))
+    if len(lengths) == 1:
+        there = points[BODY][seen[BODY]]
+        lengths.append(float(np.ptp(there, axis=0).max()) / 3 if len(there) else 0.0)
+    return max(lengths)
+
+
+def body_hulls(
+    points: NDArray[np.floating], scores: NDArray[np.float32], size: tuple[int, int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Two masks ``(height, width)``: surely body, and everything that may be body.
+
+    Args:
+        points: ``(128, 2)`` pixels of ``size``.
+        scores: ``(128,)``; points below 0.3 are left out. Hips that are out of the frame are taken to
+            be straight below the shoulders.
+        size: ``(width, height)`` of the masks.
+    """
+    cv2 = load_opencv()
+    torso = body_length(points, scores)
+    seen = {name: scores[joint] >= MIN_SCORE for name, joint in JOINT.items()}
+    at = {name: np.asarray(points[joint], float) for name, joint in JOINT.items()}
+    for side in ("right", "left"):
+        if not seen[f"{side}_hip"] and seen[f"{side}_shoulder"]:
+            other = "left" if side == "right" else "right"
+            below = at[f"{side}_shoulder"] + [0, 1.1 * torso]
+            if seen[f"{other}_hip"]:
+                below = at[f"{other}_hip"] + 0.6 * (at[f"{side}_shoulder"] - at[f"{other}_shoulder"])
+            at[f"{side}_hip"], seen[f"{side}_hip"] = below, True
+    sure, maybe = np.zeros(size[::-1], np.uint8), np.zeros(size[::-1], np.uint8)
+
+    def stroke(start: NDArray, end: NDArray, widths: tuple[float, float]) -> None:
+        for canvas, width in zip((sure, maybe), widths, strict=True):
+            if width > 0:
+                ends = [tuple(int(v) for v in np.rint(np.clip(p, -4096, 4096))) for p in (start, end)]
+                cv2.line(canvas, ends[0], ends[1], 1, max(round(2 * width * torso), 1))
+
+    for start, end, *widths in _LIMBS:
+        for side in ("right", "left"):
+            names = [name if name == "neck" else f"{side}_{name}" for name in (start, end)]
+            if seen[names[0]] and seen[names[1]]:
+                stroke(at[names[0]], at[names[1]], (widths[0], widths[1]))
+    for side, hand in (("right", RIGHT_HAND), ("left", LEFT_HAND)):
+        if seen[f"{side}_wrist"] and seen[f"{side}_elbow"]:
+            tip = at[f"{side}_wrist"] + 0.45 * (at[f"{side}_wrist"] - at[f"{side}_elbow"])
+            stroke(at[f"{side}_wrist"], tip, _HAND)
+        if seen[f"{side}_ankle"]:
+            stroke(at[f"{side}_ankle"], at[f"{side}_ankle"] + [0, 0.1 * torso], _FOOT)
+        for finger in np.flatnonzero(scores[hand] >= MIN_SCORE):
+            stroke(points[hand][finger], points[hand][finger], (0.025, _HAND[1]))
+    head = [at[name] for name in ("nose", "right_ear", "left_ear", "right_eye", "left_eye") if seen[name]]
+    if head:
+        middle = np.mean(head, axis=0)
+        stroke(middle, middle, _HEAD)
+        if seen["neck"]:
+            stroke(middle, at["neck"], (0.07, 0.3))
+            up = (middle - at["neck"]) / max(float(np.hypot(*(middle - at["neck"]))), 1.0)
+            stroke(middle, middle + 0.14 * torso * up, (0.13, 0.0))
+    _trunk(cv2, sure, maybe, at, seen, torso)
+    return sure > 0, maybe > 0
+
+
+def _trunk(
+    cv2: ModuleType,
+    sure: NDArray[np.uint8],
+    maybe: NDArray[np.uint8],
+    at: dict[str, NDArray],
+    seen: dict[str, bool],
+    torso: float,
+) -> None:
+    """Fill shoulders to hips, and, for what may be, the gap between the legs as under a skirt or coat."""
+    quad = [
+        f"{side}_{name}"
+        for side, name in (("right", "shoulder"), ("left", "shoulder"), ("left", "hip"), ("right", "hip"))
+    ]
+    if all(seen[name] for name in quad):
+        corners = np.array([at[name] for name in quad])
+        middle = corners.mean(axis=0)
+        inner = np.rint(middle + 0.8 * (corners - middle)).astype(np.int32)
+        cv2.fillConvexPoly(sure, cv2.convexHull(inner), 1)
+        hull = cv2.convexHull(np.rint(corners).astype(np.int32))
+        cv2.fillConvexPoly(maybe, hull, 1)
+        cv2.polylines(maybe, [hull], True, 1, max(round(2 * _TRUNK_MARGIN * torso), 1))
+    legs = [f"{side}_{name}" for side in ("right", "left") for name in ("hip", "knee")]
+    if all(seen[name] for name in legs):
+        hull = cv2.convexHull(np.rint([at[name] for name in legs]).astype(np.int32))
+        cv2.fillConvexPoly(maybe, hull, 1)

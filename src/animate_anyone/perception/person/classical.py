@@ -1,0 +1,128 @@
+"""Cutting out without a network: GrabCut tells colours apart, optical flow carries a mask on. By OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.perception.person.body_hull import load_opencv
+
+WORKING_SIDE = 384
+"""Longer side of the pictures in which masks are found, pixels; masks are scaled up again."""
+
+_BACK, _FRONT, _MAYBE_BACK, _MAYBE_FRONT = 0, 1, 2, 3  # GrabCut's labels
+_SEED = 7
+
+
+def shrink(frame: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uint8]:
+    """A frame ``(height, width, 3)`` with its longer side at most ``side`` pixels."""
+    height, width = frame.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return frame
+    cv2 = load_opencv()
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    shrunk: NDArray[np.uint8] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return shrunk
+
+
+def enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask in another size ``(width, height)``, its edge smooth."""
+    if mask.shape == size[::-1]:
+        return mask
+    cv2 = load_opencv()
+    grown: NDArray[np.bool_] = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    return grown
+
+
+def cut_out(
+    picture: NDArray[np.uint8],
+    front: NDArray[np.bool_],
+    likely: NDArray[np.bool_],
+    possible: NDArray[np.bool_],
+    rounds: int = 1,
+) -> NDArray[np.bool_]:
+    """What belongs to the foreground by its colours, ``(height, width)`` bool.
+
+    Args:
+        picture: ``(height, width, 3)`` uint8, RGB.
+        front: surely foreground; stays.
+        likely: foreground unless the colours speak against it.
+        possible: background unless the colours speak against it; all the rest is surely background.
+        rounds: of GrabCut.
+    """
+    labels = np.full(picture.shape[:2], _BACK, np.uint8)
+    labels[possible] = _MAYBE_BACK
+    labels[likely] = _MAYBE_FRONT
+    labels[front] = _FRONT
+    start = (labels == _FRONT) | (labels == _MAYBE_FRONT)
+    # GrabCut wants some pixels on either side, five colours' worth of each.
+    if min(start.sum(), (~start).sum()) < 12:
+        return start
+    cv2 = load_opencv()
+    cv2.setRNGSeed(_SEED)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    bgr = np.ascontiguousarray(picture[..., ::-1])
+    cv2.grabCut(bgr, labels, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
+    return (labels == _FRONT) | (labels == _MAYBE_FRONT)
+
+
+def tidy(mask: NDArray[np.bool_], keep: NDArray[np.bool_], smallest: float = 0.03) -> NDArray[np.bool_]:
+    """Without specks and small holes: parts that touch ``keep`` and have this share of the mask stay."""
+    cv2 = load_opencv()
+    cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+    smooth = cv2.morphologyEx(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, cross), cv2.MORPH_OPEN, cross)
+    least = smallest * smooth.sum()
+    count, parts, sizes, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
+    good = np.zeros(count, bool)
+    touched = np.unique(parts[keep & (smooth > 0)])
+    good[touched] = sizes[touched, cv2.CC_STAT_AREA] >= least
+    if not good[1:].any() and count > 1:
+        good[1 + np.argmax(sizes[1:, cv2.CC_STAT_AREA])] = True
+    good[0] = False
+    result = good[parts]
+    count, holes, sizes, _ = cv2.connectedComponentsWithStats((~result).astype(np.uint8), connectivity=4)
+    small = sizes[:, cv2.CC_STAT_AREA] < 0.01 * max(result.sum(), 1)
+    small[0] = False
+    filled: NDArray[np.bool_] = result | small[holes]
+    return filled
+
+
+def grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """The mask with a margin of some pixels; a negative number takes them off."""
+    if pixels == 0:
+        return mask
+    cv2 = load_opencv()
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
+    change = cv2.dilate if pixels > 0 else cv2.erode
+    changed: NDArray[np.bool_] = change(mask.astype(np.uint8), disc) > 0
+    return changed
+
+
+class Flow:
+    """Carries a plane ``(height, width)`` from one picture to the next by dense optical flow (DIS)."""
+
+    def __init__(self) -> None:
+        cv2 = load_opencv()
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def between(
+        self, before: NDArray[np.uint8], now: NDArray[np.uint8]
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """What carries planes from ``before`` to ``now``, both ``(height, width, 3)``."""
+        cv2 = load_opencv()
+        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
+        if min(grey[0].shape) < 16:  # smaller than the flow's patches
+            return lambda plane: plane
+        flow = self._flow.calc(*grey, None)
+        height, width = grey[0].shape
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        at_x, at_y = x + flow[..., 0], y + flow[..., 1]
+
+        def carry(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+            carried: NDArray[np.float32] = cv2.remap(plane, at_x, at_y, cv2.INTER_LINEAR)
+            return carried
+
+        return carry

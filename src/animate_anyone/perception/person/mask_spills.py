@@ -1,0 +1,300 @@
+"""What came along with a person's mask: a part beside the body that stays with the background while the body moves.
+
+Two frames some time apart are laid over each other twice: as the background has moved, and as the limbs nearby have.
+Where only the first fits, and the colour is rather one of the surroundings than one of the body, nobody is there. Where
+neither the body nor the camera moves, or all is of one colour, nothing can be told, and nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.perception.person.background_motion import Background
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
+from animate_anyone.perception.person.classical import grow
+from animate_anyone.perception.person.mask_checks import BESIDE, CUT
+from animate_anyone.perception.pose.single_pose import MIN_SCORE
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import BODY, PoseSequence
+
+Window = tuple[slice, slice]
+HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
+
+_APART_SECONDS = (1 / 3, 2 / 3)  # between the frames that are laid over each other
+_LENT_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that tell each other what they found
+_GOOD_SCORE = 0.5
+_MIN_JOINTS = 4
+_LIMBS_NEARBY = 3  # joints, any of whose movements may be that of a pixel
+
+# Torso lengths.
+_SKIN = 0.06  # around what is body for sure: never cut
+_TRUNK, _THIGH, _SHIN, _HEAD = 0.26, 0.16, 0.12, 0.22  # half as wide as these are at least
+_HAT, _FOOT = 0.4, 0.2  # above the middle of the head, below the ankle
+_FAR, _FARTHER = 0.12, 0.2  # a spill that is cut off, or doubted, reaches out farther than this
+_SURROUNDINGS = 0.4  # outside the mask and farther than this the colours are the background's
+_PATCH = 0.06  # half the side of the patches that are compared
+_MOVED = 0.03  # by which body and background must have parted
+_NEXT = 0.5  # from where it was found a spill may go on, in its colours
+_RIM = 0.04  # thinner than twice this, beside a spill: its edge
+_WIDE = 0.06  # half as wide is what is doubted
+
+# Mean difference of a patch's colours, of 255.
+_SAME, _OTHER = 10.0, 4.0
+
+_LEAST, _MUCH = 0.003, 0.04  # of the mask: smaller is noise, larger is told
+_SEEN_OUTSIDE = 1e-4  # share of the surroundings that has a colour, for it to be theirs
+_BIN = 8  # colours that differ by less, of 255, are one
+_MARGIN = 8  # pixels around what is compared
+
+
+def find_spills(
+    frames: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_], pose: PoseSequence, progress: Progress = SILENT
+) -> tuple[NDArray[np.bool_], tuple[tuple[int, str], ...]]:
+    """The parts of a person's masks that are background for certain, and masks that may hold more of it.
+
+    Args:
+        frames: ``(height, width, 3)`` uint8, RGB; some hundred pixels wide are enough.
+        masks: ``(frames, height, width)`` bool, the person's.
+        pose: the person's, in pixels of the frames.
+        progress: shown how far it is.
+
+    Returns:
+        ``(frames, height, width)`` bool, true only where ``masks`` are and never on what is body for sure; and
+        ``(frame, reason)`` for each mask that loses much so, or in which something wide beside the body, of the
+        surroundings' colours, is not seen to move with it.
+    """
+    cv2 = load_opencv()
+    background = Background(frames, masks, pose)
+    far = [_distance(cv2, pose, number) for number in range(len(pose))]
+    likely = [_likely(cv2, *seen) for seen in zip(frames, masks, far, strict=True)]
+    found, alive = np.zeros_like(masks), np.zeros_like(masks)
+    for number in progress.track(range(len(masks)), description="beside the person"):
+        if likely[number].sum() <= _LEAST * masks[number].sum():
+            continue
+        window = _window(likely[number], _MARGIN)
+        still, own = np.zeros((2, *masks.shape[1:]), np.int16)
+        for other in _others(number, pose, _APART_SECONDS):
+            move = background.between(number, other)
+            if move is not None:
+                votes = _compare(cv2, frames, pose, number, other, move, far[other], window)
+                still[window] += votes[0]
+                own[window] += votes[1]
+        found[number], alive[number] = likely[number] & (still > own), own > still
+    spills = np.zeros_like(masks)
+    doubts: list[tuple[int, str]] = []
+    for number, area in enumerate(masks.sum(axis=(1, 2)).tolist()):
+        torso = body_length(pose.keypoints[number], pose.scores[number])
+        seed = found[number].copy()
+        for other in _others(number, pose, _LENT_SECONDS):
+            move = background.between(number, other) if found[other].any() and likely[number].any() else None
+            if move is not None:
+                seed |= likely[number] & _lent(cv2, frames[number], frames[other], found[other], move)
+        if seed.any():
+            spills[number] = _grown(cv2, frames[number], masks[number], far[number], torso, likely[number], seed)
+        if spills[number].sum() > _MUCH * area:
+            doubts.append((number, CUT))
+        if _widest(cv2, likely[number] & ~spills[number] & ~alive[number], far[number], torso) > _MUCH * area:
+            doubts.append((number, BESIDE))
+    return spills, tuple(doubts)
+
+
+def _others(number: int, pose: PoseSequence, seconds: Sequence[float]) -> list[int]:
+    """Frames so long before and after this one in which the person is there."""
+    apart = {max(round(s * float(pose.fps)), 1) for s in seconds}
+    others = sorted({number + sign * step for step in apart for sign in (-1, 1)})
+    return [other for other in others if 0 <= other < len(pose) and is_person(pose.scores[other])]
+
+
+def _likely(
+    cv2: ModuleType, frame: NDArray[np.uint8], mask: NDArray[np.bool_], far: NDArray[np.float16]
+) -> NDArray[np.bool_]:
+    """What of a mask lies beside the sure body and is rather of the surroundings' colours."""
+    beside = mask & (far > _SKIN)
+    if not beside.any():
+        return beside
+    own = _commonness(cv2, frame, mask & (far == 0))
+    outside = _commonness(cv2, frame, ~grow(mask, 1) & (far > _SURROUNDINGS))
+    return beside & (outside > np.maximum(own, _SEEN_OUTSIDE))
+
+
+def _distance(cv2: ModuleType, pose: PoseSequence, number: int) -> NDArray[np.float16]:
+    """How far pixels are from what is body for sure, torso lengths; 0 everywhere where nobody is."""
+    points, scores = pose.keypoints[number], pose.scores[number]
+    if not is_person(scores):
+        return np.zeros(pose.size[::-1], np.float16)
+    body, _ = body_hulls(points, scores, pose.size)
+    torso = body_length(points, scores)
+    solid = body.astype(np.uint8)
+    for start, end, width in _solid_parts(points, scores, torso):
+        ends = [tuple(int(v) for v in np.rint(np.clip(at, -4096, 4096))) for at in (start, end)]
+        cv2.line(solid, ends[0], ends[1], 1, max(round(2 * width * torso), 1))
+    distance: NDArray[np.float32] = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 3)
+    return (distance / torso).astype(np.float16)
+
+
+def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], torso: float) -> list[tuple]:
+    """Head, trunk and legs as ``(start, end, half width in torso lengths)``, with hat and shoes.
+
+    From the side their hulls are thin. Joints of the legs that are hidden are taken to be straight below.
+    """
+    if scores[JOINT["neck"]] < MIN_SCORE:
+        return []
+    neck = points[JOINT["neck"]]
+    hips = [points[JOINT[name]] for name in ("right_hip", "left_hip") if scores[JOINT[name]] >= MIN_SCORE]
+    down = np.array([0, torso])
+    middle = np.mean(hips, axis=0) if hips else neck + down
+    parts = [(neck, middle, _TRUNK)]
+    for side in ("right", "left"):
+        hip, knee, ankle = (JOINT[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
+        top = points[hip] if scores[hip] >= MIN_SCORE else middle
+        bend = points[knee] if scores[knee] >= MIN_SCORE else top + down
+        foot = points[ankle] if scores[ankle] >= MIN_SCORE else bend + down
+        parts += [(top, bend, _THIGH), (bend, foot, _SHIN), (foot, foot + _FOOT * down, _SHIN)]
+    head = [points[JOINT[name]] for name in HEAD if scores[JOINT[name]] >= MIN_SCORE]
+    if head:
+        middle = np.mean(head, axis=0)
+        up = (middle - neck) / max(float(np.hypot(*(middle - neck))), 1.0)
+        parts.append((middle, middle + _HAT * torso * up, _HEAD))
+    return parts
+
+
+def _commonness(cv2: ModuleType, frame: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """For each pixel of a frame the share of the pixels ``where`` that have its colour, or nearly."""
+    bins = (cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) // _BIN).astype(np.intp)
+    side = 256 // _BIN
+    numbers = (bins[..., 0] * side + bins[..., 1]) * side + bins[..., 2]
+    counts = np.bincount(numbers[where], minlength=side**3).reshape((side,) * 3).astype(np.float32)
+    for axis in range(3):
+        counts = 0.5 * counts + 0.25 * (np.roll(counts, 1, axis) + np.roll(counts, -1, axis))
+    return (counts / np.float32(max(int(where.sum()), 1))).ravel()[numbers]
+
+
+def _window(part: NDArray[np.bool_], margin: int) -> Window:
+    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = ((int(at[0]), int(at[-1]) + 1) for at in (rows, columns))
+    height, width = part.shape
+    return (
+        slice(max(top - margin, 0), min(bottom + margin, height)),
+        slice(max(left - margin, 0), min(right + margin, width)),
+    )
+
+
+def _compare(
+    cv2: ModuleType,
+    frames: Sequence[NDArray[np.uint8]],
+    pose: PoseSequence,
+    number: int,
+    other: int,
+    move: NDArray[np.float64],
+    far: NDArray[np.float16],
+    window: Window,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which pixels of a window have surely moved as the background has, and which as a limb nearby has.
+
+    ``far`` is of the other frame: what is behind the body there does not speak for the body here.
+    """
+    y, x = np.mgrid[window].astype(np.float32)
+    nothing = np.zeros(x.shape, bool)
+    both = np.minimum(pose.scores[number], pose.scores[other])[BODY] >= _GOOD_SCORE
+    if both.sum() < _MIN_JOINTS:
+        return nothing, nothing
+    start, end = pose.keypoints[number, BODY][both], pose.keypoints[other, BODY][both]
+    torso = body_length(pose.keypoints[number], pose.scores[number])
+    near = np.argsort([np.hypot(x - at[0], y - at[1]) for at in start], axis=0)[:_LIMBS_NEARBY]
+    shifts = end - start
+    ways = [(x + shifts[joint][..., 0], y + shifts[joint][..., 1]) for joint in near]
+    whole, _ = cv2.estimateAffinePartial2D(start, end)
+    if whole is not None:
+        ways.append(_moved(whole, x, y))
+    back_x, back_y = _moved(move, x, y)
+    height, width = frames[other].shape[:2]
+    apart = np.min([np.hypot(way_x - back_x, way_y - back_y) for way_x, way_y in ways], axis=0)
+    told = (apart > max(_MOVED * torso, 1.5)) & (back_x >= 0) & (back_x < width) & (back_y >= 0) & (back_y < height)
+    here, there = (cv2.blur(frames[n], (3, 3)).astype(np.float32) for n in (number, other))
+    side = 2 * max(round(_PATCH * torso), 2) + 1
+
+    def unlike(at_x: NDArray[np.float32], at_y: NDArray[np.float32]) -> NDArray[np.float32]:
+        difference: NDArray[np.float32] = np.abs(here[window] - _fetch(cv2, there, at_x, at_y)).mean(axis=2)
+        return cv2.blur(difference, (side, side))  # type: ignore[no-any-return]
+
+    as_background = unlike(back_x, back_y)
+    as_body = np.min([unlike(*way) for way in ways], axis=0)
+    still = told & (as_background < _SAME) & (as_body > np.maximum(2 * as_background, _OTHER))
+    seen = _fetch(cv2, far.astype(np.float32), back_x, back_y) > _SKIN + _PATCH
+    return still, told & seen & (as_body < as_background) & (as_background > _OTHER)
+
+
+def _moved(way: NDArray[np.float64], x: NDArray, y: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    at_x, at_y = (way[row, 0] * x + way[row, 1] * y + way[row, 2] for row in (0, 1))
+    return at_x.astype(np.float32), at_y.astype(np.float32)
+
+
+def _fetch(cv2: ModuleType, plane: NDArray[np.float32], at_x: NDArray, at_y: NDArray) -> NDArray[np.float32]:
+    """A plane's values at these places; beyond its edge those of the edge."""
+    fetched: NDArray[np.float32] = cv2.remap(
+        plane, at_x.astype(np.float32), at_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return fetched
+
+
+def _lent(
+    cv2: ModuleType,
+    here: NDArray[np.uint8],
+    there: NDArray[np.uint8],
+    found: NDArray[np.bool_],
+    move: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """What was found in another frame, where the background has taken it, if it still looks the same."""
+    y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
+    at = _moved(move, x, y)
+    carried = _fetch(cv2, found.astype(np.float32), *at) > 0.5
+    difference = np.abs(here.astype(np.float32) - _fetch(cv2, there.astype(np.float32), *at)).mean(axis=2)
+    same: NDArray[np.bool_] = carried & (cv2.blur(difference, (5, 5)) < _SAME)
+    return same
+
+
+def _grown(
+    cv2: ModuleType,
+    frame: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    far: NDArray[np.float16],
+    torso: float,
+    likely: NDArray[np.bool_],
+    seed: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """The spill around what was found: without specks, with more of the same colours, and its edge."""
+    seed = _opened(cv2, seed, 1)
+    count, parts, sizes, _ = cv2.connectedComponentsWithStats(seed.astype(np.uint8), connectivity=4)
+    least = _LEAST * mask.sum()
+    good = [n > 0 and sizes[n, cv2.CC_STAT_AREA] >= least and far[parts == n].max() > _FAR for n in range(count)]
+    seed = np.array(good)[parts]
+    if not seed.any():
+        return seed
+    alike = _commonness(cv2, frame, seed) > 2 * _commonness(cv2, frame, mask & (far == 0))
+    more = _opened(cv2, likely & alike & grow(seed, round(_NEXT * torso)), 1) | seed
+    _, parts = cv2.connectedComponents(more.astype(np.uint8), connectivity=4)
+    spill = np.isin(parts, np.unique(parts[seed]))
+    rim = max(round(_RIM * torso), 1)
+    rest = mask & ~spill
+    thin = rest & ~_opened(cv2, rest, rim) & grow(spill, 2 * rim) & (far > _SKIN)
+    return spill | thin
+
+
+def _widest(cv2: ModuleType, part: NDArray[np.bool_], far: NDArray[np.float16], torso: float) -> int:
+    """Pixels of the largest piece that is wide and reaches out far."""
+    if not part.any():
+        return 0
+    wide = _opened(cv2, part, max(round(_WIDE * torso), 1))
+    _, parts, sizes, _ = cv2.connectedComponentsWithStats(wide.astype(np.uint8), connectivity=4)
+    reaches = np.unique(parts[wide & (far > _FARTHER)])
+    return max((int(sizes[n, cv2.CC_STAT_AREA]) for n in reaches), default=0)
+
+
+def _opened(cv2: ModuleType, mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """Without what is thinner than twice so many pixels."""
+    return grow(grow(mask, -pixels), pixels)

@@ -1,0 +1,105 @@
+"""Who is who among people in a video: by where they were last, and by the colours on their bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
+from animate_anyone.perception.person.classical import shrink
+from animate_anyone.structures import BODY, PoseSequence
+
+_SIDE = 256  # longer side of the pictures in which colours are counted
+_BINS = (8, 16, 16)  # of lightness and the two colour axes
+_LEARN = 0.1  # share of a new frame in what is known of somebody's colours
+_LEAP, _SPEED = 0.4, 2.0  # torso lengths between the points of one person, at once and a second
+_FARTHEST = 1.2
+_GROWTH = 1.5  # how much larger or smaller the torso may be at once
+_CLEARLY = 0.08  # likeness by which somebody else must be nearer in colours
+_ALIKE, _ALONE = 0.75, 0.6  # likeness from which somebody elsewhere may be the person, among others or alone
+_DIFFERENT = 0.85  # likeness under which somebody is worth remembering as another
+
+
+def colours(frame: NDArray[np.uint8], pose: PoseSequence) -> NDArray[np.float32] | None:
+    """How often each colour is there on the body of a one-frame ``pose``; sums to 1. ``None`` where no body is."""
+    cv2 = load_opencv()
+    small = shrink(frame, _SIDE)
+    size = (small.shape[1], small.shape[0])
+    scaled = pose.scaled_to(size)
+    body, _ = body_hulls(scaled.keypoints[0], scaled.scores[0], size)
+    if body.sum() < 20:
+        return None
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[body]
+    counts: NDArray[np.float32] = np.histogramdd(lab, _BINS, [(0, 256)] * 3)[0].astype(np.float32)
+    for axis in range(3):  # a little more light is no other colour
+        edge = [(1, 1) if a == axis else (0, 0) for a in range(3)]
+        wide = np.pad(counts, edge, mode="edge")
+        low, high = (np.take(wide, np.arange(k, k + counts.shape[axis]), axis) for k in (0, 2))
+        counts = 0.5 * counts + 0.25 * (low + high)
+    return counts / counts.sum()
+
+
+def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Of two counts of colours, in [0, 1]: their Bhattacharyya coefficient."""
+    return float(np.sqrt(one * other).sum())
+
+
+class Identity:
+    """Knows one person again among others.
+
+    Args:
+        frame: a frame ``(height, width, 3)`` uint8 with all of them.
+        pose: the person's there, one frame.
+        others: those of the others there.
+    """
+
+    def __init__(self, frame: NDArray[np.uint8], pose: PoseSequence, others: Sequence[PoseSequence] = ()) -> None:
+        self.last = pose
+        self._own = colours(frame, pose)
+        self._others = [known for other in others if (known := colours(frame, other)) is not None]
+
+    def here(self, frame: NDArray[np.uint8], pose: PoseSequence, seconds: float) -> bool:
+        """Whether a pose is the person's, ``seconds`` after the last: it is near, and nobody else's by its colours."""
+        return is_person(pose.scores[0]) and self.near(pose, seconds) and self._own_by(frame, pose, least=0.0)
+
+    def again(self, frame: NDArray[np.uint8], pose: PoseSequence) -> bool:
+        """Whether a pose at another place is the person's, by its colours."""
+        return is_person(pose.scores[0]) and self._own_by(frame, pose, least=_ALIKE if self._others else _ALONE)
+
+    def near(self, pose: PoseSequence, seconds: float) -> bool:
+        """Whether the person can have got there in this time."""
+        both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= 0.3
+        if not both.any():
+            return False
+        torsos = [body_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]
+        moved = np.linalg.norm((pose.keypoints - self.last.keypoints)[0, BODY][both], axis=1)
+        reach = min(_LEAP + _SPEED * seconds, _FARTHEST) * max(torsos)
+        return bool(np.median(moved) < reach and max(torsos) < _GROWTH * (1 + seconds) * min(torsos))
+
+    def accept(self, frame: NDArray[np.uint8], pose: PoseSequence) -> None:
+        """Take this pose for the person's last one, and learn its colours."""
+        self.last = pose
+        seen = colours(frame, pose)
+        if self._own is None:
+            self._own = seen
+        elif seen is not None:
+            self._own = (1 - _LEARN) * self._own + _LEARN * seen
+
+    def learn_other(self, frame: NDArray[np.uint8], pose: PoseSequence) -> None:
+        """Remember somebody who is not the person, unless that one is known or looks like the person."""
+        seen = colours(frame, pose)
+        if seen is None or self._own is None or likeness(seen, self._own) > _DIFFERENT:
+            return
+        if all(likeness(seen, other) < _DIFFERENT for other in self._others):
+            self._others.append(seen)
+
+    def _own_by(self, frame: NDArray[np.uint8], pose: PoseSequence, least: float) -> bool:
+        if self._own is None or (least == 0 and not self._others):
+            return True
+        seen = colours(frame, pose)
+        if seen is None:
+            return least == 0
+        own = likeness(seen, self._own)
+        return own >= least and all(likeness(seen, other) <= own + _CLEARLY for other in self._others)

@@ -1,0 +1,209 @@
+"""Poses by rtmlib: DWPose or RTMW through ONNX, surer of hands than MediaPipe, several persons.
+
+rtmlib finds everybody in a frame; the main person is picked in the first one and then followed by
+place. Its networks are downloaded by rtmlib itself, or given as local ``.onnx`` files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.errors import InputError
+from animate_anyone.optional import require
+from animate_anyone.perception.pose.following import look_thoroughly
+from animate_anyone.perception.pose.picture_attempts import Attempt
+from animate_anyone.perception.pose.protocol import check_frame, collect
+from animate_anyone.perception.pose.single_pose import MIN_SCORE, Pose, nobody, seen
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+
+WholeBody = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
+"""rtmlib's ``Wholebody``: a BGR picture in, points ``(people, 134, 2)`` and scores ``(people, 134)`` out."""
+
+MODES = ("lightweight", "balanced", "performance")
+
+# Where rtmlib's OpenPose layout of 134 points keeps our groups; its feet, 18 to 23, have no place here.
+_GROUPS = ((BODY, slice(0, 18)), (LEFT_HAND, slice(92, 113)), (RIGHT_HAND, slice(113, 134)), (FACE, slice(24, 92)))
+_MIN_OVERLAP = 0.2
+_PATIENCE_SECONDS = 1.0
+
+
+class RtmlibPose:
+    """Estimator ``rtmlib``; see :class:`~animate_anyone.perception.pose.protocol.PoseEstimator`.
+
+    Args:
+        mode: which networks rtmlib downloads: ``lightweight``, ``balanced`` or ``performance``.
+        detector: a local ``.onnx`` of the person detector (YOLOX), instead of the mode's.
+        pose: a local ``.onnx`` of the whole-body network (DWPose, RTMW), instead of the mode's.
+        pose_input_size: ``(width, height)`` that ``pose`` takes; ``None`` reads it from a file
+            name such as ``dw-ll_ucoco_384x288.onnx`` (height first), else takes 288x384.
+        backend: ``onnxruntime``, ``opencv`` or ``openvino``.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. An onnxruntime without CUDA computes on the CPU instead,
+            which ``remarks`` tells.
+        network: a ready ``Wholebody`` in OpenPose layout; then nothing is loaded.
+
+    Raises:
+        InputError: rtmlib is not installed, the mode is unknown or a file is missing.
+    """
+
+    def __init__(
+        self,
+        mode: str = "balanced",
+        detector: str | Path | None = None,
+        pose: str | Path | None = None,
+        pose_input_size: tuple[int, int] | None = None,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        network: WholeBody | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise InputError(f"rtmlib has no mode {mode!r}; there are: {', '.join(MODES)}")
+        for path in (detector, pose):
+            if path is not None and not Path(path).is_file():
+                raise InputError(f"{path}: no such file; give an .onnx file, or leave it out to download one")
+        self.remarks: tuple[str, ...] = ()
+        if network is None and backend == "onnxruntime" and device.startswith("cuda") and not _onnxruntime_has_cuda():
+            self.remarks = (f"poses: by rtmlib on the CPU; on {device} it needs onnxruntime-gpu (pip install)",)
+            device = "cpu"
+        if network is None:
+            network = require("rtmlib", extra="rtmlib").Wholebody(
+                det=None if detector is None else str(detector),
+                pose=None if pose is None else str(pose),
+                pose_input_size=pose_input_size or _input_size(pose),
+                mode=mode,
+                to_openpose=True,
+                backend=backend,
+                device=device,
+            )
+        self._network = network
+
+    def estimate(
+        self,
+        frames: Iterable[NDArray[np.uint8]],
+        size: tuple[int, int],
+        fps: Fraction,
+        times: NDArray[np.float64] | None = None,
+        progress: Progress = SILENT,
+    ) -> PoseSequence:
+        """The main person's poses in a video, in pixels of ``size``, without depth; see the protocol."""
+        chooser = PersonChooser(patience=max(round(_PATIENCE_SECONDS * float(fps)), 1))
+        poses = []
+        for frame in progress.track(frames, description="poses"):
+            check_frame(frame, size)
+            poses.append((*(chooser.choose(self._people(frame)) or nobody())[:2], None))
+        return collect(poses, size, fps, times)
+
+    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
+        """The main person's pose in one picture, or ``None``; see the protocol.
+
+        Where nobody is found at first, the picture is tried padded, mirrored and with more contrast.
+        """
+        height, width = picture.shape[:2]
+        check_frame(picture, (width, height))
+        pose = PersonChooser().choose(self._people(picture)) or look_thoroughly(picture, self._look)
+        return None if pose is None else collect([(*pose[:2], None)], (width, height), Fraction(24), None)
+
+    def _people(self, frame: NDArray[np.uint8]) -> list[Pose]:
+        points, scores = self._network(np.ascontiguousarray(frame[..., ::-1]))
+        people = (from_openpose_134(*person) for person in zip(points, scores, strict=True))
+        return [person for person in people if seen(*person) is not None]
+
+    def _look(self, attempt: Attempt) -> Attempt:
+        pose = PersonChooser().choose(self._people(attempt.picture))
+        return attempt if pose is None else attempt.with_pose(*pose)
+
+
+def from_openpose_134(points: NDArray[np.floating], scores: NDArray[np.floating]) -> Pose:
+    """rtmlib's points ``(134, 2)`` and scores ``(134,)`` of one person in our layout, depth 0.
+
+    rtmlib counts from the centre of the first pixel, we from its corner. Its scores can exceed 1.
+    """
+    if points.shape != (134, 2) or scores.shape != (134,):
+        raise InputError(
+            f"the network gave points of shape {points.shape}; give rtmlib a whole-body model (133 points), "
+            "such as DWPose or RTMW"
+        )
+    ours, found, depth = nobody()
+    for group, theirs in _GROUPS:
+        ours[group] = points[theirs] + 0.5
+        found[group] = np.clip(scores[theirs], 0, 1)
+    found[~np.isfinite(ours).all(axis=1)] = 0
+    return np.nan_to_num(ours, nan=0, posinf=0, neginf=0), found, depth
+
+
+class PersonChooser:
+    """Picks the same person frame after frame.
+
+    The first one is the largest, surest person. Then it is whoever overlaps the last place most,
+    among nearly equal ones the nearest pose. After ``patience`` frames without one the search
+    starts anew.
+    """
+
+    def __init__(self, patience: int = 24) -> None:
+        self._patience = patience
+        self._last: Pose | None = None
+        self._missed = 0
+
+    def choose(self, people: list[Pose]) -> Pose | None:
+        """The person among these, or ``None`` if nobody is the one."""
+        chosen = self._first(people) if self._last is None else self._next(people, self._last)
+        if chosen is not None:
+            self._last, self._missed = chosen, 0
+        else:
+            self._missed += 1
+            if self._missed >= self._patience:
+                self._last = None
+        return chosen
+
+    def _first(self, people: list[Pose]) -> Pose | None:
+        def weight(pose: Pose) -> float:
+            left, top, right, bottom = _box(pose)
+            return (right - left) * (bottom - top) * float(pose[1][BODY].mean())
+
+        return max(people, key=weight, default=None)
+
+    def _next(self, people: list[Pose], last: Pose) -> Pose | None:
+        overlaps = [_overlap(_box(pose), _box(last)) for pose in people]
+        best = max(overlaps, default=0.0)
+        if best < _MIN_OVERLAP:
+            return None
+        near = [pose for pose, overlap in zip(people, overlaps, strict=True) if overlap > 0.7 * best]
+        return min(near, key=lambda pose: _distance(pose, last))
+
+
+def _box(pose: Pose) -> tuple[float, float, float, float]:
+    there = pose[0][BODY][pose[1][BODY] >= MIN_SCORE]
+    return (*there.min(axis=0).tolist(), *there.max(axis=0).tolist())
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes (left, top, right, bottom)."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+def _distance(one: Pose, other: Pose) -> float:
+    both = np.minimum(one[1], other[1])[BODY] >= MIN_SCORE
+    return float(np.linalg.norm((one[0] - other[0])[BODY][both], axis=1).mean()) if both.any() else np.inf
+
+
+def _onnxruntime_has_cuda() -> bool:
+    return "CUDAExecutionProvider" in require("onnxruntime", extra="rtmlib").get_available_providers()
+
+
+def _input_size(pose: str | Path | None) -> tuple[int, int]:
+    named = None if pose is None else re.search(r"(\d{3})x(\d{3})", Path(pose).name)
+    return (288, 384) if named is None else (int(named[2]), int(named[1]))
+
+
+assert sum(group.stop - group.start for group, _ in _GROUPS) == NUM_KEYPOINTS

@@ -1,0 +1,137 @@
+"""Plays: who does what with which object among which things, before any of it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from animate_anyone.synthetic.dataset import Style, sample_performance, sample_setting, stream
+from animate_anyone.synthetic.figure.body import Body, BodyPose, Placed, place, rotation
+from animate_anyone.synthetic.figure.bricks import Array
+from animate_anyone.synthetic.motion.motion import perform
+from animate_anyone.synthetic.picture.render import Geometry, assemble
+from animate_anyone.synthetic.place.backdrop import WALLS, Backdrop
+from animate_anyone.synthetic.place.furniture import OUTDOORS, sample_scenery
+from animate_anyone.synthetic.place.props import HEADROOM, OBJECTS, Prop, gather, make_object, take_up
+from animate_anyone.synthetic.place.stage import Shot, deepen, nearest_depth, sample_shot, seen_from, share_hidden
+
+OBJECT_SHARE, FRONT_SHARE = 0.7, 0.5  # of the clips
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a scene is before it is seen; ``target`` (3,) is the middle of the pelvis' way."""
+
+    body: Body
+    motion: str
+    pose: BodyPose
+    placed: Placed
+    prop: Prop | None
+    style: Style
+    backdrop: Backdrop
+    shot: Shot
+    target: Array
+
+
+def rehearse(split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str) -> Play:
+    """Who does what with which object, and where the camera goes; arguments as in ``sample_clip``."""
+    times = np.arange(num_frames) / float(fps)
+    body, look, name, score = sample_performance(split, seed, times, motion)
+    rng = stream(split, seed, "stage object")
+    with_object, hand = rng.random() < OBJECT_SHARE, int(rng.integers(2))
+    kind = str(rng.choice(list(OBJECTS), p=list(OBJECTS.values())))
+    kind = "stool" if name == "sit" else kind
+    if with_object:
+        take_up(kind, score, rng, hand)
+    pose = perform(score, body)
+    placed = place(body, pose)
+    prop = None
+    if with_object:
+        prop = make_object(kind, rng, body, placed, pose.heading, times, hand, domain == "wide")
+    above = HEADROOM.get(kind, 0.0) * body.height if with_object else 0.0
+    camera, style = sample_setting(split, seed, domain, body, look, placed, above)
+    backdrop = deepen(stream(split, seed, "stage place"), style.backdrop)
+    target = placed.origins[:, 0].mean(0)
+    shot = sample_shot(stream(split, seed, "stage shot"), camera, target, times, backdrop.kind)
+    return Play(body, name, pose, placed, prop, style, backdrop, shot, target)
+
+
+def furnish(rng: np.random.Generator, play: Play, wide: bool) -> tuple[list[Prop], dict[str, str]]:
+    """The scenery of a play, and in words what stands in front and behind."""
+    camera, backdrop, count = play.shot.middle, play.backdrop, len(play.placed.origins)
+    far = float((play.target - camera.position) @ camera.rotation[2])
+    scale = (play.body.height / 1.7) ** 0.8
+    indoors = rng.random() < 0.5 if backdrop.kind not in WALLS else backdrop.kind not in OUTDOORS
+
+    def draw(front: bool, depth: float, across: float, speed: float) -> Prop:
+        """Something ``depth`` metres away and ``across`` frame heights aside; ``speed`` in them for the whole clip."""
+        aside = (across + speed * np.linspace(-0.5, 0.5, count)) * depth / camera.focal
+        spot = camera.position + depth * camera.rotation[2] + aside[:, None] * camera.rotation[0]
+        turn = rotation(np.array([[0.0, rng.uniform(-0.5, 0.5) + np.pi * (rng.random() < 0.2), 0.0]]))
+        size = scale * rng.uniform(0.85, 1.25)
+        return sample_scenery(rng, front, not indoors, size, spot * np.array([1.0, 0.0, 1.0]),
+                              np.repeat(turn, count, 0), wide)  # fmt: skip
+
+    moments = np.unique(np.linspace(0, count - 1, 5).astype(int))
+    cameras = [play.shot.cameras[k] for k in moments]
+    person = seen_from(at_moments(play.placed, moments), cameras, camera).origins[:, :17]
+
+    def lookat_moments(prop: Prop) -> Geometry:
+        table, _, placed = gather([prop])
+        placed = seen_from(at_moments(placed, moments), cameras, camera)
+        return assemble(table, placed, camera.rotation, camera.position, torch.device("cpu"))
+
+    before, behind = [], []
+    room = min(backdrop.wall + float(play.target[2]) - 0.5, 3.0)
+    if backdrop.kind in WALLS and room > 0.8:
+        for _ in range(int(rng.choice(4, p=(0.1, 0.3, 0.35, 0.25)))):
+            behind.append(draw(False, far + rng.uniform(0.8, room), rng.uniform(-0.5, 0.5), 0.0))
+    if rng.random() < FRONT_SHARE:
+        for _ in range(12):
+            speed = rng.choice([-1.0, 1.0]) * rng.uniform(0.6, 1.3)
+            prop = draw(True, far * rng.uniform(0.5, 0.82), rng.uniform(-0.3, 0.3), speed)
+            geometry = lookat_moments(prop)
+            if nearest_depth(geometry).min() < 0.3:
+                continue
+            hidden = share_hidden(person, camera, geometry)
+            if 0.05 < hidden.max() < 0.55:
+                before.append(prop)
+                break
+    words = {name: ", ".join(p.kind for p in props) or "none" for name, props in
+             (("in_front", before), ("behind", behind))}  # fmt: skip
+    return before + behind, words
+
+
+def feet_of(props: Sequence[Prop], chosen: Sequence[int]) -> Array:
+    """``(F, N, 4)`` x, z, radius and strength of the shadows under props."""
+    spots = []
+    for prop in props:
+        for x, z, radius in prop.feet:
+            at = (prop.spots + prop.turns @ np.array([x, 0.0, z]))[list(chosen)]
+            high = np.maximum(prop.spots[list(chosen), 1], 0.0)
+            spots.append(np.stack([at[:, 0], at[:, 2], radius * (1.4 + high), 0.09 / (0.1 + 0.3 * high)], -1))
+    return np.stack(spots, 1) if spots else np.zeros((len(chosen), 0, 4))
+
+
+def soles_of(play: Play, chosen: Sequence[int], standing: Array, scale: float) -> Array:
+    """The same under the person and the object, grown by ``scale`` about ``standing``."""
+    spots = [feet_of([play.prop], chosen)] if play.prop else []
+    for joint, wide, weight in ((13, 0.20, 0.8), (16, 0.20, 0.8), (0, 0.44, 0.7)):
+        at = play.placed.origins[list(chosen), joint]
+        high = at[:, 1] * (joint > 0)
+        radius, strength = wide * play.body.trunk * (1 + 1.5 * high), weight * 0.1 / (0.1 + 0.3 * high)
+        spots.append(np.stack([at[:, 0], at[:, 2], radius, strength], -1)[:, None])
+    out = np.concatenate(spots, 1)
+    out[..., :2] = standing[[0, 2]] + scale * (out[..., :2] - standing[[0, 2]])
+    out[..., 2] *= scale
+    return out
+
+
+def at_moments(placed: Placed, moments: Sequence[int] | Array) -> Placed:
+    """Some moments of a clip."""
+    k = np.asarray(moments, int)
+    return Placed(placed.rotations[k], placed.origins[k], placed.tips[k], placed.stretch[k])
