@@ -27,14 +27,12 @@ from machine import add_output, describe, table, write
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from animate_anyone.animate import Settings, carry_reference, draw_own_pose, tell
 from animate_anyone.cli.options import parse_size, shown_progress
 from animate_anyone.conditions.body_lengths import MIN_SCORE, average_torso
 from animate_anyone.conditions.body_lengths import measure as bone_lengths
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT
-from animate_anyone.driver import Driver, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_masked, ssim
 from animate_anyone.media import check_writable, contact_sheet, parse_range, whole_file, write_picture
@@ -42,6 +40,8 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import load_pipeline, model_folder
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import BODY, PoseSequence, Subject
+from animate_anyone.workflows.animate import Settings, carry_reference, draw_own_pose, tell
+from animate_anyone.workflows.driving import Driver, open_driver
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

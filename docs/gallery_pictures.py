@@ -40,7 +40,6 @@ from gallery_cases import (
 )
 from PIL import Image
 
-from animate_anyone import animate as story
 from animate_anyone.cli.options import shown_progress
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
@@ -49,6 +48,7 @@ from animate_anyone.media import check_writable, contact_sheet, read_frames, rea
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.synthetic.dataset import sample_clip
+from animate_anyone.workflows import animate as story
 
 DOCS = Path(__file__).resolve().parent
 PICTURES, BENCHMARKS = DOCS / "gallery", DOCS.parent / "benchmarks"

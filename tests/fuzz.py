@@ -362,8 +362,8 @@ def use(kind: str, path: Path, ground: Path, out: Path) -> None:
 def _animate(
     ground: Path, out: Path, *, character: Path, driving: Path, pose: Any = None, model: Path | None = None
 ) -> None:
-    from animate_anyone.animate import Settings, animate
     from animate_anyone.structures import PoseSequence
+    from animate_anyone.workflows.animate import Settings, animate
 
     known = PoseSequence.load(ground / "me.npz") if pose is None else pose
     settings = Settings(
@@ -378,8 +378,8 @@ def _use_picture(path: Path, ground: Path, out: Path) -> None:
 
 def _use_video(path: Path, ground: Path, out: Path) -> None:
     """All but the networks: how it drives, its frames, its sound."""
-    from animate_anyone.driver import open_driver
     from animate_anyone.media import VideoWriter
+    from animate_anyone.workflows.driving import open_driver
 
     driver = open_driver(path)
     with VideoWriter(

@@ -51,5 +51,5 @@ class Boxes:
 
 def look_with(monkeypatch: pytest.MonkeyPatch, folder: Path, empty: tuple[int, ...] = ()) -> None:
     """Have ``replace`` see the truth; nobody is in the frames of ``empty``."""
-    monkeypatch.setattr("animate_anyone.replace.load_estimator", lambda name, **options: Truth(folder, empty))
-    monkeypatch.setattr("animate_anyone.replace.load_masker", lambda name, **options: Boxes())
+    monkeypatch.setattr("animate_anyone.workflows.replace.load_estimator", lambda name, **options: Truth(folder, empty))
+    monkeypatch.setattr("animate_anyone.workflows.replace.load_masker", lambda name, **options: Boxes())

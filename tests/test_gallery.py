@@ -62,7 +62,7 @@ def test_reenactment_of_a_video(
     model = tmp_path / "model"
     tiny.pipeline(reference_latents=True, carried_reference=True).save_pretrained(model)
     known = PoseSequence.load(dancers / "dance.npz")
-    monkeypatch.setattr("animate_anyone.driver.Driver.poses", lambda self, *_: (known[self.index], ["told"]))
+    monkeypatch.setattr("animate_anyone.workflows.driving.Driver.poses", lambda self, *_: (known[self.index], ["told"]))
     written = {name: tmp_path / f"out.{name}" for name in ("json", "png", "md")}
     asked = ["--frames", "0:6", "--size", "96x128", "--at", "model", "--model", str(model), "--sheet"]
     asked += [str(written["png"]), "--json", str(written["json"]), "--output", str(written["md"])]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.whole_files import whole_file
+from animate_anyone.system.whole_files import whole_file
 
 # One person is 128 points: OpenPose's 18 of the body, 21 of each hand, 68 of the face.
 # "Left" is the person's own left. Names, limbs and colours: conditions/skeleton.py.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from animate_anyone.cli.main import main
-from animate_anyone.signals import SIGNALS
+from animate_anyone.system.signals import SIGNALS
 
 
 @dataclass(frozen=True)

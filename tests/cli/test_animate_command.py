@@ -80,7 +80,7 @@ def test_placement(shell: Shell, basic: list[str]) -> None:
 
 
 def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("animate_anyone.animate.load_pipeline", None)  # no weights
+    monkeypatch.setattr("animate_anyone.workflows.animate.load_pipeline", None)  # no weights
     before = shell.files()
     result = shell(*basic, "--dry-run", "--keep", "kept", "-o", "out.mp4")
     assert (result.status, result.err) == (0, "")
@@ -302,7 +302,7 @@ def test_our_own_mistakes_are_no_user_errors(shell: Shell, basic: list[str], mon
     def broken(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("animate_anyone.animate.load_pipeline", broken)
+    monkeypatch.setattr("animate_anyone.workflows.animate.load_pipeline", broken)
     with pytest.raises(ZeroDivisionError):
         shell(*basic)
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from animate_anyone.cli.streams import Printed
-from animate_anyone.signals import WORDS
+from animate_anyone.system.signals import WORDS
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and locks as POSIX has them")
 CAUGHT = """
 import sys, time
-from animate_anyone.signals import Signals, Stopped
+from animate_anyone.system.signals import Signals, Stopped
 signals = Signals()
 signals.catch()
 {body}
@@ -57,7 +57,7 @@ def test_nothing_heavy_is_imported_before_signals_are_caught() -> None:
     script = "import sys, animate_anyone.cli.main; print(*sys.modules)"
     path = os.pathsep.join(filter(None, sys.path))
     loaded = run("-S", "-c", script, env={**os.environ, "PYTHONPATH": path}).stdout.decode().split()
-    assert "animate_anyone.signals" in loaded
+    assert "animate_anyone.system.signals" in loaded
     assert not {"typing", "signal", "enum", "re", "threading", "pathlib", "typer"} & set(loaded)
 
 
@@ -226,10 +226,10 @@ def test_a_stream_that_fails_once_is_let_go() -> None:
 @posix
 def test_a_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
     """SIGKILL leaves a hidden file; whoever writes the same result next removes it, but not one that is in use."""
-    from animate_anyone.whole_files import whole_file
+    from animate_anyone.system.whole_files import whole_file
 
     script = (
-        "import sys, time; from animate_anyone.whole_files import whole_file\n"
+        "import sys, time; from animate_anyone.system.whole_files import whole_file\n"
         "with whole_file('out.txt') as part:\n part.write_text('half'); print(flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE)

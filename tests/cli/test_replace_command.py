@@ -50,7 +50,7 @@ def test_a_dance(shell: Shell, basic: list[str]) -> None:
 
 
 def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("animate_anyone.replace.load_pipeline", None)  # no weights
+    monkeypatch.setattr("animate_anyone.workflows.replace.load_pipeline", None)  # no weights
     before = shell.files()
     result = shell(*basic, "--dry-run", "--keep", "kept")
     assert (result.status, result.err) == (0, "")

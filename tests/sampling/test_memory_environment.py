@@ -19,7 +19,7 @@ from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import MaskTrack, Scene, Subject
-from animate_anyone.told_scene import tell
+from animate_anyone.workflows.scene_conditions import tell
 
 WORK = Work(size=(64, 64), frames=20, window=8, dtype=torch.float32, objects=True)
 PHASES = {"_encode_reference": "reference", "_origin": "reference", "_encode_poses": "poses", "_encode_scene": "scene"}

@@ -54,10 +54,10 @@ def animate(
     ] = False,
 ) -> None:
     """Make a video of the character moving as the driver moves."""
-    from animate_anyone import animate as story
     from animate_anyone.cli.options import parse_fps, parse_size, shown_progress
     from animate_anyone.media import parse_range
     from animate_anyone.structures import PoseSequence
+    from animate_anyone.workflows import animate as story
 
     settings = story.Settings(
         model=model,

@@ -11,8 +11,8 @@ import typer
 from animate_anyone.cli import animate, demo, evaluate, models, pose, replace, report, synthesize, train
 from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
-from animate_anyone.signals import WORDS, Signals
-from animate_anyone.whole_files import is_unfinished, remove_unfinished
+from animate_anyone.system.signals import WORDS, Signals
+from animate_anyone.system.whole_files import is_unfinished, remove_unfinished
 
 MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, where the interrupt came as an exception

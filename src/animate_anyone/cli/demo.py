@@ -15,12 +15,12 @@ def demo(
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 48,
 ) -> None:
     """Show the shipped model at work: a character it never saw dances somebody else's dance. Needs nothing."""
-    from animate_anyone import animate as story
     from animate_anyone.cli.options import shown_progress
     from animate_anyone.errors import InputError
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
     from animate_anyone.sampling.models import model_folder
     from animate_anyone.synthetic.dataset import sample_clip
+    from animate_anyone.workflows import animate as story
 
     if output.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"{output}: cannot be written; end the name in {' or '.join(VIDEO_SUFFIXES)}")

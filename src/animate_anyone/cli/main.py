@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from animate_anyone.signals import Signals
+from animate_anyone.system.signals import Signals
 
 
 def main() -> None:

@@ -61,10 +61,10 @@ def replace(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made; write nothing.")] = False,
 ) -> None:
     """Put the character into a video, in the place of the person there, with the objects that they hold."""
-    from animate_anyone import replace as story
     from animate_anyone.cli.options import parse_size, shown_progress
     from animate_anyone.media import parse_range
     from animate_anyone.structures import PoseSequence
+    from animate_anyone.workflows import replace as story
 
     settings = story.Settings(
         model=model,

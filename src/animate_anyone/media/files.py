@@ -1,4 +1,4 @@
-"""Result files and folders: tried before the long work. How they become whole: :mod:`animate_anyone.whole_files`."""
+"""Result files and folders, tried before the long work; :mod:`animate_anyone.system.whole_files` makes them whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from animate_anyone.errors import InputError
-from animate_anyone.whole_files import link_target, try_folder, try_to_write, whole_file
+from animate_anyone.system.whole_files import link_target, try_folder, try_to_write, whole_file
 
 __all__ = ["check_folder", "check_writable", "whole_file"]
 

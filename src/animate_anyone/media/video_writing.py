@@ -21,7 +21,7 @@ from animate_anyone.media.files import check_writable
 from animate_anyone.media.opening import BROKEN, moving_pictures, open_media
 from animate_anyone.media.sound import Sound, SoundTrack, find_sound
 from animate_anyone.media.video_reading import open_video
-from animate_anyone.whole_files import part_of, writing
+from animate_anyone.system.whole_files import part_of, writing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}

@@ -9,7 +9,7 @@ import time
 
 _BEGAN = time.monotonic()  # before the imports, which take their time too
 
-from animate_anyone.signals import WORDS, Signals  # noqa: E402
+from animate_anyone.system.signals import WORDS, Signals  # noqa: E402
 
 if __name__ == "__main__":  # before the other imports; a process that renders imports this file by another name
     _SIGNALS = Signals()
@@ -23,7 +23,7 @@ from typing import NoReturn, TypeVar  # noqa: E402
 
 from animate_anyone.errors import InputError  # noqa: E402
 from animate_anyone.progress import Progress  # noqa: E402
-from animate_anyone.whole_files import is_unfinished, remove_unfinished  # noqa: E402
+from animate_anyone.system.whole_files import is_unfinished, remove_unfinished  # noqa: E402
 
 Item = TypeVar("Item")
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from animate_anyone.errors import InputError
+from animate_anyone.system.whole_files import unfinished, writing
 from animate_anyone.training.config import Recipe
-from animate_anyone.whole_files import unfinished, writing
 
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)

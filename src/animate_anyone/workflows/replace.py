@@ -16,12 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import MOST_PEOPLE, Report, describe_needs, plan_work
-from animate_anyone.animate import Settings as AnimateSettings
-from animate_anyone.animate import check_inputs as check_files
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.environment import keep_background
-from animate_anyone.driver import Driver
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.media import VideoWriter, write_picture
@@ -36,10 +32,14 @@ from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
 from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.source_scene import see, see_character
 from animate_anyone.structures import PoseSequence, Scene, Subject
-from animate_anyone.told_scene import Told, inner_part, place_masks, tell
-from animate_anyone.whole_files import whole_files
+from animate_anyone.system.whole_files import whole_files
+from animate_anyone.workflows.animate import MOST_PEOPLE, Report, describe_needs, plan_work
+from animate_anyone.workflows.animate import Settings as AnimateSettings
+from animate_anyone.workflows.animate import check_inputs as check_files
+from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.scene_conditions import Told, inner_part, place_masks, tell
+from animate_anyone.workflows.source_video import see, see_character
 
 Picture = NDArray[np.uint8]
 # What ``keep`` writes.
@@ -55,7 +55,7 @@ class Settings:
         model: a shipped model's name or a model folder.
         size: ``(width, height)`` that the model works at, multiples of 8; ``None`` takes its training size.
         steps, guidance, seed, window, overlap, window_batch, device, dtype, offload, vae_tiling, attention, quantize:
-            as in :class:`animate_anyone.animate.Settings`.
+            as in :class:`animate_anyone.workflows.animate.Settings`.
         frames: which frames of the video; ``None`` for all.
         pose_estimator: ``mediapipe`` or ``rtmlib``.
         person: who is replaced: 0 is the largest, 1 the next.

@@ -18,7 +18,7 @@ from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.synthetic.scenes import sample_scene_clip
-from animate_anyone.told_scene import AROUND, inner_part, place_masks, tallest, tell, uncovered, within
+from animate_anyone.workflows.scene_conditions import AROUND, inner_part, place_masks, tallest, tell, uncovered, within
 from standing import STANDING
 
 # Somebody who moves before a textured place: a camera at rest, one that pans.
@@ -134,7 +134,7 @@ def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeyp
         runs.append(len(poses))
         return carry(reference, own, poses, *more)
 
-    for module in ("told_scene", "conditions.collage"):
+    for module in ("workflows.scene_conditions", "conditions.collage"):
         monkeypatch.setattr(f"animate_anyone.{module}.carry", counted)
     monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 4 * 64 * 64)
     some = tell(scene, subject, (64, 64), pipeline)

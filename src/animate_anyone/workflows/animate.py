@@ -22,7 +22,6 @@ from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
-from animate_anyone.driver import KINDS, DrawnPoses, Driver, SkeletonPictures, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
 from animate_anyone.perception import ESTIMATORS, PoseEstimator, load_estimator
@@ -33,7 +32,8 @@ from animate_anyone.sampling.models import bytes_on_disk, check_verb, head_sizes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.structures import PoseSequence, Subject
-from animate_anyone.whole_files import whole_file, whole_files
+from animate_anyone.system.whole_files import whole_file, whole_files
+from animate_anyone.workflows.driving import KINDS, DrawnPoses, Driver, SkeletonPictures, open_driver
 
 Picture = NDArray[np.uint8]
 # What ``keep`` writes.

@@ -15,7 +15,7 @@ import pytest
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, check_folder, check_writable, write_picture
 from animate_anyone.structures import PoseSequence
-from animate_anyone.whole_files import remove_unfinished, unfinished, whole_file, whole_files, writing
+from animate_anyone.system.whole_files import remove_unfinished, unfinished, whole_file, whole_files, writing
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), np.uint8)
 LINKS = pytest.mark.skipif(os.name == "nt", reason="links need rights there")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from animate_anyone.animate import Settings, check_person
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.driver import Driver, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import write_picture
 from animate_anyone.structures import PoseSequence
+from animate_anyone.workflows.animate import Settings, check_person
+from animate_anyone.workflows.driving import Driver, open_driver
 from bars import RightmostFirst, picture_of
 from people import person
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
-from animate_anyone.driver import DrawnPoses, SkeletonPictures, _timing, estimate_file, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, open_video, probe, read_frames, read_picture
 from animate_anyone.structures import PoseSequence
+from animate_anyone.workflows.driving import DrawnPoses, SkeletonPictures, _timing, estimate_file, open_driver
 from dancers import make_sound
 from people import person
 
@@ -221,7 +221,7 @@ class FoundEverywhere:
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody is found in every picture, with no network."""
-    monkeypatch.setattr("animate_anyone.driver.load_estimator", lambda name: FoundEverywhere())
+    monkeypatch.setattr("animate_anyone.workflows.driving.load_estimator", lambda name: FoundEverywhere())
 
 
 def result_of(source: Path, path: Path, frames: slice | None = None, fps: Fraction | None = None) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import replaced
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.source_scene import see
+from animate_anyone.workflows.source_video import see
 from bars import SIZE, RightmostFirst, picture_of
 
 pytest.importorskip("cv2", reason='OpenCV comes with MediaPipe: pip install "animate-anyone[pose]"')

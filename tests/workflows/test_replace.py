@@ -19,24 +19,24 @@ from numpy.typing import NDArray
 
 import replaced
 import tiny
-from animate_anyone import replace as story
-from animate_anyone.animate import Report, animate
-from animate_anyone.animate import Settings as AnimateSettings
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.environment import EMPTY, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
-from animate_anyone.driver import open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
 from animate_anyone.perception.pose.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
-from animate_anyone.replace import Networks, Settings, bring_back, environment_psnr, replace
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.source_scene import CLOSE_UP, see_character
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
-from animate_anyone.told_scene import Told, place_masks, tell
+from animate_anyone.workflows import replace as story
+from animate_anyone.workflows.animate import Report, animate
+from animate_anyone.workflows.animate import Settings as AnimateSettings
+from animate_anyone.workflows.driving import open_driver
+from animate_anyone.workflows.replace import Networks, Settings, bring_back, environment_psnr, replace
+from animate_anyone.workflows.scene_conditions import Told, place_masks, tell
+from animate_anyone.workflows.source_video import CLOSE_UP, see_character
 
 Run = Any
 
@@ -454,7 +454,7 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
         places.append(("Wholebody", device))
 
     for module in ("sam2", "locators"):
-        monkeypatch.setattr(f"animate_anyone.perception.{module}.load_network", load)
+        monkeypatch.setattr(f"animate_anyone.perception.objects.{module}.load_network", load)
     monkeypatch.setattr("animate_anyone.perception.objects.locators.load_processor", lambda *_: None)
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=whole_body))
@@ -491,6 +491,6 @@ def test_remarks_on_the_video_are_told(run: Run, monkeypatch: pytest.MonkeyPatch
     def odd(*given: Any) -> Any:
         return changed(open_driver(*given), remarks=("something odd",))
 
-    monkeypatch.setattr("animate_anyone.animate.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.animate.open_driver", odd)
     _, report = run(frames=slice(0, 4))
     assert "something odd" in report.lines

@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import Report, Settings, animate, carry_reference, dry_run
 from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
-from animate_anyone.driver import Driver, open_driver
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
+from animate_anyone.workflows.animate import Report, Settings, animate, carry_reference, dry_run
+from animate_anyone.workflows.driving import Driver, open_driver
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_remarks_on_the_driver_are_told(
     def odd(*arguments: Any, **options: Any) -> Driver:
         return replace(open_driver(*arguments, **options), remarks=("video: it is odd",))
 
-    monkeypatch.setattr("animate_anyone.animate.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.animate.open_driver", odd)
     settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 2))
     known = PoseSequence.load(dancers / "me.npz")
     things = (dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings)

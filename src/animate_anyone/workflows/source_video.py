@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.conditions.smooth import clean
-from animate_anyone.driver import Driver
 from animate_anyone.errors import InputError
 from animate_anyone.perception import PoseEstimator
 from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, find_objects
@@ -19,6 +18,7 @@ from animate_anyone.perception.pose.people import follow
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence, Scene, Subject
+from animate_anyone.workflows.driving import Driver
 
 CLOSE_UP = 1.15
 """Side of the part of the character's picture that is shown to the model, over the character's longer side: as the

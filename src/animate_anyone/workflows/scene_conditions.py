@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.animate import draw_own_pose
 from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.collage import chunks, collage
 from animate_anyone.conditions.draw import draw_pose
@@ -21,6 +20,7 @@ from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.occluders import in_front
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import PoseSequence, Scene, Subject
+from animate_anyone.workflows.animate import draw_own_pose
 
 Picture = NDArray[np.uint8]
 
