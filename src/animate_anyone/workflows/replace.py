@@ -32,6 +32,7 @@ from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
 from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.scene import SceneConditions
 from animate_anyone.structures import PoseSequence, Scene, Subject
 from animate_anyone.system.whole_files import whole_files
 from animate_anyone.workflows.animate import MOST_PEOPLE, Report, describe_needs, plan_work
@@ -207,11 +208,7 @@ def replace(
     latents = pipeline(
         told.reference,
         told.poses,
-        environment=told.environment,
-        mask=told.region,
-        objects=told.objects,
-        object_mask=told.object_mask,
-        depth=told.depth,
+        SceneConditions(told.environment, told.region, told.objects, told.object_mask, told.depth),
         carried=told.carried,
         reference_pose=told.reference_pose,
         num_inference_steps=settings.steps,
