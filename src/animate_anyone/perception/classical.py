@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.person.body_hull import load_opencv
+from animate_anyone.optional import require
 
 WORKING_SIDE = 384
 """Longer side of the pictures in which masks are found, pixels; masks are scaled up again."""
@@ -126,3 +126,8 @@ class Flow:
             return carried
 
         return carry
+
+
+def load_opencv() -> ModuleType:
+    """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
+    return require("cv2", extra="pose")
