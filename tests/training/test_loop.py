@@ -35,8 +35,8 @@ class Line(Stage[Points]):
     """y = weight * x; the frozen offset stands for networks that do not train."""
 
     def __init__(self, recipe: Recipe, noise: float = 0.0) -> None:
-        super().__init__()
-        self.recipe, self.noise = recipe, noise
+        super().__init__(recipe)
+        self.noise = noise
         self.weight = nn.Parameter(torch.tensor([0.5, -1.0]))
         self.offset = nn.Parameter(torch.tensor([3.0, 3.0]), requires_grad=False)
         self.asked: list[tuple[int, int, int]] = []

@@ -50,7 +50,7 @@ class Slow(Stage[Points]):
     """One weight; steps and saves take their time."""
 
     def __init__(self, clock: Clock, save: float = SAVE) -> None:
-        super().__init__()
+        super().__init__(recipe(Path("unused")))
         self.clock, self.seconds, self.saves = clock, save, 0
         self.weight = nn.Parameter(torch.tensor([0.5]))
 

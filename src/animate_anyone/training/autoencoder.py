@@ -26,7 +26,7 @@ from animate_anyone.training.clip_cache import Clip
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.objective import part_of_step, weighted_mean_square
-from animate_anyone.training.stage import ClipStage, to_pixels
+from animate_anyone.training.stage import Stage, to_pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,10 +85,10 @@ def _crop_corner(mask: NDArray[np.uint8], side: int, rng: np.random.Generator) -
     return int(np.clip(row - side // 2, 0, limit)), int(np.clip(column - side // 2, 0, limit))
 
 
-class AutoencoderStage(ClipStage[CropBatch]):
+class AutoencoderStage(Stage[CropBatch]):
     """Trains the VAE to rebuild single frames: absolute and squared error, mean colour, a KL term of small weight."""
 
-    STREAM = 3
+    STREAM, record = 3, CropBatch
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
@@ -99,9 +99,6 @@ class AutoencoderStage(ClipStage[CropBatch]):
             start_at_identity(self.vae)
             _start_quiet(self.vae)
         self.make_clips(progress)
-
-    def batch(self, step: int, part: int, parts: int) -> CropBatch:
-        return CropBatch.stacked(self.rows(step, part, parts))
 
     def crop(self, step: int) -> int:
         """Side of what a step trains on, pixels: every fourth one takes whole frames."""
@@ -151,7 +148,7 @@ class AutoencoderStage(ClipStage[CropBatch]):
         self.vae.save_pretrained(folder / "vae")
 
 
-class ImageEncoderStage(ClipStage[PairBatch]):
+class ImageEncoderStage(Stage[PairBatch]):
     """Trains a small CLIP vision tower: two frames of a character lie close, those of others apart.
 
     (CLIP's own objective with a second picture in place of the text.) The others are those of the micro-batch: in this
@@ -159,7 +156,7 @@ class ImageEncoderStage(ClipStage[PairBatch]):
     look at nothing else.
     """
 
-    STREAM = 4
+    STREAM, record = 4, PairBatch
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
@@ -174,9 +171,6 @@ class ImageEncoderStage(ClipStage[PairBatch]):
     def weighted(self) -> bool:
         """There is nothing to count: pictures are compared as wholes."""
         return False
-
-    def batch(self, step: int, part: int, parts: int) -> PairBatch:
-        return PairBatch.stacked(self.rows(step, part, parts))
 
     def skip(self, rng: np.random.Generator) -> None:
         self._draw(rng, self.recipe.data.frames_per_clip)

@@ -24,54 +24,15 @@ class Stage(nn.Module, Generic[BatchT]):
     """What a stage must say. Its ``forward`` is the loss, so that data-parallel wrappers see every call.
 
     A stage holds all networks that it needs as submodules; what does not train has no gradient.
-    """
-
-    @property
-    def weighted(self) -> bool:
-        """Whether errors count differently in different places, see :meth:`mean_weight`."""
-        return False
-
-    @property
-    def renderers(self) -> int:
-        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache."""
-        return 0
-
-    def batch(self, step: int, part: int, parts: int) -> BatchT:
-        """The clips of one micro-batch on the CPU; a function of the step and the part alone.
-
-        It runs in other threads or processes while steps before compute.
-        """
-        raise NotImplementedError
-
-    def mean_weight(self, batch: BatchT) -> Tensor:
-        """The mean, a scalar, of what errors count in a micro-batch; asked for where the stage is ``weighted``.
-
-        The mean over all micro-batches of the step, on all processes, comes to :meth:`forward` as
-        ``batch.mean_weight``: errors are divided by it, so that how a step is cut changes nothing.
-        """
-        raise NotImplementedError
-
-    def forward(self, batch: BatchT, generator: torch.Generator) -> dict[str, Tensor]:
-        """``{"loss": scalar, ...}``: the loss and further scalars for the log.
-
-        ``generator`` is that of the whole step, see ``objective.part_of_step``.
-        """
-        raise NotImplementedError
-
-    def save(self, folder: Path) -> None:
-        """Write the result, with the weights as they are now."""
-        raise NotImplementedError
-
-
-class ClipStage(Stage[BatchT]):
-    """A stage that trains on the studio's clips, by a recipe.
 
     Attributes:
         STREAM: number of the random stream from which :meth:`row` draws; each stage has its own.
-        clips: where the clips come from; the stage makes them when its networks are built.
+        record: the type of its batches.
+        clips: where the clips come from; a stage makes them when its networks are built.
     """
 
     STREAM: ClassVar[int]
+    record: type[BatchT]
     clips: StudioClips
 
     def __init__(self, recipe: Recipe) -> None:
@@ -85,41 +46,60 @@ class ClipStage(Stage[BatchT]):
 
     @property
     def renderers(self) -> int:
-        """See :class:`Stage`."""
+        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache."""
         return 0 if self.recipe.data.cache is not None else count_workers(self.recipe.data)
 
-    @property
-    def weighted(self) -> bool:
-        """Whether errors on the person count more than others."""
-        return self.recipe.objective.person_weight != 1
+    def batch(self, step: int, part: int, parts: int) -> BatchT:
+        """The clips of one micro-batch on the CPU; a function of the step and the part alone.
 
-    def mean_weight(self, batch: BatchT) -> Tensor:
-        """The mean of :meth:`weights`."""
-        return self.weights(batch).mean()
-
-    def weights(self, batch: BatchT) -> Tensor:
-        """What an error counts in each place; broadcasts against the prediction."""
-        raise NotImplementedError
+        It runs in other threads or processes while steps before compute. How a step is cut changes nothing in its rows.
+        """
+        count = self.num_clips(step)
+        rng = stream(self.recipe.seed, self.STREAM, step, 0)
+        for _ in range(part * count):
+            self.skip(rng)
+        clips = self.clips.clips(self.clips.numbers(step, part, parts, count))
+        return self.record.stacked([self.row(clip, rng, step) for clip in clips])
 
     def num_clips(self, step: int) -> int:
         """Clips in a micro-batch of this step."""
         return self.recipe.batch // self.recipe.accumulate
 
-    def skip(self, rng: np.random.Generator) -> None:
-        """Draw what :meth:`row` draws for a clip, whatever is in it."""
-        raise NotImplementedError
-
     def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         """What the batch has of one clip: its fields without the batch axis."""
         raise NotImplementedError
 
-    def rows(self, step: int, part: int, parts: int) -> list[dict[str, NDArray]]:
-        """:meth:`row` of every clip of a micro-batch; how the step is cut into parts changes nothing in them."""
-        count = self.num_clips(step)
-        rng = stream(self.recipe.seed, self.STREAM, step, 0)
-        for _ in range(part * count):
-            self.skip(rng)
-        return [self.row(clip, rng, step) for clip in self.clips.clips(self.clips.numbers(step, part, parts, count))]
+    def skip(self, rng: np.random.Generator) -> None:
+        """Draw what :meth:`row` draws for a clip, whatever is in it."""
+        raise NotImplementedError
+
+    @property
+    def weighted(self) -> bool:
+        """Whether errors on the person count more than others, see :meth:`mean_weight`."""
+        return self.recipe.objective.person_weight != 1
+
+    def weights(self, batch: BatchT) -> Tensor:
+        """What an error counts in each place; broadcasts against the prediction."""
+        raise NotImplementedError
+
+    def mean_weight(self, batch: BatchT) -> Tensor:
+        """The mean of :meth:`weights`, a scalar; asked for where the stage is ``weighted``.
+
+        The mean over all micro-batches of the step, on all processes, comes to :meth:`forward` as
+        ``batch.mean_weight``: errors are divided by it, so that how a step is cut changes nothing.
+        """
+        return self.weights(batch).mean()
+
+    def forward(self, batch: BatchT, generator: torch.Generator) -> dict[str, Tensor]:
+        """``{"loss": scalar, ...}``: the loss and further scalars for the log.
+
+        ``generator`` is that of the whole step, see ``objective.part_of_step``.
+        """
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write the result, with the weights as they are now."""
+        raise NotImplementedError
 
 
 def to_pixels(frames: Tensor) -> Tensor:

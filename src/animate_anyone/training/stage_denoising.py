@@ -22,6 +22,7 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
+from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
@@ -32,7 +33,7 @@ from animate_anyone.training.batch import Batch
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.objective import noised_target, part_of_step, weighted_mean_square
-from animate_anyone.training.stage import ClipStage, to_pixels
+from animate_anyone.training.stage import Stage, to_pixels
 
 # What travels with a model and is not the recipe's data.
 _OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
@@ -63,7 +64,7 @@ class DenoisingBatch(Batch):
 DenoisingT = TypeVar("DenoisingT", bound=DenoisingBatch)
 
 
-class DenoisingStage(ClipStage[DenoisingT]):
+class DenoisingStage(Stage[DenoisingT]):
     """Denoising UNet, Pose Guider and what looks at the reference.
 
     Starts from ``recipe.init``: a whole model folder; or one with ``vae``, ``image_encoder`` and
@@ -237,9 +238,17 @@ class DenoisingStage(ClipStage[DenoisingT]):
             return cast(Tensor, self.pose_guider(beside, depth))
         return cast(Tensor, self.pose_guider(beside))
 
-    def reference_pose(self, own: Tensor) -> Tensor | None:
-        """Pose features of the reference ``(b, C, h, w)``, where the model gives them to ReferenceNet."""
-        return self.guide(own, own)[:, :, 0] if self.options.get("reference_pose", False) else None
+    def read_reference(
+        self, reference: Tensor, token: Tensor, own: Tensor, first: int
+    ) -> tuple[ReferenceKeysValues, list[Tensor]]:
+        """What spatial attention sees of the reference's latents ``(b, c, h, w)``, and the features it is made of.
+
+        ``own``: as :meth:`guide` has it. Clips before ``first`` do without.
+        """
+        assert self.reference_net is not None
+        pose = self.guide(own, own)[first:, :, 0] if self.options.get("reference_pose", False) else None
+        features = self.reference_net(reference[first:], token[first:], pose)
+        return self.denoising_unet.project_reference(features, first), list(features.values())
 
     def predict(
         self,

@@ -62,7 +62,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     ``data.consecutive`` trains clips in a row, with temporal layers; else frames are trained one by one, without.
     """
 
-    STREAM = 6
+    STREAM, record = 6, EnvironmentBatch
     object_guider: ObjectGuider | None
 
     @property
@@ -160,9 +160,6 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         """Whether clips are trained, with temporal layers, or single frames."""
         return self.recipe.data.consecutive
 
-    def batch(self, step: int, part: int, parts: int) -> EnvironmentBatch:
-        return EnvironmentBatch.stacked(self.rows(step, part, parts))
-
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
         pass_over(rng, self.settings)
@@ -224,12 +221,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         token = self.token(batch, dropped)
         first = min(dropped, b - 1)
         own = pose_input(batch.reference_pose[:, None])
-        reference_pose = self.reference_pose(own)
-        assert self.reference_net is not None
-        features = self.reference_net(
-            reference[first:], token[first:], None if reference_pose is None else reference_pose[first:]
-        )
-        seen = self.denoising_unet.project_reference(features, first)
+        seen, made = self.read_reference(reference, token, own, first)
         pictures = self.as_clips(pose_input(batch.poses).transpose(1, 2))
         own = own.repeat_interleave(len(pictures) // b, 0)
         pose = self.guide(pictures, own, self.as_clips(batch.depth[:, :, None]))
@@ -239,7 +231,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
 
         # 3. Predict.
         prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None, objects)
-        return self.loss(batch, prediction, wanted, list(features.values()) if dropped == b else [])
+        return self.loss(batch, prediction, wanted, made if dropped == b else [])
 
     def counted(self, batch: EnvironmentBatch) -> Tensor:
         """The person and the objects."""

@@ -40,16 +40,13 @@ class ImageBatch(DenoisingBatch):
 class ImageStage(DenoisingStage[ImageBatch]):
     """ReferenceNet, Pose Guider and denoising UNet on single frames."""
 
-    STREAM = 5
+    STREAM, record = 5, ImageBatch
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe, progress)
         if recipe.data.cache is not None and recipe.data.keep_latents:  # encoded where they are trained on
             self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
-
-    def batch(self, step: int, part: int, parts: int) -> ImageBatch:
-        return ImageBatch.stacked(self.rows(step, part, parts))
 
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
@@ -108,15 +105,10 @@ class ImageStage(DenoisingStage[ImageBatch]):
         first = min(dropped, b - 1)
         own = pose_input(batch.reference_pose[:, None])
         pose = self.guide(pose_input(batch.poses), own)  # (b, C, k, h, w)
-        reference_pose = self.reference_pose(own)
         seen: ReferenceKeysValues | ReferenceResiduals | None = None
         made: list[Tensor] = []
         if self.reference_net is not None:
-            features = self.reference_net(
-                reference[first:], token[first:], None if reference_pose is None else reference_pose[first:]
-            )
-            made = list(features.values())
-            seen = self.denoising_unet.project_reference(features, first)
+            seen, made = self.read_reference(reference, token, own, first)
         elif self.reference_control is not None:
             rows, tokens = noisy.flatten(0, 1)[:, :, None], token.repeat_interleave(k, 0)
             residuals = self.reference_control(rows, timesteps.flatten(), tokens, reference[first:], first)
