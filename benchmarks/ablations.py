@@ -28,7 +28,7 @@ from animate_anyone.evaluation.suites import CHARACTERS, evaluate_puppet, puppet
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 from animate_anyone.sampling.models import load_pipeline, model_folder
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.config import Recipe, load_recipe, without_removed
 from animate_anyone.training.loop import train
 from animate_anyone.training.stages import build_stage
 
@@ -74,7 +74,7 @@ def is_trained(recipe: Recipe) -> bool:
         return False
     last = json.loads(history.read_text())[-1]
     now = json.loads(json.dumps(recipe.to_dict()))
-    return last["steps_done"] == recipe.steps and _agrees(last["recipe"], now)
+    return last["steps_done"] == recipe.steps and _agrees(without_removed(last["recipe"], str(history)), now)
 
 
 def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:

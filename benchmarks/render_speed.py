@@ -13,22 +13,22 @@ import time
 import torch
 from machine import add_output, describe, table, write
 
-from animate_anyone.training.clips import StudioClips
+from animate_anyone.training.clip_cache import Render
+from animate_anyone.training.clips import render_clip, render_scene
 from animate_anyone.training.config import Data
 from animate_anyone.training.render_pool import RenderPool
-from animate_anyone.training.scene_clips import SceneClips
 
-KINDS: dict[str, tuple[type[StudioClips], Data]] = {
-    "6 frames": (StudioClips, Data(size=128)),
-    "6 frames, wide": (StudioClips, Data(size=128, domain="wide")),
-    "24 in a row": (StudioClips, Data(size=128, frames_per_clip=24, consecutive=True)),
-    "scene, 6 frames": (SceneClips, Data(size=128)),
+KINDS: dict[str, tuple[Render, Data]] = {
+    "6 frames": (render_clip, Data(size=128)),
+    "6 frames, wide": (render_clip, Data(size=128, domain="wide")),
+    "24 in a row": (render_clip, Data(size=128, frames_per_clip=24, consecutive=True)),
+    "scene, 6 frames": (render_scene, Data(size=128)),
 }
 
 
 def measure(pool: RenderPool, kind: str, device: str, workers: int, seconds: float) -> float:
     """Clips per second; the first round, which loads code and the GPU's kernels, does not count."""
-    render, data = KINDS[kind][0].render, KINDS[kind][1]
+    render, data = KINDS[kind]
 
     def rendered(first: int, count: int) -> float:
         began = time.perf_counter()

@@ -11,9 +11,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from animate_anyone.training import stage_environment, stage_image
+from animate_anyone.training import stage_denoising, stage_environment
 from animate_anyone.training.config import Recipe, load_recipe
-from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
+from animate_anyone.training.stage_image import ImageBatch
 from animate_anyone.training.stages import build_stage
 from gpu_parts.full_size import network
 from gpu_parts.measure import GIB, Machine, operations
@@ -77,7 +78,7 @@ def _named(name: str, attempt: Attempt, side: int) -> str:
 
 
 def _try(
-    machine: Machine, stage: ImageStage, optimizer: torch.optim.Optimizer, attempt: Attempt, recipe: Recipe
+    machine: Machine, stage: DenoisingStage[Any], optimizer: torch.optim.Optimizer, attempt: Attempt, recipe: Recipe
 ) -> tuple[list[str], bool]:
     """The cells of an attempt, and whether it fitted the memory."""
     clips, frames, recomputed = attempt
@@ -106,7 +107,11 @@ def _try(
 
 
 def training_step(
-    machine: Machine, stage: ImageStage, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], recipe: Recipe
+    machine: Machine,
+    stage: DenoisingStage[Any],
+    optimizer: torch.optim.Optimizer,
+    batch: DenoisingBatch,
+    recipe: Recipe,
 ) -> Callable[[], None]:
     """A step as ``training.loop`` does it, without its accelerator."""
     trainable = [p for p in stage.parameters() if p.requires_grad]
@@ -124,7 +129,9 @@ def training_step(
     return step
 
 
-def build(name: str, device: torch.device, *, narrow: bool, frames: int | None = None) -> tuple[ImageStage, Recipe]:
+def build(
+    name: str, device: torch.device, *, narrow: bool, frames: int | None = None
+) -> tuple[DenoisingStage[Any], Recipe]:
     """A recipe's stage with its networks, of random weights, made on the device; and the recipe as it was read.
 
     ``frames`` of a clip: ``None`` leaves what the recipe says.
@@ -147,15 +154,15 @@ def build(name: str, device: torch.device, *, narrow: bool, frames: int | None =
         recipe = load_recipe(RECIPES / f"{name}.yaml", changes)
         with (
             torch.device(device),
-            patch.object(stage_image, "load_network", load_network),
+            patch.object(stage_denoising, "load_network", load_network),
             patch.object(stage_environment, "load_network", load_network),
         ):
             stage = build_stage(recipe)
-    assert isinstance(stage, ImageStage)
+    assert isinstance(stage, DenoisingStage)
     return stage.to(device), recipe
 
 
-def made_batch(stage: ImageStage, clips: int, frames: int, device: torch.device) -> dict[str, Tensor]:
+def made_batch(stage: DenoisingStage[Any], clips: int, frames: int, device: torch.device) -> DenoisingBatch:
     """A batch as ``stage.batch`` gives it, of random pictures: ``clips`` of ``frames`` target frames, on the device."""
     side, drawn = stage.recipe.data.size, stage.recipe.data.pose_size
 
@@ -163,24 +170,24 @@ def made_batch(stage: ImageStage, clips: int, frames: int, device: torch.device)
         return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, device=device)
 
     def mask(*shape: int) -> Tensor:
-        return torch.randint(0, 2, shape, dtype=torch.uint8, device=device)
+        return torch.randint(0, 2, shape, device=device).bool()
 
-    batch = {
+    common = {
         "reference": pictures(clips, side, side),
         "reference_pose": pictures(clips, drawn, drawn),
         "poses": pictures(clips, frames, drawn, drawn),
         "masks": mask(clips, frames, side, side),
+        "frames": pictures(clips, frames, side, side),
     }
     if not isinstance(stage, stage_environment.EnvironmentStage):
-        return {**batch, "frames": pictures(clips, 1 + frames, side, side)}
+        return ImageBatch(**common)
     cells = side // stage.factor
-    return {
-        **batch,
-        "frames": pictures(clips, frames, side, side),
-        "environment": pictures(clips, frames, side, side),
-        "objects": pictures(clips, frames, side, side),
-        "object_masks": mask(clips, frames, side, side),
-        "region": mask(clips, frames, cells, cells).bool(),
-        "object_cells": mask(clips, frames, cells, cells).bool(),
-        "depth": torch.rand(clips, frames, drawn, drawn, device=device),
-    }
+    return stage_environment.EnvironmentBatch(
+        **common,
+        environment=pictures(clips, frames, side, side),
+        objects=pictures(clips, frames, side, side),
+        object_masks=mask(clips, frames, side, side),
+        region_cells=mask(clips, frames, cells, cells),
+        object_cells=mask(clips, frames, cells, cells),
+        depth=torch.rand(clips, frames, drawn, drawn, device=device),
+    )

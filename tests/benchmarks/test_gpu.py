@@ -173,7 +173,9 @@ def test_made_batches_are_as_the_stage_makes_them(gpu: ModuleType, name: str) ->
     stage, recipe = build(name, torch.device("cpu"), narrow=True, frames=2)
     assert recipe.data.size == 64
     made, real = made_batch(stage, 1, stage.targets, torch.device("cpu")), stage.batch(0, 0, 64)
-    assert {k: (v.shape, v.dtype) for k, v in made.items()} == {k: (v.shape, v.dtype) for k, v in real.items()}
+    assert {k: (v.shape, v.dtype) for k, v in made.tensors().items()} == {
+        k: (v.shape, v.dtype) for k, v in real.tensors().items()
+    }
 
 
 def test_what_runs_out_of_memory_is_tried_with_less(

@@ -103,5 +103,3 @@ def test_mistakes_are_told_in_one_line() -> None:
         rescale_character(frames, body, objects, pose.scaled_to((40, 48)), 1.2)
     with pytest.raises(InputError, match="scale of 0"):
         rescale_character(frames, body, objects, pose, 0)
-    with pytest.raises(InputError, match="no anchor 'head'; there are: feet, centre"):
-        rescale_character(frames, body, objects, pose, 1.2, anchor="head")

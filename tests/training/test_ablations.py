@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling.models import load_pipeline, model_folder
 from animate_anyone.training.config import Recipe, load_recipe
 from animate_anyone.training.loop import train
-from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stage_image import ImageBatch, ImageStage
 from animate_anyone.training.stages import build_stage
 from conftest import REPOSITORY
 
@@ -61,7 +62,7 @@ def stage_of(path: str, output: Path, init: Path, **changes: Any) -> ImageStage:
     return stage
 
 
-def loss(stage: ImageStage, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def loss(stage: ImageStage, batch: ImageBatch) -> torch.Tensor:
     return stage(batch, torch.Generator().manual_seed(0))["loss"]
 
 
@@ -116,14 +117,16 @@ def test_the_controlnet_learns_and_can_be_dropped(path: str, start: Path, tmp_pa
         for name, parameter in network.named_parameters():
             if name.startswith(("controlnet_", "conv_out")):
                 torch.nn.init.normal_(parameter, std=0.3)
-    batch = stage.batch(0, 0, 1)
+    made = stage.batch(0, 0, 1)
+    latents = stage.encode(torch.cat([made.reference[:, None], made.frames], 1))  # type: ignore[list-item]
+    batch = replace(made, frames=None, latents=latents)
     first = loss(stage, batch)
     first.backward()
     trained = {name: p for name, p in stage.named_parameters() if p.requires_grad}
     assert all(parameter.grad is not None for parameter in trained.values())
     assert all(bool(p.grad.any()) for name, p in control.named_parameters() if name.startswith("controlnet_down"))  # type: ignore[union-attr]
-    other = {**batch, "frames": batch["frames"].clone()}
-    other["frames"][:, 0] = 255 - other["frames"][:, 0]  # the reference's latents; its token comes from "reference"
+    other = replace(batch, latents=latents.clone())
+    other.latents[:, 0] *= -1  # type: ignore[index]  # the reference's; its token comes from the picture
     assert loss(stage, other) != first
 
     dropped = stage_of(path, tmp_path, start, objective__condition_dropout=ALL)

@@ -198,7 +198,7 @@ def test_clips_by_other_processes_are_the_same() -> None:
             assert np.array_equal(clip[name], value), name
     # They import what rendering needs; the model libraries take three times as long as all of that.
     assert studio._pool is not None
-    told = "__import__('animate_anyone.training.scene_clips') and list(__import__('sys').modules)"
+    told = "__import__('animate_anyone.training.clips') and list(__import__('sys').modules)"
     (imported,) = studio._pool.each(eval, [(told,)])
     assert {"torch", "animate_anyone.training.clips"} <= set(imported)
     assert not {"diffusers", "transformers", "accelerate", "scipy", "torch._dynamo"} & set(imported)

@@ -149,3 +149,16 @@ def test_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match="not a recipe"):
         load_recipe(tmp_path / "bytes.yaml")
+
+
+REMOVED = {"object_dropout": (0.0, 0.3), "object_weight": (1.0, 20.0), "decoder_only": (False, True)}
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_settings_that_were_removed(file: Path, name: str) -> None:
+    """Without effect they are passed over; else one line says that it no longer goes."""
+    neutral, other = REMOVED[name]
+    assert load_recipe(file, [f"objective.{name}={neutral}"]) == load_recipe(file)
+    with pytest.raises(InputError, match=f"^recipe: objective.{name} is {other}; the setting was removed") as caught:
+        load_recipe(file, [f"objective.{name}={other}"])
+    assert "\n" not in str(caught.value)

@@ -118,8 +118,8 @@ def test_batches_of_the_first_stages(start: Path, stage: str, step: int) -> None
     for parts in (2,) if step == 3 else (2, 4):
         made.recipe = cut(parts)
         batches = [made.batch(step, part, parts) for part in range(parts)]
-        for name, value in whole.items():
-            assert torch.equal(torch.cat([batch[name] for batch in batches]), value), name
+        for name, value in whole.tensors().items():
+            assert torch.equal(torch.cat([batch.tensors()[name] for batch in batches]), value), name
 
 
 def test_a_step_of_the_autoencoder(tmp_path: Path) -> None:
@@ -135,8 +135,6 @@ ENVIRONMENT: dict[str, Any] = {
     "environment__scaled_share": 0.5,
     "objective__carry_dropout": 0.3,
     "objective__condition_dropout": 0.4,
-    "objective__object_dropout": 0.3,
-    "objective__object_weight": 3.0,
     "objective__person_weight": 5.0,
     "networks__pipeline": {"reference_latents": True, "carried_reference": True, "reference_pose": True},
     "ema": 0.0,
@@ -157,8 +155,8 @@ def test_batches_of_scenes(start: Path, in_a_row: bool) -> None:
     for parts in (2, 4):
         stage.recipe = environment(Path("unused"), start, accumulate=parts, **changes)  # type: ignore[assignment]
         cut = [stage.batch(3, part, parts) for part in range(parts)]
-        for name, value in whole.items():
-            assert torch.equal(torch.cat([batch[name] for batch in cut]), value), name
+        for name, value in whole.tensors().items():
+            assert torch.equal(torch.cat([batch.tensors()[name] for batch in cut]), value), name
 
 
 def test_a_step_of_scenes(start: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from test_loop import fit
 from test_stage_environment import small as small_environment
 
 import tiny
+from animate_anyone.errors import InputError
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.stages import run
 
@@ -78,3 +80,16 @@ def test_a_checkpoint_goes_on(tmp_path: Path) -> None:
     assert stage.weight.tolist() == pytest.approx(WEIGHT, rel=1e-5)
     average = load_file(tmp_path / "model/line.safetensors")["weight"]
     assert average.tolist() == pytest.approx(AVERAGE, abs=1e-4)
+
+
+def test_a_checkpoint_of_settings_that_were_removed(tmp_path: Path) -> None:
+    """At values without effect it goes on, as above; else it is refused and stays as it is."""
+    shutil.copytree(CHECKPOINT, tmp_path / "checkpoint")
+    file = tmp_path / "checkpoint" / "state.json"
+    state = json.loads(file.read_text())
+    assert state["recipe"]["objective"]["object_weight"] == 1
+    state["recipe"]["objective"]["object_weight"] = 20.0
+    file.write_text(json.dumps(state))
+    with pytest.raises(InputError, match=f"^{tmp_path}/checkpoint: objective.object_weight is 20.0; the setting was"):
+        fit(tmp_path, noise=1.0, ema=0.9, resume=True)
+    assert json.loads(file.read_text()) == state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from test_training_on_gpu import start as start
 from torch import Tensor, nn
 
 from animate_anyone.training import loading
+from animate_anyone.training.batch import Batch
 from animate_anyone.training.loading import Batches, Loading, choose_loading, without_weights
-from animate_anyone.training.loop import Stage
+from animate_anyone.training.stage import Stage
 from animate_anyone.training.stages import build_stage
 
 GPU = torch.device("cuda")
@@ -47,11 +49,12 @@ def test_a_stage_without_weights_makes_the_same_batches(start: Path, tmp_path: P
     stage.forward = lambda *given: None  # type: ignore[method-assign]  # as a wrapper of accelerate's does
     sent = ForkingPickler.dumps(without_weights(stage))
     assert len(sent) < 300_000
-    copy: Stage = pickle.loads(sent)
+    copy: Stage[Any] = pickle.loads(sent)
     assert all(value.is_meta for value in copy.parameters())
     assert not any(value.is_meta for value in stage.parameters())
     for step in (0, 3) if name == "autoencoder" else (0,):
-        one, other = stage.batch(step, 0, 1), copy.batch(step, 0, 1)
+        one, other = (s.batch(step, 0, 1).tensors() for s in (stage, copy))
+        assert one.keys() == other.keys()
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
@@ -61,16 +64,21 @@ def test_forked_processes_make_the_batches_of_threads(start: Path, tmp_path: Pat
     stage = build_stage(small("image", tmp_path, start / "parts", **changes))
     order = [(step, 0, 1) for step in range(3)]
     with Batches(stage, order, Loading(processes=2)) as forked, Batches(stage, order, Loading(threads=2)) as threads:
-        for one, other in zip(forked, threads, strict=True):
+        for one, other in ((a.tensors(), b.tensors()) for a, b in zip(forked, threads, strict=True)):
             assert one.keys() == other.keys() and "latents" in one
             assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered(Batch):
+    place: Tensor
 
 
 class Numbers(nn.Module):
     """Batches that are their places."""
 
-    def batch(self, step: int, part: int, parts: int) -> dict[str, Tensor]:
-        return {"place": torch.tensor([step, part, parts])}
+    def batch(self, step: int, part: int, parts: int) -> Numbered:
+        return Numbered(place=torch.tensor([step, part, parts]))
 
 
 @pytest.mark.parametrize(
@@ -79,5 +87,5 @@ class Numbers(nn.Module):
 def test_batches_come_in_order(who: Loading) -> None:
     order: list[Any] = [(step, part, 2) for step in range(4) for part in range(2)]
     with Batches(Numbers(), order, who) as batches:
-        assert [tuple(batch["place"].tolist()) for batch in batches] == order
+        assert [tuple(batch.place.tolist()) for batch in batches] == order
         assert batches.slowest > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,40 @@ from small_recipes import log, same, tensors
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
+from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, whole_folder
 from animate_anyone.training.config import Data, Objective, Optimizer, Recipe
-from animate_anyone.training.loop import Batch, Stage, learning_rate, train
+from animate_anyone.training.loop import learning_rate, train
+from animate_anyone.training.stage import Stage
 
 POINTS = 8
 
 
-class Line(Stage):
+@dataclass(frozen=True, kw_only=True)
+class Points(Batch):
+    """``x``: ``(b, ...)``."""
+
+    x: Tensor
+
+
+class Line(Stage[Points]):
     """y = weight * x; the frozen offset stands for networks that do not train."""
 
     def __init__(self, recipe: Recipe, noise: float = 0.0) -> None:
-        super().__init__()
-        self.recipe, self.noise = recipe, noise
+        super().__init__(recipe)
+        self.noise = noise
         self.weight = nn.Parameter(torch.tensor([0.5, -1.0]))
         self.offset = nn.Parameter(torch.tensor([3.0, 3.0]), requires_grad=False)
         self.asked: list[tuple[int, int, int]] = []
 
-    def batch(self, step: int, part: int, parts: int) -> Batch:
+    def batch(self, step: int, part: int, parts: int) -> Points:
         self.asked.append((step, part, parts))
         points = torch.randn(POINTS, 2, generator=torch.Generator().manual_seed(step))
-        return {"x": points.chunk(parts)[part]}
+        return Points(x=points.chunk(parts)[part])
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        noise = self.noise * torch.randn(batch["x"].shape, generator=generator)
-        error = (batch["x"] + noise) * self.weight + self.offset - 4 * batch["x"]
+    def forward(self, batch: Points, generator: torch.Generator) -> dict[str, Tensor]:
+        noise = self.noise * torch.randn(batch.x.shape, generator=generator)
+        error = (batch.x + noise) * self.weight + self.offset - 4 * batch.x
         return {"loss": error.square().mean(), "offset": error.mean()}
 
     def save(self, folder: Path) -> None:
@@ -231,7 +241,7 @@ def test_clips_per_second_are_those_of_steps_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     class Timed(Line):
-        def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        def forward(self, batch: Points, generator: torch.Generator) -> dict[str, Tensor]:
             now[0] += 2
             return super().forward(batch, generator)
 
@@ -251,8 +261,8 @@ def test_precision_is_what_the_device_has(tmp_path: Path, monkeypatch: pytest.Mo
     kinds = []
 
     class Telling(Line):
-        def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-            kinds.append((batch["x"] @ self.weight).dtype)
+        def forward(self, batch: Points, generator: torch.Generator) -> dict[str, Tensor]:
+            kinds.append((batch.x @ self.weight).dtype)
             return super().forward(batch, generator)
 
     made = recipe(tmp_path, precision="auto", steps=1, optimizer=optimizer())

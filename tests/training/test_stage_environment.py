@@ -29,12 +29,12 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.sampling.memory import estimate
 from animate_anyone.sampling.models import load_pipeline, load_shapes, read_json
 from animate_anyone.sampling.work import Work
-from animate_anyone.training import scene_clips
+from animate_anyone.training import clips
+from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
 from animate_anyone.training.config import Data, Environment, Recipe, load_recipe
 from animate_anyone.training.loop import train
-from animate_anyone.training.scene_clips import SceneClips, points_of, pose_from, render_scene
-from animate_anyone.training.scene_split import Drawing, character_reference, random_background, split_scene
-from animate_anyone.training.stage_environment import EnvironmentStage
+from animate_anyone.training.scene_split import Drawing, SplitScene, character_reference, random_background, split_scene
+from animate_anyone.training.stage_environment import EnvironmentBatch, EnvironmentStage
 from animate_anyone.training.stages import build_stage, run
 from conftest import REPOSITORY
 
@@ -68,7 +68,7 @@ FINEST: dict[str, Any] = {"networks__unet": NOT_FINEST, "environment__finest_att
 def rendered_once() -> Any:
     """The same few scenes serve all tests of this file."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(scene_clips, "render_scene", lru_cache(render_scene))
+    patch.setattr(clips, "render_scene", lru_cache(render_scene))
     yield
     patch.undo()
 
@@ -117,7 +117,7 @@ def noise(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def loss(stage: EnvironmentStage, batch: dict[str, Tensor], seed: int = 0) -> Tensor:
+def loss(stage: EnvironmentStage, batch: EnvironmentBatch, seed: int = 0) -> Tensor:
     return stage(batch, noise(seed))["loss"]
 
 
@@ -130,7 +130,7 @@ def scene() -> dict[str, NDArray]:
     )
 
 
-def split(settings: Environment, seed: int = 0, clip: dict[str, NDArray] | None = None) -> dict[str, NDArray]:
+def split(settings: Environment, seed: int = 0, clip: dict[str, NDArray] | None = None) -> SplitScene:
     return split_scene(clip or scene(), FRAMES, np.random.default_rng(seed), settings, Drawing((128, 128), "scaled"))
 
 
@@ -147,7 +147,7 @@ def test_a_scene_is_the_studios() -> None:
         "occluders": (4, 32, 32),
         "points": (4, 128, 4),
     }
-    pose = pose_from(clip["points"], 32)
+    pose = pose_of(clip["points"], 32)
     assert pose.depth is not None
     assert np.array_equal(points_of(pose), clip["points"])
     assert np.ptp(pose.depth) > 0
@@ -156,34 +156,34 @@ def test_a_scene_is_the_studios() -> None:
 def test_parts_put_together_are_the_clip() -> None:
     """Not scaled: the environment outside the region is the frame's own; character and objects are the rest."""
     clip, parts = scene(), split(AS_IT_IS)
-    assert np.array_equal(parts["frames"], clip["frames"][FRAMES])
-    region, person, objects = (parts[name].astype(bool) for name in ("region", "masks", "object_masks"))
+    assert np.array_equal(parts.frames, clip["frames"][FRAMES])
+    region, person, objects = parts.region, parts.masks, parts.object_masks
     assert np.array_equal(person, clip["masks"][FRAMES] == 1)
     assert (person & ~region).sum() == 0
-    assert np.array_equal(parts["environment"][~region], clip["frames"][FRAMES][~region])
-    assert (parts["environment"][region] == EMPTY).all()
-    assert np.array_equal(parts["objects"][objects], clip["frames"][FRAMES][objects])
-    assert (parts["objects"][~objects] == EMPTY).all()
-    drawn = parts["poses"].max(-1) > 0
+    assert np.array_equal(parts.environment[~region], clip["frames"][FRAMES][~region])
+    assert (parts.environment[region] == EMPTY).all()
+    assert np.array_equal(parts.objects[objects], clip["frames"][FRAMES][objects])
+    assert (parts.objects[~objects] == EMPTY).all()
+    drawn = parts.poses.max(-1) > 0
     assert drawn.any(axis=(1, 2)).all()
-    assert ((parts["depth"] > 0) == drawn).mean() > 0.98
-    assert parts["depth"].min() == 0
-    assert 0 < parts["depth"].max() <= 1
+    assert ((parts.depth > 0) == drawn).mean() > 0.98
+    assert parts.depth.min() == 0
+    assert 0 < parts.depth.max() <= 1
 
 
 def test_each_formulation_takes_another_region_out() -> None:
     parts = {name: split(replace(AS_IT_IS, formulation=name)) for name in ("exact", "shape_agnostic", "box")}
-    areas = [int(part["region"].sum()) for part in parts.values()]
+    areas = [int(part.region.sum()) for part in parts.values()]
     assert areas[0] < areas[1] < areas[2]
-    assert np.array_equal(parts["exact"]["region"], parts["exact"]["masks"])
-    assert not np.array_equal(parts["exact"]["environment"], parts["shape_agnostic"]["environment"])
-    assert not np.array_equal(parts["shape_agnostic"]["environment"], parts["box"]["environment"])
+    assert np.array_equal(parts["exact"].region, parts["exact"].masks)
+    assert not np.array_equal(parts["exact"].environment, parts["shape_agnostic"].environment)
+    assert not np.array_equal(parts["shape_agnostic"].environment, parts["box"].environment)
     for name in ("frames", "objects", "poses", "depth"):
-        assert np.array_equal(parts["exact"][name], parts["box"][name])
+        assert np.array_equal(getattr(parts["exact"], name), getattr(parts["box"], name))
 
 
 def test_blocks_are_drawn_anew() -> None:
-    assert len({split(AS_IT_IS, seed)["region"].tobytes() for seed in range(5)}) == 5
+    assert len({split(AS_IT_IS, seed).region.tobytes() for seed in range(5)}) == 5
 
 
 @pytest.mark.parametrize("scale", [0.6, 1.5])
@@ -194,27 +194,27 @@ def test_scale_augmentation(scale: float) -> None:
         split(replace(AS_IT_IS, formulation="exact", scaled_share=share, smallest_scale=scale, largest_scale=scale))
         for share in (0, 1)
     )
-    assert np.array_equal(parts["region"], as_it_is["region"])
-    before, after = (part["masks"].sum() for part in (as_it_is, parts))
+    assert np.array_equal(parts.region, as_it_is.region)
+    before, after = (part.masks.sum() for part in (as_it_is, parts))
     assert (after < before) == (scale < 1)
     assert after != before
-    assert not np.array_equal(parts["poses"], as_it_is["poses"])
-    assert not np.array_equal(parts["object_masks"], as_it_is["object_masks"])
-    region, person, objects = (parts[name].astype(bool) for name in ("region", "masks", "object_masks"))
+    assert not np.array_equal(parts.poses, as_it_is.poses)
+    assert not np.array_equal(parts.object_masks, as_it_is.object_masks)
+    region, person, objects = parts.region, parts.masks, parts.object_masks
     beside = person & ~region
     print(f"{beside.sum() / person.sum():.3f} of the character lie beside the region")
     assert (beside.sum() > 0.3 * person.sum()) == (scale > 1)
     environment = clip["environment"][FRAMES]
-    assert np.array_equal(parts["environment"][beside], environment[beside])
+    assert np.array_equal(parts.environment[beside], environment[beside])
     # Objects stand in the environment where the target has them.
     seen = objects & ~region
-    held = (parts["environment"][seen] == parts["frames"][seen]).all(axis=1)
+    held = (parts.environment[seen] == parts.frames[seen]).all(axis=1)
     assert held.size == 0 or held.mean() > 0.8
     # What the character no longer covers shows the scene.
-    uncovered = (as_it_is["masks"] | as_it_is["object_masks"]).astype(bool) & ~person & ~objects
+    uncovered = (as_it_is.masks | as_it_is.object_masks) & ~person & ~objects
     if scale < 1:
         assert uncovered.sum() > 50
-        difference = np.abs(parts["frames"][uncovered].astype(int) - environment[uncovered])
+        difference = np.abs(parts.frames[uncovered].astype(int) - environment[uncovered])
         assert np.median(difference) == 0
 
 
@@ -223,16 +223,16 @@ def test_what_stands_in_front_stays_in_front() -> None:
     clip["occluders"][:, :40] = 1
     settings = Environment(scaled_share=1, smallest_scale=1.4, largest_scale=1.4)
     parts = split(settings, clip=clip)
-    assert np.array_equal(parts["frames"][:, :40], clip["environment"][FRAMES][:, :40])
-    assert not parts["masks"][:, :40].any()
-    assert not parts["object_masks"][:, :40].any()
-    assert parts["masks"][:, 40:].any()
+    assert np.array_equal(parts.frames[:, :40], clip["environment"][FRAMES][:, :40])
+    assert not parts.masks[:, :40].any()
+    assert not parts.object_masks[:, :40].any()
+    assert parts.masks[:, 40:].any()
 
 
 def test_scales_are_drawn_for_a_share_of_the_clips() -> None:
     settings = Environment(scaled_share=0.5)
-    ordinary = split(AS_IT_IS)["frames"]
-    scaled = [not np.array_equal(split(settings, seed)["frames"], ordinary) for seed in range(16)]
+    ordinary = split(AS_IT_IS).frames
+    scaled = [not np.array_equal(split(settings, seed).frames, ordinary) for seed in range(16)]
     assert 3 <= sum(scaled) <= 13
 
 
@@ -265,8 +265,8 @@ def test_a_frame_without_the_person_has_a_reference_all_the_same() -> None:
     rng = np.random.default_rng(0)
     assert np.array_equal(picture, random_background(rng, 64))
     parts = split(Environment(scaled_share=1), clip=clip)
-    assert not parts["region"].any()
-    assert np.array_equal(parts["environment"], parts["frames"])
+    assert not parts.region.any()
+    assert np.array_equal(parts.environment, parts.frames)
 
 
 def test_backgrounds_are_of_three_kinds() -> None:
@@ -280,15 +280,15 @@ def test_backgrounds_are_of_three_kinds() -> None:
 def test_scenes_are_kept_in_a_cache_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few_clips_a_shard(monkeypatch)
     data = Data(size=32, frames_per_clip=1, clips=2, supersample=1, workers=1, cache=str(tmp_path / "cache"))
-    kept = SceneClips(data, 0).clips(np.array([1]))[0]
+    kept = StudioClips(data, 0, scenes=True).clips(np.array([1]))[0]
     wanted = render_scene(data, 1)
     assert kept.keys() == wanted.keys()
     assert all(np.array_equal(kept[name], wanted[name]) for name in kept)
-    SceneClips(replace(data, skeleton_style="dwpose"), 0)  # poses are drawn in the step
+    StudioClips(replace(data, skeleton_style="dwpose"), 0, scenes=True)  # poses are drawn in the step
     index = json.loads((tmp_path / "cache" / "index.json").read_text())
     assert index["scenes"] is True
     with pytest.raises(InputError, match="holds clips of other settings"):
-        SceneClips(replace(data, size=40), 0)
+        StudioClips(replace(data, size=40), 0, scenes=True)
 
 
 # What a step computes
@@ -301,11 +301,11 @@ def test_loss_by_hand(start: dict[str, Path], in_a_row: bool) -> None:
     options = IN_A_ROW if in_a_row else {}
     init = start["with_motion" if in_a_row else "single_frames"]
     stage = wake(stage_of(init, objective__condition_dropout=0, objective__person_weight=3.0, **options))
-    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1))["object_masks"].any())
+    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1)).object_masks.any())
     got, generator = loss(stage, batch), noise()
 
     torch.rand(2, generator=generator)
-    frames = batch["poses"].shape[1]
+    frames = batch.poses.shape[1]
     eps = torch.randn((2, frames, 4, 4, 4), generator=generator)
     shape = (2, 1 if in_a_row else frames)
     times = (torch.rand(shape, generator=generator, dtype=torch.float64) * 1000).long().expand(2, frames)
@@ -320,18 +320,18 @@ def test_loss_by_hand(start: dict[str, Path], in_a_row: bool) -> None:
 
     losses, weights = [], []
     for clip in range(2):
-        x, around = encode(batch["frames"][clip]), encode(batch["environment"][clip])
+        x, around = encode(batch.frames[clip]), encode(batch.environment[clip])
         velocity = signal[clip] ** 0.5 * eps[clip] - (1 - signal[clip]) ** 0.5 * x
         noisy = signal[clip] ** 0.5 * x + (1 - signal[clip]) ** 0.5 * eps[clip]
-        out = F.max_pool2d((batch["environment"][clip] == EMPTY).all(-1).float(), 8)[:, None]
-        assert ((out - batch["region"][clip][:, None].float()) >= 0).all()
-        video = torch.cat([noisy, around, batch["region"][clip][:, None].float()], 1)
-        held = encode(batch["objects"][clip]) * cells(batch["object_masks"][clip])
-        drawn = batch["poses"][clip].permute(0, 3, 1, 2) / 255
-        depth = batch["depth"][clip][:, None]
-        token = image_tokens(stage.image_encoder, batch["reference"][clip].permute(2, 0, 1)[None] / 127.5 - 1)
-        own = stage.pose_guider(batch["reference_pose"][clip].permute(2, 0, 1)[None, :, None] / 255)[:, :, 0]
-        features = stage.reference_net(encode(batch["reference"][clip][None]), token, own)
+        out = F.max_pool2d((batch.environment[clip] == EMPTY).all(-1).float(), 8)[:, None]
+        assert ((out - batch.region_cells[clip][:, None].float()) >= 0).all()
+        video = torch.cat([noisy, around, batch.region_cells[clip][:, None].float()], 1)
+        held = encode(batch.objects[clip]) * cells(batch.object_masks[clip])
+        drawn = batch.poses[clip].permute(0, 3, 1, 2) / 255
+        depth = batch.depth[clip][:, None]
+        token = image_tokens(stage.image_encoder, batch.reference[clip].permute(2, 0, 1)[None] / 127.5 - 1)
+        own = stage.pose_guider(batch.reference_pose[clip].permute(2, 0, 1)[None, :, None] / 255)[:, :, 0]
+        features = stage.reference_net(encode(batch.reference[clip][None]), token, own)
         reference = stage.denoising_unet.project_reference(features)
         groups = [slice(0, frames)] if in_a_row else [slice(k, k + 1) for k in range(frames)]
         for group in groups:
@@ -339,7 +339,7 @@ def test_loss_by_hand(start: dict[str, Path], in_a_row: bool) -> None:
             pose, objects = stage.pose_guider(whole[1], whole[2]), stage.object_guider(whole[3])
             made = stage.denoising_unet(whole[0], times[clip, group][0], token, pose, reference, objects)
             losses.append((made[0].transpose(0, 1) - velocity[group]) ** 2)
-            weights.append(1 + 2 * F.avg_pool2d((batch["masks"] | batch["object_masks"])[clip, group].float(), 8))
+            weights.append(1 + 2 * F.avg_pool2d((batch.masks | batch.object_masks)[clip, group].float(), 8))
     weight = torch.cat(weights)[:, None]
     torch.testing.assert_close(got, (torch.cat(losses) * weight / weight.mean()).mean(), rtol=1e-4, atol=0)
 
@@ -361,13 +361,13 @@ def test_every_trained_weight_gets_a_gradient(start: dict[str, Path], in_a_row: 
 @torch.no_grad()
 def test_the_loss_sees_every_part(start: dict[str, Path]) -> None:
     stage = wake(stage_of(start["single_frames"], objective__condition_dropout=0))
-    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1))["object_masks"].any())
+    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1)).object_masks.any())
     before = loss(stage, batch)
     for name in ("environment", "objects", "poses", "reference", "reference_pose"):
-        assert loss(stage, batch | {name: 255 - batch[name]}) != before, name
-    for name in ("region", "object_cells"):
-        assert loss(stage, batch | {name: ~batch[name]}) != before, name
-    assert loss(stage, batch | {"depth": 1 - batch["depth"]}) != before
+        assert loss(stage, replace(batch, **{name: 255 - getattr(batch, name)})) != before, name
+    for name in ("region_cells", "object_cells"):
+        assert loss(stage, replace(batch, **{name: ~getattr(batch, name)})) != before, name
+    assert loss(stage, replace(batch, depth=1 - batch.depth)) != before
 
 
 @torch.no_grad()
@@ -377,25 +377,25 @@ def test_dropped_conditions_are_those_of_the_reference(start: dict[str, Path]) -
     batch = stage.batch(0, 0, 1)
     before = loss(stage, batch)
     for name in ("reference", "reference_pose"):
-        assert loss(stage, batch | {name: 255 - batch[name]}) == before, name
+        assert loss(stage, replace(batch, **{name: 255 - getattr(batch, name)})) == before, name
     for name in ("environment", "poses"):
-        assert loss(stage, batch | {name: 255 - batch[name]}) != before, name
+        assert loss(stage, replace(batch, **{name: 255 - getattr(batch, name)})) != before, name
 
 
 def test_a_batch_is_a_function_of_the_step(start: dict[str, Path]) -> None:
     stage = stage_of(start["parts"])
     batch = stage.batch(5, 0, 1)
-    assert all(torch.equal(value, stage.batch(5, 0, 1)[name]) for name, value in batch.items())
-    assert not torch.equal(batch["environment"], stage.batch(6, 0, 1)["environment"])
+    assert all(torch.equal(value, stage.batch(5, 0, 1).tensors()[name]) for name, value in batch.tensors().items())
+    assert not torch.equal(batch.environment, stage.batch(6, 0, 1).environment)
 
 
 def test_frames_of_a_clip_in_a_row_come_in_order(start: dict[str, Path]) -> None:
     row = stage_of(start["parts"], **IN_A_ROW)
-    assert row.choose_frames(np.random.default_rng(0), 3)[1:].tolist() == [0, 1, 2]
+    assert row.choose_frames(np.random.default_rng(0))[1:].tolist() == [0, 1, 2]
     times = row.timesteps(3, 4, noise())
     assert (times == times[:, :1]).all()
     singles = stage_of(start["parts"])
-    chosen = [singles.choose_frames(np.random.default_rng(seed), 4).tolist() for seed in range(20)]
+    chosen = [singles.choose_frames(np.random.default_rng(seed)).tolist() for seed in range(20)]
     assert all(len(set(c)) == 3 for c in chosen)  # the reference is never a target
     assert len(set(singles.timesteps(1, 8, noise()).flatten().tolist())) == 8
 
@@ -524,7 +524,7 @@ def test_without_objects_and_depth(start: dict[str, Path], tmp_path: Path) -> No
 
 def test_finest_attention_trains_in_both_networks(start: dict[str, Path]) -> None:
     stage = stage_of(start["parts"], objective__condition_dropout=0, **FINEST)
-    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1))["object_masks"].any())
+    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1)).object_masks.any())
     loss(wake(stage), batch).backward()
     without = {name for name, p in stage.named_parameters() if p.grad is None}
     assert without == {name for name, p in stage.named_parameters() if not p.requires_grad}
@@ -684,32 +684,26 @@ def test_the_character_is_carried_into_the_environment(start: dict[str, Path]) -
     stage = stage_of(start["parts"], objective__carry_dropout=0.0, **CARRIED)
     assert stage.denoising_unet.config["in_channels"] == 3 * 4 + 1
     batch = stage.batch(0, 0, 1)
-    assert "pose" not in batch
     dropped = stage_of(start["parts"], objective__carry_dropout=0.999999, **CARRIED).batch(0, 0, 1)
-    changed = ((batch["carried"].int() - dropped["carried"].int()).abs() > 8).any(-1)
-    person, held = batch["masks"].bool(), batch["object_masks"].bool()
+    changed = ((batch.carried.int() - dropped.carried.int()).abs() > 8).any(-1)
+    person, held = batch.masks.bool(), batch.object_masks.bool()
     # The character shows where the person is, and hardly anywhere else.
     assert changed[person].float().mean() > 0.5
     assert changed[~person].float().mean() < 0.2
-    assert held.any() and torch.equal(batch["carried"][held], batch["frames"][held])
-    guided = stage_of(start["parts"], objective__carry_dropout=0.0, objective__object_dropout=0.999999, **CARRIED)
-    batch = guided.batch(0, 0, 1)  # the object guider is told of them, the collage not
-    assert not torch.equal(batch["carried"][held], batch["frames"][held])
-    assert torch.equal(batch["objects"][held], batch["frames"][held])
-    told = ((dropped["carried"].int() - dropped["environment"].int()).abs() > 8).any(-1)
-    cells = batch["region"].repeat_interleave(8, -1).repeat_interleave(8, -2)
+    assert held.any() and torch.equal(batch.carried[held], batch.frames[held])
+    told = ((dropped.carried.int() - dropped.environment.int()).abs() > 8).any(-1)
+    cells = batch.region_cells.repeat_interleave(8, -1).repeat_interleave(8, -2)
     assert not told[~cells & ~held].any()  # elsewhere it is the environment
 
 
 def test_what_an_error_counts(start: dict[str, Path]) -> None:
-    masks, objects = torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
-    masks[..., :8, :8], objects[..., 8:16, :8], objects[..., 16:20, :8] = 1, 1, 1
-    batch = {"masks": masks, "object_masks": objects}
-    plain = stage_of(start["parts"], objective__person_weight=3.0).weights(batch, (4, 4))
-    assert plain.shape == (1, 1, 1, 4, 4)
-    assert plain[0, 0, 0, :, 0].tolist() == [3, 3, 2, 1] and (plain[..., 1:] == 1).all()
-    more = stage_of(start["parts"], objective__person_weight=3.0, objective__object_weight=5.0)
-    assert more.weights(batch, (4, 4))[0, 0, 0, :, 0].tolist() == [3, 15, 8, 1]
+    stage = stage_of(start["parts"], objective__person_weight=3.0)
+    batch = stage.batch(0, 0, 1)
+    masks, objects = torch.zeros(1, 1, 32, 32, dtype=torch.bool), torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    masks[..., :8, :8], objects[..., 8:16, :8], objects[..., 16:20, :8] = True, True, True
+    weights = stage.weights(replace(batch, masks=masks, object_masks=objects))
+    assert weights.shape == (1, 1, 1, 4, 4)
+    assert weights[0, 0, 0, :, 0].tolist() == [3, 3, 2, 1] and (weights[..., 1:] == 1).all()
 
 
 def test_what_is_made_is_what_differs_from_the_carried_character(
@@ -723,7 +717,7 @@ def test_what_is_made_is_what_differs_from_the_carried_character(
         stage.denoising_unet.conv_out.weight.zero_()
         stage.denoising_unet.conv_out.bias.zero_()
         wrong = float(stage(batch, torch.Generator().manual_seed(0))["loss"])
-        right = float(stage(batch | {"carried": batch["frames"]}, torch.Generator().manual_seed(0))["loss"])
+        right = float(stage(replace(batch, carried=batch.frames), torch.Generator().manual_seed(0))["loss"])
     assert right == pytest.approx(0, abs=1e-6)
     assert wrong > 1e-3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.training.clips import pose_of
-from animate_anyone.training.stage_image import ImageStage
+from animate_anyone.training.stage_image import ImageBatch, ImageStage
 from animate_anyone.training.stage_motion import MotionStage
 from animate_anyone.training.stages import build_stage
 
@@ -63,7 +63,7 @@ def noise(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def loss(stage: ImageStage, batch: dict[str, Tensor], seed: int = 0) -> Tensor:
+def loss(stage: ImageStage, batch: ImageBatch, seed: int = 0) -> Tensor:
     return stage(batch, noise(seed))["loss"]
 
 
@@ -83,7 +83,7 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
 
     generator = noise(seed)
     torch.rand(2, generator=generator)
-    frames = batch["poses"].shape[1]
+    frames = batch.poses.shape[1]
     eps = torch.randn((2, frames, 4, 8, 8), generator=generator)
     shape, image = (2, frames if kind.startswith("image") else 1), kind.startswith("image")
     times = (torch.rand(shape, generator=generator, dtype=torch.float64) * 1000).long().expand(2, frames)
@@ -93,20 +93,21 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
         pixels = pictures.permute(0, 1, 4, 2, 3) / 127.5 - 1
         return torch.stack([0.7 * stage.vae.encode(clip).latent_dist.mode() for clip in pixels])
 
-    latents, beside = encoded(batch["frames"]), stage.options["reference_latents"]
-    origin = encoded(batch["carried"]) if kind.endswith("carried") else latents[:, :1].expand(-1, frames, -1, -1, -1)
+    latents = encoded(torch.cat([batch.reference[:, None], batch.frames], 1))
+    beside = stage.options["reference_latents"]
+    origin = encoded(batch.carried) if kind.endswith("carried") else latents[:, :1].expand(-1, frames, -1, -1, -1)
     x = latents[:, 1:] - (origin if beside else 0)
     noisy, velocity = signal**0.5 * x + (1 - signal) ** 0.5 * eps, signal**0.5 * eps - (1 - signal) ** 0.5 * x
 
     predictions = []
     for clip in range(2):
-        drawn = batch["poses"][clip].permute(3, 0, 1, 2)[None] / 255
-        own = batch["reference_pose"][clip].permute(2, 0, 1)[None, :, None] / 255
+        drawn = batch.poses[clip].permute(3, 0, 1, 2)[None] / 255
+        own = batch.reference_pose[clip].permute(2, 0, 1)[None, :, None] / 255
         if beside:
             drawn, own = torch.cat([drawn, own.expand_as(drawn)], 1), torch.cat([own, own], 1)
         pose, reference, token = stage.pose_guider(drawn), None, torch.zeros(1, 1, 12)
         if clip == 1:
-            token = image_tokens(stage.image_encoder, batch["reference"][clip].permute(2, 0, 1)[None] / 127.5 - 1)
+            token = image_tokens(stage.image_encoder, batch.reference[clip].permute(2, 0, 1)[None] / 127.5 - 1)
             features = stage.reference_net(latents[clip, :1], token, stage.pose_guider(own)[:, :, 0])
             reference = stage.denoising_unet.project_reference(features)
         video = noisy[clip : clip + 1].transpose(1, 2)
@@ -121,7 +122,7 @@ def test_loss_by_hand(models: dict[str, Path], tmp_path: Path, kind: str) -> Non
             ]
             out = torch.cat(singles, 2)
         predictions.append(out[0].transpose(0, 1))
-    weight = 1 + 2 * F.avg_pool2d(batch["masks"].float(), 8)[:, :, None]
+    weight = 1 + 2 * F.avg_pool2d(batch.masks.float(), 8)[:, :, None]
     want = ((torch.stack(predictions) - velocity) ** 2 * weight / weight.mean()).mean()
     torch.testing.assert_close(got, want, rtol=1e-4, atol=0)
 
@@ -187,14 +188,15 @@ def test_only_motion_gets_gradients_in_the_motion_stage(models: dict[str, Path],
 def test_the_reference_is_carried_into_the_targets_poses(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
     stage = stage_of(kind, models, tmp_path, objective__carry_dropout=0)
     batch = stage.batch(5, 0, 1)
-    assert batch["carried"].shape == batch["frames"][:, 1:].shape
+    assert batch.carried.shape == batch.frames.shape
     for row, number in enumerate(stage.clips.numbers(5, 0, 1, 2)):
         (clip,) = stage.clips.clips(np.array([number]))
-        moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in batch["frames"][row]]
+        frames = [batch.reference[row], *batch.frames[row]]
+        moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in frames]
         pose = pose_of(clip["joints"][moments], 64)
-        want = warp_limbs(batch["reference"][row].numpy(), pose[:1], pose[1:])
-        assert np.array_equal(batch["carried"][row], want)
-        assert (want != batch["reference"][row].numpy()).any()
+        want = warp_limbs(batch.reference[row].numpy(), pose[:1], pose[1:])
+        assert np.array_equal(batch.carried[row], want)
+        assert (want != batch.reference[row].numpy()).any()
 
 
 @torch.no_grad()
@@ -202,18 +204,15 @@ def test_carrying_dropped_is_training_on_the_reference(models: dict[str, Path], 
     """``carry_dropout`` 1: the carried pictures are the reference, and so is the loss."""
     stage = stage_of("image_carried", models, tmp_path, objective__carry_dropout=1)
     batch = stage.batch(0, 0, 1)
-    assert torch.equal(batch["carried"], batch["reference"][:, None].expand_as(batch["carried"]))
+    assert torch.equal(batch.carried, batch.reference[:, None].expand_as(batch.carried))
     beside = stage_of("image_beside", models, tmp_path)
-    alone = {name: value for name, value in batch.items() if name != "carried"}
+    alone = replace(batch, carried=None)
     torch.testing.assert_close(loss(stage, batch), loss(beside, alone), rtol=1e-5, atol=0)
 
 
-def changed_reference(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def changed_reference(batch: ImageBatch) -> ImageBatch:
     """The same targets with another reference."""
-    frames = batch["frames"].clone()
-    frames[:, 0] = 255 - frames[:, 0]
-    other = {"frames": frames, "reference": 255 - batch["reference"], "reference_pose": 255 - batch["reference_pose"]}
-    return {**batch, **other}
+    return replace(batch, reference=255 - batch.reference, reference_pose=255 - batch.reference_pose)
 
 
 @pytest.mark.parametrize("kind", ["image", "motion"])
@@ -234,11 +233,16 @@ def test_all_conditions_dropped(models: dict[str, Path], tmp_path: Path, kind: s
 def test_the_first_so_many_conditions_are_dropped(models: dict[str, Path], tmp_path: Path) -> None:
     stage, seed = stage_of("image", models, tmp_path, objective__condition_dropout=0.5), one_dropped()
     batch = stage.batch(0, 0, 1)
-    first, second = ({name: value[i : i + 1] for name, value in batch.items()} for i in (0, 1))
-    other = changed_reference(first), changed_reference(second)
+    changed = changed_reference(batch)
+
+    def mixed(changes: list[bool]) -> ImageBatch:
+        """With another reference for some of the clips."""
+        sources = [(changed if change else batch).tensors() for change in changes]
+        return ImageBatch(**{name: torch.stack([s[name][i] for i, s in enumerate(sources)]) for name in sources[0]})
+
     kept = loss(stage, batch, seed)
-    assert torch.equal(kept, loss(stage, {name: torch.cat([other[0][name], second[name]]) for name in batch}, seed))
-    assert kept != loss(stage, {name: torch.cat([first[name], other[1][name]]) for name in batch}, seed)
+    assert torch.equal(kept, loss(stage, mixed([True, False]), seed))
+    assert kept != loss(stage, mixed([False, True]), seed)
 
 
 @torch.no_grad()
@@ -249,11 +253,13 @@ def test_latents_of_the_cache_are_those_of_the_step(
     rendered = stage_of("image", models, tmp_path)
     kept = stage_of("image", models, tmp_path, data__cache=str(tmp_path / "cache"))
     one, other = rendered.batch(0, 0, 1), kept.batch(0, 0, 1)
-    assert one.keys() - other.keys() == {"frames"}
-    assert other.keys() - one.keys() == {"latents"}
-    for name in one.keys() & other.keys():
-        assert torch.equal(one[name], other[name]), name
-    torch.testing.assert_close(other["latents"].float(), rendered.encode(one["frames"]), rtol=2e-3, atol=1e-3)
+    assert one.latents is None and other.frames is None
+    names = other.tensors().keys() - {"latents"}
+    assert names == one.tensors().keys() - {"frames"}
+    for name in names:
+        assert torch.equal(one.tensors()[name], other.tensors()[name]), name
+    frames = torch.cat([one.reference[:, None], one.frames], 1)
+    torch.testing.assert_close(other.latents.float(), rendered.encode(frames), rtol=2e-3, atol=1e-3)
     assert loss(kept, other).item() == pytest.approx(loss(rendered, one).item(), rel=1e-3)
 
 
@@ -261,7 +267,7 @@ def test_latents_of_the_cache_are_those_of_the_step(
 def test_latents_are_scaled_for_training_as_for_sampling(models: dict[str, Path], tmp_path: Path) -> None:
     """Encoded and scaled here, unscaled and decoded there: the way back is the autoencoder's own."""
     stage = stage_of("image", models, tmp_path)
-    frames = stage.batch(0, 0, 1)["frames"]
+    frames = stage.batch(0, 0, 1).frames
     pipeline = load_pipeline(models["image"], "cpu")
     decoded = next(pipeline.decode(stage.encode(frames)[:1, :1].transpose(1, 2)))
     pixels = frames[0, :1].permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -272,9 +278,9 @@ def test_latents_are_scaled_for_training_as_for_sampling(models: dict[str, Path]
 def test_frames_and_timesteps(models: dict[str, Path], tmp_path: Path) -> None:
     image, motion = stage_of("image", models, tmp_path), stage_of("motion", models, tmp_path)
     assert isinstance(motion, MotionStage)
-    assert motion.choose_frames(np.random.default_rng(0), 4)[1:].tolist() == [0, 1, 2, 3]
-    assert {int(motion.choose_frames(np.random.default_rng(seed), 4)[0]) for seed in range(20)} == {0, 1, 2, 3}
-    chosen = [image.choose_frames(np.random.default_rng(seed), 5).tolist() for seed in range(20)]
+    assert motion.choose_frames(np.random.default_rng(0))[1:].tolist() == [0, 1, 2, 3]
+    assert {int(motion.choose_frames(np.random.default_rng(seed))[0]) for seed in range(20)} == {0, 1, 2, 3}
+    chosen = [image.choose_frames(np.random.default_rng(seed)).tolist() for seed in range(20)]
     assert all(len(set(c)) == 3 for c in chosen)  # the reference is never a target
     assert {c[0] for c in chosen} == set(range(5))
     times = motion.timesteps(3, 4, noise())
@@ -306,16 +312,16 @@ def test_batches_hold_what_belongs_together(models: dict[str, Path], tmp_path: P
     """Frame, pose picture and mask of a target are of the same moment; a batch is a function of the step."""
     stage = stage_of("image", models, tmp_path)
     batch = stage.batch(5, 0, 1)
-    assert all(torch.equal(value, stage.batch(5, 0, 1)[name]) for name, value in batch.items())
-    assert not torch.equal(batch["frames"], stage.batch(6, 0, 1)["frames"])
+    assert all(torch.equal(value, stage.batch(5, 0, 1).tensors()[name]) for name, value in batch.tensors().items())
+    assert not torch.equal(batch.frames, stage.batch(6, 0, 1).frames)
     for row, number in enumerate(stage.clips.numbers(5, 0, 1, 2)):
         (clip,) = stage.clips.clips(np.array([number]))
-        assert torch.equal(batch["frames"][row, 0], batch["reference"][row])
-        moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in batch["frames"][row]]
-        assert np.array_equal(clip["frames"][moments], batch["frames"][row])
-        assert np.array_equal(clip["poses"][moments[0]], batch["reference_pose"][row])
-        assert np.array_equal(clip["poses"][moments[1:]], batch["poses"][row])
-        assert np.array_equal(clip["masks"][moments[1:]], batch["masks"][row])
+        frames = [batch.reference[row], *batch.frames[row]]
+        moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in frames]
+        assert np.array_equal(clip["frames"][moments], torch.stack(frames))
+        assert np.array_equal(clip["poses"][moments[0]], batch.reference_pose[row])
+        assert np.array_equal(clip["poses"][moments[1:]], batch.poses[row])
+        assert np.array_equal(clip["masks"][moments[1:]], batch.masks[row])
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -18,15 +18,17 @@ import yaml
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from small_recipes import log, same, tensors
+from test_loop import Points
 from torch import Tensor, nn
 
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT
-from animate_anyone.training.clips import SHARD, StudioClips
+from animate_anyone.training import timed_cache
+from animate_anyone.training.clips import SHARD
 from animate_anyone.training.config import Data, Optimizer, Recipe
-from animate_anyone.training.loading import Batch
-from animate_anyone.training.loop import Stage, learning_rate, train
+from animate_anyone.training.loop import learning_rate, train
+from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit, closing_line
 from animate_anyone.training.timed_cache import clips_in_time
 from conftest import REPOSITORY
@@ -44,20 +46,20 @@ class Clock:
         return self.now
 
 
-class Slow(Stage):
+class Slow(Stage[Points]):
     """One weight; steps and saves take their time."""
 
     def __init__(self, clock: Clock, save: float = SAVE) -> None:
-        super().__init__()
+        super().__init__(recipe(Path("unused")))
         self.clock, self.seconds, self.saves = clock, save, 0
         self.weight = nn.Parameter(torch.tensor([0.5]))
 
-    def batch(self, step: int, part: int, parts: int) -> Batch:
-        return {"x": torch.randn(4, generator=torch.Generator().manual_seed(step))}
+    def batch(self, step: int, part: int, parts: int) -> Points:
+        return Points(x=torch.randn(4, generator=torch.Generator().manual_seed(step)))
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Points, generator: torch.Generator) -> dict[str, Tensor]:
         self.clock.now += STEP
-        return {"loss": (self.weight * batch["x"] - 1).square().mean()}
+        return {"loss": (self.weight * batch.x - 1).square().mean()}
 
     def save(self, folder: Path) -> None:
         self.clock.now += self.seconds
@@ -162,16 +164,17 @@ def test_minutes_that_are_none(minutes: float) -> None:
 CLIP = 0.5  # seconds to render one
 
 
-def slow_clips(clock: Clock) -> type[StudioClips]:
+def slow_clips(clock: Clock) -> type[Any]:
     """Clips of nothing that take their time; the cache is that of the studio's clips."""
 
-    class Clips(StudioClips):
-        @staticmethod
-        def render(data: Data, number: int) -> dict[str, NDArray]:
+    class Clips:
+        def render(self, data: Data, number: int, device: str) -> dict[str, NDArray]:
             clock.now += CLIP
             return {"frames": np.full((1, 2, 2, 3), number, np.uint8)}
 
-        def __init__(self, data: Data, seed: int, progress: Any = SILENT) -> None:
+        def __init__(self, data: Data, seed: int, progress: Any = SILENT, *, scenes: bool) -> None:
+            if data.cache is None:
+                return
             for shard in range(-(-data.clips // SHARD)):
                 folder = Path(str(data.cache)) / f"shard_{shard:05d}"
                 if not folder.exists():
@@ -182,17 +185,20 @@ def slow_clips(clock: Clock) -> type[StudioClips]:
 
 
 @pytest.mark.parametrize(("minutes", "shards"), [(1, 0), (3, 1), (5, 2), (100, 5)])
-def test_a_third_of_the_time_goes_into_the_cache(tmp_path: Path, minutes: float, shards: int) -> None:
+def test_a_third_of_the_time_goes_into_the_cache(
+    tmp_path: Path, minutes: float, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock()
+    monkeypatch.setattr(timed_cache, "StudioClips", slow_clips(clock))
     made = recipe(tmp_path, data=Data(clips=5 * SHARD - 3, cache=str(tmp_path / "cache"), workers=1))
     limit = TimeLimit(minutes, clock)
     with limit.measured("rendering"):
-        data = clips_in_time(made, slow_clips(clock), limit, SILENT)
+        data = clips_in_time(made, limit, SILENT)
     assert limit.parts["rendering"] <= minutes * 20 + CLIP
     assert data.cache == (made.data.cache if shards else None)
     if shards:
         assert data.clips == min(made.data.clips, shards * SHARD)
-    again = clips_in_time(made, slow_clips(clock), TimeLimit(0.01, clock), SILENT)
+    again = clips_in_time(made, TimeLimit(0.01, clock), SILENT)
     assert again.clips == data.clips and again.cache == data.cache
 
 

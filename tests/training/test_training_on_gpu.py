@@ -11,9 +11,9 @@ from small_recipes import small
 from test_stage_environment import small as small_environment
 
 import tiny
-from animate_anyone.training.autoencoder import AutoencoderStage, to_pixels
+from animate_anyone.training.autoencoder import AutoencoderStage
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.loop import Stage
+from animate_anyone.training.stage import Stage, to_pixels
 from animate_anyone.training.stages import build_stage
 from pretended_gpu import pretended_gpu
 
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CARRIED = {"reference_pose": True, "reference_latents": True, "carried_reference": True}
 STAGES: dict[str, tuple[str, dict[str, Any]]] = {  # the recipe and what is changed in it
     "autoencoder": ("autoencoder", {}),
-    "decoder_only": ("autoencoder", {"objective__decoder_only": True}),
     "image_encoder": ("image_encoder", {}),
     "image": ("image", {"networks__pipeline": {"reference_pose": True}}),
     "image_carried": ("image", {"networks__pipeline": CARRIED, "save_dtype": "float16"}),
@@ -49,16 +48,15 @@ def recipe_of(name: str, start: Path, output: Path) -> Recipe:
     stage, changes = STAGES[name]
     if stage == "environment":
         return small_environment(output, start / "parts", **changes)
-    init = {"image": "parts", "motion": "model"}.get(stage, "model" if name == "decoder_only" else None)
+    init = {"image": "parts", "motion": "model"}.get(stage)
     return small(stage, output, None if init is None else start / init, **changes)
 
 
-def step(stage: Stage, gpu: torch.device) -> None:
+def step(stage: Stage[Any], gpu: torch.device) -> None:
     """What the training loop does with a batch."""
     stage.to(gpu)
     optimizer = torch.optim.AdamW([p for p in stage.parameters() if p.requires_grad], lr=0.01)
-    batch = {name: value.to(gpu) for name, value in stage.batch(0, 0, 1).items()}
-    losses = stage(batch, torch.Generator().manual_seed(0))
+    losses = stage(stage.batch(0, 0, 1).to(gpu), torch.Generator().manual_seed(0))
     assert all(value.is_cuda for value in losses.values())
     losses["loss"].backward()
     optimizer.step()
@@ -89,6 +87,6 @@ def test_frames_of_the_cpu_are_seen(tmp_path: Path) -> None:
     with pretended_gpu() as gpu:
         stage = build_stage(small("autoencoder", tmp_path)).to(gpu)
         assert isinstance(stage, AutoencoderStage)
-        frames = stage.batch(-1, 0, 1)["frames"]
+        frames = stage.batch(-1, 0, 1).frames
         with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
             stage.vae.encode(to_pixels(frames))

@@ -18,7 +18,6 @@ from animate_anyone.conditions.shape_agnostic import bounding_box, check_masks
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
 
-ANCHORS = ("feet", "centre")
 SMALLEST, LARGEST = 0.7, 1.4
 """Bounds of the scale in training; the paper gives none."""
 
@@ -62,10 +61,10 @@ def rescale_character(
     scale: float,
     *,
     background: NDArray[np.uint8] | None = None,
-    anchor: str = "feet",
 ) -> Rescaled:
-    """Cut the character and its objects out, scale them about a fixed point and put them back.
+    """Cut the character and its objects out, scale them about the feet and put them back.
 
+    The fixed point is one for the clip: the middle of the lower edge of the person's box, median over the frames.
     The environment must be made from the masks and frames as they were **before**.
 
     Args:
@@ -75,14 +74,12 @@ def rescale_character(
         pose: in pixels of the frames, or ``None``.
         scale: above 0; 1 changes nothing.
         background: as ``frames``, the clip without character and objects, where it is known.
-        anchor: the fixed point, one for the clip: ``feet`` (the middle of the lower edge of the
-            person's box, median over the frames) or ``centre`` of the box.
 
     Raises:
-        InputError: shapes that do not belong together, a scale of 0 or less, an unknown anchor.
+        InputError: shapes that do not belong together, a scale of 0 or less.
     """
-    _check(frames, person, objects, pose, scale, background, anchor)
-    point = _fixed_point(person, anchor)
+    _check(frames, person, objects, pose, scale, background)
+    point = _fixed_point(person)
     if point is None or scale == 1:
         return Rescaled(frames.copy(), person.copy(), objects.copy(), pose, np.zeros(person.shape, bool))
     layer = person | objects.any(axis=0)
@@ -145,15 +142,13 @@ def _moved_pose(pose: PoseSequence | None, point: tuple[float, float], scale: fl
     return replace(pose, keypoints=(fixed + (pose.keypoints - fixed) * np.float32(scale)), depth=depth)
 
 
-def _fixed_point(person: NDArray[np.bool_], anchor: str) -> tuple[float, float] | None:
+def _fixed_point(person: NDArray[np.bool_]) -> tuple[float, float] | None:
     """``(x, y)`` in pixels; ``None`` if no frame has a person."""
     boxes = [box for mask in person if (box := bounding_box(mask)) is not None]
     if not boxes:
         return None
     x = float(np.median([(columns.start + columns.stop) / 2 for _, columns in boxes]))
-    if anchor == "feet":
-        return x, float(np.median([rows.stop for rows, _ in boxes]))
-    return x, float(np.median([(rows.start + rows.stop) / 2 for rows, _ in boxes]))
+    return x, float(np.median([rows.stop for rows, _ in boxes]))
 
 
 def _check(
@@ -163,7 +158,6 @@ def _check(
     pose: PoseSequence | None,
     scale: float,
     background: NDArray[np.uint8] | None,
-    anchor: str,
 ) -> None:
     check_masks(person)
     for name, value, want in (
@@ -182,5 +176,3 @@ def _check(
         )
     if not 0 < scale < math.inf:
         raise InputError(f"a scale of {scale} is not possible; give a number above 0")
-    if anchor not in ANCHORS:
-        raise InputError(f"there is no anchor {anchor!r}; there are: {', '.join(ANCHORS)}")

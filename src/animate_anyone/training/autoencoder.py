@@ -6,6 +6,7 @@ Large models take Stable Diffusion's autoencoder and CLIP, frozen (Animate Anyon
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,36 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import load_network
-from animate_anyone.training.clips import StudioClips, stream
+from animate_anyone.training.batch import Batch
+from animate_anyone.training.clip_cache import Clip
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
-from animate_anyone.training.loading import Batch
-from animate_anyone.training.loop import Stage
 from animate_anyone.training.objective import part_of_step, weighted_mean_square
+from animate_anyone.training.stage import Stage, to_pixels
 
 
-def to_pixels(frames: Tensor) -> Tensor:
-    """``(..., H, W, 3)`` uint8 to ``(..., 3, H, W)`` float32 in [-1, 1]."""
-    return frames.movedim(-1, -3).float() / 127.5 - 1
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CropBatch(Batch):
+    """Squares cut out of single frames, all of one side ``S``.
+
+    Attributes:
+        frames: ``(b, S, S, 3)`` uint8.
+        masks: the person, ``(b, S, S)`` bool.
+    """
+
+    frames: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairBatch(Batch):
+    """Two frames of each of ``b`` characters, before plain backgrounds.
+
+    Attributes:
+        frames: ``(b, 2, H, W, 3)`` uint8.
+    """
+
+    frames: Tensor
 
 
 @torch.no_grad()
@@ -65,63 +85,53 @@ def _crop_corner(mask: NDArray[np.uint8], side: int, rng: np.random.Generator) -
     return int(np.clip(row - side // 2, 0, limit)), int(np.clip(column - side // 2, 0, limit))
 
 
-class AutoencoderStage(Stage):
-    """Trains the VAE to rebuild single frames: absolute and squared error, colour, and a whisper of KL."""
+class AutoencoderStage(Stage[CropBatch]):
+    """Trains the VAE to rebuild single frames: absolute and squared error, mean colour, a KL term of small weight."""
+
+    STREAM, record = 3, CropBatch
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
-        super().__init__()
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
+        super().__init__(recipe)
         if recipe.init is not None:
             self.vae = load_network(AutoencoderKL, Path(recipe.init) / "vae")
-            if recipe.objective.decoder_only:
-                self.vae.encoder.requires_grad_(False)
-                self.vae.quant_conv.requires_grad_(False)
         else:
             self.vae = recipe.networks.build("vae", lambda **settings: _tried(AutoencoderKL(**settings), recipe))
             start_at_identity(self.vae)
             _start_quiet(self.vae)
-        self.clips = StudioClips(recipe.data, recipe.seed, progress)
+        self.make_clips(progress)
 
-    def batch(self, step: int, part: int, parts: int) -> Batch:
-        count, side = self.recipe.batch // self.recipe.accumulate, self.recipe.data.size
-        if (crop := self.recipe.objective.crop) is not None and step % 4 != 3:
-            side = crop
-        elif crop is not None:  # every fourth step whole frames, about as many pixels: a whole number for every part
-            count = max(1, count * crop**2 // side**2)
-        rng = stream(self.recipe.seed, 3, step, 0)
-        for _ in range(part * count):  # what the clips of the parts before draw: how a step is cut changes nothing
-            rng.integers(self.recipe.data.frames_per_clip)
-            _crop_corner(_ANY_MASK, 1, rng)
-        frames, masks = [], []
-        for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
-            frame = rng.integers(len(clip["frames"]))
-            top, left = _crop_corner(clip["masks"][frame], side, rng)
-            frames.append(clip["frames"][frame, top : top + side, left : left + side])
-            masks.append(clip["masks"][frame, top : top + side, left : left + side])
-        return {"frames": torch.from_numpy(np.stack(frames)), "masks": torch.from_numpy(np.stack(masks))}
+    def crop(self, step: int) -> int:
+        """Side of what a step trains on, pixels: every fourth one takes whole frames."""
+        crop = self.recipe.objective.crop
+        return self.recipe.data.size if crop is None or step % 4 == 3 else crop
 
-    @property
-    def weighted(self) -> bool:  # type: ignore[override]
-        """Whether errors on the person count more."""
-        return self.recipe.objective.person_weight != 1
+    def num_clips(self, step: int) -> int:
+        """Of whole frames fewer, of about as many pixels: a whole number for every part of the step."""
+        count, crop = super().num_clips(step), self.recipe.objective.crop
+        return count if crop is None else max(1, count * crop**2 // self.crop(step) ** 2)
 
-    def mean_weight(self, batch: Batch) -> Tensor:
-        """The mean of :meth:`weights`."""
-        return self.weights(batch).mean()
+    def skip(self, rng: np.random.Generator) -> None:
+        rng.integers(self.recipe.data.frames_per_clip)
+        _crop_corner(_ANY_MASK, 1, rng)
 
-    def weights(self, batch: Batch) -> Tensor:
-        """What an error counts, ``(b, 1, H, W)``."""
-        return 1 + (self.recipe.objective.person_weight - 1) * batch["masks"][:, None].float()
+    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+        frame, side = rng.integers(len(clip["frames"])), self.crop(step)
+        top, left = _crop_corner(clip["masks"][frame], side, rng)
+        cut = (frame, slice(top, top + side), slice(left, left + side))
+        return {"frames": clip["frames"][cut], "masks": clip["masks"][cut].astype(bool)}
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pixels = to_pixels(batch["frames"])
+    def weights(self, batch: CropBatch) -> Tensor:
+        """What an error counts, ``(b, 1, S, S)``."""
+        return 1 + (self.recipe.objective.person_weight - 1) * batch.masks[:, None].float()
+
+    def forward(self, batch: CropBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        pixels = to_pixels(batch.frames)
         posterior = self.vae.encode(pixels).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         noise = part_of_step(lambda n, g: torch.randn((n, *mean.shape[1:]), generator=g), len(mean), generator).to(mean)
         rebuilt = self.vae.decode(mean + noise * (0.5 * logvar).exp()).sample
         weight = self.weights(batch)
-        mean_weight = batch.get("mean_weight", weight.mean())
+        mean_weight = weight.mean() if batch.mean_weight is None else batch.mean_weight
         absolute = ((rebuilt.float() - pixels).abs() * weight / mean_weight).mean()
         square = weighted_mean_square(rebuilt, pixels, weight, mean_weight)
         # Colour is learnt late if every pixel counts alike: the mean of each latent cell counts again.
@@ -132,16 +142,13 @@ class AutoencoderStage(Stage):
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
-        if self.recipe.objective.decoder_only:  # the latents, and with them their scale, stay as they are
-            self.vae.save_pretrained(folder / "vae")
-            return
-        some = torch.cat([self.batch(-1 - 4 * i, 0, 1)["frames"] for i in range(4)])  # whole frames
+        some = torch.cat([self.batch(-1 - 4 * i, 0, 1).frames for i in range(4)])  # whole frames
         latents = self.vae.encode(to_pixels(some.to(self.vae.device))).latent_dist.mean
         self.vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
         self.vae.save_pretrained(folder / "vae")
 
 
-class ImageEncoderStage(Stage):
+class ImageEncoderStage(Stage[PairBatch]):
     """Trains a small CLIP vision tower: two frames of a character lie close, those of others apart.
 
     (CLIP's own objective with a second picture in place of the text.) The others are those of the micro-batch: in this
@@ -149,36 +156,37 @@ class ImageEncoderStage(Stage):
     look at nothing else.
     """
 
+    STREAM, record = 4, PairBatch
+
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
-        super().__init__()
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
+        super().__init__(recipe)
         if recipe.init is not None and not (Path(recipe.init) / "vae").is_dir():
             raise InputError(f"{recipe.init}: has no vae/; train recipes/puppet_autoencoder.yaml first")
         self.encoder = recipe.networks.build(
             "image_encoder", lambda **settings: CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
         )
-        self.clips = StudioClips(recipe.data, recipe.seed, progress)
+        self.make_clips(progress)
 
-    def batch(self, step: int, part: int, parts: int) -> Batch:
-        count = self.recipe.batch // self.recipe.accumulate
-        rng = stream(self.recipe.seed, 4, step, 0)
-        for _ in range(part * count):  # what the clips of the parts before draw
-            self._draw(rng, self.recipe.data.frames_per_clip)
-        pictures = []
-        for clip in self.clips.clips(self.clips.numbers(step, part, parts, count)):
-            for frame, colour in self._draw(rng, len(clip["frames"])):
-                mask = clip["masks"][frame][..., None]
-                pictures.append(np.where(mask, clip["frames"][frame], colour))
-        return {"frames": torch.from_numpy(np.stack(pictures)).unflatten(0, (-1, 2))}
+    @property
+    def weighted(self) -> bool:
+        """There is nothing to count: pictures are compared as wholes."""
+        return False
+
+    def skip(self, rng: np.random.Generator) -> None:
+        self._draw(rng, self.recipe.data.frames_per_clip)
+
+    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+        drawn = self._draw(rng, len(clip["frames"]))
+        pictures = [np.where(clip["masks"][f][..., None], clip["frames"][f], colour) for f, colour in drawn]
+        return {"frames": np.stack(pictures)}
 
     def _draw(self, rng: np.random.Generator, available: int) -> list[tuple[int, NDArray[np.uint8]]]:
         """Two frames of a clip, and a colour for the background of each."""
         chosen = rng.choice(available, 2, replace=False)
         return [(int(frame), rng.integers(0, 256, 3, np.uint8)) for frame in chosen]
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        embeds = image_tokens(self.encoder, to_pixels(batch["frames"]).flatten(0, 1))[:, 0]
+    def forward(self, batch: PairBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        embeds = image_tokens(self.encoder, to_pixels(batch.frames).flatten(0, 1))[:, 0]
         first, second = F.normalize(embeds.float(), dim=-1).unflatten(0, (-1, 2)).unbind(1)
         logits = first @ second.T / self.recipe.objective.temperature
         same = torch.arange(len(logits), device=logits.device)

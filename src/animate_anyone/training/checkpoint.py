@@ -20,7 +20,7 @@ from torch import nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.system.whole_files import unfinished, writing
-from animate_anyone.training.config import Recipe
+from animate_anyone.training.config import Recipe, without_removed
 
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
@@ -123,7 +123,7 @@ def load_checkpoint(
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{folder}: not a whole checkpoint ({reason[:200]}); remove it to start anew") from None
-    now = json.loads(json.dumps(recipe.to_dict()))
+    before, now = without_removed(before, str(folder)), json.loads(json.dumps(recipe.to_dict()))
     for data in (before.get("data", {}), now["data"]):
         for key in _MAY_CHANGE_OF_DATA:
             data.pop(key, None)

@@ -1,4 +1,7 @@
-"""Training clips from the studio: rendered as they are needed, or once into a cache (``clip_cache``)."""
+"""Training clips from the studio: rendered as they are needed, or once into a cache (``clip_cache``).
+
+A clip is a character before a background or, for Animate Anyone 2, a scene with objects.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +21,16 @@ from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence
 from animate_anyone.synthetic.dataset import sample_clip
+from animate_anyone.synthetic.scenes import sample_scene_clip
 from animate_anyone.training import processes
 from animate_anyone.training.clip_cache import SHARD as SHARD
-from animate_anyone.training.clip_cache import Clip, ClipCache
+from animate_anyone.training.clip_cache import Clip, ClipCache, Render
 from animate_anyone.training.config import Data
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
 CLIP_LENGTH = 24  # frames of a clip from which an image-stage clip's frames are taken
 ARRAYS = ("frames", "masks", "poses", "joints")
+SCENE_ARRAYS = ("frames", "environment", "masks", "objects", "occluders", "points")
 
 
 def stream(*numbers: int) -> np.random.Generator:
@@ -41,43 +46,63 @@ def render_clip(data: Data, number: int, device: str = "cpu") -> Clip:
         ``(f, h, w, 3)`` with sides ``data.pose_scale`` times the frame's, all uint8; ``joints`` ``(f, 18, 4)``
         float32, the body's x, y, score and depth as :class:`PoseSequence` has them.
     """
-    seed = data.first_seed + number
-    length, kept = moments(data, seed)
-    clip = sample_clip(
-        seed,
-        num_frames=length,
-        size=(data.size, data.size),
-        frame_indices=kept,
-        supersample=data.supersample,
-        device=device,
-        domain=data.domain,
-    )
+    clip = sample_clip(**_sampling(data, number, device))
     return {
         "frames": clip.frames.cpu().numpy(),
         "masks": clip.mask.cpu().numpy().astype(np.uint8),
         "poses": draw_pose(clip.pose, (data.pose_size, data.pose_size), style=data.skeleton_style),
-        "joints": joints_of(clip.pose),
+        "joints": points_of(clip.pose)[:, BODY],
     }
 
 
-def moments(data: Data, seed: int) -> tuple[int, list[int]]:
-    """How long the movement of a seed is, frames, and which frames of it are kept."""
-    length = max(CLIP_LENGTH, data.frames_per_clip)
+def render_scene(data: Data, number: int, device: str = "cpu") -> Clip:
+    """Scene ``number`` of the training split (Animate Anyone 2), rendered on ``device``.
+
+    Returns:
+        ``frames`` and ``environment`` (the same without the person, the objects and their shadows)
+        ``(f, H, W, 3)``; ``masks`` (1 on the person), ``objects`` (on what it holds or touches) and ``occluders``
+        (on what stands in front of it) ``(f, H, W)``, all uint8; ``points`` ``(f, 128, 4)`` float32, every
+        keypoint's x, y, score and depth as :class:`PoseSequence` has them.
+    """
+    clip = sample_scene_clip(**_sampling(data, number, device))
+    return {
+        "frames": clip.frames.cpu().numpy(),
+        "environment": clip.environment.cpu().numpy(),
+        "masks": clip.mask.cpu().numpy().astype(np.uint8),
+        "objects": clip.object_mask.cpu().numpy().astype(np.uint8),
+        "occluders": clip.occluders.cpu().numpy().astype(np.uint8),
+        "points": points_of(clip.pose),
+    }
+
+
+def _sampling(data: Data, number: int, device: str) -> dict[str, Any]:
+    """What the studio is asked for: the arguments of ``sample_clip`` and ``sample_scene_clip``."""
+    seed, length = data.first_seed + number, max(CLIP_LENGTH, data.frames_per_clip)
     if data.consecutive:
-        return length, list(range(data.frames_per_clip))
-    return length, sorted(stream(seed, 1).choice(length, data.frames_per_clip, replace=False).tolist())
+        kept = list(range(data.frames_per_clip))
+    else:
+        kept = sorted(stream(seed, 1).choice(length, data.frames_per_clip, replace=False).tolist())
+    return {
+        "seed": seed,
+        "num_frames": length,
+        "size": (data.size, data.size),
+        "frame_indices": kept,
+        "supersample": data.supersample,
+        "device": device,
+        "domain": data.domain,
+    }
 
 
-def joints_of(pose: PoseSequence) -> NDArray[np.float32]:
-    """The body of a pose as one array ``(f, 18, 4)``: x, y, score, depth."""
-    depth = np.zeros_like(pose.scores) if pose.depth is None else pose.depth
-    return np.concatenate([pose.keypoints, pose.scores[..., None], depth[..., None]], -1)[:, BODY].astype(np.float32)
+def points_of(pose: PoseSequence) -> NDArray[np.float32]:
+    """All keypoints of a pose as one array ``(f, 128, 4)``: x, y, score, depth; an unknown depth is 0."""
+    depth = np.zeros_like(pose.scores) if pose.depth is None else np.nan_to_num(pose.depth)
+    return np.concatenate([pose.keypoints, pose.scores[..., None], depth[..., None]], -1).astype(np.float32)
 
 
-def pose_of(joints: NDArray[np.float32], side: int) -> PoseSequence:
-    """What :func:`joints_of` kept, without hands and face, in pixels of square frames of this side."""
-    whole = np.zeros((len(joints), NUM_KEYPOINTS, 4), np.float32)
-    whole[:, BODY] = joints
+def pose_of(points: NDArray[np.float32], side: int) -> PoseSequence:
+    """The pose of :func:`points_of`, or of its body ``(f, 18, 4)`` alone, in pixels of square frames of this side."""
+    whole = np.zeros((len(points), NUM_KEYPOINTS, 4), np.float32)
+    whole[:, : points.shape[1]] = points
     return PoseSequence(whole[..., :2], whole[..., 2], (side, side), depth=whole[..., 3])
 
 
@@ -87,21 +112,18 @@ class StudioClips:
     Args:
         data: the recipe's settings; with ``data.cache`` the clips are rendered into it first.
         seed: orders the clips.
+        scenes: whether the clips are scenes, see :func:`render_scene`, or of :func:`render_clip`.
 
     Attributes:
-        arrays: names of what :meth:`render` returns.
+        arrays: names of what :attr:`render` returns.
+        render: a clip of these settings by its number; other processes call it too.
         device: which device renders.
     """
 
-    arrays: ClassVar[tuple[str, ...]] = ARRAYS
-
-    @staticmethod
-    def render(data: Data, number: int, device: str = "cpu") -> Clip:
-        """Clip ``number`` of these settings; other processes call it too."""
-        return render_clip(data, number, device)
-
-    def __init__(self, data: Data, seed: int, progress: Progress = SILENT) -> None:
-        self.data, self.seed = data, seed
+    def __init__(self, data: Data, seed: int, progress: Progress = SILENT, *, scenes: bool = False) -> None:
+        self.data, self.seed, self.scenes = data, seed, scenes
+        self.render: Render = render_scene if scenes else render_clip
+        self.arrays = SCENE_ARRAYS if scenes else ARRAYS
         self.device = str(processes.device())
         self._cache = None if data.cache is None else ClipCache(data, self.settings())
         self._begin()
@@ -129,14 +151,14 @@ class StudioClips:
         return np.array([_shuffled(self.seed, int(e), self.data.clips)[p] for e, p in zip(epoch, place, strict=True)])
 
     def clips(self, numbers: NDArray[np.int64]) -> list[Clip]:
-        """These clips' arrays, see :func:`render_clip`, with what :meth:`derive` added.
+        """These clips' arrays, with what :meth:`derive` added.
 
         Without a cache they are rendered now, by ``data.workers`` processes; several threads may ask at once.
         """
         if self._cache is not None:
             return [self._cache.clip(int(number), self.arrays) for number in numbers]
         if self._owner != os.getpid():  # forked from it: neither the GPU nor its processes can be used
-            return [self.render(self.data, int(number)) for number in numbers]
+            return [self.render(self.data, int(number), "cpu") for number in numbers]
         with self._lock:
             if self._pool is None and may_start() and (workers := count_workers(self.data)) > 1:
                 self._pool = RenderPool(workers)
@@ -156,17 +178,18 @@ class StudioClips:
             self._cache.derive(name, digest, function, progress)
 
     def settings(self) -> dict[str, object]:
-        """What the clips of a cache depend on: its index."""
+        """What the clips of a cache depend on: its index. Poses of scenes are kept as keypoints, not drawn."""
         d = self.data
-        settings: dict[str, object] = {
+        settings: dict[str, object] = {"scenes": True} if self.scenes else {}
+        settings |= {
             "size": d.size,
             "frames_per_clip": d.frames_per_clip,
             "consecutive": d.consecutive,
             "first_seed": d.first_seed,
             "supersample": d.supersample,
-            "pose_size": d.pose_size,
-            "skeleton_style": d.skeleton_style,
         }
+        if not self.scenes:
+            settings |= {"pose_size": d.pose_size, "skeleton_style": d.skeleton_style}
         if d.domain != "plain":  # caches from before there were domains are plain and do not say so
             settings["domain"] = d.domain
         return settings

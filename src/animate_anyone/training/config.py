@@ -85,29 +85,22 @@ class Objective:
         condition_dropout: share of samples trained without reference and image token, for guidance.
         carry_dropout: share of samples whose carried reference is the reference itself, for drivers and
             characters whose poses are not known.
-        object_dropout: share of clips whose objects are not laid into the collage (Animate Anyone 2), so that the
-            networks learn to take them from the object guider.
-        person_weight: how much more an error on the person's latents counts than on the background.
-        object_weight: how much more an error on the latents of objects counts than on the person's (Animate Anyone 2):
-            they are few.
+        person_weight: how much more an error on the latents of the person, and of objects (Animate Anyone 2), counts
+            than on the background.
         timestep_power: timesteps are drawn with a density of ``t`` to this power: 0 is uniform; above it, more
             are drawn where the conditions alone must say what is in the frame.
         targets_per_reference: image stage: frames of a clip that are predicted from one reference.
         crop: autoencoder: side of the crops that three of four steps train on; ``None``: whole frames.
-        decoder_only: autoencoder: leave the encoder, so that networks trained on its latents stay right.
         kl_weight: autoencoder: weight of the Kullback-Leibler term per latent value.
         temperature: image encoder: softmax temperature of the contrastive loss.
     """
 
     condition_dropout: float = 0.1
     carry_dropout: float = 0.1
-    object_dropout: float = 0.0
     person_weight: float = 1.0
-    object_weight: float = 1.0
     timestep_power: float = 0.0
     targets_per_reference: int = 1
     crop: int | None = None
-    decoder_only: bool = False
     kl_weight: float = 1e-6
     temperature: float = 0.1
 
@@ -278,6 +271,11 @@ class Recipe:
         if self.data.size % 8 or self.data.size < 32:
             raise InputError(f"recipe: data.size is {self.data.size}; it must be a multiple of 8, at least 32")
 
+    @property
+    def scenes(self) -> bool:
+        """Whether its clips are scenes with objects (Animate Anyone 2)."""
+        return self.stage == "environment"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, as in the YAML file."""
         return dataclasses.asdict(self)
@@ -315,7 +313,33 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             node[leaf] = yaml.safe_load(value)
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{shortened(override)!r}: the value is no YAML: {' '.join(str(error).split())}") from None
-    return _build(Recipe, tree, "")
+    return _build(Recipe, without_removed(tree, "recipe"), "")
+
+
+# Settings of earlier versions, by section, and the values with which they had no effect.
+_REMOVED: dict[str, dict[str, Any]] = {
+    "objective": {"object_dropout": 0.0, "object_weight": 1.0, "decoder_only": False},
+}
+
+
+def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """A recipe of an earlier version as this one reads it. ``where`` it was found is told in errors.
+
+    Raises:
+        InputError: it has a setting that was removed, at a value that had an effect.
+    """
+    for section, removed in _REMOVED.items():
+        settings = tree.get(section)
+        if not isinstance(settings, dict):
+            continue
+        for name, neutral in removed.items():
+            if settings.get(name, neutral) != neutral:
+                raise InputError(
+                    f"{where}: {section}.{name} is {settings[name]!r}; the setting was removed, "
+                    f"and only what was trained with {neutral!r} goes on"
+                )
+        tree = tree | {section: {name: value for name, value in settings.items() if name not in removed}}
+    return tree
 
 
 Record = TypeVar("Record")

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from animate_anyone.training.batch import Batch
 from animate_anyone.training.processes import share_of_cores
 
-Batch = dict[str, Tensor]
 Place = tuple[int, int, int]  # step, part, parts
 
 _MOST_PROCESSES, _MOST_THREADS = 16, 16
@@ -146,7 +146,7 @@ class Batches:
     def _make(self, place: Place) -> Batch:
         batch, took = _Places(self._source)[place]
         if self._pinned:
-            batch = {name: value.pin_memory() for name, value in batch.items()}
+            batch = batch.pin_memory()
         self._took.append(took)
         return batch
 

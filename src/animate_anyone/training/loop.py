@@ -20,56 +20,14 @@ from torch import Tensor, nn
 
 from animate_anyone.models.number_types import has_bfloat16_units
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
-from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.loading import Batch, Batches, choose_loading
+from animate_anyone.training.loading import Batches, choose_loading
 from animate_anyone.training.objective import step_generator
-from animate_anyone.training.render_pool import count_workers
 from animate_anyone.training.run_report import write_report
+from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit
-
-
-class Stage(nn.Module):
-    """What a stage must say. Its ``forward`` is the loss, so that data-parallel wrappers see every call.
-
-    A stage holds all networks that it needs as submodules; what does not train has no gradient.
-    """
-
-    weighted = False
-    """Whether errors count differently in different places, see :meth:`mean_weight`."""
-
-    @property
-    def renderers(self) -> int:
-        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache."""
-        clips: StudioClips | None = getattr(self, "clips", None)
-        return 0 if clips is None or clips.data.cache is not None else count_workers(clips.data)
-
-    def batch(self, step: int, part: int, parts: int) -> Batch:
-        """The clips of one micro-batch on the CPU; a function of the step and the part alone.
-
-        It runs in other threads or processes while steps before compute.
-        """
-        raise NotImplementedError
-
-    def mean_weight(self, batch: Batch) -> Tensor:
-        """The mean, a scalar, of what errors count in a micro-batch; asked for where the stage is ``weighted``.
-
-        The mean over all micro-batches of the step, on all processes, comes to :meth:`forward` as
-        ``batch["mean_weight"]``: errors are divided by it, so that how a step is cut changes nothing.
-        """
-        raise NotImplementedError
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """``{"loss": scalar, ...}``: the loss and further scalars for the log.
-
-        ``generator`` is that of the whole step, see ``objective.part_of_step``.
-        """
-        raise NotImplementedError
-
-    def save(self, folder: Path) -> None:
-        """Write the result, with the weights as they are now."""
-        raise NotImplementedError
 
 
 def train(
@@ -192,12 +150,11 @@ class _Run:
         recipe, accelerator = self.recipe, self.accelerator
         with self._measured("steps"):
             for micro, batch in enumerate(self._weighed(batches)):
-                batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
                 part = micro * accelerator.num_processes + accelerator.process_index
                 generator = step_generator(recipe.seed, step, part, self.parts)
                 last = micro + 1 == recipe.accumulate
                 with nullcontext() if last else accelerator.no_sync(self.model):
-                    losses = self.model(batch, generator)
+                    losses = self.model(batch.to(accelerator.device), generator)
                     accelerator.backward(losses["loss"] / recipe.accumulate)
                 for name, value in losses.items():
                     self.figures.setdefault(name, []).append(value.detach())
@@ -223,7 +180,7 @@ class _Run:
         mean = torch.stack([self.stage.mean_weight(batch) for batch in held]).mean()
         mean = self.accelerator.reduce(mean.to(self.accelerator.device), "mean")
         while held:
-            yield held.pop(0) | {"mean_weight": mean}
+            yield replace(held.pop(0), mean_weight=mean)
 
     def _next(self, batches: Batches) -> Batch:
         with self._measured("waiting"):

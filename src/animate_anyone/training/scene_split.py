@@ -5,7 +5,6 @@ from which it is to be put together again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +16,15 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
 from animate_anyone.conditions.shape_agnostic import bounding_box, draw_shares
 from animate_anyone.structures import PoseSequence
+from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clips import pose_of
 from animate_anyone.training.config import Environment
-from animate_anyone.training.scene_clips import pose_from
 
 MARGIN = 1.15
 """Side of the reference's square crop, over the longer side of the character's box."""
 
 _CELLS = range(2, 7)  # a side, of a random background that is no plain colour
 _EDGE = 1  # pixels at a mask's edge in which both sides mix
-
-Clip = dict[str, NDArray]
 
 
 @dataclass(frozen=True)
@@ -37,23 +35,44 @@ class Drawing:
     style: str
 
 
+@dataclass(frozen=True)
+class SplitScene:
+    """``k`` frames of a scene: what the networks are given, and what they are to make of it.
+
+    Attributes:
+        frames: ``(k, H, W, 3)`` uint8, the target.
+        environment: as ``frames``, the region emptied and nothing of the person outside it.
+        region: what is taken out of it, ``(k, H, W)`` bool.
+        masks: the target's person, ``(k, H, W)`` bool.
+        objects: as ``frames``, empty where no object is.
+        object_masks: where objects are, ``(k, H, W)`` bool.
+        poses: the target's, drawn, ``(k, h, w, 3)`` uint8.
+        depth: their structured depth in [0, 1], ``(k, h, w)`` float32.
+        pose: the target's, in pixels of ``frames``.
+    """
+
+    frames: NDArray[np.uint8]
+    environment: NDArray[np.uint8]
+    region: NDArray[np.bool_]
+    masks: NDArray[np.bool_]
+    objects: NDArray[np.uint8]
+    object_masks: NDArray[np.bool_]
+    poses: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    pose: PoseSequence
+
+
 def split_scene(
     clip: Clip, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, drawing: Drawing
-) -> dict[str, Any]:
-    """What the networks are given of some frames of a scene, and what they are to make of it.
+) -> SplitScene:
+    """Split some frames of a scene.
 
     The fineness of the mask's blocks and the character's scale are drawn once for all frames. The region that is taken
     out comes from the masks before scaling: it may be smaller than the character that is to be made.
 
     Args:
-        clip: from ``scene_clips.render_scene``.
+        clip: from ``clips.render_scene``.
         frames: which of its frames.
-
-    Returns:
-        ``frames`` ``(k, H, W, 3)``, the target; ``environment`` as ``frames``, the region emptied and nothing of the
-        person outside it; ``region``, ``masks`` (the target's person) and ``object_masks`` ``(k, H, W)``;
-        ``objects`` as ``frames``, empty where no object is; ``poses`` ``(k, h, w, 3)``; all uint8. ``depth``
-        ``(k, h, w)`` float32, structured depth in [0, 1]. And ``pose``, that of the target, a ``PoseSequence``.
     """
     shares = draw_shares(rng)
     scale = draw_scale(rng, settings.smallest_scale, settings.largest_scale)
@@ -69,17 +88,17 @@ def split_scene(
         person = feather(made.person, _EDGE) > 0
         beside = np.where(person[..., None], clip["environment"][frames], beside)
     objects = made.objects.any(axis=0)
-    return {
-        "frames": made.frames,
-        "environment": empty(beside, region),
-        "region": region.astype(np.uint8),
-        "masks": made.person.astype(np.uint8),
-        "object_masks": objects.astype(np.uint8),
-        "objects": np.where(objects[..., None], made.frames, np.uint8(EMPTY)),
-        "poses": draw_pose(made.pose, drawing.size, style=drawing.style),
-        "depth": draw_limb_depth(made.pose, drawing.size, style=drawing.style),
-        "pose": made.pose,
-    }
+    return SplitScene(
+        frames=made.frames,
+        environment=empty(beside, region),
+        region=region,
+        masks=made.person,
+        objects=np.where(objects[..., None], made.frames, np.uint8(EMPTY)),
+        object_masks=objects,
+        poses=draw_pose(made.pose, drawing.size, style=drawing.style),
+        depth=draw_limb_depth(made.pose, drawing.size, style=drawing.style),
+        pose=made.pose,
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,7 @@ def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawin
     background = random_background(rng, side)
     reference = np.rint(cover * cut[..., :3] + (1 - cover) * background).astype(np.uint8)
 
-    pose = pose_from(clip["points"][[frame]], side)
+    pose = pose_of(clip["points"][[frame]], side)
     corner = np.array([left, top], np.float32)
     pose = replace(pose, keypoints=(pose.keypoints - corner) * np.float32(side / crop))
     drawn = draw_pose(pose, drawing.size, style=drawing.style)[0]
@@ -145,7 +164,7 @@ def _scaled(clip: Clip, frames: NDArray[np.int64], person: NDArray[np.bool_], sc
     """The frames with a larger or smaller character, behind what stands in front of it."""
     pictures, environment = clip["frames"][frames], clip["environment"][frames]
     objects = clip["objects"][frames].astype(bool)[None]
-    pose = pose_from(clip["points"][frames], person.shape[1])
+    pose = pose_of(clip["points"][frames], person.shape[1])
     made = rescale_character(pictures, person, objects, pose, scale, background=environment)
     if scale == 1:
         return made

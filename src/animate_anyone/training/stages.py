@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import convert_file_size_to_int
 
@@ -12,10 +13,9 @@ from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
-from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.loop import Stage, train
-from animate_anyone.training.scene_clips import SceneClips
+from animate_anyone.training.loop import train
+from animate_anyone.training.stage import Stage
 from animate_anyone.training.stage_environment import EnvironmentStage
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stage_motion import MotionStage
@@ -34,7 +34,7 @@ STAGES: dict[str, type] = {
 }
 
 
-def build_stage(recipe: Recipe, progress: Progress = SILENT) -> Stage:
+def build_stage(recipe: Recipe, progress: Progress = SILENT) -> Stage[Any]:
     """The stage that a recipe names, with its networks built and its clips at hand."""
     return STAGES[recipe.stage](recipe, progress)
 
@@ -62,9 +62,8 @@ def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT, limit
     try:
         if limit is not None:
             recipe = replace(recipe, max_shard_size=_smaller(recipe.max_shard_size, LARGEST_SHARD))
-            clips = SceneClips if recipe.stage == "environment" else StudioClips
             with limit.measured("rendering"):
-                data = clips_in_time(recipe, clips, limit, progress)
+                data = clips_in_time(recipe, limit, progress)
             built = replace(recipe, data=data)
         stage = build_stage(built, progress)
     except InputError:

@@ -20,7 +20,7 @@ from animate_anyone.training.time_limit import TimeLimit
 _LONGER = 1.25  # shards may take longer than those before
 
 
-def clips_in_time(recipe: Recipe, kind: type[StudioClips], limit: TimeLimit, progress: Progress) -> Data:
+def clips_in_time(recipe: Recipe, limit: TimeLimit, progress: Progress) -> Data:
     """Fill the recipe's cache as far as the time goes.
 
     Returns:
@@ -41,12 +41,13 @@ def clips_in_time(recipe: Recipe, kind: type[StudioClips], limit: TimeLimit, pro
         return limit.left_for_rendering - (limit.clock() - began)
 
     if there < total and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        kind.render(data, there * SHARD)  # one clip foretells a shard; the first of a program takes longest
+        # One clip foretells a shard; the first of a program takes longest.
+        StudioClips(replace(data, cache=None), recipe.seed, scenes=recipe.scenes).render(data, there * SHARD, "cpu")
         takes = SHARD * (limit.clock() - began)
         rounds = 1  # to measure; then all that fit
         while there < total and _LONGER * takes <= left():
             before, count = limit.clock(), min(total - there, at_once * rounds)
-            kind(replace(data, clips=(there + count) * SHARD), recipe.seed, progress)
+            StudioClips(replace(data, clips=(there + count) * SHARD), recipe.seed, progress, scenes=recipe.scenes)
             there += count
             takes = max((limit.clock() - before) / -(-count // at_once), 1e-3)
             rounds = max(1, int(left() / (_LONGER * takes)))

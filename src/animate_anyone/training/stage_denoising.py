@@ -1,0 +1,374 @@
+"""What the stages that train a denoising UNet share: networks, noise, the reference, the loss, the resulting model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
+from animate_anyone.models.pose_guider import PoseGuider
+from animate_anyone.models.pose_modulation import PoseModulation
+from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
+from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.initial_noise import initial_noise
+from animate_anyone.sampling.models import load_network, read_json
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.training.batch import Batch
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.initial import start_at_identity
+from animate_anyone.training.objective import noised_target, part_of_step, weighted_mean_square
+from animate_anyone.training.stage import Stage, to_pixels
+
+# What travels with a model and is not the recipe's data.
+_OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
+
+Network = TypeVar("Network", bound="torch.nn.Module | None")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoisingBatch(Batch):
+    """``b`` clips, each a reference and ``k`` target frames. ``H, W``: a frame's sides; ``h, w``: a pose picture's.
+
+    Attributes:
+        reference: ``(b, H, W, 3)`` uint8.
+        reference_pose: the reference's pose drawn, ``(b, h, w, 3)`` uint8.
+        poses: the targets' poses drawn, ``(b, k, h, w, 3)`` uint8.
+        masks: the targets' person, ``(b, k, H, W)`` bool.
+        carried: the reference carried into the targets' poses, ``(b, k, H, W, 3)`` uint8; ``None`` where the model
+            goes without.
+    """
+
+    reference: Tensor
+    reference_pose: Tensor
+    poses: Tensor
+    masks: Tensor
+    carried: Tensor | None = None
+
+
+DenoisingT = TypeVar("DenoisingT", bound=DenoisingBatch)
+
+
+class DenoisingStage(Stage[DenoisingT]):
+    """Denoising UNet, Pose Guider and what looks at the reference.
+
+    Starts from ``recipe.init``: a whole model folder; or one with ``vae``, ``image_encoder`` and
+    Stable Diffusion's ``unet``; or with the first two alone, the rest built from ``recipe.networks``.
+    """
+
+    pose_guider: PoseGuider | PoseModulation
+
+    def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
+        super().__init__(recipe)
+        init = init_folder(recipe)
+        self.vae = load_network(AutoencoderKL, init / "vae")
+        self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
+        self.options = pipeline_options(recipe, init)
+        self.check_options()
+        # One of these, or none: see `path`.
+        self.reference_net: ReferenceNet | None = None
+        self.reference_control: ReferenceControl | None = None
+        self._build(init)
+        self.scheduler = build_scheduler(recipe, init)
+        self.set_trainable()
+        self._check_pose_pictures()
+        self.make_clips(progress)
+
+    def check_options(self) -> None:
+        """See at the start that the model can be saved at the end. Raises :class:`InputError` where it cannot."""
+        try:
+            check_options(self.options)
+        except InputError as error:
+            raise InputError(f"recipe: networks.pipeline: {error}") from None
+
+    def _build(self, init: Path) -> None:
+        networks = self.recipe.networks
+        if (init / "denoising_unet").exists():
+            self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
+            if self.path == "reference_net":
+                self.reference_net = load_network(ReferenceNet, init / "reference_net")
+            if self.path in CONTROLLED:
+                self.reference_control = load_network(ReferenceControl, init / "reference_control")
+            self.pose_guider = load_network(PoseGuider, init / "pose_guider")
+            channels = self.denoising_unet.config["in_channels"]
+            if channels != self.input_channels:
+                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {self.input_channels}")
+            return
+        if (init / "unet").exists():
+            unet = load_network(UNet2DConditionModel, init / "unet")
+        else:
+            unet = networks.build("unet", UNet2DConditionModel)
+            start_at_identity(unet)
+            torch.nn.init.zeros_(unet.conv_out.weight)
+        got, want = unet.config["in_channels"], self.vae.config["latent_channels"]
+        if got != want:
+            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {want} channels")
+        options = {"use_motion_module": False, "in_channels": self.input_channels}
+        self.denoising_unet = networks.build(
+            "motion", lambda **settings: DenoisingUNet.from_unet2d(unet, **options, **settings)
+        )
+        if self.path == "reference_net":
+            self.reference_net = ReferenceNet.from_unet2d(unet)
+        if self.path in CONTROLLED:
+            self.reference_control = ReferenceControl.from_unet2d(unet)
+        self.pose_guider = networks.build(
+            "pose_guider", lambda **settings: PoseGuider(unet.config["block_out_channels"][0], **settings)
+        )
+
+    def take_motion(self) -> None:
+        """Give the denoising UNet temporal layers where it has none, and see that they take the clips."""
+        if not self.denoising_unet.config["use_motion_module"]:
+            self.denoising_unet = self.denoising_unet.with_motion()
+        longest = self.denoising_unet.config["motion_max_seq_length"]
+        if self.targets > longest:
+            raise InputError(f"recipe: data.frames_per_clip is {self.targets}; the temporal layers take {longest}")
+
+    @property
+    def path(self) -> str:
+        """How the reference's looks get in, see ``AnimateAnyonePipeline``."""
+        return str(self.options.get("reference_path", "reference_net"))
+
+    @property
+    def input_channels(self) -> int:
+        """Of the denoising UNet: the noisy latents and, where the model is so, the reference's beside them."""
+        return (1 + bool(self.options.get("reference_latents"))) * self.vae.config["latent_channels"]
+
+    def set_trainable(self) -> None:
+        """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
+        self.vae.requires_grad_(False)
+        self.image_encoder.requires_grad_(False)
+        if self.reference_net is None:
+            return
+        # Past its last normalisation ReferenceNet's values are not read: those weights get no gradient.
+        blocks = list(self.reference_net.up_blocks)
+        reading = max(i for i, block in enumerate(blocks) if hasattr(block, "attentions"))
+        for block in blocks[reading + 1 :]:
+            block.requires_grad_(False)
+        for upsampler in blocks[reading].upsamplers or ():  # type: ignore[union-attr]
+            upsampler.requires_grad_(False)
+        last = blocks[reading].attentions[-1]  # type: ignore[union-attr]
+        last.proj_out.requires_grad_(False)
+        block = last.transformer_blocks[0]
+        for part in (block.attn1, block.attn2, block.norm2, block.norm3, block.ff):
+            part.requires_grad_(False)
+
+    # Clips in a row, or single frames
+
+    @property
+    def in_a_row(self) -> bool:
+        """Whether clips are trained, with temporal layers, or single frames, each a sample of its own."""
+        return False
+
+    @property
+    def targets(self) -> int:
+        """Frames of a clip that are predicted from one reference: all of them, or so many single ones."""
+        return self.recipe.data.frames_per_clip if self.in_a_row else self.recipe.objective.targets_per_reference
+
+    def choose_frames(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The reference's frame, then the targets': any and then all in order, or all different."""
+        available = self.recipe.data.frames_per_clip
+        if self.in_a_row:
+            return np.concatenate([rng.integers(available, size=1), np.arange(available)])
+        return rng.choice(available, 1 + self.targets, replace=False)
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether the frames of a clip begin with the same noise: in a row, as the model samples."""
+        return self.in_a_row and bool(self.options.get("shared_noise"))
+
+    def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""
+        return initial_noise(shape, 1, shared=self.shares_noise, generator=generator, device=generator.device)
+
+    def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
+        """``(b, k)``: one for all frames of a clip in a row, else one for every frame.
+
+        Of density ``t ** objective.timestep_power``; 0 is uniform, as in the paper.
+        """
+        count = self.scheduler.config["num_train_timesteps"]
+        uniform = torch.rand((b, 1 if self.in_a_row else k), generator=generator, dtype=torch.float64)
+        drawn = (uniform ** (1 / (1 + self.recipe.objective.timestep_power)) * count).long().clamp(max=count - 1)
+        return drawn.expand(b, k)
+
+    def as_clips(self, frames: Tensor) -> Tensor:
+        """``(b, k, c, h, w)`` as the networks take it: ``(b, c, k, h, w)``, or ``(b * k, c, 1, h, w)`` one by one."""
+        return frames.transpose(1, 2) if self.in_a_row else frames.flatten(0, 1)[:, :, None]
+
+    # Steps of the loss; letters: b clips, k target frames, c latent channels, h, w latent grid; n and f as `as_clips`.
+
+    def noised(self, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """``(noisy, wanted, timesteps)`` for targets ``(b, k, c, h, w)``: two as these, and ``(b, k)``."""
+        b, k = target.shape[:2]
+        noise = part_of_step(lambda n, g: self.noise(torch.Size((n, *target.shape[1:])), g), b, generator).to(target)
+        timesteps = part_of_step(lambda n, g: self.timesteps(n, k, g), b, generator).to(target.device)
+        noisy, wanted = noised_target(
+            self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
+        )
+        return noisy.unflatten(0, (b, k)), wanted.unflatten(0, (b, k)), timesteps
+
+    def token(self, batch: DenoisingT, dropped: int) -> Tensor:
+        """The reference's image token ``(b, 1, C)``, zero for the first ``dropped`` clips and where it is not used."""
+        token = image_tokens(self.image_encoder, to_pixels(batch.reference))
+        if self.path == "controlnet":
+            token = torch.zeros_like(token)
+        return torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
+
+    def guide(self, pictures: Tensor, own: Tensor, depth: Tensor | None = None) -> Tensor:
+        """Pose features ``(n, C, f, h, w)`` of pictures ``(n, 3, f, H, W)`` and depth ``(n, 1, f, H, W)`` in [0, 1].
+
+        ``own``: the reference's pose picture, ``(n, 3, 1, H, W)``.
+        """
+        beside = self.pose_guider.beside(pictures, own)
+        if isinstance(self.pose_guider, PoseModulation):
+            return cast(Tensor, self.pose_guider(beside, depth))
+        return cast(Tensor, self.pose_guider(beside))
+
+    def read_reference(
+        self, reference: Tensor, token: Tensor, own: Tensor, first: int
+    ) -> tuple[ReferenceKeysValues, list[Tensor]]:
+        """What spatial attention sees of the reference's latents ``(b, c, h, w)``, and the features it is made of.
+
+        ``own``: as :meth:`guide` has it. Clips before ``first`` do without.
+        """
+        assert self.reference_net is not None
+        pose = self.guide(own, own)[first:, :, 0] if self.options.get("reference_pose", False) else None
+        features = self.reference_net(reference[first:], token[first:], pose)
+        return self.denoising_unet.project_reference(features, first), list(features.values())
+
+    def predict(
+        self,
+        video: Tensor,
+        timesteps: Tensor,
+        token: Tensor,
+        pose: Tensor,
+        reference: object,
+        objects: Any = None,
+    ) -> Tensor:
+        """What the denoising UNet makes of ``video`` ``(n, c, f, h, w)``, as frames ``(b, k, c, h, w)``."""
+        out = self.denoising_unet(
+            video,
+            timesteps[:, 0] if self.in_a_row else timesteps.flatten(),
+            token.repeat_interleave(len(video) // len(token), 0),
+            pose,
+            reference,  # type: ignore[arg-type]
+            objects,
+        )
+        return out.transpose(1, 2).flatten(0, 1).unflatten(0, timesteps.shape)
+
+    def loss(
+        self, batch: DenoisingT, prediction: Tensor, wanted: Tensor, unread: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """The loss; ``unread``: what nothing was made of, whose weights need a gradient of zero and not none."""
+        loss = weighted_mean_square(prediction, wanted, self.weights(batch), batch.mean_weight)
+        if unread:
+            loss = loss + 0.0 * sum(value.float().mean() for value in unread)
+        return {"loss": loss}
+
+    def counted(self, batch: DenoisingT) -> Tensor:
+        """Where errors count by ``objective.person_weight``: ``(b, k, H, W)`` bool."""
+        return batch.masks
+
+    def weights(self, batch: DenoisingT) -> Tensor:
+        """What an error counts, ``(b, k, 1, h, w)``: 1, more where :meth:`counted`, by its share of a cell."""
+        mask = self.counted(batch).float()
+        cells = (mask.shape[-2] // self.factor, mask.shape[-1] // self.factor)
+        return 1 + (self.recipe.objective.person_weight - 1) * F.adaptive_avg_pool2d(mask, cells)[:, :, None]
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, per side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """``(b, f, H, W, 3)`` uint8, from any device, to scaled latents ``(b, f, c, h, w)``: the mean, no noise."""
+        latents = self.vae.encode(to_pixels(frames.to(self.vae.device)).flatten(0, 1)).latent_dist.mean
+        return (latents.float() * self.vae.config["scaling_factor"]).unflatten(0, frames.shape[:2])
+
+    def save(self, folder: Path) -> None:
+        self.pipeline().save_pretrained(folder, max_shard_size=self.recipe.max_shard_size)
+
+    def pipeline(self) -> AnimateAnyonePipeline:
+        """The model to be saved."""
+        raise NotImplementedError
+
+    def common_parts(self) -> dict[str, Any]:
+        """What :meth:`pipeline` is made of, whichever of the two papers' it is."""
+        return {
+            "denoising_unet": self.as_saved(self.denoising_unet),
+            "reference_net": self.as_saved(self.reference_net),
+            "image_encoder": self.as_saved(self.image_encoder),
+            "vae": self.as_saved(self.vae),
+            "scheduler": self.scheduler,
+            "size": [self.recipe.data.size] * 2,
+            "skeleton_style": self.recipe.data.skeleton_style,
+            **self.options,
+        }
+
+    def as_saved(self, network: Network) -> Network:
+        """A network in the type of numbers in which it is saved; its weights stay as they are."""
+        if network is None or self.recipe.save_dtype == "float32":
+            return network
+        return copy.deepcopy(network).to(dtype=getattr(torch, self.recipe.save_dtype))
+
+    def _check_pose_pictures(self) -> None:
+        side = self.recipe.data.size
+        want = self.pose_guider.picture_size((side, side), self.factor)[0]
+        if want != self.recipe.data.pose_size:
+            raise InputError(
+                f"recipe: data.pose_scale is {self.recipe.data.pose_scale}; this Pose Guider needs {want / side:g}"
+            )
+
+
+def pose_input(pictures: Tensor) -> Tensor:
+    # (b, k, H, W, 3) uint8 -> (b, 3, k, H, W) in [0, 1]
+    return pictures.permute(0, 4, 1, 2, 3).float() / 255
+
+
+def init_folder(recipe: Recipe) -> Path:
+    if recipe.init is None:
+        raise InputError(f"recipe: stage {recipe.stage} needs init, a model folder with vae/ and image_encoder/")
+    init = Path(recipe.init)
+    for part in ("vae", "image_encoder"):
+        if not (init / part).is_dir():
+            raise InputError(f"{init}: has no {part}/; train the recipe before this one, or give init=FOLDER")
+    return init
+
+
+def build_scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
+    # A Stable Diffusion folder brings a schedule too, and it is not this method's: the recipe comes first.
+    if not recipe.networks.scheduler and (init / "scheduler").exists():
+        return DDIMScheduler.from_pretrained(init / "scheduler")
+    return recipe.networks.build("scheduler", DDIMScheduler)
+
+
+def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
+    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says.
+
+    Raises:
+        InputError: the recipe has an option that is not known, or is not its to say.
+    """
+    changes = recipe.networks.pipeline
+    for name in changes.keys() - _OPTIONS:
+        where = f"data.{name}" if name in ANIMATE_ANYONE else f"one of {', '.join(sorted(_OPTIONS))}"
+        raise InputError(f"recipe: networks.pipeline.{name} is not known; give {where}")
+    index, options = init / "model_index.json", {}
+    if (init / "denoising_unet").is_dir() and index.is_file():
+        known = read_json(index)
+        options = {k: known[k] for k in _OPTIONS if k in known}
+    return options | changes
