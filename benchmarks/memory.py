@@ -40,6 +40,7 @@ from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import DTYPES, OFFLOADS, QUANTIZERS
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.sampling.work import Work
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory.md"
@@ -146,8 +147,8 @@ def animate(
     if isinstance(pipeline, AnimateAnyone2Pipeline):
         shown = np.broadcast_to(np.True_, (frames, *source[0].shape[:2]))
         near = np.broadcast_to(np.float32(0), (frames, *drawn[0].shape[:2]))
-        scene = {"environment": source, "mask": shown, "depth": near}
-        scene |= {"objects": source, "object_mask": shown} if work.objects else {}
+        things = (source, shown) if work.objects else (None, None)
+        scene = {"scene": SceneInputs(source, shown, *things, near)}
     latents = pipeline(
         source[0],
         drawn,

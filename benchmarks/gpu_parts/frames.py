@@ -21,6 +21,7 @@ from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.sampling.models import SHIPPED, load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.scenes import character_picture, sample_scene_clip
 from gpu_parts.measure import Machine, tensor_float_32
@@ -125,16 +126,12 @@ def scene_inputs(pipeline: AnimateAnyone2Pipeline, size: tuple[int, int], count:
     things: tuple[Any, Any] = (None, None)
     if config["uses_objects"] and held.any():
         things = scene.object_frames.cpu().numpy(), held
+    depth = draw_limb_depth(scene.pose, drawn, style=config["skeleton_style"]) if config["uses_depth"] else None
     given: dict[str, Any] = {
         "reference": character.picture,
         "poses": draw_pose(scene.pose, drawn, style=config["skeleton_style"]),
-        "environment": surroundings,
-        "mask": region,
-        "objects": things[0],
-        "object_mask": things[1],
+        "scene": SceneInputs(surroundings, region, *things, depth),
     }
-    if config["uses_depth"]:
-        given["depth"] = draw_limb_depth(scene.pose, drawn, style=config["skeleton_style"])
     if config["reference_pose"]:
         assert character.pose is not None
         given["reference_pose"] = draw_pose(character.pose, drawn, style=config["skeleton_style"])[0]

@@ -18,7 +18,7 @@ from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, estimate, 
 from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.scene import SceneConditions
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.sampling.work import Work
 from animate_anyone.structures import MaskTrack, Scene, Subject
 from animate_anyone.workflows.scene_conditions import tell
@@ -72,7 +72,7 @@ def real_peaks(pipeline: AnimateAnyone2Pipeline, work: Work, monkeypatch: pytest
         latents = pipeline(
             clip[0],
             drawn,
-            SceneConditions(
+            SceneInputs(
                 clip,
                 shown,
                 clip if work.objects else None,

@@ -25,7 +25,7 @@ from animate_anyone.sampling import pipeline_environment
 from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.scene import SceneConditions
+from animate_anyone.sampling.scene import SceneInputs
 
 FRAMES, STEPS = 9, 2
 RANDOM = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def run(pipeline: AnimateAnyone2Pipeline, *, seed: int = 0, **changes: Any) -> T
         "generator": torch.Generator().manual_seed(seed),
         **changes,
     }
-    scene = SceneConditions(**{field.name: options.pop(field.name) for field in dataclasses.fields(SceneConditions)})
+    scene = SceneInputs(**{field.name: options.pop(field.name) for field in dataclasses.fields(SceneInputs)})
     return pipeline(options.pop("reference"), options.pop("poses"), scene, **options).frames
 
 

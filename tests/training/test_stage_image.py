@@ -15,6 +15,7 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.training.clips import pose_of

@@ -29,7 +29,7 @@ from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.scene import SceneConditions
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import Subject
 from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
@@ -138,7 +138,7 @@ def put_back(
     return pipeline(  # type: ignore[return-value]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
-        SceneConditions(
+        SceneInputs(
             scene.environment,
             scene.region,
             objects,

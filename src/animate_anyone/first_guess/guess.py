@@ -60,6 +60,14 @@ class FirstGuess:
         guess = torch.cat([self.origin if still else self.origin[:, :, frames] for frames in windows])
         return join_guess(noisy, guess.to(noisy.device), num_unconditional)
 
+    def join_samples(self, noisy: Tensor, num_unconditional: int) -> Tensor:
+        """As :meth:`join`, of training samples that have a guess each: ``origin`` has as many as ``noisy``."""
+        return noisy if self.origin is None else join_guess(noisy, self.origin[num_unconditional:], num_unconditional)
+
+    def changes(self, latents: Tensor) -> Tensor:
+        """What is to be changed of the guess, so that ``latents`` come out; the inverse of :meth:`restore`."""
+        return latents if self.origin is None else latents - self.origin.to(latents)
+
     def restore(self, latents: Tensor) -> Tensor:
         """The latents of frames, of what is to be changed of the guess."""
         return latents if self.origin is None else latents + self.origin.to(latents)

@@ -25,7 +25,7 @@ from animate_anyone.sampling.denoising import Hold
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline, ClipConditions, Plan, StepCallback
-from animate_anyone.sampling.scene import SceneConditions, SceneLatents
+from animate_anyone.sampling.scene import SceneInputs, SceneLatents
 
 CHUNK = 8
 """Frames whose poses are encoded at once, beside those in reach of them."""
@@ -108,7 +108,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         self,
         reference: NDArray[np.uint8],
         poses: Pictures,
-        scene: SceneConditions,
+        scene: SceneInputs,
         *,
         reference_pose: NDArray[np.uint8] | None = None,
         carried: Pictures | None = None,
@@ -240,7 +240,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
 
         return torch.cat([chunk(start) for start in range(0, count, CHUNK)], 2)
 
-    def _encode_scene(self, scene: SceneConditions, size: tuple[int, int]) -> SceneLatents:
+    def _encode_scene(self, scene: SceneInputs, size: tuple[int, int]) -> SceneLatents:
         latents = self._encode_all(scene.environment, size)
         cells = torch.from_numpy(latent_mask(scene.mask, self.latent_downscale)).float()[None, None]
         if scene.objects is None or scene.object_mask is None or not scene.object_mask.any():

@@ -58,7 +58,7 @@ class SceneLatents:
 
 
 @dataclass(frozen=True)
-class SceneConditions:
+class SceneInputs:
     """What Animate Anyone 2 is given of a source video beside the poses.
 
     Attributes:

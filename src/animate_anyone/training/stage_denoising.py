@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
@@ -144,9 +145,26 @@ class DenoisingStage(Stage[DenoisingT]):
         return str(self.options.get("reference_path", "reference_net"))
 
     @property
+    def guessing(self) -> GuessOptions:
+        """What the model is given of a first guess."""
+        return GuessOptions.of(self.options)
+
+    def first_guess(self, reference: Tensor, batch: DenoisingT) -> FirstGuess:
+        """The guess at each clip; ``reference`` are its latents ``(b, c, h, w)``."""
+        if not self.guessing.reference_latents:
+            return FirstGuess()
+        if batch.carried is None:
+            return FirstGuess(reference[:, :, None].expand(-1, -1, self.targets, -1, -1))
+        return FirstGuess(self.encode(batch.carried).transpose(1, 2))
+
+    def drops_guess(self, rng: np.random.Generator) -> bool:
+        """Whether a clip's reference is given as it is, not warped; drawn where it matters."""
+        return self.guessing.carried_reference and rng.random() < self.recipe.objective.carry_dropout
+
+    @property
     def input_channels(self) -> int:
         """Of the denoising UNet: the noisy latents and, where the model is so, the reference's beside them."""
-        return (1 + bool(self.options.get("reference_latents"))) * self.vae.config["latent_channels"]
+        return self.guessing.input_channels(self.vae.config["latent_channels"])
 
     def set_trainable(self) -> None:
         """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
@@ -189,7 +207,7 @@ class DenoisingStage(Stage[DenoisingT]):
     @property
     def shares_noise(self) -> bool:
         """Whether the frames of a clip begin with the same noise: in a row, as the model samples."""
-        return self.in_a_row and bool(self.options.get("shared_noise"))
+        return self.in_a_row and self.guessing.shared_noise
 
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""

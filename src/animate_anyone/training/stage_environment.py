@@ -17,7 +17,6 @@ from torch import Tensor
 from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.collage import collage
-from animate_anyone.first_guess.guess import join_guess
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
 from animate_anyone.models.finest_attention import attends_finest
 from animate_anyone.models.object_guider import ObjectGuider
@@ -78,7 +77,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         return Drawing((self.recipe.data.pose_size,) * 2, self.recipe.data.skeleton_style)
 
     def check_options(self) -> None:
-        if bool(self.options.get("reference_latents")) != bool(self.options.get("carried_reference")):
+        if self.guessing.reference_latents != self.guessing.carried_reference:
             raise InputError(
                 "recipe: networks.pipeline.reference_latents and carried_reference go together in stage environment, "
                 "where the reference is carried into the environment; give both or neither"
@@ -164,7 +163,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
         pass_over(rng, self.settings)
-        self.drops_carried(rng)
+        self.drops_guess(rng)
 
     def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
@@ -183,19 +182,17 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             "reference": character.picture,
             "reference_pose": character.drawn,
         }
-        if self.options.get("carried_reference"):
-            own = None if self.drops_carried(rng) else character.pose
+        if self.guessing.carried_reference:
+            own = None if self.drops_guess(rng) else character.pose
             looks = (character.picture, own, split.pose, split.environment, split.region, character.silhouette)
             objects = () if self.object_guider is None else (split.objects, split.object_masks)
             picked["carried"] = collage(*looks, *objects)
         return picked
 
-    def drops_carried(self, rng: np.random.Generator) -> bool:
+    def drops_guess(self, rng: np.random.Generator) -> bool:
         """Whether a clip's character is left out of the collage; drawn where there is one."""
-        if not self.options.get("carried_reference"):
-            return False
-        drops = rng.random() < self.recipe.objective.carry_dropout
-        if self.object_guider is not None:
+        drops = super().drops_guess(rng)
+        if self.guessing.carried_reference and self.object_guider is not None:
             rng.random()  # not used; earlier versions drew it, and runs that they began go on with the same batches
         return drops
 
@@ -204,18 +201,15 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         # b * k and 1: single frames are clips of their own.
         target, environment = self.encode(batch.frames), self.encode(batch.environment)  # (b, k, c, h, w)
         reference = self.encode(batch.reference[:, None])[:, 0]  # (b, c, h, w)
-        origin = self.encode(batch.carried) if batch.carried is not None else None
-        if origin is not None:
-            target = target - origin
+        guess = self.first_guess(reference, batch)
+        target = guess.changes(target.transpose(1, 2)).transpose(1, 2)
         b = len(target)
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
         # 1. Noise.
         noisy, wanted, timesteps = self.noised(target, generator)
-        video = self.as_clips(noisy)
-        if origin is not None:  # as in the image stage, samples without a reference see none here
-            seen_origin = torch.cat([torch.zeros_like(origin[:dropped]), origin[dropped:]])
-            video = join_guess(video, self.as_clips(seen_origin))
+        # As in the image stage, samples without a reference see none here.
+        video = self.as_clips(guess.join_samples(noisy.transpose(1, 2), dropped).transpose(1, 2))
         video = join_environment(video, self.as_clips(environment), self.as_clips(batch.region_cells[:, :, None]))
 
         # 2. Conditions; the first `dropped` clips do without reference and image token, as in the image stage.

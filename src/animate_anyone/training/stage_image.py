@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from animate_anyone.first_guess.guess import join_guess
 from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import ReferenceResiduals
@@ -50,36 +49,24 @@ class ImageStage(DenoisingStage[ImageBatch]):
 
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
-        self.drops_carried(rng)
+        self.drops_guess(rng)
 
     def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
-        as_it_is = self.drops_carried(rng)
+        as_it_is = self.drops_guess(rng)
         picked = {
             "reference": clip["frames"][frames[0]],
             "reference_pose": clip["poses"][frames[0]],
             "poses": clip["poses"][frames[1:]],
             "masks": clip["masks"][frames[1:]].astype(bool),
         }
-        if self.options.get("carried_reference"):
-            picked["carried"] = self.carry(clip, frames, as_it_is)
+        if self.guessing.carried_reference:
+            picked["carried"] = warped_reference(clip, frames, as_it_is, self.recipe.data.size)
         if "latents" in clip:
             picked["latents"] = clip["latents"][frames]
         else:
             picked["frames"] = clip["frames"][frames[1:]]
         return picked
-
-    def drops_carried(self, rng: np.random.Generator) -> bool:
-        """Whether a clip's reference is given as it is, not carried; drawn where it matters."""
-        return bool(self.options.get("carried_reference")) and rng.random() < self.recipe.objective.carry_dropout
-
-    def carry(self, clip: Clip, frames: NDArray[np.int64], as_it_is: bool) -> NDArray:
-        """The reference carried into the targets' poses, or as it is, as where a pose is not known."""
-        reference = clip["frames"][frames[0]]
-        if as_it_is:
-            return np.repeat(reference[None], len(frames) - 1, 0)
-        pose = pose_of(clip["joints"][frames], self.recipe.data.size)
-        return warp_limbs(reference, pose[:1], pose[1:])
 
     def forward(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
         # Letters: b clips, k target frames, c latent channels, h, w latent grid.
@@ -89,10 +76,8 @@ class ImageStage(DenoisingStage[ImageBatch]):
             assert batch.latents is not None
             latents = batch.latents.float()
         reference, target = latents[:, 0], latents[:, 1:]  # (b, c, h, w), (b, k, c, h, w)
-        relative = self.options.get("reference_latents", False)
-        origin = self.encode(batch.carried) if batch.carried is not None else reference[:, None].expand_as(target)
-        if relative:
-            target = target - origin
+        guess = self.first_guess(reference, batch)
+        target = guess.changes(target.transpose(1, 2)).transpose(1, 2)
         b, k = target.shape[:2]
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 
@@ -115,9 +100,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
             made, seen = [*residuals.down, residuals.middle], residuals
 
         # 3. Predict.
-        noisy = noisy.transpose(1, 2)  # (b, c, k, h, w)
-        if relative:
-            noisy = join_guess(noisy, origin[dropped:].transpose(1, 2), dropped)
+        noisy = guess.join_samples(noisy.transpose(1, 2), dropped)  # (b, c, k, h, w)
         video, pose = self.as_clips(noisy.transpose(1, 2)), self.as_clips(pose.transpose(1, 2))
         prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None)
         return self.loss(batch, prediction, wanted, made if dropped == b else [])
@@ -131,3 +114,12 @@ class ImageStage(DenoisingStage[ImageBatch]):
 
     def _encode_clip(self, frames: NDArray) -> NDArray:
         return self.encode(torch.from_numpy(frames.copy())[None])[0].half().cpu().numpy()
+
+
+def warped_reference(clip: Clip, frames: NDArray[np.int64], as_it_is: bool, size: int) -> NDArray:
+    """The first of ``frames`` warped into the poses of the others, or as it is; ``size`` is a side in pixels."""
+    reference = clip["frames"][frames[0]]
+    if as_it_is:  # as where a pose is not known
+        return np.repeat(reference[None], len(frames) - 1, 0)
+    pose = pose_of(clip["joints"][frames], size)
+    return warp_limbs(reference, pose[:1], pose[1:])

@@ -32,7 +32,7 @@ from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
 from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.scene import SceneConditions
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
 from animate_anyone.system.whole_files import whole_files
 from animate_anyone.workflows.animate import MOST_PEOPLE, Report, describe_needs, plan_work
@@ -208,7 +208,7 @@ def replace(
     latents = pipeline(
         told.reference,
         told.poses,
-        SceneConditions(told.environment, told.region, told.objects, told.object_mask, told.depth),
+        SceneInputs(told.environment, told.region, told.objects, told.object_mask, told.depth),
         carried=told.carried,
         reference_pose=told.reference_pose,
         num_inference_steps=settings.steps,
