@@ -1,4 +1,4 @@
-"""The whole story on a tiny model: a picture and something that drives in, a video out."""
+"""The whole workflow on a tiny model: a picture and something that drives in, a video out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, r
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
-from animate_anyone.workflows.animate import Report, Settings, animate, carry_reference, dry_run
+from animate_anyone.workflows.animate import Settings, animate, dry_run, warp_reference
 from animate_anyone.workflows.driving import Driver, open_driver
+from animate_anyone.workflows.job import Report
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_remarks_on_the_driver_are_told(
     def odd(*arguments: Any, **options: Any) -> Driver:
         return replace(open_driver(*arguments, **options), remarks=("video: it is odd",))
 
-    monkeypatch.setattr("animate_anyone.workflows.animate.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.job.open_driver", odd)
     settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 2))
     known = PoseSequence.load(dancers / "me.npz")
     things = (dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings)
@@ -146,7 +147,7 @@ def test_depth_orders_carried_limbs_alike_with_and_without_margins(dancers: Path
     depth = np.random.default_rng(1).uniform(-0.03, 0.03, (len(poses), 128)).astype(np.float32)
     poses = replace(poses, size=(128, 64), depth=depth)
     placing, subject = Placing.into((128, 64), (64, 64)), Subject(picture, poses[:1])
-    carried = carry_reference(subject, poses, placing, len(poses))
+    carried = warp_reference(subject, poses, placing, len(poses))
     moved = placing.move(poses)
     assert moved.depth is not None and np.array_equal(moved.depth, depth / 2)
     ordered, flat = (

@@ -17,7 +17,9 @@ from animate_anyone.conditions.placing import Placing
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, open_video, probe, read_frames, read_picture
 from animate_anyone.structures import PoseSequence
-from animate_anyone.workflows.driving import DrawnPoses, SkeletonPictures, _timing, estimate_file, open_driver
+from animate_anyone.workflows.driving import _timing, open_driver
+from animate_anyone.workflows.pose import estimate_file
+from animate_anyone.workflows.skeletons import DrawnPoses, SkeletonPictures
 from dancers import make_sound
 from people import person
 

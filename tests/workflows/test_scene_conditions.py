@@ -18,7 +18,15 @@ from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.synthetic.scenes import sample_scene_clip
-from animate_anyone.workflows.scene_conditions import AROUND, inner_part, place_masks, tallest, tell, uncovered, within
+from animate_anyone.workflows.scene_conditions import (
+    AROUND,
+    complete_background,
+    inner_area,
+    letterbox_masks,
+    make_conditions,
+    tallest,
+    without_margins,
+)
 from standing import STANDING
 
 # Somebody who moves before a textured place: a camera at rest, one that pans.
@@ -33,15 +41,15 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
     scene = Scene(frames, clip.pose, MaskTrack(masks, "person"))
     placing = Placing.into((160, 120), (128, 128))  # margins above and below
     source, truth = (np.stack([placing.apply(f) for f in pictures]) for pictures in (frames, clip.environment.numpy()))
-    person, held = place_masks(masks, placing), place_masks(clip.object_mask.numpy(), placing)
+    person, held = letterbox_masks(masks, placing), letterbox_masks(clip.object_mask.numpy(), placing)
     region, body = formulate(person), feather(person, round(tallest(person) * AROUND)) > 0
-    shown, unknown = uncovered(scene, placing, source, body, held)
+    shown, unknown = complete_background(scene, placing, source, body, held)
 
     assert not (unknown & ~body).any() and (region & ~body).any()
     assert np.array_equal(shown[~body], source[~body])
     assert (shown[unknown] == EMPTY).all()
     # Of what the person hides, some is seen elsewhere, and it is right. Shadows are not the environment's.
-    dark = place_masks(clip.shadow_mask.numpy(), placing)
+    dark = letterbox_masks(clip.shadow_mask.numpy(), placing)
     found = person & ~unknown & ~dark & ~held
     assert found.sum() > 0.02 * person.sum()
     before = fill(empty(source, region), region)
@@ -57,7 +65,7 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
 def test_places_of_a_picture_in_the_frame(size: tuple[int, int]) -> None:
     """The picture's corners, half a pixel outside the middles of its first and last pixels, are those of its part."""
     placing = Placing.into(size, (128, 128))
-    into, (rows, columns) = placing.matrix(size), inner_part(placing)
+    into, (rows, columns) = placing.matrix(size), inner_area(placing)
     np.testing.assert_allclose(into @ [-0.5, -0.5, 1], [columns.start - 0.5, rows.start - 0.5, 1])
     width, height = size
     np.testing.assert_allclose(into @ [width - 0.5, height - 0.5, 1], [columns.stop - 0.5, rows.stop - 0.5, 1])
@@ -90,19 +98,19 @@ def test_a_character_wider_than_the_person_is_told_whole(tmp_path: Path) -> None
     picture = np.full((128, 96, 3), 255, np.uint8)
     picture[wide[0]] = (200, 0, 0)
     scene = Scene(frame, pose, MaskTrack(thin, "person"))
-    told = tell(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
-    narrow = tell(scene, Subject(picture, pose, thin[0]), (128, 128), carrying(tmp_path))
-    placing = told.placing
-    character, person = place_masks(wide, placing), place_masks(thin, placing)
-    inside = within(character, placing)
-    assert told.region[inside].mean() > 0.8
+    conditions = make_conditions(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
+    narrow = make_conditions(scene, Subject(picture, pose, thin[0]), (128, 128), carrying(tmp_path))
+    placing = conditions.letterbox
+    character, person = letterbox_masks(wide, placing), letterbox_masks(thin, placing)
+    inside = without_margins(character, placing)
+    assert conditions.region[inside].mean() > 0.8
     assert narrow.region[inside].mean() < 0.6
-    assert told.carried is not None and (told.carried[inside] == (200, 0, 0)).all(-1).mean() > 0.7
+    assert conditions.first_guess is not None and (conditions.first_guess[inside] == (200, 0, 0)).all(-1).mean() > 0.7
     # What is neither person nor character is the video's own; all of either is made.
-    assert not (told.made & ~told.region).any() and told.made[person].all()
-    assert (narrow.made & inside).sum() < 0.7 * (told.made & inside).sum()
+    assert not (conditions.made & ~conditions.region).any() and conditions.made[person].all()
+    assert (narrow.made & inside).sum() < 0.7 * (conditions.made & inside).sum()
     # A silhouette that nobody gave tells of no width, and of nothing to keep.
-    unknown = tell(scene, Subject(picture, pose), (128, 128), carrying(tmp_path))
+    unknown = make_conditions(scene, Subject(picture, pose), (128, 128), carrying(tmp_path))
     assert np.array_equal(unknown.region, formulate(person)) and np.array_equal(unknown.made, unknown.region)
 
 
@@ -114,10 +122,10 @@ def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path
     frame = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
     picture = np.full((128, 96, 3), 255, np.uint8)
     scene = Scene(frame, pose, MaskTrack(thin, "person"))
-    told = tell(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
+    conditions = make_conditions(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
     legs = slice(85, 108)
-    assert not told.region[0, legs, 50:78].any()
-    assert told.region[0, 30:60].sum() > place_masks(thin, told.placing)[0, 30:60].sum()
+    assert not conditions.region[0, legs, 50:78].any()
+    assert conditions.region[0, 30:60].sum() > letterbox_masks(thin, conditions.letterbox)[0, 30:60].sum()
 
 
 def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,10 +145,10 @@ def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeyp
     for module in ("workflows.scene_conditions", "conditions.collage"):
         monkeypatch.setattr(f"animate_anyone.{module}.carry", counted)
     monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 4 * 64 * 64)
-    some = tell(scene, subject, (64, 64), pipeline)
+    some = make_conditions(scene, subject, (64, 64), pipeline)
     assert max(runs) == 4 and sum(runs) == 22
     monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 64 * 64 * 64)
-    whole = tell(scene, subject, (64, 64), pipeline)
+    whole = make_conditions(scene, subject, (64, 64), pipeline)
     assert max(runs) == 11
-    for name in ("source", "region", "made", "environment", "carried", "unknown"):
+    for name in ("source", "region", "made", "environment", "first_guess", "unseen"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)), name

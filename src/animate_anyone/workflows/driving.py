@@ -1,21 +1,18 @@
-"""What drives: a video, a skeleton video or poses; which of its frames, and when each is shown."""
+"""The driving video: a video of somebody, a skeleton video or poses; which of its frames, and when each is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.draw import draw_frames, draw_pose
-from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
-from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_picture, open_video, read_picture
+from animate_anyone.media import Sound, Video, frame_range, open_video
 from animate_anyone.media.timeline import spread
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.pose.frames_in_reach import FramesInReach
@@ -256,121 +253,3 @@ def _check_lengths(path: Path, own: NDArray[np.float64], timing: Timing) -> None
             f"{path}: by its times frame {int(lengths.argmax())} is shown for {lengths.max() / 3600:.0f} hours, and at "
             f"most {LONGEST // 3600} are possible; give --fps, or fewer frames with --frames"
         )
-
-
-class SourceFrames(Iterable[Picture]):
-    """A driver's own frames, read one by one; their number is known."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def __len__(self) -> int:
-        return len(self.driver.source)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (frame for _, frame in self.driver.read(range(len(self))))
-
-
-class DrawnPoses(Sequence[Picture]):
-    """Pose pictures that are drawn when they are asked for, so that long clips need no memory.
-
-    Args:
-        poses: what to draw.
-        size: ``(width, height)`` of the pictures.
-        style: a name in ``conditions.draw.STYLES``.
-    """
-
-    def __init__(self, poses: PoseSequence, size: tuple[int, int], style: str) -> None:
-        self.poses, self.size, self.style = poses, size, style
-
-    def __len__(self) -> int:
-        return len(self.poses)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return DrawnPoses(self.poses[number], self.size, self.style)
-        number = range(len(self))[number]
-        return draw_pose(self.poses[number : number + 1], self.size, style=self.style)[0]
-
-    def __iter__(self) -> Iterator[Picture]:
-        return draw_frames(self.poses, self.size, style=self.style)
-
-
-class SkeletonPictures(Sequence[Picture]):
-    """The frames of a finished skeleton video, put into the frame as the character is: scaled, on black.
-
-    Args:
-        driver: the skeleton video.
-        size: ``(width, height)`` of the video to be made.
-        scale: how much larger the pictures are than that.
-    """
-
-    def __init__(self, driver: Driver, size: tuple[int, int], scale: float) -> None:
-        drawn = (round(size[0] * scale), round(size[1] * scale))
-        self.driver, self.placing = driver, Placing.into(driver.size, drawn)
-
-    def __len__(self) -> int:
-        return len(self.driver)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            part = range(*number.indices(len(self)))
-            return [self._placed(frame) for frame in self.driver.pictures_of(part)]
-        _, frame = next(self.driver.read([self.driver.index[number]]))
-        return self._placed(frame)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (self._placed(frame) for frame in self.driver.pictures())
-
-    def _placed(self, frame: Picture) -> Picture:
-        assert self.driver.skeletons is not None
-        return self.placing.apply(self.driver.skeletons.usual(frame), black=True)
-
-
-def estimate_file(
-    source: str | Path,
-    frames: slice | None = None,
-    estimator: str = "mediapipe",
-    smooth: bool = True,
-    preview: Path | None = None,
-    progress: Progress = SILENT,
-) -> tuple[PoseSequence, list[str]]:
-    """The poses in a video or a picture, and remarks on them; ``preview`` is a video to lay them over.
-
-    Raises :class:`InputError` where nobody is found.
-    """
-    source, times, end = Path(source), None, None
-    remarks: tuple[str, ...] = ()
-    if is_picture(source):
-        picture = read_picture(source)
-        found = load_estimator(estimator).estimate_picture(picture)
-        if found is None:
-            raise InputError(f"{source}: no person was found in it; give a picture in which the body shows")
-        pictures = iter([picture])
-    else:
-        driver = open_driver(source, frames)
-        if driver.ready is not None:
-            raise InputError(f"{source}: holds poses already; give a video or a picture")
-        if driver.is_skeleton:
-            raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
-        found = load_estimator(estimator).estimate(
-            SourceFrames(driver),
-            driver.size,
-            driver.source_fps,
-            driver.source_times,
-            progress=progress,
-        )
-        pictures, times, end = driver.pictures(), driver.times, driver.duration
-        remarks = tuple(line for line in driver.remarks if not line.startswith("sound:"))  # poses have none
-    quality = quality_report(found)
-    quality.check()
-    if smooth and len(found) > 1:
-        found = clean(found)
-    if preview is not None:
-        with VideoWriter(preview, found.size, found.fps, duration=end) as video:
-            drawn = draw_frames(found, found.size, style="scaled")
-            shown = zip(pictures, drawn, strict=True)
-            for number, (picture, skeleton) in enumerate(progress.track(shown, len(found), "preview")):
-                laid_over = np.where(skeleton.any(-1, keepdims=True), skeleton, picture)
-                video.write(laid_over, None if times is None else float(times[number]))
-    return found, [*remarks, *quality.lines()]
