@@ -244,7 +244,7 @@ def test_psnr_is_of_the_environment_alone() -> None:
     )
 
 
-def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
+def test_what_is_composed_covers_the_person(dancers: Path) -> None:
     """Of a person that the model's region just misses nothing is left in the result."""
     frames = np.full((1, 16, 32, 3), 200, np.uint8)
     person = np.zeros((1, 16, 32), bool)
@@ -256,12 +256,12 @@ def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
     conditions = conditions_of(region, np.full((1, 16, 16, 3), 200, np.uint8))
     scene = Scene(frames, pose, MaskTrack(person))
     whole = Crop.whole((32, 16))
-    back = Compositor(scene, whole, conditions, feather=0).compose_frame(made, 0)
-    assert back.shape == (16, 32, 3)
-    changed_pixels = (back == 10).all(-1)
+    result = Compositor(scene, whole, conditions, feather=0).compose_frame(made, 0)
+    assert result.shape == (16, 32, 3)
+    changed_pixels = (result == 10).all(-1)
     assert changed_pixels[person[0]].all()
     assert changed_pixels[4:8, 6:10].all()
-    assert (back[~changed_pixels] == 200).all()
+    assert (result[~changed_pixels] == 200).all()
     assert Compositor(scene, whole, conditions, feather=None).compose_frame(made, 0).shape == (8, 16, 3)
 
 
@@ -419,7 +419,7 @@ def test_a_model_that_wants_depth_refuses_an_estimator_without_at_once(
             verb(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
 
 
-def test_weights_that_are_missing_are_told_before_anything_is_loaded(
+def test_weights_that_are_missing_are_reported_before_anything_is_loaded(
     model: Path, dancers: Path, tmp_path: Path
 ) -> None:
     for more, message in (
@@ -490,7 +490,7 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
     assert "onnxruntime-gpu" in networks.estimator.remarks[0]  # type: ignore[attr-defined]
 
 
-def test_remarks_on_the_video_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remarks_on_the_video_are_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def odd(*given: Any) -> Any:
         return changed(open_driver(*given), remarks=("something odd",))
 

@@ -17,7 +17,7 @@ MAX_PERSON = 99
 
 @dataclass(frozen=True)
 class WorkflowSettings:
-    """What ``animate`` and ``replace`` both are told; every field is an option of both commands.
+    """The settings of ``animate`` and ``replace`` alike; every field is an option of both commands.
 
     Attributes:
         model: a shipped model's name or a model folder.
