@@ -26,7 +26,7 @@ from animate_anyone.structures import PoseSequence
 
 Picture = NDArray[np.uint8]
 MOST_FRAMES = 1_000_000
-"""Of a result whose frame rate is given."""
+"""The most frames of a result whose frame rate is given."""
 LONGEST = 6 * 3600
 """Seconds that a frame of uneven times may be shown: MP4 has 31 bits for them, in ticks of 1/90,000 s 6.6 hours."""
 
@@ -35,14 +35,14 @@ Timing = tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]
 REACH = 1.8
 """Seconds of a video that are held while one of several people is looked for; a third where frames are large."""
 KINDS = ("auto", "video", "skeleton")
-"""What a video that drives may be said to show: let it be looked at, somebody, finished skeletons."""
+"""What a driving video shows: ``auto`` looks, a ``video`` of somebody, or a finished ``skeleton`` video."""
 LARGE = 1920 * 1088
-"""Pixels."""
+"""Pixels of a frame above which frames are large."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """What drives: which frames of what, and when each is shown.
+    """A driving video, skeleton video or poses: which of its frames drive, and when each is shown.
 
     Attributes:
         path: a video, a folder of frames, or ``.npz`` poses.
@@ -54,7 +54,7 @@ class Driver:
         times: when each is shown, seconds; ``None`` where evenly spaced.
         skeletons: how the frames, which are finished skeleton drawings, are brought into the usual form; ``None``
             where they are none.
-        ready: poses that were given as such.
+        ready: poses that were read from a file; ``None`` for a video.
         sound: where sound comes from, with ``start`` and ``stop`` in seconds of its video.
         duration: seconds from the first frame of the result to the end of its last.
         video: what is read, ``None`` for poses.
@@ -172,41 +172,31 @@ def open_driver(
         raise InputError(f"there is no kind of driver {kind!r}; there are: {', '.join(KINDS)}")
     if kind != "auto" and path.suffix.lower() == ".npz":
         raise InputError(f"{path}: holds poses, and is no {kind}; leave --driving-kind out")
+    poses, video = None, None
     if path.suffix.lower() == ".npz":
-        ready = PoseSequence.load(path)
-        source = frame_range(frames, len(ready), path)
-        times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(ready.times)
-        own, own_fps = _part(times, source), ready.fps / source.step
-        timing = _timing(own, own_fps, fps)
-        _check_lengths(path, own, timing)
-        ready = ready[source.start : source.stop : source.step]
-        uneven = _timing(own, own_fps, None)[2]
-        return Driver(path, ready.size, source, own_fps, uneven, *timing, ready=ready, duration=_end(own, timing))
-    video = open_video(path)
-    info, times = video.info, video.times
-    source = frame_range(frames, info.num_frames, path)
-    own, own_fps = _part(times, source), info.fps / source.step
+        poses = PoseSequence.load(path)
+        size, source_fps, count = poses.size, poses.fps, len(poses)
+        times = np.arange(count + 1) / float(poses.fps) if poses.times is None else _with_end(poses.times)
+    else:
+        video = open_video(path)
+        size, source_fps, count = (video.info.width, video.info.height), video.info.fps, video.info.num_frames
+        times = video.times
+    source = frame_range(frames, count, path)
+    own, own_fps = _part(times, source), source_fps / source.step
     timing = _timing(own, own_fps, fps)
     _check_lengths(path, own, timing)
+    uneven = _timing(own, own_fps, None)[2]
+    driver = Driver(path, size, source, own_fps, uneven, *timing, video=video, duration=_end(own, timing))
+    if video is None:
+        assert poses is not None
+        return replace(driver, ready=poses[source.start : source.stop : source.step])
     look = None
     if kind != "video":
         samples = [frame for _, frame in video.frames(source[:: max(1, len(source) // 8)][:8])]
         look = find_skeletons(samples, told=kind == "skeleton")
-    return Driver(
-        path,
-        (info.width, info.height),
-        source,
-        own_fps,
-        _timing(own, own_fps, None)[2],
-        *timing,
-        skeletons=look,
-        sound=video.sound,
-        start=float(times[source.start]),
-        stop=float(times[source.start] + own[-1]),
-        duration=_end(own, timing),
-        video=video,
-        remarks=video.remarks,
-    )
+    start = float(times[source.start])
+    stop = float(times[source.start] + own[-1])
+    return replace(driver, skeletons=look, sound=video.sound, start=start, stop=stop, remarks=video.remarks)
 
 
 def _part(times: NDArray[np.float64], frames: range) -> NDArray[np.float64]:
