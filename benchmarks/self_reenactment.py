@@ -40,8 +40,9 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import load_pipeline, model_folder
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import BODY, PoseSequence, Subject
-from animate_anyone.workflows.animate import Settings, carry_reference, draw_own_pose, tell
+from animate_anyone.workflows.animate import Settings, warp_reference
 from animate_anyone.workflows.driving import Driver, open_driver
+from animate_anyone.workflows.skeletons import reference_skeleton, skeleton_pictures
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -154,9 +155,9 @@ def reenact(
     carrying = pipeline.config["carried_reference"]
     made = pipeline(
         clip.picture if stretch else placing.apply(clip.picture),
-        tell(clip.poses, clip.driver, placing, pipeline),
-        reference_pose=draw_own_pose(subject, placing, pipeline) if pipeline.config["reference_pose"] else None,
-        carried=carry_reference(subject, clip.poses, placing, len(clip.poses)) if carrying else None,
+        skeleton_pictures(clip.poses, clip.driver, placing, pipeline),
+        reference_pose=reference_skeleton(subject, placing, pipeline) if pipeline.config["reference_pose"] else None,
+        carried=warp_reference(subject, clip.poses, placing, len(clip.poses)) if carrying else None,
         size=size,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
@@ -237,7 +238,7 @@ def evaluate(asked: argparse.Namespace, progress: Progress) -> tuple[dict[str, A
     if pipeline.config["carried_reference"]:
         subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
         placing = Placing.into(clip.driver.size, size)
-        results["carried_reference"] = np.stack(list(carry_reference(subject, clip.poses, placing, len(clip.poses))))
+        results["carried_reference"] = np.stack(list(warp_reference(subject, clip.poses, placing, len(clip.poses))))
     figures = {name: compare(result, clip) for name, result in results.items()}
     figures["copy_reference"] = compare(np.repeat(clip.frames[clip.reference][None], len(clip.frames), 0), clip)
     if own != size:

@@ -48,7 +48,7 @@ from animate_anyone.media import check_writable, contact_sheet, read_frames, rea
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.synthetic.dataset import sample_clip
-from animate_anyone.workflows import animate as story
+from animate_anyone.workflows import animate as workflow
 
 DOCS = Path(__file__).resolve().parent
 PICTURES, BENCHMARKS = DOCS / "gallery", DOCS.parent / "benchmarks"
@@ -71,7 +71,7 @@ def demo(model: str) -> list[str]:
         picture, poses, video = (Path(folder) / name for name in ("character.png", "dance.npz", "demo.mp4"))
         write_picture(picture, character.frames[0].cpu().numpy())
         dance.pose.save(poses)
-        story.animate(picture, poses, video, story.Settings(model=model), character_pose=character.pose)
+        workflow.animate(picture, poses, video, workflow.Settings(model=model), character_pose=character.pose)
         result = [frame for _, frame in read_frames(video)]
     frames, side = spread(len(result), 8), (result[0].shape[1], result[0].shape[0])
     first = np.asarray(Image.fromarray(character.frames[0].cpu().numpy()).resize(side))
@@ -183,7 +183,7 @@ def real_pictures(clips: Path, model: str, folder: Path) -> None:
             continue
         made = folder / f"{Path(picture).stem}.mp4"
         try:
-            story.animate(clips / picture, clips / video, made, story.Settings(model=model, frames=slice(0, 48)))
+            workflow.animate(clips / picture, clips / video, made, workflow.Settings(model=model, frames=slice(0, 48)))
         except InputError as error:
             print(f"{picture}: {error}")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -86,3 +87,14 @@ def person(
 def length(pose: PoseSequence, start: str, end: str) -> NDArray[np.float64]:
     """``(frames,)`` pixels between two joints."""
     return np.linalg.norm(pose.keypoints[:, JOINT[start]] - pose.keypoints[:, JOINT[end]], axis=-1)
+
+
+class FoundEverywhere:
+    """A pose estimator that finds the same person in every frame."""
+
+    def estimate(self, frames, size, fps, times=None, progress=None) -> PoseSequence:  # type: ignore[no-untyped-def]
+        count = len(list(frames))
+        return replace(person(count).scaled_to(size), fps=fps, times=times)
+
+    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence:
+        return person(1).scaled_to((picture.shape[1], picture.shape[0]))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, MaskTrack, PoseSequence
+from animate_anyone.workflows import source_video
 
 
 class Truth:
@@ -51,5 +52,5 @@ class Boxes:
 
 def look_with(monkeypatch: pytest.MonkeyPatch, folder: Path, empty: tuple[int, ...] = ()) -> None:
     """Have ``replace`` see the truth; nobody is in the frames of ``empty``."""
-    monkeypatch.setattr("animate_anyone.workflows.replace.load_estimator", lambda name, **options: Truth(folder, empty))
-    monkeypatch.setattr("animate_anyone.workflows.replace.load_masker", lambda name, **options: Boxes())
+    monkeypatch.setattr(source_video, "load_estimator", lambda name, **options: Truth(folder, empty))
+    monkeypatch.setattr(source_video, "load_masker", lambda name, **options: Boxes())

@@ -21,7 +21,7 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.sampling.work import Work
 from animate_anyone.structures import MaskTrack, Scene, Subject
-from animate_anyone.workflows.scene_conditions import tell
+from animate_anyone.workflows.scene_conditions import make_conditions
 
 WORK = Work(size=(64, 64), frames=20, window=8, dtype=torch.float32, objects=True)
 PHASES = {
@@ -182,18 +182,18 @@ def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool
     masks = np.zeros(frames.shape[:3], bool)
     masks[:, 40:200, 60:120] = True
     scene = Scene(frames, pose, MaskTrack(masks), (MaskTrack(masks.copy(), "ball"),) if objects else ())
-    told = tell(scene, Subject(frames[0], None), (64, 64), pipeline)
+    conditions = make_conditions(scene, Subject(frames[0], None), (64, 64), pipeline)
     arrays = [frames, masks, *(track.masks for track in scene.objects)]
     arrays += [
-        told.source,
-        told.region,
-        told.made,
-        told.environment,
-        told.objects,
-        told.object_mask,
-        told.poses,
-        told.depth,
+        conditions.source,
+        conditions.region,
+        conditions.made,
+        conditions.environment,
+        conditions.objects,
+        conditions.object_mask,
+        conditions.skeletons,
+        conditions.depth,
     ]
-    held = sum(array.nbytes for array in (*arrays, told.carried, told.unknown) if array is not None)
+    held = sum(array.nbytes for array in (*arrays, conditions.first_guess, conditions.unseen) if array is not None)
     work = Work(size=(64, 64), frames=len(pose), window=8, objects=objects)
     assert picture_bytes(pipeline, work, pose.size) == held

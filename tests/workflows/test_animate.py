@@ -1,4 +1,4 @@
-"""The whole story on a tiny model: a picture and something that drives in, a video out."""
+"""The whole workflow on a tiny model: a picture and something that drives in, a video out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, r
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
-from animate_anyone.workflows.animate import Report, Settings, animate, carry_reference, dry_run
+from animate_anyone.workflows.animate import Settings, animate, dry_run, warp_reference
 from animate_anyone.workflows.driving import Driver, open_driver
+from animate_anyone.workflows.job import Report
 
 
 @pytest.fixture
@@ -73,13 +74,13 @@ def test_the_video(run: Any) -> None:
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
 
 
-def test_remarks_on_the_driver_are_told(
+def test_remarks_on_the_driver_are_reported(
     tiny_model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def odd(*arguments: Any, **options: Any) -> Driver:
         return replace(open_driver(*arguments, **options), remarks=("video: it is odd",))
 
-    monkeypatch.setattr("animate_anyone.workflows.animate.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.job.open_driver", odd)
     settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 2))
     known = PoseSequence.load(dancers / "me.npz")
     things = (dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings)
@@ -89,18 +90,18 @@ def test_remarks_on_the_driver_are_told(
 
 @pytest.mark.parametrize("align", [True, False])
 def test_result_is_what_its_parts_make(run: Any, tiny_model: Path, dancers: Path, tmp_path: Path, align: bool) -> None:
-    """Pose, placing, drawing and sampling step by step by hand."""
+    """Pose, letterbox, drawing and sampling step by step by hand."""
     video = frames_of(run(align=align, seed=5, window=6, overlap=2))
     pipeline = load_pipeline(tiny_model, "cpu")
     pipeline.set_progress_bar_config(disable=True)
     picture, own = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
     dance = PoseSequence.load(dancers / "dance.npz")
-    placing = Placing.into((192, 256), (64, 64))
+    letterbox = Placing.into((192, 256), (64, 64))
     on_body = retarget(dance, own, (192, 256)) if align else fit_into_frame(dance, (192, 256))
     frames = pipeline(
-        placing.apply(picture),
-        draw_pose(placing.move(on_body), (128, 128), style="scaled"),
-        reference_pose=draw_pose(placing.move(own), (128, 128), style="scaled")[0],
+        letterbox.apply(picture),
+        draw_pose(letterbox.move(on_body), (128, 128), style="scaled"),
+        reference_pose=draw_pose(letterbox.move(own), (128, 128), style="scaled")[0],
         num_inference_steps=2,
         window=6,
         overlap=2,
@@ -140,20 +141,20 @@ def test_same_settings_same_file(run: Any) -> None:
     assert one.read_bytes() != other.read_bytes()
 
 
-def test_depth_orders_carried_limbs_alike_with_and_without_margins(dancers: Path) -> None:
+def test_depth_orders_warped_limbs_alike_with_and_without_margins(dancers: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)  # wide: margins above and below
     poses = PoseSequence.load(dancers / "dance.npz").scaled_to((64, 64))
     depth = np.random.default_rng(1).uniform(-0.03, 0.03, (len(poses), 128)).astype(np.float32)
     poses = replace(poses, size=(128, 64), depth=depth)
-    placing, subject = Placing.into((128, 64), (64, 64)), Subject(picture, poses[:1])
-    carried = carry_reference(subject, poses, placing, len(poses))
-    moved = placing.move(poses)
+    letterbox, subject = Placing.into((128, 64), (64, 64)), Subject(picture, poses[:1])
+    warped = warp_reference(subject, poses, letterbox, len(poses))
+    moved = letterbox.move(poses)
     assert moved.depth is not None and np.array_equal(moved.depth, depth / 2)
     ordered, flat = (
-        warp_limbs(placing.apply(picture), placing.move(poses[:1]), replace(moved, depth=told))
-        for told in (depth, depth / 2)
+        warp_limbs(letterbox.apply(picture), letterbox.move(poses[:1]), replace(moved, depth=values))
+        for values in (depth, depth / 2)
     )
-    assert np.array_equal(np.stack(list(carried)), ordered)
+    assert np.array_equal(np.stack(list(warped)), ordered)
     assert not np.array_equal(ordered, flat)
 
 
@@ -229,7 +230,7 @@ def test_what_is_kept(run: Any, tmp_path: Path, dancers: Path) -> None:
     assert np.abs(frames_of(again) - frames_of(video)).mean() < 2
 
 
-def test_report_tells_what_was_done(run: Any, tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
+def test_report_of_what_was_done(run: Any, tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
     settings = Settings(model=str(tiny_model), steps=1, device="cpu")
     report = animate(
         dancers / "me.png",
@@ -360,7 +361,7 @@ def test_while_nobody_is_to_be_seen_the_pose_is_held(tiny_model: Path, dancers: 
     assert any(line.startswith("nobody to be seen in frame 0-1, 5-7: the pose before is held") for line in report.lines)
 
 
-def test_joints_outside_the_frame_are_told(tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
+def test_joints_outside_the_frame_are_reported(tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
     known = PoseSequence.load(dancers / "me.npz")
     low = replace(known, keypoints=known.keypoints + np.array([0, 240], np.float32))
     settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 4))
@@ -368,10 +369,10 @@ def test_joints_outside_the_frame_are_told(tiny_model: Path, dancers: Path, tmp_
     assert any(line.startswith("most joints lie outside the frame in frame 0-3") for line in report.lines)
 
 
-def test_the_kind_of_a_driver_may_be_told(run: Any, dancers: Path, tmp_path: Path) -> None:
+def test_the_kind_of_a_driver_may_be_named(run: Any, dancers: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no kind of driver 'film'; there are: auto, video, skeleton"):
         Settings(driving_kind="film")
     with pytest.raises(InputError, match="holds poses, and is no skeleton; leave --driving-kind out"):
         run(driving_kind="skeleton")
-    told = open_driver(dancers / "dance.mp4", kind="skeleton")
-    assert told.is_skeleton and not open_driver(dancers / "dance.mp4").is_skeleton
+    named = open_driver(dancers / "dance.mp4", kind="skeleton")
+    assert named.is_skeleton and not open_driver(dancers / "dance.mp4").is_skeleton

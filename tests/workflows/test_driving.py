@@ -6,37 +6,17 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
-from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.errors import InputError
-from animate_anyone.media import VideoWriter, open_video, probe, read_frames, read_picture
+from animate_anyone.media import VideoWriter, read_picture
 from animate_anyone.structures import PoseSequence
-from animate_anyone.workflows.driving import DrawnPoses, SkeletonPictures, _timing, estimate_file, open_driver
-from dancers import make_sound
-from people import person
-
-UNEVEN = [0.0, 0.1, 0.15, 0.4, 0.5, 0.9]
-
-
-def numbered(path: Path, times: list[float] | None = None, count: int = 12, fps: int = 12) -> Path:
-    """A video whose frames' brightness tells their number."""
-    with VideoWriter(path, (64, 64), fps) as video:
-        for number in range(count):
-            picture = np.full((64, 64, 3), 20 + 18 * number, np.uint8)
-            picture[:32] = 255 - picture[:32]  # no frame is dark all over
-            video.write(picture, None if times is None else times[number])
-    return path
-
-
-def numbers(pictures: object) -> list[int]:
-    """The numbers of frames of :func:`numbered`."""
-    return [round((float(p[40:].mean()) - 20) / 18) for p in pictures]  # type: ignore[attr-defined]
+from animate_anyone.workflows.driving import _timing, open_driver
+from people import FoundEverywhere, person
+from small_videos import UNEVEN, Openings, numbered, numbers
 
 
 def even(count: int, fps: int) -> NDArray[np.float64]:
@@ -123,7 +103,7 @@ def test_uneven_video(tmp_path: Path) -> None:
     assert numbers(open_driver(tmp_path / "uneven.mp4", fps=Fraction(10)).pictures())[:9] == [0, 1, 2, 2, 3, 4, 4, 4, 4]
 
 
-def test_sound_is_told_of(dancers: Path) -> None:
+def test_sound_is_found(dancers: Path) -> None:
     driver = open_driver(dancers / "dance.mp4", slice(3, 9))
     assert driver.sound is not None and driver.sound.path == dancers / "dance.mp4"
     assert (driver.start, driver.stop) == (pytest.approx(0.25), pytest.approx(0.75))
@@ -165,133 +145,6 @@ def test_frames_that_are_not_there(dancers: Path, name: str, frames: slice) -> N
         open_driver(dancers / name, frames)
 
 
-def test_skeleton_video_passes_through(dancers: Path) -> None:
-    driver = open_driver(dancers / "skeleton.mp4", slice(1, 9, 2))
-    assert driver.is_skeleton
-    pictures = SkeletonPictures(driver, (64, 96), 2.0)
-    assert len(pictures) == 4
-    poses = PoseSequence.load(dancers / "dance.npz")
-    drawn = [Image.fromarray(p).resize((128, 128)) for p in draw_pose(poses, (256, 256), style="dwpose")]
-    shown = list(pictures)
-    for number, picture in enumerate(shown):
-        assert picture.shape == (192, 128, 3)
-        assert not picture[:32].any()
-        assert not picture[160:].any()
-        off = [float(np.abs(picture[32:160].astype(float) - p).mean()) for p in drawn]
-        assert int(np.argmin(off)) == 1 + 2 * number
-        assert min(off) < 2
-        assert np.array_equal(pictures[number], picture)
-    assert np.array_equal(pictures[-1], shown[-1])
-    assert all(np.array_equal(a, b) for a, b in zip(pictures[1:3], shown[1:3], strict=True))
-
-
-def test_poses_are_drawn_when_asked_for() -> None:
-    poses = person(5)
-    poses.keypoints[:] += np.arange(5, dtype=np.float32)[:, None, None]
-    drawn = DrawnPoses(poses, (100, 150), "scaled")
-    want = draw_pose(poses, (100, 150), style="scaled")
-    assert len(drawn) == 5
-    assert np.array_equal(np.stack(list(drawn)), want)
-    for number in (0, 3, -1, -5):
-        assert np.array_equal(drawn[number], want[number])
-    assert np.array_equal(np.stack(list(drawn[1:4:2])), want[1:4:2])
-    for number in (5, -6):
-        with pytest.raises(IndexError):
-            drawn[number]
-
-
-def test_only_videos_and_pictures_have_poses_to_be_found(dancers: Path) -> None:
-    with pytest.raises(InputError, match="holds poses already"):
-        estimate_file(dancers / "dance.npz")
-    with pytest.raises(InputError, match="is a skeleton video"):
-        estimate_file(dancers / "skeleton.mp4")
-
-
-class FoundEverywhere:
-    """A pose estimator that finds the same person in every frame."""
-
-    def estimate(self, frames, size, fps, times=None, progress=None) -> PoseSequence:  # type: ignore[no-untyped-def]
-        count = len(list(frames))
-        return replace(person(count).scaled_to(size), fps=fps, times=times)
-
-    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence:
-        return person(1).scaled_to((picture.shape[1], picture.shape[0]))
-
-
-@pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody is found in every picture, with no network."""
-    monkeypatch.setattr("animate_anyone.workflows.driving.load_estimator", lambda name: FoundEverywhere())
-
-
-def result_of(source: Path, path: Path, frames: slice | None = None, fps: Fraction | None = None) -> Path:
-    """A driver's frames and sound written as the verbs do."""
-    driver = open_driver(source, frames, fps)
-    with VideoWriter(
-        path,
-        driver.size,
-        driver.fps,
-        audio_from=driver.sound,
-        audio_start=driver.start,
-        audio_end=driver.stop,
-        duration=driver.duration,
-    ) as video:
-        for number, picture in enumerate(driver.pictures()):
-            video.write(picture, None if driver.times is None else float(driver.times[number]))
-    return path
-
-
-@pytest.fixture
-def held(dancers: Path, tmp_path: Path) -> Path:
-    """Half a second of pictures, the last of them shown until 2.5 s, and sound throughout."""
-    path = tmp_path / "held.mp4"
-    sound = make_sound(tmp_path / "sound.wav", 2.5)
-    with VideoWriter(path, (64, 64), 12, audio_from=sound, duration=2.5) as video:
-        for number in range(6):
-            video.write(np.full((64, 64, 3), 20 + 18 * number, np.uint8))
-    return path
-
-
-def sound_length(path: Path) -> float:
-    with av.open(str(path)) as container:
-        stream = container.streams.audio[0]
-        return float(max(p.pts + p.duration for p in container.demux(stream) if p.size) * stream.time_base)
-
-
-@pytest.mark.parametrize("frames", [None, slice(2, 6), slice(1, 6, 2)])
-def test_a_last_frame_that_is_held_stays_so(held: Path, tmp_path: Path, frames: slice | None) -> None:
-    first = 0 if frames is None else frames.start
-    result = result_of(held, tmp_path / "out.mp4", frames)
-    info = probe(result)
-    near = 0.51 / float(info.fps)  # the result's clock goes in frames
-    assert info.duration == pytest.approx(2.5 - first / 12, abs=near)
-    assert sound_length(result) == pytest.approx(info.duration, abs=0.05)
-    assert len(list(read_frames(result))) == len(range(6)[frames or slice(None)])
-
-
-def test_a_held_frame_at_another_rate(held: Path, tmp_path: Path) -> None:
-    result = result_of(held, tmp_path / "out.mp4", fps=Fraction(24))
-    info = probe(result)
-    assert (info.num_frames, info.fps) == (60, 24)
-    assert info.duration == pytest.approx(2.5, abs=0.002)
-    assert sound_length(result) == pytest.approx(2.5, abs=0.05)
-
-
-def test_a_part_that_ends_before_the_held_frame(held: Path, tmp_path: Path) -> None:
-    assert probe(result_of(held, tmp_path / "out.mp4", slice(0, 5))).duration == pytest.approx(5 / 12, abs=0.002)
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_preview_of_poses_keeps_the_time(held: Path, tmp_path: Path, found: None, suffix: str) -> None:
-    preview = tmp_path / f"over.{suffix}"
-    estimate_file(held, preview=preview)
-    assert probe(preview).duration == pytest.approx(2.5, abs=0.002)
-    poses, _ = estimate_file(numbered(tmp_path / "uneven.mp4", UNEVEN, 6), preview=preview)
-    video = open_video(preview)
-    np.testing.assert_allclose(video.times[:-1], UNEVEN, atol=0.002)
-    assert poses.times is not None
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -306,27 +159,6 @@ def test_poses_at_impossible_times(tmp_path: Path, wrong: dict[str, object]) -> 
     replace(person(4), **wrong).save(tmp_path / "wrong.npz")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"no usable poses; they need .* a rate from 1/1001 to 1000"):
         open_driver(tmp_path / "wrong.npz")
-
-
-@pytest.mark.parametrize("name", ["a.tif", "a.jfif", "a.jpe", "a.gif", "a.PNG", "a"])
-def test_poses_of_pictures_of_every_kind(tmp_path: Path, found: None, name: str) -> None:
-    kinds = {".tif": "TIFF", ".gif": "GIF", ".PNG": "PNG"}
-    Image.new("RGB", (96, 64), (9, 99, 9)).save(tmp_path / name, kinds.get(Path(name).suffix, "JPEG"))
-    poses, _ = estimate_file(tmp_path / name, preview=tmp_path / "over.mp4")
-    assert (len(poses), poses.size) == (1, (96, 64))
-
-
-def test_remarks_on_a_video_reach_the_user(tmp_path: Path, found: None) -> None:
-    picture = np.zeros((64, 64, 4), np.uint8)
-    with av.open(str(tmp_path / "clear.mkv"), "w") as output:
-        stream = output.add_stream("ffv1", rate=12)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgra"
-        for _ in range(3):
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba").reformat(format="bgra")))
-        output.mux(stream.encode(None))
-    remark = "video: its transparent parts are shown on black"
-    assert open_driver(tmp_path / "clear.mkv").remarks == (remark,)
-    assert remark in estimate_file(tmp_path / "clear.mkv")[1]
 
 
 def test_a_frame_that_is_shown_for_hours_is_refused(tmp_path: Path) -> None:
@@ -348,42 +180,18 @@ def test_a_rate_that_would_make_far_too_many_frames(tmp_path: Path) -> None:
         open_driver(tmp_path / "long.mp4", fps=Fraction(240))
 
 
-class Openings:
-    """Counts how often files are opened for reading while it is in place."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count, self._open = 0, av.open
-        monkeypatch.setattr(av, "open", self)
-
-    def __call__(self, file: str, mode: str = "r", **options: object) -> object:
-        self.count += mode == "r"
-        return self._open(file, mode, **options)  # type: ignore[call-overload]
-
-
-def test_a_driving_video_is_opened_a_few_times(
-    dancers: Path, tmp_path: Path, found: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_driving_video_is_opened_a_few_times(dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To look it through, for a glance at some frames, twice for poses (who is there, how they move), for its sound."""
     openings = Openings(monkeypatch)
     driver = open_driver(dancers / "dance.mp4")
     assert openings.count <= 2
-    driver.poses("mediapipe")
+    driver.poses(FoundEverywhere)
     with VideoWriter(
         tmp_path / "out.mp4", (64, 64), driver.fps, audio_from=driver.sound, audio_end=driver.stop
     ) as video:
         for _ in range(len(driver)):
             video.write(np.zeros((64, 64, 3), np.uint8))
     assert openings.count <= 5
-
-
-def test_a_skeleton_video_is_opened_once_for_all_its_frames(dancers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = SkeletonPictures(open_driver(dancers / "skeleton.mp4"), (64, 64), 1.0)
-    openings = Openings(monkeypatch)
-    whole = list(pictures)
-    assert openings.count == 1
-    part = pictures[2:9:3]
-    assert openings.count == 2
-    assert all(np.array_equal(a, b) for a, b in zip(part, whole[2:9:3], strict=True))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (64, 128), (200, 40)])

@@ -1,4 +1,4 @@
-"""The story of Animate Anyone 2 on a tiny model: a picture and a video in, a video of the character in it out."""
+"""The workflow of Animate Anyone 2 on a tiny model: a picture and a video in, a video of the character in it out."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
-from animate_anyone.workflows import replace as story
-from animate_anyone.workflows.animate import Report, animate
+from animate_anyone.workflows import job, source_video
 from animate_anyone.workflows.animate import Settings as AnimateSettings
+from animate_anyone.workflows.animate import animate
+from animate_anyone.workflows.compositing import Compositor, environment_psnr
 from animate_anyone.workflows.driving import open_driver
-from animate_anyone.workflows.replace import Networks, Settings, bring_back, environment_psnr, replace
-from animate_anyone.workflows.scene_conditions import Told, place_masks, tell
-from animate_anyone.workflows.source_video import CLOSE_UP, see_character
+from animate_anyone.workflows.job import Report
+from animate_anyone.workflows.replace import Settings, dry_run, replace
+from animate_anyone.workflows.scene_conditions import SceneConditions, letterbox_masks, make_conditions
+from animate_anyone.workflows.source_video import CLOSE_UP, Networks, crop_to_character
 
 Run = Any
 
@@ -72,7 +74,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.uint8]]:
             frames.append(frame.copy())
             super().write(frame, time)
 
-    monkeypatch.setattr(story, "VideoWriter", Recorder)
+    monkeypatch.setattr(job, "VideoWriter", Recorder)
     return frames
 
 
@@ -180,69 +182,69 @@ def pipeline(model: Path) -> AnimateAnyone2Pipeline:
     return pipeline
 
 
-def test_told(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
+def test_conditions(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
     """A wide video: margins above and below, which are neither person nor made."""
     scene = scene_of((256, 128), dancers)
-    told = tell(scene, subject_of(dancers), (64, 64), pipeline)
-    assert (told.placing.inner, told.placing.top) == ((64, 32), 16)
-    small = place_masks(scene.person.masks, told.placing)
-    assert np.array_equal(told.region, formulate(small, "shape_agnostic"))
-    assert told.region.any((1, 2)).all() and not told.region[:, :16].any()
-    assert (told.environment[told.region] == EMPTY).all()
-    assert np.array_equal(told.environment[~told.region], told.source[~told.region])
-    assert told.objects is not None and told.object_mask is not None
-    assert told.object_mask.sum((1, 2)).tolist() == [0, 25]
-    assert told.object_mask[1, 16:21, -5:].all()
-    assert (told.objects[~told.object_mask] == EMPTY).all()
-    assert np.array_equal(told.objects[told.object_mask], told.source[told.object_mask])
-    assert told.poses.shape == (2, 128, 128, 3)
-    assert told.reference_pose is not None and told.reference_pose.any()
+    conditions = make_conditions(scene, subject_of(dancers), (64, 64), pipeline)
+    assert (conditions.letterbox.inner, conditions.letterbox.top) == ((64, 32), 16)
+    small = letterbox_masks(scene.person.masks, conditions.letterbox)
+    assert np.array_equal(conditions.region, formulate(small, "shape_agnostic"))
+    assert conditions.region.any((1, 2)).all() and not conditions.region[:, :16].any()
+    assert (conditions.environment[conditions.region] == EMPTY).all()
+    assert np.array_equal(conditions.environment[~conditions.region], conditions.source[~conditions.region])
+    assert conditions.objects is not None and conditions.object_mask is not None
+    assert conditions.object_mask.sum((1, 2)).tolist() == [0, 25]
+    assert conditions.object_mask[1, 16:21, -5:].all()
+    assert (conditions.objects[~conditions.object_mask] == EMPTY).all()
+    assert np.array_equal(conditions.objects[conditions.object_mask], conditions.source[conditions.object_mask])
+    assert conditions.skeletons.shape == (2, 128, 128, 3)
+    assert conditions.reference_pose is not None and conditions.reference_pose.any()
 
 
 def test_depth_means_the_same_in_a_frame_with_margins(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
     scene = scene_of((256, 128), dancers)
     assert scene.pose.depth is not None
-    told = tell(scene, subject_of(dancers), (64, 64), pipeline)
+    conditions = make_conditions(scene, subject_of(dancers), (64, 64), pipeline)
     plain = draw_limb_depth(scene.pose, (128, 64), style="scaled")
-    assert told.depth is not None
-    both = (told.depth[:, 32:96] > 0) & (plain > 0)
+    assert conditions.depth is not None
+    both = (conditions.depth[:, 32:96] > 0) & (plain > 0)
     assert both.sum() > 100
-    assert np.abs(told.depth[:, 32:96] - plain)[both].mean() < 0.02
+    assert np.abs(conditions.depth[:, 32:96] - plain)[both].mean() < 0.02
     assert plain[both].std() > 0.03
 
 
 def test_masks_hold_everything_of_the_person() -> None:
     mask = np.zeros((1, 100, 50), bool)
     mask[0, 10, 10] = mask[0, 99, 49] = True
-    placed = place_masks(mask, Placing.into((50, 100), (40, 40)))
+    placed = letterbox_masks(mask, Placing.into((50, 100), (40, 40)))
     assert placed.sum() in (2, 3, 4)
     assert placed[0, 4, 10 + 4] and placed[0, 39, 29]
     assert not placed[0, :, :10].any() and not placed[0, :, 30:].any()
 
 
-def told_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> Told:
-    placing = Placing.into((32, 16), (16, 16))
+def conditions_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> SceneConditions:
+    letterbox = Placing.into((32, 16), (16, 16))
     nothing = np.zeros((1, 1, 1, 3), np.uint8)
-    return Told(placing, nothing[0], None, source, region, region, source, None, None, nothing, None, None, None)
+    return SceneConditions(letterbox, nothing[0], None, source, region, region, source, nothing)
 
 
 def test_psnr_is_of_the_environment_alone() -> None:
     source = np.full((1, 16, 16, 3), 100, np.uint8)
     region = np.zeros((1, 16, 16), bool)
-    assert environment_psnr(source[0], told_of(region, source), 0) == []
+    assert environment_psnr(source[0], conditions_of(region, source), 0) == []
     region[0, 6:10, 4:8] = True
     made = source[0].copy()
     made[region[0]] = 0
     made[:4] = made[12:] = 0  # margins
-    assert environment_psnr(made, told_of(region, source), 0) == [np.inf]
+    assert environment_psnr(made, conditions_of(region, source), 0) == [np.inf]
     made[5, :, :] = 110
     wrong = 16 / (8 * 16 - 16)
-    assert environment_psnr(made, told_of(region, source), 0)[0] == pytest.approx(
+    assert environment_psnr(made, conditions_of(region, source), 0)[0] == pytest.approx(
         -10 * np.log10(wrong * (10 / 255) ** 2)
     )
 
 
-def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
+def test_what_is_composed_covers_the_person(dancers: Path) -> None:
     """Of a person that the model's region just misses nothing is left in the result."""
     frames = np.full((1, 16, 32, 3), 200, np.uint8)
     person = np.zeros((1, 16, 32), bool)
@@ -251,20 +253,21 @@ def test_what_is_brought_back_covers_the_person(dancers: Path) -> None:
     region = np.zeros((1, 16, 16), bool)
     region[0, 6:8, 3:5] = True
     made = np.full((16, 16, 3), 10, np.uint8)
-    told = told_of(region, np.full((1, 16, 16, 3), 200, np.uint8))
+    conditions = conditions_of(region, np.full((1, 16, 16, 3), 200, np.uint8))
     scene = Scene(frames, pose, MaskTrack(person))
-    back = bring_back(made, told, scene, 0, Settings(keep_background=True, feather=0))
-    assert back.shape == (16, 32, 3)
-    changed_pixels = (back == 10).all(-1)
+    whole = Crop.whole((32, 16))
+    result = Compositor(scene, whole, conditions, feather=0).compose_frame(made, 0)
+    assert result.shape == (16, 32, 3)
+    changed_pixels = (result == 10).all(-1)
     assert changed_pixels[person[0]].all()
     assert changed_pixels[4:8, 6:10].all()
-    assert (back[~changed_pixels] == 200).all()
-    assert bring_back(made, told, scene, 0, Settings()).shape == (8, 16, 3)
+    assert (result[~changed_pixels] == 200).all()
+    assert Compositor(scene, whole, conditions, feather=None).compose_frame(made, 0).shape == (8, 16, 3)
 
 
 def test_character_close_up(dancers: Path) -> None:
     picture, pose = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
-    subject, lines = see_character(picture, pose, replaced.Boxes(), replaced.Truth(dancers))
+    subject, lines = crop_to_character(picture, pose, replaced.Boxes(), replaced.Truth(dancers))
     mask = replaced.Boxes().mask([picture], pose).masks[0]
     longer = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1))
     side = subject.picture.shape[0]
@@ -280,7 +283,7 @@ def test_character_close_up(dancers: Path) -> None:
     assert subject.silhouette.sum() == mask.sum()
     assert subject.silhouette[y, x]
     nobody = changed(pose, scores=np.zeros_like(pose.scores))
-    subject, lines = see_character(picture, nobody, replaced.Boxes(), replaced.Truth(dancers))
+    subject, lines = crop_to_character(picture, nobody, replaced.Boxes(), replaced.Truth(dancers))
     assert np.array_equal(subject.picture, picture) and len(lines) == 1
 
 
@@ -357,19 +360,19 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     carrying = load_pipeline(folder, "cpu")
     assert isinstance(carrying, AnimateAnyone2Pipeline)
     scene, subject = scene_of((256, 128), dancers), subject_of(dancers)
-    told = tell(scene, subject, (64, 64), carrying)
-    assert told.carried is not None
-    person = place_masks(scene.person.masks, told.placing)
-    assert told.object_mask is not None and told.objects is not None
-    elsewhere = ~told.region & ~told.object_mask
-    assert np.array_equal(told.carried[elsewhere], told.environment[elsewhere])
-    assert np.array_equal(told.carried[told.object_mask], told.objects[told.object_mask])
+    conditions = make_conditions(scene, subject, (64, 64), carrying)
+    assert conditions.first_guess is not None
+    person = letterbox_masks(scene.person.masks, conditions.letterbox)
+    assert conditions.object_mask is not None and conditions.objects is not None
+    elsewhere = ~conditions.region & ~conditions.object_mask
+    assert np.array_equal(conditions.first_guess[elsewhere], conditions.environment[elsewhere])
+    assert np.array_equal(conditions.first_guess[conditions.object_mask], conditions.objects[conditions.object_mask])
     # Cut out, nothing of the picture beside the character comes along; without a pose nothing comes at all.
-    alone = tell(scene, changed(subject, pose=None), (64, 64), carrying).carried
+    alone = make_conditions(scene, changed(subject, pose=None), (64, 64), carrying).first_guess
     nobody = changed(subject, silhouette=np.zeros(subject.picture.shape[:2], bool))
-    assert alone is not None and np.array_equal(tell(scene, nobody, (64, 64), carrying).carried, alone)
-    assert (told.carried != alone).any(-1)[person & ~told.object_mask].mean() > 0.5
-    assert told.unknown is not None and not (told.unknown & ~told.region).any()
+    assert alone is not None and np.array_equal(make_conditions(scene, nobody, (64, 64), carrying).first_guess, alone)
+    assert (conditions.first_guess != alone).any(-1)[person & ~conditions.object_mask].mean() > 0.5
+    assert conditions.unseen is not None and not (conditions.unseen & ~conditions.region).any()
 
 
 def test_a_model_without_objects_or_depth(run: Run, tmp_path: Path) -> None:
@@ -408,15 +411,15 @@ def test_a_model_that_wants_depth_refuses_an_estimator_without_at_once(
     def nobody_looks(*_: object, **__: object) -> None:
         raise AssertionError("the work had begun")
 
-    monkeypatch.setattr(story, "load_estimator", nobody_looks)
-    monkeypatch.setattr(story, "load_masker", nobody_looks)
+    monkeypatch.setattr(source_video, "load_estimator", nobody_looks)
+    monkeypatch.setattr(source_video, "load_masker", nobody_looks)
     settings = Settings(model=str(model), device="cpu", pose_estimator="rtmlib")
-    for verb in (replace, story.dry_run):
+    for verb in (replace, dry_run):
         with pytest.raises(InputError, match="poses of rtmlib have no depth; give --pose-estimator mediapipe"):
             verb(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
 
 
-def test_weights_that_are_missing_are_told_before_anything_is_loaded(
+def test_weights_that_are_missing_are_reported_before_anything_is_loaded(
     model: Path, dancers: Path, tmp_path: Path
 ) -> None:
     for more, message in (
@@ -426,7 +429,7 @@ def test_weights_that_are_missing_are_told_before_anything_is_loaded(
     ):
         settings = Settings(model=str(model), device="cpu", **more)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=message):
-            story.dry_run(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
+            dry_run(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
 
 
 class StandIn:
@@ -487,10 +490,10 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
     assert "onnxruntime-gpu" in networks.estimator.remarks[0]  # type: ignore[attr-defined]
 
 
-def test_remarks_on_the_video_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remarks_on_the_video_are_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def odd(*given: Any) -> Any:
         return changed(open_driver(*given), remarks=("something odd",))
 
-    monkeypatch.setattr("animate_anyone.workflows.animate.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.job.open_driver", odd)
     _, report = run(frames=slice(0, 4))
     assert "something odd" in report.lines

@@ -1,4 +1,4 @@
-"""What the first guess is told of the background: the studio knows what is behind its people."""
+"""The conditions of Animate Anyone 2: region, background and first guess, against what the studio knows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.synthetic.scenes import sample_scene_clip
-from animate_anyone.workflows.scene_conditions import AROUND, inner_part, place_masks, tallest, tell, uncovered, within
+from animate_anyone.workflows.scene_conditions import (
+    AROUND,
+    complete_background,
+    inner_area,
+    letterbox_masks,
+    make_conditions,
+    tallest,
+    without_margins,
+)
 from standing import STANDING
 
 # Somebody who moves before a textured place: a camera at rest, one that pans.
@@ -31,17 +39,19 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
     assert clip.description["shot"] == shot
     masks, frames = clip.mask.numpy(), clip.frames.numpy()
     scene = Scene(frames, clip.pose, MaskTrack(masks, "person"))
-    placing = Placing.into((160, 120), (128, 128))  # margins above and below
-    source, truth = (np.stack([placing.apply(f) for f in pictures]) for pictures in (frames, clip.environment.numpy()))
-    person, held = place_masks(masks, placing), place_masks(clip.object_mask.numpy(), placing)
+    letterbox = Placing.into((160, 120), (128, 128))  # margins above and below
+    source, truth = (
+        np.stack([letterbox.apply(f) for f in pictures]) for pictures in (frames, clip.environment.numpy())
+    )
+    person, held = letterbox_masks(masks, letterbox), letterbox_masks(clip.object_mask.numpy(), letterbox)
     region, body = formulate(person), feather(person, round(tallest(person) * AROUND)) > 0
-    shown, unknown = uncovered(scene, placing, source, body, held)
+    shown, unknown = complete_background(scene, letterbox, source, body, held)
 
     assert not (unknown & ~body).any() and (region & ~body).any()
     assert np.array_equal(shown[~body], source[~body])
     assert (shown[unknown] == EMPTY).all()
     # Of what the person hides, some is seen elsewhere, and it is right. Shadows are not the environment's.
-    dark = place_masks(clip.shadow_mask.numpy(), placing)
+    dark = letterbox_masks(clip.shadow_mask.numpy(), letterbox)
     found = person & ~unknown & ~dark & ~held
     assert found.sum() > 0.02 * person.sum()
     before = fill(empty(source, region), region)
@@ -56,8 +66,8 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
 @pytest.mark.parametrize("size", [(160, 120), (40, 90)])
 def test_places_of_a_picture_in_the_frame(size: tuple[int, int]) -> None:
     """The picture's corners, half a pixel outside the middles of its first and last pixels, are those of its part."""
-    placing = Placing.into(size, (128, 128))
-    into, (rows, columns) = placing.matrix(size), inner_part(placing)
+    letterbox = Placing.into(size, (128, 128))
+    into, (rows, columns) = letterbox.matrix(size), inner_area(letterbox)
     np.testing.assert_allclose(into @ [-0.5, -0.5, 1], [columns.start - 0.5, rows.start - 0.5, 1])
     width, height = size
     np.testing.assert_allclose(into @ [width - 0.5, height - 0.5, 1], [columns.stop - 0.5, rows.stop - 0.5, 1])
@@ -83,26 +93,26 @@ def carrying(tmp_path: Path) -> AnimateAnyone2Pipeline:
     return pipeline
 
 
-def test_a_character_wider_than_the_person_is_told_whole(tmp_path: Path) -> None:
+def test_a_character_wider_than_the_person_is_given_whole(tmp_path: Path) -> None:
     pose, thin = standing(9)
     _, wide = standing(26)
     frame = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
     picture = np.full((128, 96, 3), 255, np.uint8)
     picture[wide[0]] = (200, 0, 0)
     scene = Scene(frame, pose, MaskTrack(thin, "person"))
-    told = tell(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
-    narrow = tell(scene, Subject(picture, pose, thin[0]), (128, 128), carrying(tmp_path))
-    placing = told.placing
-    character, person = place_masks(wide, placing), place_masks(thin, placing)
-    inside = within(character, placing)
-    assert told.region[inside].mean() > 0.8
+    conditions = make_conditions(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
+    narrow = make_conditions(scene, Subject(picture, pose, thin[0]), (128, 128), carrying(tmp_path))
+    letterbox = conditions.letterbox
+    character, person = letterbox_masks(wide, letterbox), letterbox_masks(thin, letterbox)
+    inside = without_margins(character, letterbox)
+    assert conditions.region[inside].mean() > 0.8
     assert narrow.region[inside].mean() < 0.6
-    assert told.carried is not None and (told.carried[inside] == (200, 0, 0)).all(-1).mean() > 0.7
+    assert conditions.first_guess is not None and (conditions.first_guess[inside] == (200, 0, 0)).all(-1).mean() > 0.7
     # What is neither person nor character is the video's own; all of either is made.
-    assert not (told.made & ~told.region).any() and told.made[person].all()
-    assert (narrow.made & inside).sum() < 0.7 * (told.made & inside).sum()
+    assert not (conditions.made & ~conditions.region).any() and conditions.made[person].all()
+    assert (narrow.made & inside).sum() < 0.7 * (conditions.made & inside).sum()
     # A silhouette that nobody gave tells of no width, and of nothing to keep.
-    unknown = tell(scene, Subject(picture, pose), (128, 128), carrying(tmp_path))
+    unknown = make_conditions(scene, Subject(picture, pose), (128, 128), carrying(tmp_path))
     assert np.array_equal(unknown.region, formulate(person)) and np.array_equal(unknown.made, unknown.region)
 
 
@@ -114,14 +124,14 @@ def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path
     frame = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
     picture = np.full((128, 96, 3), 255, np.uint8)
     scene = Scene(frame, pose, MaskTrack(thin, "person"))
-    told = tell(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
+    conditions = make_conditions(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
     legs = slice(85, 108)
-    assert not told.region[0, legs, 50:78].any()
-    assert told.region[0, 30:60].sum() > place_masks(thin, told.placing)[0, 30:60].sum()
+    assert not conditions.region[0, legs, 50:78].any()
+    assert conditions.region[0, 30:60].sum() > letterbox_masks(thin, conditions.letterbox)[0, 30:60].sum()
 
 
 def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of what is told depends on how many frames are laid at once."""
+    """No condition depends on how many frames are warped at once."""
     pose, thin = standing(9)
     still = np.zeros(11, int)
     frames = np.random.default_rng(0).integers(0, 256, (11, 128, 96, 3), np.uint8)
@@ -137,10 +147,10 @@ def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeyp
     for module in ("workflows.scene_conditions", "first_guess.collage"):
         monkeypatch.setattr(f"animate_anyone.{module}.warp_limbs", counted)
     monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 4 * 64 * 64)
-    some = tell(scene, subject, (64, 64), pipeline)
+    some = make_conditions(scene, subject, (64, 64), pipeline)
     assert max(runs) == 4 and sum(runs) == 22
     monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 64 * 64 * 64)
-    whole = tell(scene, subject, (64, 64), pipeline)
+    whole = make_conditions(scene, subject, (64, 64), pipeline)
     assert max(runs) == 11
-    for name in ("source", "region", "made", "environment", "carried", "unknown"):
+    for name in ("source", "region", "made", "environment", "first_guess", "unseen"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)), name

@@ -1,4 +1,4 @@
-"""A video with two people taken apart: pose and mask are of the one who was asked for, and the rest is told."""
+"""A video with two people decomposed: pose and mask are of the one who was asked for; the rest is reported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import replaced
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.workflows.source_video import see
+from animate_anyone.workflows.source_video import Networks, decompose
 from bars import SIZE, RightmostFirst, picture_of
 
 pytest.importorskip("cv2", reason='OpenCV comes with MediaPipe: pip install "animate-anyone[pose]"')
@@ -38,7 +38,7 @@ class Video:
 def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_other() -> None:
     here = [*range(6), *range(16, 24)]
     video = Video([(100.0 if n in here else None, 300.0) for n in range(24)])
-    scene, lines = see(video, RightmostFirst(), replaced.Boxes())  # type: ignore[arg-type]
+    scene, lines = decompose(video, Networks(RightmostFirst(), replaced.Boxes()))  # type: ignore[arg-type]
     for number in here:
         assert abs(scene.pose.keypoints[number, JOINT["neck"], 0] - 100) < 8
         columns = np.flatnonzero(scene.person.masks[number].any(axis=0))
@@ -56,7 +56,7 @@ def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_ot
 
 def test_the_other_one_is_taken_where_that_is_asked_for() -> None:
     video = Video([(100.0 + n, 300.0) for n in range(12)])
-    scene, lines = see(video, RightmostFirst(), replaced.Boxes(), person=1)  # type: ignore[arg-type]
+    scene, lines = decompose(video, Networks(RightmostFirst(), replaced.Boxes()), person=1)  # type: ignore[arg-type]
     assert np.abs(scene.pose.keypoints[:, JOINT["neck"], 0] - 300).max() < 8
     assert scene.person.masks.any(axis=(1, 2)).all()
     assert "people in frame 0: 2; person 1 by size was taken; another: --person N" in lines

@@ -19,7 +19,7 @@ def pose(
     """Find the poses of the main person of a video or picture."""
     from animate_anyone.cli.options import shown_progress
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, parse_range
-    from animate_anyone.workflows.driving import estimate_file
+    from animate_anyone.workflows.pose import estimate_file
 
     check_writable(output, (".npz",))
     if preview is not None:

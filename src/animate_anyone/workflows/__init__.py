@@ -1,1 +1,1 @@
-"""What a user asks for, each a story that is read top to bottom."""
+"""What a user asks for: ``animate``, ``replace`` and ``pose``, each read top to bottom, and what they share."""

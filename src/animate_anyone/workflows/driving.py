@@ -1,21 +1,18 @@
-"""What drives: a video, a skeleton video or poses; which of its frames, and when each is shown."""
+"""The driving video: a video of somebody, a skeleton video or poses; which of its frames, and when each is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.draw import draw_frames, draw_pose
-from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
-from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_picture, open_video, read_picture
+from animate_anyone.media import Sound, Video, frame_range, open_video
 from animate_anyone.media.timeline import spread
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.person.people import follow
@@ -29,7 +26,7 @@ from animate_anyone.structures import PoseSequence
 
 Picture = NDArray[np.uint8]
 MOST_FRAMES = 1_000_000
-"""Of a result whose frame rate is given."""
+"""The most frames of a result whose frame rate is given."""
 LONGEST = 6 * 3600
 """Seconds that a frame of uneven times may be shown: MP4 has 31 bits for them, in ticks of 1/90,000 s 6.6 hours."""
 
@@ -38,14 +35,14 @@ Timing = tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]
 REACH = 1.8
 """Seconds of a video that are held while one of several people is looked for; a third where frames are large."""
 KINDS = ("auto", "video", "skeleton")
-"""What a video that drives may be said to show: let it be looked at, somebody, finished skeletons."""
+"""What a driving video shows: ``auto`` looks, a ``video`` of somebody, or a finished ``skeleton`` video."""
 LARGE = 1920 * 1088
-"""Pixels."""
+"""Pixels of a frame above which frames are large."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """What drives: which frames of what, and when each is shown.
+    """A driving video, skeleton video or poses: which of its frames drive, and when each is shown.
 
     Attributes:
         path: a video, a folder of frames, or ``.npz`` poses.
@@ -57,7 +54,7 @@ class Driver:
         times: when each is shown, seconds; ``None`` where evenly spaced.
         skeletons: how the frames, which are finished skeleton drawings, are brought into the usual form; ``None``
             where they are none.
-        ready: poses that were given as such.
+        ready: poses that were read from a file; ``None`` for a video.
         sound: where sound comes from, with ``start`` and ``stop`` in seconds of its video.
         duration: seconds from the first frame of the result to the end of its last.
         video: what is read, ``None`` for poses.
@@ -175,41 +172,31 @@ def open_driver(
         raise InputError(f"there is no kind of driver {kind!r}; there are: {', '.join(KINDS)}")
     if kind != "auto" and path.suffix.lower() == ".npz":
         raise InputError(f"{path}: holds poses, and is no {kind}; leave --driving-kind out")
+    poses, video = None, None
     if path.suffix.lower() == ".npz":
-        ready = PoseSequence.load(path)
-        source = frame_range(frames, len(ready), path)
-        times = np.arange(len(ready) + 1) / float(ready.fps) if ready.times is None else _with_end(ready.times)
-        own, own_fps = _part(times, source), ready.fps / source.step
-        timing = _timing(own, own_fps, fps)
-        _check_lengths(path, own, timing)
-        ready = ready[source.start : source.stop : source.step]
-        uneven = _timing(own, own_fps, None)[2]
-        return Driver(path, ready.size, source, own_fps, uneven, *timing, ready=ready, duration=_end(own, timing))
-    video = open_video(path)
-    info, times = video.info, video.times
-    source = frame_range(frames, info.num_frames, path)
-    own, own_fps = _part(times, source), info.fps / source.step
+        poses = PoseSequence.load(path)
+        size, source_fps, count = poses.size, poses.fps, len(poses)
+        times = np.arange(count + 1) / float(poses.fps) if poses.times is None else _with_end(poses.times)
+    else:
+        video = open_video(path)
+        size, source_fps, count = (video.info.width, video.info.height), video.info.fps, video.info.num_frames
+        times = video.times
+    source = frame_range(frames, count, path)
+    own, own_fps = _part(times, source), source_fps / source.step
     timing = _timing(own, own_fps, fps)
     _check_lengths(path, own, timing)
+    uneven = _timing(own, own_fps, None)[2]
+    driver = Driver(path, size, source, own_fps, uneven, *timing, video=video, duration=_end(own, timing))
+    if video is None:
+        assert poses is not None
+        return replace(driver, ready=poses[source.start : source.stop : source.step])
     look = None
     if kind != "video":
         samples = [frame for _, frame in video.frames(source[:: max(1, len(source) // 8)][:8])]
         look = find_skeletons(samples, told=kind == "skeleton")
-    return Driver(
-        path,
-        (info.width, info.height),
-        source,
-        own_fps,
-        _timing(own, own_fps, None)[2],
-        *timing,
-        skeletons=look,
-        sound=video.sound,
-        start=float(times[source.start]),
-        stop=float(times[source.start] + own[-1]),
-        duration=_end(own, timing),
-        video=video,
-        remarks=video.remarks,
-    )
+    start = float(times[source.start])
+    stop = float(times[source.start] + own[-1])
+    return replace(driver, skeletons=look, sound=video.sound, start=start, stop=stop, remarks=video.remarks)
 
 
 def _part(times: NDArray[np.float64], frames: range) -> NDArray[np.float64]:
@@ -256,121 +243,3 @@ def _check_lengths(path: Path, own: NDArray[np.float64], timing: Timing) -> None
             f"{path}: by its times frame {int(lengths.argmax())} is shown for {lengths.max() / 3600:.0f} hours, and at "
             f"most {LONGEST // 3600} are possible; give --fps, or fewer frames with --frames"
         )
-
-
-class SourceFrames(Iterable[Picture]):
-    """A driver's own frames, read one by one; their number is known."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def __len__(self) -> int:
-        return len(self.driver.source)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (frame for _, frame in self.driver.read(range(len(self))))
-
-
-class DrawnPoses(Sequence[Picture]):
-    """Pose pictures that are drawn when they are asked for, so that long clips need no memory.
-
-    Args:
-        poses: what to draw.
-        size: ``(width, height)`` of the pictures.
-        style: a name in ``conditions.draw.STYLES``.
-    """
-
-    def __init__(self, poses: PoseSequence, size: tuple[int, int], style: str) -> None:
-        self.poses, self.size, self.style = poses, size, style
-
-    def __len__(self) -> int:
-        return len(self.poses)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return DrawnPoses(self.poses[number], self.size, self.style)
-        number = range(len(self))[number]
-        return draw_pose(self.poses[number : number + 1], self.size, style=self.style)[0]
-
-    def __iter__(self) -> Iterator[Picture]:
-        return draw_frames(self.poses, self.size, style=self.style)
-
-
-class SkeletonPictures(Sequence[Picture]):
-    """The frames of a finished skeleton video, put into the frame as the character is: scaled, on black.
-
-    Args:
-        driver: the skeleton video.
-        size: ``(width, height)`` of the video to be made.
-        scale: how much larger the pictures are than that.
-    """
-
-    def __init__(self, driver: Driver, size: tuple[int, int], scale: float) -> None:
-        drawn = (round(size[0] * scale), round(size[1] * scale))
-        self.driver, self.placing = driver, Placing.into(driver.size, drawn)
-
-    def __len__(self) -> int:
-        return len(self.driver)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            part = range(*number.indices(len(self)))
-            return [self._placed(frame) for frame in self.driver.pictures_of(part)]
-        _, frame = next(self.driver.read([self.driver.index[number]]))
-        return self._placed(frame)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (self._placed(frame) for frame in self.driver.pictures())
-
-    def _placed(self, frame: Picture) -> Picture:
-        assert self.driver.skeletons is not None
-        return self.placing.apply(self.driver.skeletons.usual(frame), black=True)
-
-
-def estimate_file(
-    source: str | Path,
-    frames: slice | None = None,
-    estimator: str = "mediapipe",
-    smooth: bool = True,
-    preview: Path | None = None,
-    progress: Progress = SILENT,
-) -> tuple[PoseSequence, list[str]]:
-    """The poses in a video or a picture, and remarks on them; ``preview`` is a video to lay them over.
-
-    Raises :class:`InputError` where nobody is found.
-    """
-    source, times, end = Path(source), None, None
-    remarks: tuple[str, ...] = ()
-    if is_picture(source):
-        picture = read_picture(source)
-        found = load_estimator(estimator).estimate_picture(picture)
-        if found is None:
-            raise InputError(f"{source}: no person was found in it; give a picture in which the body shows")
-        pictures = iter([picture])
-    else:
-        driver = open_driver(source, frames)
-        if driver.ready is not None:
-            raise InputError(f"{source}: holds poses already; give a video or a picture")
-        if driver.is_skeleton:
-            raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
-        found = load_estimator(estimator).estimate(
-            SourceFrames(driver),
-            driver.size,
-            driver.source_fps,
-            driver.source_times,
-            progress=progress,
-        )
-        pictures, times, end = driver.pictures(), driver.times, driver.duration
-        remarks = tuple(line for line in driver.remarks if not line.startswith("sound:"))  # poses have none
-    quality = quality_report(found)
-    quality.check()
-    if smooth and len(found) > 1:
-        found = clean(found)
-    if preview is not None:
-        with VideoWriter(preview, found.size, found.fps, duration=end) as video:
-            drawn = draw_frames(found, found.size, style="scaled")
-            shown = zip(pictures, drawn, strict=True)
-            for number, (picture, skeleton) in enumerate(progress.track(shown, len(found), "preview")):
-                laid_over = np.where(skeleton.any(-1, keepdims=True), skeleton, picture)
-                video.write(laid_over, None if times is None else float(times[number]))
-    return found, [*remarks, *quality.lines()]

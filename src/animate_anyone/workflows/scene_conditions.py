@@ -1,8 +1,9 @@
-"""What a model of Animate Anyone 2 is told of a scene, at its own size."""
+"""The conditions of Animate Anyone 2: from a decomposed video to what the model is given, at its own size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,107 +14,123 @@ from animate_anyone.conditions.environment import empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.shape_agnostic import bounding_box
-from animate_anyone.first_guess.background import complete_background
+from animate_anyone.first_guess.background import fill_hidden
 from animate_anyone.first_guess.collage import chunks, collage
 from animate_anyone.first_guess.limb_warp import warp_limbs
+from animate_anyone.media import write_picture
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.occluders import in_front
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import PoseSequence, Scene, Subject
-from animate_anyone.workflows.animate import draw_own_pose
+from animate_anyone.system.whole_files import whole_files
+from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.job import write_video
+from animate_anyone.workflows.skeletons import reference_skeleton
 
 Picture = NDArray[np.uint8]
 
 AROUND = 1 / 30
 """How far around its mask a person may be, and around the character the model may paint, of the person's height."""
 
+_KEPT_VIDEOS = ("source", "masks", "environment", "objects", "skeletons", "depth")
+KEPT = ("poses.npz", "character.png", "report.json", *(f"{name}.mp4" for name in _KEPT_VIDEOS))
+"""What ``keep`` writes of ``replace``."""
+
 
 @dataclass(frozen=True)
-class Told:
-    """What the model is told, at its own size.
+class SceneConditions:
+    """What the model is given, at its own size.
 
     Attributes:
-        placing: how the video's frames were put into the model's frame.
-        reference, reference_pose: the character, and its pose picture where the model wants it.
+        letterbox: how the video's frames were put into the model's frame.
+        reference, reference_pose: the character, and its skeleton picture where the model wants it.
         source: ``(frames, height, width, 3)``, the video.
         region: ``(frames, height, width)`` bool, where the character is made.
         made: as ``region``, the part of it whose background is not the video's own: all of it, or, where the first
             guess says what is, the body, and the character with some room around.
         environment: as ``source``, without that region.
+        skeletons: ``(frames, h, w, 3)``, skeleton pictures.
         objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
-        poses: ``(frames, h, w, 3)``, drawn.
-        depth: ``(frames, h, w)``; ``None`` where the model does without.
-        carried: as ``source``: a first guess laid together of all that (``first_guess.collage``); ``None`` likewise.
-        unknown: as ``region``: where no frame shows what is there without the person; ``None`` likewise.
+        depth: ``(frames, h, w)``, structured depth; ``None`` where the model does without.
+        first_guess: as ``source``, composed of all that (``first_guess.collage``); ``None`` likewise.
+        unseen: as ``region``: where no frame shows the background behind the person; ``None`` likewise.
     """
 
-    placing: Placing
+    letterbox: Placing
     reference: Picture
     reference_pose: Picture | None
     source: Picture
     region: NDArray[np.bool_]
     made: NDArray[np.bool_]
     environment: Picture
-    objects: Picture | None
-    object_mask: NDArray[np.bool_] | None
-    poses: Picture
-    depth: NDArray[np.float32] | None
-    carried: Picture | None
-    unknown: NDArray[np.bool_] | None
+    skeletons: Picture
+    objects: Picture | None = None
+    object_mask: NDArray[np.bool_] | None = None
+    depth: NDArray[np.float32] | None = None
+    first_guess: Picture | None = None
+    unseen: NDArray[np.bool_] | None = None
+
+    @property
+    def scene(self) -> SceneInputs:
+        """What a call of the pipeline takes of it beside the character and the skeletons."""
+        return SceneInputs(self.environment, self.region, self.objects, self.object_mask, self.depth)
 
 
-def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline) -> Told:
+def make_conditions(
+    scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline
+) -> SceneConditions:
     """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
-    placing = Placing.into(scene.pose.size, size)
-    own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
+    letterbox = Placing.into(scene.pose.size, size)
+    reference_letterbox = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
     source = np.empty((len(scene.frames), size[1], size[0], 3), np.uint8)
-    for placed, frame in zip(source, scene.frames, strict=True):
-        placed[:] = placing.apply(frame)
-    person, reference = place_masks(scene.person.masks, placing), own.apply(subject.picture)
-    poses, drawn = placing.move(scene.pose), pipeline.pose_picture_size(size)
-    objects, object_mask = None, None
-    if scene.objects:
-        held = scene.objects[0].masks.copy()
-        for thing in scene.objects[1:]:
-            held |= thing.masks
-        object_mask = place_masks(held, placing)
-        objects = empty(source, ~object_mask)
-    guessed = bool(pipeline.config["carried_reference"])
-    pose = own.move(subject.pose) if guessed and subject.pose is not None else None
-    cut = None if subject.silhouette is None else place_masks(subject.silhouette[None], own)[0]
+    for number, frame in enumerate(scene.frames):
+        source[number] = letterbox.apply(frame)
+    reference, poses = reference_letterbox.apply(subject.picture), letterbox.move(scene.pose)
+    person, object_mask = letterbox_masks(scene.person.masks, letterbox), letterbox_objects(scene, letterbox)
+    objects = None if object_mask is None else empty(source, ~object_mask)
+
+    has_first_guess = bool(pipeline.config["carried_reference"])
+    pose = reference_letterbox.move(subject.pose) if has_first_guess and subject.pose is not None else None
+    silhouette = None
+    if subject.silhouette is not None:
+        silhouette = letterbox_masks(subject.silhouette[None], reference_letterbox)[0]
     character = np.zeros_like(person)
-    if pose is not None and cut is not None:
-        character = outline(pose, poses, cut) & person.any(axis=(1, 2), keepdims=True)
-        character &= ~place_masks(in_front(scene.pose, scene.person.masks), placing) | person
-    region = formulate(person | within(character, placing), pipeline.config["formulation"])
-    environment, made, carried, unknown = empty(source, region), region, None, None
-    if guessed:
+    if pose is not None and silhouette is not None:
+        character = warp_silhouette(pose, poses, silhouette) & person.any(axis=(1, 2), keepdims=True)
+        character &= ~letterbox_masks(in_front(scene.pose, scene.person.masks), letterbox) | person
+    region = formulate(person | without_margins(character, letterbox), pipeline.config["formulation"])
+
+    made, first_guess, unseen = region, None, None
+    if has_first_guess:
         room = max(2, round(tallest(person) * AROUND))
         body = region & (feather(person, room) > 0)
-        background, unknown = uncovered(scene, placing, source, body, object_mask)
-        carried = collage(reference, pose, poses, background, region, cut, objects, object_mask, unknown)
-        if cut is not None:
+        background, unseen = complete_background(scene, letterbox, source, body, object_mask)
+        first_guess = collage(reference, pose, poses, background, region, silhouette, objects, object_mask, unseen)
+        if silhouette is not None:
             made = body | (region & (feather(character, room) > 0))
-    style = pipeline.config["skeleton_style"]
-    return Told(
-        placing,
-        reference,
-        draw_own_pose(subject, own, pipeline) if pipeline.config["reference_pose"] else None,
-        source,
-        region,
-        made,
-        environment,
-        objects,
-        object_mask,
-        draw_pose(poses, drawn, style=style),
-        draw_limb_depth(poses, drawn, style=style) if pipeline.config["uses_depth"] else None,
-        carried,
-        unknown,
+    style, skeleton_size = pipeline.config["skeleton_style"], pipeline.pose_picture_size(size)
+    return SceneConditions(
+        letterbox=letterbox,
+        reference=reference,
+        reference_pose=(
+            reference_skeleton(subject, reference_letterbox, pipeline) if pipeline.config["reference_pose"] else None
+        ),
+        source=source,
+        region=region,
+        made=made,
+        environment=empty(source, region),
+        skeletons=draw_pose(poses, skeleton_size, style=style),
+        objects=objects,
+        object_mask=object_mask,
+        depth=draw_limb_depth(poses, skeleton_size, style=style) if pipeline.config["uses_depth"] else None,
+        first_guess=first_guess,
+        unseen=unseen,
     )
 
 
-def outline(own: PoseSequence, poses: PoseSequence, silhouette: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where a character is whose silhouette ``(height, width)`` is carried into poses, ``(frames, height, width)``."""
+def warp_silhouette(own: PoseSequence, poses: PoseSequence, silhouette: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A character's silhouette ``(height, width)`` warped limb by limb into poses, ``(frames, height, width)``."""
     white = np.full((*silhouette.shape, 3), 255, np.uint8)
     found = np.empty((len(poses), *silhouette.shape), bool)
     for some in chunks(len(poses), (silhouette.shape[1], silhouette.shape[0])):
@@ -127,52 +144,81 @@ def tallest(masks: NDArray[np.bool_]) -> int:
     return max((rows.stop - rows.start for rows, _ in filter(None, map(bounding_box, masks))), default=0)
 
 
-def within(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+def without_margins(masks: NDArray[np.bool_], letterbox: Placing) -> NDArray[np.bool_]:
     """Masks ``(frames, height, width)`` less the drawn-out margins."""
     inside = np.zeros_like(masks)
-    part = (slice(None), *inner_part(placing))
-    inside[part] = masks[part]
+    area = (slice(None), *inner_area(letterbox))
+    inside[area] = masks[area]
     return inside
 
 
-def uncovered(
+def complete_background(
     scene: Scene,
-    placing: Placing,
+    letterbox: Placing,
     source: Picture,
     body: NDArray[np.bool_],
     object_mask: NDArray[np.bool_] | None = None,
 ) -> tuple[Picture, NDArray[np.bool_]]:
-    """The source without the body ``(frames, height, width)``, of which other frames show what it hides.
+    """The source without the body ``(frames, height, width)``: what it hides is taken from other frames that show it.
 
-    The model is told the region alone, so that nothing tells it the outline of the source's person; this is for the
-    first guess, which has an outline already, the character's.
+    This is for the first guess alone, which has the character's outline already. The environment is empty in the whole
+    region, so that the model does not see the outline of the source's person.
 
     Returns:
         As ``source``, and, as ``body``, the part of it where no frame shows anything.
     """
     background = Background(scene.frames, scene.person.masks, scene.pose)  # type: ignore[arg-type]
-    into = placing.matrix(scene.pose.size)
+    matrix = letterbox.matrix(scene.pose.size)
 
     def moved(start: int, end: int) -> NDArray[np.float64] | None:
         motion = background.between(start, end)
-        return None if motion is None else into @ motion @ np.linalg.inv(into)
+        return None if motion is None else matrix @ motion @ np.linalg.inv(matrix)
 
-    margins = ~within(np.ones_like(body), placing)
-    shown, unknown = complete_background(source, body, moved, margins if object_mask is None else margins | object_mask)
-    return empty(shown, unknown), unknown
+    margins = ~without_margins(np.ones_like(body), letterbox)
+    shown, unseen = fill_hidden(source, body, moved, margins if object_mask is None else margins | object_mask)
+    return empty(shown, unseen), unseen
 
 
-def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+def letterbox_objects(scene: Scene, letterbox: Placing) -> NDArray[np.bool_] | None:
+    """Where any object is in the model's frame, ``(frames, height, width)``; ``None`` where there are no objects."""
+    if not scene.objects:
+        return None
+    union = scene.objects[0].masks.copy()
+    for track in scene.objects[1:]:
+        union |= track.masks
+    return letterbox_masks(union, letterbox)
+
+
+def letterbox_masks(masks: NDArray[np.bool_], letterbox: Placing) -> NDArray[np.bool_]:
     """Masks ``(frames, height, width)`` put into the model's frame: a pixel that holds anything of it is masked."""
-    placed = np.zeros((len(masks), *placing.size[::-1]), bool)
-    rows, columns = inner_part(placing)
+    letterboxed = np.zeros((len(masks), *letterbox.size[::-1]), bool)
+    rows, columns = inner_area(letterbox)
     for number, mask in enumerate(masks):
-        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(placing.inner, Image.Resampling.BOX)
-        placed[number, rows, columns] = np.asarray(small) > 0
-    return placed
+        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(letterbox.inner, Image.Resampling.BOX)
+        letterboxed[number, rows, columns] = np.asarray(small) > 0
+    return letterboxed
 
 
-def inner_part(placing: Placing) -> tuple[slice, slice]:
+def inner_area(letterbox: Placing) -> tuple[slice, slice]:
     """Rows and columns of the model's frame that show the video, not the drawn-out margins."""
-    width, height = placing.inner
-    return slice(placing.top, placing.top + height), slice(placing.left, placing.left + width)
+    width, height = letterbox.inner
+    return slice(letterbox.top, letterbox.top + height), slice(letterbox.left, letterbox.left + width)
+
+
+def keep_conditions(folder: Path, scene: Scene, conditions: SceneConditions, driver: Driver) -> None:
+    """Write the source video's poses and the model's conditions, at its size: all or nothing.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    person = letterbox_masks(scene.person.masks, conditions.letterbox)
+    grey = np.where(person, np.uint8(255), np.where(conditions.region, np.uint8(127), np.uint8(0)))
+    depth = None if conditions.depth is None else np.rint(conditions.depth * 255).astype(np.uint8)
+    videos = (conditions.source, grey, conditions.environment, conditions.objects, conditions.skeletons, depth)
+    with whole_files(folder) as hidden:
+        scene.pose.save(hidden / "poses.npz")
+        write_picture(hidden / "character.png", conditions.reference)
+        for name, frames in zip(_KEPT_VIDEOS, videos, strict=True):
+            if frames is not None:
+                pictures = (frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2) for frame in frames)
+                write_video(hidden / f"{name}.mp4", pictures, (frames.shape[2], frames.shape[1]), driver)

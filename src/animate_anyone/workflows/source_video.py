@@ -1,8 +1,9 @@
-"""A source video taken apart (Animate Anyone 2): who moves how, where they are, and what they hold."""
+"""A source video decomposed (Animate Anyone 2): who moves how, where they are, and what they hold."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,39 +11,129 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
-from animate_anyone.perception import PoseEstimator
-from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, find_objects
+from animate_anyone.perception import PoseEstimator, load_estimator
+from animate_anyone.perception.objects.locators import TextLocator
+from animate_anyone.perception.objects.marks_file import ObjectMark, read_object_file
+from animate_anyone.perception.objects.tracking import (
+    TRACKERS,
+    GivenMarks,
+    ObjectLocator,
+    ObjectTracker,
+    find_objects,
+    load_tracker,
+)
 from animate_anyone.perception.person.mask_checks import NOBODY
-from animate_anyone.perception.person.masks import MASKERS, PersonMasker
+from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
 from animate_anyone.perception.person.people import follow
 from animate_anyone.perception.pose.quality import report as quality_report
+from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence, Scene, Subject
 from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.settings import WorkflowSettings, check_name
 
 CLOSE_UP = 1.15
-"""Side of the part of the character's picture that is shown to the model, over the character's longer side: as the
+"""Side of the square of the character's picture that is shown to the model, over the character's longer side: as the
 models are trained."""
 
 
-def see(
-    driver: Driver,
-    estimator: PoseEstimator,
-    masker: PersonMasker,
-    locator: ObjectLocator | None = None,
-    tracker: ObjectTracker | None = None,
-    person: int = 0,
-    progress: Progress = SILENT,
+@dataclass(frozen=True)
+class SourceVideoSettings(WorkflowSettings):
+    """How a source video is decomposed.
+
+    Attributes:
+        masker: ``mediapipe``, ``grabcut`` or ``sam2``.
+        objects: a JSON file of marks, or names with commas between; ``None`` for no objects.
+        tracker: of objects, ``classical`` or ``sam2``.
+        sam2_weights: a folder, for ``masker`` and ``tracker``.
+        object_weights: a folder with Grounding DINO, for names.
+    """
+
+    _: KW_ONLY
+    masker: str = "mediapipe"
+    objects: str | None = None
+    tracker: str = "classical"
+    sam2_weights: Path | None = None
+    object_weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name("masker", self.masker, MASKERS)
+        check_name("tracker", self.tracker, TRACKERS)
+
+
+def check_perception(settings: SourceVideoSettings, video: str | Path, driver: Driver) -> list[ObjectMark] | None:
+    """Where objects are marked; ``None``: there are none, or they are to be found by name.
+
+    Raises:
+        InputError: the video shows nobody, or marks or weights are missing.
+    """
+    if driver.ready is not None or driver.is_skeleton:
+        what = "poses" if driver.ready is not None else "a skeleton video"
+        raise InputError(f"{video}: holds {what}; replace needs the video of a person itself")
+    if settings.masker == "sam2" or (settings.tracker == "sam2" and settings.objects is not None):
+        check_folder(settings.sam2_weights, "sam2")
+    if settings.objects is None:
+        return None
+    if settings.objects.lower().endswith(".json") or Path(settings.objects).is_file():
+        return read_object_file(settings.objects, driver.size, len(driver))
+    if settings.object_weights is None:
+        raise InputError(
+            f"--objects {settings.objects}: no .json file, and to find objects by name Grounding DINO is needed; mark "
+            "them in a .json file, or give --object-weights FOLDER"
+        )
+    check_folder(settings.object_weights, "Grounding DINO")
+    if not all(name.strip() for name in settings.objects.split(",")):
+        raise InputError(f"--objects {settings.objects!r}: give names with commas between, such as ball,bat")
+    return None
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks and methods of perception: all are loaded before the first of them works, each once.
+
+    Attributes:
+        estimator: of poses.
+        masker: cuts the person out.
+        locator, tracker: find and follow objects; ``None`` where there are none.
+    """
+
+    estimator: PoseEstimator
+    masker: PersonMasker
+    locator: ObjectLocator | None = None
+    tracker: ObjectTracker | None = None
+
+    @classmethod
+    def load(cls, settings: SourceVideoSettings, marks: list[ObjectMark] | None) -> Networks:
+        """Those that ``settings`` name, on the model's device.
+
+        Args:
+            marks: where the objects are, if that is known; ``None``: they are found by name, if there are any.
+
+        Raises:
+            InputError: a package or weights are missing.
+        """
+        device = str(settings.placement.resolve()[0])
+        estimator = load_estimator(settings.pose_estimator, device=device)
+        locator: ObjectLocator | None = None if marks is None else GivenMarks(marks)
+        if settings.objects is not None and marks is None:
+            locator = TextLocator(settings.objects.split(","), settings.object_weights, device)
+        named = {"masker": settings.masker, "tracker": settings.tracker if locator else None}
+        sam2 = load_tracker("sam2", weights=settings.sam2_weights, device=device) if "sam2" in named.values() else None
+        masker = load_masker(settings.masker, **({"tracker": sam2} if named["masker"] == "sam2" else {}))
+        tracker = load_tracker(settings.tracker) if named["tracker"] not in (None, "sam2") else None
+        return cls(estimator, masker, locator, sam2 if named["tracker"] == "sam2" else tracker)
+
+
+def decompose(
+    driver: Driver, networks: Networks, person: int = 0, progress: Progress = SILENT
 ) -> tuple[Scene, list[str]]:
-    """Take a video apart. Its frames are held in memory.
+    """Decompose a video into motion, person and objects. Its frames are held in memory.
 
     Args:
         driver: the video, and which of its frames.
-        estimator: of poses.
-        masker: cuts the person out.
-        locator: finds objects; ``None``: there are none.
-        tracker: follows them; ``None`` is ``classical``.
-        person: whose, 0 is the largest in the first frame where anybody is.
+        networks: of perception; without a locator there are no objects, without a tracker it is ``classical``.
+        person: who, 0 is the largest in the first frame where anybody is.
 
     Returns:
         The scene, at the video's size, and remarks on it for the user; their frame numbers count the frames made.
@@ -53,41 +144,41 @@ def see(
     frames = np.empty((len(driver), driver.size[1], driver.size[0], 3), np.uint8)
     for number, picture in enumerate(driver.pictures()):
         frames[number] = picture
-    followed = follow(frames, driver.fps, estimator, person, driver.times, progress)  # type: ignore[arg-type]
+    followed = follow(frames, driver.fps, networks.estimator, person, driver.times, progress)  # type: ignore[arg-type]
     quality = quality_report(followed.poses)
     quality.check(least=0.0)
     poses, lines = clean(followed.poses), quality.lines()
     lines += followed.lines(person)
-    track = masker.mask(frames, poses, progress)
-    shown = track.masks.any(axis=(1, 2))
-    if not shown.any():
+    mask_track = networks.masker.mask(frames, poses, progress)
+    visible = mask_track.masks.any(axis=(1, 2))
+    if not visible.any():
         raise InputError(f"no mask of the person came out in any frame; try another --masker: {', '.join(MASKERS)}")
-    track = replace(track, doubts=tuple(sorted((*track.doubts, *followed.doubts()))))
-    doubts = replace(track, doubts=tuple(doubt for doubt in track.doubts if doubt[1] != NOBODY))
-    lines += doubts.lines() or ["person: no mask is doubtful"]
-    if not shown.all():
-        numbers = ", ".join(map(str, np.flatnonzero(~shown)))
+    mask_track = replace(mask_track, doubts=tuple(sorted((*mask_track.doubts, *followed.doubts()))))
+    somebody = replace(mask_track, doubts=tuple(doubt for doubt in mask_track.doubts if doubt[1] != NOBODY))
+    lines += somebody.lines() or ["person: no mask is doubtful"]
+    if not visible.all():
+        numbers = ", ".join(map(str, np.flatnonzero(~visible)))
         lines.append(f"nobody to replace in frame {numbers}: the video's own frame stands there")
-    if locator is None:
-        return Scene(frames, poses, track), lines
-    objects = find_objects(frames, locator, tracker, progress)  # type: ignore[arg-type]
-    lines += [line for thing in objects for line in thing.lines()]
-    seen = [f"{thing.name} in {int(thing.masks.any((1, 2)).sum())} of {len(thing)} frames" for thing in objects]
-    lines.append(f"objects: {', '.join(seen) or 'none was found'}")
-    return Scene(frames, poses, track, objects), lines
+    if networks.locator is None:
+        return Scene(frames, poses, mask_track), lines
+    objects = find_objects(frames, networks.locator, networks.tracker, progress)  # type: ignore[arg-type]
+    lines += [line for track in objects for line in track.lines()]
+    found = [f"{track.name} in {int(track.masks.any((1, 2)).sum())} of {len(track)} frames" for track in objects]
+    lines.append(f"objects: {', '.join(found) or 'none was found'}")
+    return Scene(frames, poses, mask_track, objects), lines
 
 
-def see_character(
+def crop_to_character(
     picture: NDArray[np.uint8], known: PoseSequence | None, masker: PersonMasker, estimator: PoseEstimator
 ) -> tuple[Subject, list[str]]:
-    """The character close up, square, as the models are trained; the picture as it is where nobody is found in it.
+    """The square around the character, as the models are trained; the whole picture where nobody is found in it.
 
     Args:
         picture: ``(height, width, 3)`` uint8.
         known: the character's pose, one frame; ``None`` has it estimated.
 
     Returns:
-        The character, its pose in pixels of the part that is shown, and remarks for the user.
+        The character, its pose in pixels of that square, and remarks for the user.
     """
     width, height = picture.shape[1], picture.shape[0]
     pose = estimator.estimate_picture(picture) if known is None else known.scaled_to((width, height))
@@ -95,8 +186,8 @@ def see_character(
     box = None if person is None else bounding_box(person)
     if pose is None or person is None or box is None:
         return Subject(picture, pose), ["character: nobody was found in the picture, which is taken as it is"]
-    side = round(CLOSE_UP * max(part.stop - part.start for part in box))
-    top, left = (round((part.start + part.stop - side) / 2) for part in box)
+    side = round(CLOSE_UP * max(span.stop - span.start for span in box))
+    top, left = (round((span.start + span.stop - side) / 2) for span in box)
     rows = np.arange(top, top + side).clip(0, height - 1)  # beyond the picture its edge is drawn out
     columns = np.arange(left, left + side).clip(0, width - 1)
     moved = pose.keypoints - np.array([left, top], np.float32)

@@ -1,0 +1,85 @@
+"""The poses in a video or a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.draw import draw_frames
+from animate_anyone.conditions.smooth import clean
+from animate_anyone.errors import InputError
+from animate_anyone.media import VideoWriter, is_picture, read_picture
+from animate_anyone.perception import load_estimator
+from animate_anyone.perception.pose.quality import report as quality_report
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import PoseSequence
+from animate_anyone.workflows.driving import Driver, open_driver
+from animate_anyone.workflows.job import write_frames
+
+Picture = NDArray[np.uint8]
+
+
+def estimate_file(
+    source: str | Path,
+    frames: slice | None = None,
+    estimator: str = "mediapipe",
+    smooth: bool = True,
+    preview: Path | None = None,
+    progress: Progress = SILENT,
+) -> tuple[PoseSequence, list[str]]:
+    """The poses in a video or a picture, and remarks on them; ``preview`` is a video to lay them over.
+
+    Raises :class:`InputError` where nobody is found.
+    """
+    source, times, end = Path(source), None, None
+    remarks: tuple[str, ...] = ()
+    if is_picture(source):
+        picture = read_picture(source)
+        found = load_estimator(estimator).estimate_picture(picture)
+        if found is None:
+            raise InputError(f"{source}: no person was found in it; give a picture in which the body shows")
+        pictures = iter([picture])
+    else:
+        driver = open_driver(source, frames)
+        if driver.ready is not None:
+            raise InputError(f"{source}: holds poses already; give a video or a picture")
+        if driver.is_skeleton:
+            raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
+        found = load_estimator(estimator).estimate(
+            SourceFrames(driver),
+            driver.size,
+            driver.source_fps,
+            driver.source_times,
+            progress=progress,
+        )
+        pictures, times, end = driver.pictures(), driver.times, driver.duration
+        remarks = tuple(line for line in driver.remarks if not line.startswith("sound:"))  # poses have none
+    quality = quality_report(found)
+    quality.check()
+    if smooth and len(found) > 1:
+        found = clean(found)
+    if preview is not None:
+        drawn = draw_frames(found, found.size, style="scaled")
+        overlaid = (
+            np.where(skeleton.any(-1, keepdims=True), skeleton, picture)
+            for picture, skeleton in zip(pictures, drawn, strict=True)
+        )
+        with VideoWriter(preview, found.size, found.fps, duration=end) as video:
+            write_frames(video, progress.track(overlaid, len(found), "preview"), times)
+    return found, [*remarks, *quality.lines()]
+
+
+class SourceFrames(Iterable[Picture]):
+    """A driver's own frames, read one by one; their number is known."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def __len__(self) -> int:
+        return len(self.driver.source)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (frame for _, frame in self.driver.read(range(len(self))))
