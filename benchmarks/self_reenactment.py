@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from animate_anyone.cli.options import parse_size, shown_progress
-from animate_anyone.conditions.body_lengths import MIN_SCORE, average_torso
+from animate_anyone.conditions.body_lengths import average_torso
 from animate_anyone.conditions.body_lengths import measure as bone_lengths
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
-from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT
+from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_masked, ssim
 from animate_anyone.media import check_writable, contact_sheet, parse_range, whole_file, write_picture

@@ -13,11 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
-
-MIN_SCORE = 0.3
-"""Points with a lower score are not measured, nor taken as support for others."""
 
 MIDHIP = NUM_KEYPOINTS
 """Index of one more point, between the hips."""

@@ -16,12 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS
+from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
-
-MIN_SCORE = 0.3
-"""Points with a lower score are not drawn."""
 
 _LIMB_DARKENING = 0.6
 _LIMBS = np.array(BODY_LIMBS)

@@ -11,15 +11,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.structures import BODY, PoseSequence
 
 BLEND_SECONDS = 0.5
 """How long the held pose takes to become the next one, at most."""
 
-MIN_SCORE = 0.3
-"""Points with a lower score count as missing."""
-
-_MIN_POINTS = 4  # of the body, to call it somebody
 _MOST = 0.5  # share of the joints that are seen
 
 
@@ -34,7 +31,7 @@ def hold(pose: PoseSequence, blend: float = BLEND_SECONDS) -> tuple[PoseSequence
         The poses, and half-open ranges of frames ``(first, stop)`` that were given one; none where nobody is seen at
         all.
     """
-    empty = (pose.scores[:, BODY] >= MIN_SCORE).sum(axis=1) < _MIN_POINTS
+    empty = ~is_person(pose.scores)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8)))
     runs = tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
     if not runs or empty.all():

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import average_torso, measure
-from animate_anyone.conditions.draw import MIN_SCORE, SkeletonStyle, Strokes, named_style, parts
+from animate_anyone.conditions.draw import SkeletonStyle, Strokes, named_style, parts
+from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
 

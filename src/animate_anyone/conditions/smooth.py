@@ -13,12 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import average_torso, measure
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
-
-MIN_SCORE = 0.3
-"""Points with a lower score count as missing."""
 
 # Points that swap sides together: (left, right).
 _ARMS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("shoulder", "elbow", "wrist")]

@@ -7,9 +7,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.optional import require
-from animate_anyone.perception.pose.single_pose import MIN_SCORE
 from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
@@ -23,17 +22,11 @@ _LIMBS: tuple[tuple[str, str, float, float], ...] = (
 _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
 _SHOULDERS_TO_TORSO = 1.5
-_MIN_POINTS = 4
 
 
 def load_opencv() -> ModuleType:
     """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
     return require("cv2", extra="pose")
-
-
-def is_person(scores: NDArray[np.float32]) -> bool:
-    """Whether enough of the body is seen, of scores ``(128,)``, to call it somebody."""
-    return bool((scores[BODY] >= MIN_SCORE).sum() >= _MIN_POINTS)
 
 
 def body_length(points: NDArray[np.floating], scores: NDArray[np.float32]) -> float:
@@ -59,7 +52,7 @@ def body_hulls(
 
     Args:
         points: ``(128, 2)`` pixels of ``size``.
-        scores: ``(128,)``; points below 0.3 are left out. Hips that are out of the frame are taken to
+        scores: ``(128,)``; points below ``MIN_SCORE`` are left out. Hips that are out of the frame are taken to
             be straight below the shoulders.
         size: ``(width, height)`` of the masks.
     """

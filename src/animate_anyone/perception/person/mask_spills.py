@@ -13,12 +13,11 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE, SURE_SCORE, is_person
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
-from animate_anyone.perception.pose.single_pose import MIN_SCORE
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence
 
@@ -27,7 +26,6 @@ HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 _APART_SECONDS = (1 / 3, 2 / 3)  # between the frames that are laid over each other
 _LENT_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that tell each other what they found
-_GOOD_SCORE = 0.5
 _MIN_JOINTS = 4
 _LIMBS_NEARBY = 3  # joints, any of whose movements may be that of a pixel
 
@@ -200,7 +198,7 @@ def _compare(
     """
     y, x = np.mgrid[window].astype(np.float32)
     nothing = np.zeros(x.shape, bool)
-    both = np.minimum(pose.scores[number], pose.scores[other])[BODY] >= _GOOD_SCORE
+    both = np.minimum(pose.scores[number], pose.scores[other])[BODY] >= SURE_SCORE
     if both.sum() < _MIN_JOINTS:
         return nothing, nothing
     start, end = pose.keypoints[number, BODY][both], pose.keypoints[other, BODY][both]

@@ -16,9 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
 from animate_anyone.perception.person.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
 from animate_anyone.perception.person.mask_checks import doubtful
 from animate_anyone.perception.person.mask_spills import find_spills
@@ -193,7 +194,7 @@ class Sam2Masker:
     def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
         pictures = [frame for _, frame in _numbered(frames, pose)]
-        there = np.array([is_person(scores) for scores in pose.scores])
+        there = is_person(pose.scores)
         if not there.any():
             masks = np.zeros((len(pose), *pose.size[::-1]), bool)
         else:
@@ -224,7 +225,7 @@ def person_track(
 
 def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:
     """A person as a mark for a tracker: the box around the joints with a margin, and the surest joints."""
-    seen = np.flatnonzero(pose.scores[frame, BODY] >= 0.5)
+    seen = np.flatnonzero(pose.scores[frame, BODY] >= SURE_SCORE)
     points = pose.keypoints[frame, BODY][seen] if len(seen) else pose.keypoints[frame, BODY]
     points = np.clip(points, 0, np.array(pose.size) - 1)
     margin = 0.3 * body_length(pose.keypoints[frame], pose.scores[frame])

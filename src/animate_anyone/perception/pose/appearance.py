@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
 from animate_anyone.perception.person.classical import shrink
 from animate_anyone.structures import BODY, PoseSequence
 
@@ -62,15 +63,15 @@ class Identity:
 
     def here(self, frame: NDArray[np.uint8], pose: PoseSequence, seconds: float) -> bool:
         """Whether a pose is the person's, ``seconds`` after the last: it is near, and nobody else's by its colours."""
-        return is_person(pose.scores[0]) and self.near(pose, seconds) and self._own_by(frame, pose, least=0.0)
+        return bool(is_person(pose.scores[0])) and self.near(pose, seconds) and self._own_by(frame, pose, least=0.0)
 
     def again(self, frame: NDArray[np.uint8], pose: PoseSequence) -> bool:
         """Whether a pose at another place is the person's, by its colours."""
-        return is_person(pose.scores[0]) and self._own_by(frame, pose, least=_ALIKE if self._others else _ALONE)
+        return bool(is_person(pose.scores[0])) and self._own_by(frame, pose, least=_ALIKE if self._others else _ALONE)
 
     def near(self, pose: PoseSequence, seconds: float) -> bool:
         """Whether the person can have got there in this time."""
-        both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= 0.3
+        both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= MIN_SCORE
         if not both.any():
             return False
         torsos = [body_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.perception.pose.picture_attempts import Attempt, attempts, best_pose, closer
-from animate_anyone.perception.pose.single_pose import MIN_SCORE, Pose, plausibility, torso_length
+from animate_anyone.perception.pose.single_pose import Pose, plausibility, torso_length
 from animate_anyone.structures import BODY
 
 _ENOUGH = 0.6  # share of the last frame's plausibility under which another look is worth its time

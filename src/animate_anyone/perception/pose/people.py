@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
+from animate_anyone.perception.person.body_hull import body_hulls, body_length
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
 from animate_anyone.perception.pose.appearance import Identity
@@ -133,10 +134,10 @@ def follow(
     chunk = max(round(_CHUNK_SECONDS * float(fps)), 2)
     if person == 0:
         found = estimator.estimate(frames, size, fps, times, progress)
-        there = [number for number in range(len(found)) if is_person(found.scores[number])]
-        if not there:
+        there = np.flatnonzero(is_person(found.scores))
+        if not len(there):
             return Followed(found, (), 0, whole=found)
-        first = there[0]
+        first = int(there[0])
         people = find_people(frames[first], estimator, known=found[first : first + 1])
     else:
         shape = (len(frames), NUM_KEYPOINTS)
@@ -325,7 +326,7 @@ def _without(picture: NDArray[np.uint8], other: PoseSequence, own: NDArray[np.bo
 
 def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom around a pose with a margin, inside the frame."""
-    seen = pose.scores[0, BODY] >= 0.3
+    seen = pose.scores[0, BODY] >= MIN_SCORE
     points = pose.keypoints[0, BODY][seen]
     margin = _MARGIN * body_length(pose.keypoints[0], pose.scores[0])
     low, high = np.floor(points.min(axis=0) - margin), np.ceil(points.max(axis=0) + margin)
@@ -337,13 +338,13 @@ def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, i
 def _size(pose: PoseSequence) -> float:
     """Length of the body, pixels, so that somebody who is seen in part is as large as in whole; less where the joints
     that are seen are unsure."""
-    seen = pose.scores[0, BODY] >= 0.3
+    seen = pose.scores[0, BODY] >= MIN_SCORE
     sure = float(pose.scores[0, BODY][seen].mean()) if seen.any() else 0.0
     return sure * body_length(pose.keypoints[0], pose.scores[0])
 
 
 def _same(one: PoseSequence, other: PoseSequence) -> bool:
-    both = np.minimum(one.scores[0], other.scores[0])[BODY] >= 0.3
+    both = np.minimum(one.scores[0], other.scores[0])[BODY] >= MIN_SCORE
     if not both.any():
         return False
     apart = np.linalg.norm((one.keypoints - other.keypoints)[0, BODY][both], axis=1)

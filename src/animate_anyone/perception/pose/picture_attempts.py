@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.pose.single_pose import MIN_SCORE, MIRROR, Pose, plausibility, seen, torso_length
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
+from animate_anyone.perception.pose.single_pose import MIRROR, Pose, plausibility, seen, torso_length
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 _LONG_SIDE = 1280  # crops are scaled to this, pixels

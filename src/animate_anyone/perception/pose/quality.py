@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
 
-_MIN_SCORE = 0.3
-_MIN_POINTS = 4  # of the body, to call it a person
 _JUMP = 0.5  # torso lengths that half the body's points move from one frame to the next
 _GROUPS = {"body": BODY, "left hand": LEFT_HAND, "right hand": RIGHT_HAND, "face": FACE}
 
@@ -74,8 +73,8 @@ class PoseQuality:
 
 def report(pose: PoseSequence) -> PoseQuality:
     """Look a pose sequence over. It may hold any number of frames, none included."""
-    there = pose.scores >= _MIN_SCORE
-    person = there[:, BODY].sum(axis=1) >= _MIN_POINTS
+    there = pose.scores >= MIN_SCORE
+    person = is_person(pose.scores)
     seen_in, confidence = {}, {}
     for name, group in _GROUPS.items():
         present = person & (there[:, group].mean(axis=1) >= 0.2)

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
 from animate_anyone.perception.pose.following import look_thoroughly
 from animate_anyone.perception.pose.picture_attempts import Attempt
 from animate_anyone.perception.pose.protocol import check_frame, collect
-from animate_anyone.perception.pose.single_pose import MIN_SCORE, Pose, nobody, seen
+from animate_anyone.perception.pose.single_pose import Pose, nobody, seen
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import BODY_JOINTS, BODY_LIMBS, JOINT
+from animate_anyone.conditions.skeleton import BODY_JOINTS, BODY_LIMBS, JOINT, is_person
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND
 
 Pose = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 """Points ``(128, 2)`` in pixels of the frame, scores ``(128,)``, depth ``(128,)`` in its heights."""
-
-MIN_SCORE = 0.3
-"""Points with a lower score count as missing."""
-
-_MIN_POINTS = 4
 
 
 def nobody() -> Pose:
@@ -28,7 +23,7 @@ def nobody() -> Pose:
 
 def seen(points: NDArray[np.float32], scores: NDArray[np.float32], depth: NDArray[np.float32]) -> Pose | None:
     """The pose, or ``None`` where too little of the body is seen to call it somebody."""
-    return (points, scores, depth) if (scores[BODY] >= MIN_SCORE).sum() >= _MIN_POINTS else None
+    return (points, scores, depth) if is_person(scores) else None
 
 
 def torso_length(points: NDArray[np.float32]) -> float:
