@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from animate_anyone.cli.options import parse_size, shown_progress
-from animate_anyone.conditions.body_lengths import average_torso
-from animate_anyone.conditions.body_lengths import measure as bone_lengths
+from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT, MIN_SCORE
@@ -116,7 +115,7 @@ def person_regions(poses: PoseSequence) -> NDArray[np.bool_]:
     No mask of the person is known in a real clip. Loose clothes and long hair reach out of this region, and some
     background lies in it.
     """
-    torso = average_torso(bone_lengths(poses)) or poses.size[1] / 4
+    torso = clip_torso_length(poses) or poses.size[1] / 4
     return np.stack([_region(poses, frame, torso) for frame in range(len(poses))])
 
 

@@ -1,4 +1,4 @@
-"""How long the bones of a person are, seen over many frames.
+"""How long the bones of a person are: over many frames, and the torso's length in one.
 
 A length in a picture is never longer than the true one, only shorter where the bone points to or
 from the camera; so a high quantile over the frames comes near the truth. A person who comes
@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
-from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 
 MIDHIP = NUM_KEYPOINTS
 """Index of one more point, between the hips."""
@@ -23,6 +23,7 @@ FIRST = 5
 """So many of the first reliable frames say where a person starts, and how large."""
 
 HIPS = [JOINT["right_hip"], JOINT["left_hip"]]
+SHOULDERS = [JOINT["right_shoulder"], JOINT["left_shoulder"]]
 
 
 def _sides(start: str, end: str) -> list[tuple[int, int]]:
@@ -57,6 +58,7 @@ _ARM_QUANTILE, _ARM_BONES = 0.9, ("upper_arm", "forearm", "hand")
 _FLAT, _STEEP = 0.85, 0.5  # seen length over true length: flat for sure, steep for sure
 _SIZE_BONES = ("torso", "shoulders", "head_width", "head_height", "ears", "thigh", "shin", "upper_arm")
 _SIZE_SECONDS = 1.5  # nobody's size in the picture changes much faster
+_SHOULDERS_TO_TORSO = 1.5
 _STEADY = 1.15  # smaller changes are noise
 
 
@@ -110,6 +112,42 @@ def average_torso(lengths: dict[str, Length]) -> float | None:
     """How long the torso of an average body of this size is, pixels; ``None`` if no bone tells."""
     sizes = [lengths[bone].pixels / share for bone, share in AVERAGE_BODY.items() if bone in lengths]
     return float(np.median(sizes)) if sizes else None
+
+
+def clip_torso_length(pose: PoseSequence) -> float | None:
+    """The average body's torso length over all frames of a clip, pixels; ``None`` if no bone is measured."""
+    return average_torso(measure(pose))
+
+
+def frame_torso_length(points: NDArray[np.floating], scores: NDArray[np.float32]) -> float:
+    """The torso's length in one frame, pixels, at least 4; from the shoulders' width where no hip is seen.
+
+    Args:
+        points: ``(128, 2)`` pixels.
+        scores: ``(128,)``; points below ``MIN_SCORE`` are not used.
+    """
+    seen = scores >= MIN_SCORE
+    lengths = [4.0]
+    if seen[SHOULDERS].all():
+        lengths.append(_SHOULDERS_TO_TORSO * float(np.hypot(*(points[SHOULDERS[0]] - points[SHOULDERS[1]]))))
+    if seen[HIPS].any() and seen[JOINT["neck"]]:
+        hip = points[HIPS][seen[HIPS]].mean(axis=0)
+        lengths.append(float(np.hypot(*(points[JOINT["neck"]] - hip))))
+    if len(lengths) == 1:
+        there = points[BODY][seen[BODY]]
+        lengths.append(float(np.ptp(there, axis=0).max()) / 3 if len(there) else 0.0)
+    return max(lengths)
+
+
+def unscored_torso_length(points: NDArray[np.float32]) -> float:
+    """The torso's length in one frame whose body points ``(128, 2)`` are all placed, whatever their scores; pixels.
+
+    The larger of neck to hips and of the shoulders' width, at least 1.
+    """
+    body = points[BODY]
+    hips = (body[HIPS[0]] + body[HIPS[1]]) / 2
+    shoulders = body[SHOULDERS[0]] - body[SHOULDERS[1]]
+    return float(max(np.hypot(*(body[JOINT["neck"]] - hips)), np.hypot(*shoulders), 1.0))
 
 
 def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tuple[int, int]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.draw import SkeletonStyle, Strokes, named_style, parts
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
@@ -108,7 +108,7 @@ class _Nearest(Strokes):
 def _nearness(pose: PoseSequence) -> NDArray[np.float64]:
     """``(frames, 128)`` in [0.1, 1] from the depth of the joints."""
     assert pose.depth is not None
-    torso = average_torso(measure(pose))
+    torso = clip_torso_length(pose)
     reach = REACH * (_UNMEASURED_TORSO if torso is None else torso / pose.size[1])
     return FARTHEST + (1 - FARTHEST) * np.clip(0.5 - np.nan_to_num(pose.depth) / (2 * reach), 0, 1)
 

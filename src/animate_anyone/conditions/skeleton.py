@@ -41,6 +41,7 @@ BODY_JOINTS = (
     "left_ear",
 )
 JOINT = {name: index for index, name in enumerate(BODY_JOINTS)}
+HEAD = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))
 
 # The 17 limbs, in drawing order: (from, to).
 BODY_LIMBS = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
@@ -72,7 +72,7 @@ def fix_swaps(pose: PoseSequence, longest: float = 0.5) -> PoseSequence:
     A swap shows as a leap of several points that vanishes when the sides are exchanged. One that
     stays longer may be a person who turned round, and is left as the estimator has it.
     """
-    size = _torso(pose)
+    size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
     times = _times(pose)
@@ -102,7 +102,7 @@ def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
     wave leaves the line at its turning points, but not the curve. Without the curve twice as much
     is allowed.
     """
-    size = _torso(pose)
+    size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
     points, seen = pose.keypoints, pose.scores > 0
@@ -165,7 +165,7 @@ def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequenc
     really moves, the narrow one. Missing points stay missing.
     """
     settings = settings or Smoothing()
-    size = _torso(pose)
+    size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
     values, times = _values(pose), _times(pose)
@@ -258,10 +258,6 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Half-open ranges in which the flags are set."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _torso(pose: PoseSequence) -> float | None:
-    return average_torso(measure(pose))
 
 
 def _times(pose: PoseSequence) -> NDArray[np.float64]:

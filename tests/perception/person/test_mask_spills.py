@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.perception.person.mask_spills import find_spills
@@ -74,7 +75,7 @@ def with_strips(masks: Planes, pose: PoseSequence, width: float = 0.45) -> Plane
     """The masks with a strip of what is beside them, from head to hip at the left, ``width`` torso lengths wide."""
     spilt = masks.copy()
     for number in range(len(masks)):
-        torso = body_length(pose.keypoints[number], pose.scores[number])
+        torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
         x, y = pose.keypoints[number, JOINT["neck"]]
         rows = slice(max(round(y - 0.6 * torso), 0), round(y + 0.6 * torso))
         edge = round(x - 0.4 * torso)

@@ -7,9 +7,10 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.optional import require
-from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND
+from animate_anyone.structures import LEFT_HAND, RIGHT_HAND
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
 _LIMBS: tuple[tuple[str, str, float, float], ...] = (
@@ -21,28 +22,11 @@ _LIMBS: tuple[tuple[str, str, float, float], ...] = (
 )
 _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
-_SHOULDERS_TO_TORSO = 1.5
 
 
 def load_opencv() -> ModuleType:
     """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
     return require("cv2", extra="pose")
-
-
-def body_length(points: NDArray[np.floating], scores: NDArray[np.float32]) -> float:
-    """Pixels of a torso, from the shoulders where the hips are not seen; at least 4."""
-    seen = scores >= MIN_SCORE
-    hips, shoulders = ([JOINT[f"{side}_{name}"] for side in ("right", "left")] for name in ("hip", "shoulder"))
-    lengths = [4.0]
-    if seen[shoulders].all():
-        lengths.append(_SHOULDERS_TO_TORSO * float(np.hypot(*(points[shoulders[0]] - points[shoulders[1]]))))
-    if seen[hips].any() and seen[JOINT["neck"]]:
-        hip = points[hips][seen[hips]].mean(axis=0)
-        lengths.append(float(np.hypot(*(points[JOINT["neck"]] - hip))))
-    if len(lengths) == 1:
-        there = points[BODY][seen[BODY]]
-        lengths.append(float(np.ptp(there, axis=0).max()) / 3 if len(there) else 0.0)
-    return max(lengths)
 
 
 def body_hulls(
@@ -57,7 +41,7 @@ def body_hulls(
         size: ``(width, height)`` of the masks.
     """
     cv2 = load_opencv()
-    torso = body_length(points, scores)
+    torso = frame_torso_length(points, scores)
     seen = {name: scores[joint] >= MIN_SCORE for name, joint in JOINT.items()}
     at = {name: np.asarray(points[joint], float) for name, joint in JOINT.items()}
     for side in ("right", "left"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
-from animate_anyone.perception.person.body_hull import body_length
 from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, PoseSequence
 
 NOBODY, SOMEBODY_ELSE, EMPTY, SPILLS, BESIDE, CUT, JUMPS, UNCOVERED = (
@@ -39,7 +39,7 @@ def doubtful(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int, s
             doubts.append((frame, NOBODY))
             before = None
             continue
-        torso = body_length(points, scores)
+        torso = frame_torso_length(points, scores)
         area = int(mask.sum())
         if area < min(_SMALLEST * torso**2, _SMALLEST * mask.size):
             doubts.append((frame, EMPTY))

@@ -13,16 +13,16 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE, SURE_SCORE, is_person
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE, SURE_SCORE, is_person
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence
 
 Window = tuple[slice, slice]
-HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 _APART_SECONDS = (1 / 3, 2 / 3)  # between the frames that are laid over each other
 _LENT_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that tell each other what they found
@@ -86,7 +86,7 @@ def find_spills(
     spills = np.zeros_like(masks)
     doubts: list[tuple[int, str]] = []
     for number, area in enumerate(masks.sum(axis=(1, 2)).tolist()):
-        torso = body_length(pose.keypoints[number], pose.scores[number])
+        torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
         seed = found[number].copy()
         for other in _others(number, pose, _LENT_SECONDS):
             move = background.between(number, other) if found[other].any() and likely[number].any() else None
@@ -126,7 +126,7 @@ def _distance(cv2: ModuleType, pose: PoseSequence, number: int) -> NDArray[np.fl
     if not is_person(scores):
         return np.zeros(pose.size[::-1], np.float16)
     body, _ = body_hulls(points, scores, pose.size)
-    torso = body_length(points, scores)
+    torso = frame_torso_length(points, scores)
     solid = body.astype(np.uint8)
     for start, end, width in _solid_parts(points, scores, torso):
         ends = [tuple(int(v) for v in np.rint(np.clip(at, -4096, 4096))) for at in (start, end)]
@@ -153,7 +153,7 @@ def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], tors
         bend = points[knee] if scores[knee] >= MIN_SCORE else top + down
         foot = points[ankle] if scores[ankle] >= MIN_SCORE else bend + down
         parts += [(top, bend, _THIGH), (bend, foot, _SHIN), (foot, foot + _FOOT * down, _SHIN)]
-    head = [points[JOINT[name]] for name in HEAD if scores[JOINT[name]] >= MIN_SCORE]
+    head = [points[joint] for joint in HEAD if scores[joint] >= MIN_SCORE]
     if head:
         middle = np.mean(head, axis=0)
         up = (middle - neck) / max(float(np.hypot(*(middle - neck))), 1.0)
@@ -202,7 +202,7 @@ def _compare(
     if both.sum() < _MIN_JOINTS:
         return nothing, nothing
     start, end = pose.keypoints[number, BODY][both], pose.keypoints[other, BODY][both]
-    torso = body_length(pose.keypoints[number], pose.scores[number])
+    torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
     near = np.argsort([np.hypot(x - at[0], y - at[1]) for at in start], axis=0)[:_LIMBS_NEARBY]
     shifts = end - start
     ways = [(x + shifts[joint][..., 0], y + shifts[joint][..., 1]) for joint in near]

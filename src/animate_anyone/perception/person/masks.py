@@ -16,10 +16,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
 from animate_anyone.perception.person.mask_checks import doubtful
 from animate_anyone.perception.person.mask_spills import find_spills
@@ -99,7 +100,7 @@ class GrabCutMasker:
         size = (small.shape[1], small.shape[0])
         points, scores = pose[number : number + 1].scaled_to(size).keypoints[0], pose.scores[number]
         sure, maybe = body_hulls(points, scores, size)
-        chance = self._chance(frame, small, sure, maybe, body_length(points, scores))
+        chance = self._chance(frame, small, sure, maybe, frame_torso_length(points, scores))
         if carried is not None:
             chance = (1 - _CARRIED) * chance + _CARRIED * carried
         front = (sure & (chance > 0.15)) | (maybe & (chance > 0.9))
@@ -228,7 +229,7 @@ def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:
     seen = np.flatnonzero(pose.scores[frame, BODY] >= SURE_SCORE)
     points = pose.keypoints[frame, BODY][seen] if len(seen) else pose.keypoints[frame, BODY]
     points = np.clip(points, 0, np.array(pose.size) - 1)
-    margin = 0.3 * body_length(pose.keypoints[frame], pose.scores[frame])
+    margin = 0.3 * frame_torso_length(pose.keypoints[frame], pose.scores[frame])
     low, high = np.clip(points.min(axis=0) - margin, 0, pose.size), np.clip(points.max(axis=0) + margin, 0, pose.size)
     box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     return ObjectMark("person", frame, box, tuple((float(x), float(y)) for x, y in points))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.shape_agnostic import check_masks
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.skeleton import HEAD
 from animate_anyone.errors import InputError
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.structures import PoseSequence
 
-_ROUGH = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))
-"""Joints that tell little of how large what is around them is: heads are of many sizes."""
 _ERROR = 0.06  # torso lengths by which masks and poses may err
 _WIDE = 0.35  # around a hidden bone, likewise: a limb in its clothes
 
@@ -35,8 +34,8 @@ def in_front(pose: PoseSequence, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     result = np.zeros(masks.shape, bool)
     for number in map(int, np.flatnonzero(masks.any(axis=(1, 2)))):
         points, scores = pose.keypoints[number], pose.scores[number].copy()
-        torso = body_length(points, scores)
-        scores[list(_ROUGH)] = 0
+        torso = frame_torso_length(points, scores)
+        scores[list(HEAD)] = 0  # heads differ too much in size for a hull of fixed width
         surely, _ = body_hulls(points, scores, pose.size)
         hidden = surely & ~_grown(masks[number], _ERROR * torso)
         hidden = grow(grow(hidden, -1), 1)  # less what is a pixel or two wide

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import shrink
 from animate_anyone.structures import BODY, PoseSequence
 
@@ -74,7 +75,7 @@ class Identity:
         both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= MIN_SCORE
         if not both.any():
             return False
-        torsos = [body_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]
+        torsos = [frame_torso_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]
         moved = np.linalg.norm((pose.keypoints - self.last.keypoints)[0, BODY][both], axis=1)
         reach = min(_LEAP + _SPEED * seconds, _FARTHEST) * max(torsos)
         return bool(np.median(moved) < reach and max(torsos) < _GROWTH * (1 + seconds) * min(torsos))

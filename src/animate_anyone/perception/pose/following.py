@@ -13,9 +13,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.perception.pose.picture_attempts import Attempt, attempts, best_pose, closer
-from animate_anyone.perception.pose.single_pose import Pose, plausibility, torso_length
+from animate_anyone.perception.pose.single_pose import Pose, plausibility
 from animate_anyone.structures import BODY
 
 _ENOUGH = 0.6  # share of the last frame's plausibility under which another look is worth its time
@@ -73,7 +74,7 @@ class Follower:
         if not both.any():
             return 0.0
         moved = np.hypot(*(pose[0] - self._last[0])[BODY][both].T)
-        return plausibility(pose) * float(np.exp(-np.median(moved) / (_REACH * torso_length(self._last[0]))))
+        return plausibility(pose) * float(np.exp(-np.median(moved) / (_REACH * unscored_torso_length(self._last[0]))))
 
     def _thorough(self, frame: NDArray[np.uint8]) -> Pose | None:
         if self._since_thorough < _PATIENCE:

@@ -9,9 +9,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
-from animate_anyone.perception.person.body_hull import body_hulls, body_length
+from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
 from animate_anyone.perception.pose.appearance import Identity
@@ -318,7 +319,7 @@ def _first_people(
 def _without(picture: NDArray[np.uint8], other: PoseSequence, own: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """A picture with somebody painted over, but for where the person was, ``own``."""
     body, _ = body_hulls(other.keypoints[0], other.scores[0], other.size)
-    wide = grow(body, max(round(_PAINT * body_length(other.keypoints[0], other.scores[0])), 1))
+    wide = grow(body, max(round(_PAINT * frame_torso_length(other.keypoints[0], other.scores[0])), 1))
     shown = picture.copy()
     shown[wide & ~own] = picture.reshape(-1, 3).mean(axis=0).astype(np.uint8)
     return shown
@@ -328,7 +329,7 @@ def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, i
     """Left, top, right, bottom around a pose with a margin, inside the frame."""
     seen = pose.scores[0, BODY] >= MIN_SCORE
     points = pose.keypoints[0, BODY][seen]
-    margin = _MARGIN * body_length(pose.keypoints[0], pose.scores[0])
+    margin = _MARGIN * frame_torso_length(pose.keypoints[0], pose.scores[0])
     low, high = np.floor(points.min(axis=0) - margin), np.ceil(points.max(axis=0) + margin)
     left, top = (int(np.clip(v, 0, limit - 2)) for v, limit in zip(low, size, strict=True))
     right, bottom = (int(np.clip(v, start + 2, limit)) for v, start, limit in zip(high, (left, top), size, strict=True))
@@ -340,7 +341,7 @@ def _size(pose: PoseSequence) -> float:
     that are seen are unsure."""
     seen = pose.scores[0, BODY] >= MIN_SCORE
     sure = float(pose.scores[0, BODY][seen].mean()) if seen.any() else 0.0
-    return sure * body_length(pose.keypoints[0], pose.scores[0])
+    return sure * frame_torso_length(pose.keypoints[0], pose.scores[0])
 
 
 def _same(one: PoseSequence, other: PoseSequence) -> bool:
@@ -348,4 +349,4 @@ def _same(one: PoseSequence, other: PoseSequence) -> bool:
     if not both.any():
         return False
     apart = np.linalg.norm((one.keypoints - other.keypoints)[0, BODY][both], axis=1)
-    return bool(np.median(apart) < _SAME * body_length(other.keypoints[0], other.scores[0]))
+    return bool(np.median(apart) < _SAME * frame_torso_length(other.keypoints[0], other.scores[0]))

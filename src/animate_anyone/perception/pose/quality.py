@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
@@ -94,7 +94,7 @@ def report(pose: PoseSequence) -> PoseQuality:
 
 
 def _jumps(pose: PoseSequence, there: NDArray[np.bool_], person: NDArray[np.bool_]) -> tuple[int, ...]:
-    torso = average_torso(measure(pose))
+    torso = clip_torso_length(pose)
     if torso is None:
         return ()
     jumps = []
