@@ -91,6 +91,11 @@ class PoseSequence:
             depth=None if self.depth is None else self.depth[frames],
         )
 
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """``(frames,)``: ``times``, or where there are none the even times of ``fps``."""
+        return np.arange(len(self)) / float(self.fps) if self.times is None else self.times
+
     def scaled_to(self, size: tuple[int, int]) -> PoseSequence:
         """The same poses in pixels of another frame size ``(width, height)``; axes scale apart."""
         factor = np.array([size[0] / self.size[0], size[1] / self.size[1]], np.float32)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.frame_ranges import runs
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.structures import BODY, PoseSequence
 
@@ -32,15 +33,14 @@ def hold(pose: PoseSequence, blend: float = BLEND_SECONDS) -> tuple[PoseSequence
         all.
     """
     empty = ~is_person(pose.scores)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8)))
-    runs = tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-    if not runs or empty.all():
+    held = tuple(runs(empty))
+    if not held or empty.all():
         return pose, ()
-    times = np.arange(len(pose)) / float(pose.fps) if pose.times is None else pose.times
+    times = pose.seconds
     points, scores = pose.keypoints.copy(), pose.scores.copy()
     depth = None if pose.depth is None else pose.depth.copy()
     planes = [points, *([] if depth is None else [depth[..., None]])]  # views: written in place
-    for first, stop in runs:
+    for first, stop in held:
         before, after = first - 1, stop
         if before < 0 or after == len(pose):
             kept = after if before < 0 else before
@@ -59,7 +59,7 @@ def hold(pose: PoseSequence, blend: float = BLEND_SECONDS) -> tuple[PoseSequence
         )
         for plane in planes:
             plane[first:stop] = _between(plane[before], plane[after], ends, share[:, None, None])
-    return replace(pose, keypoints=points, scores=scores, depth=depth), runs
+    return replace(pose, keypoints=points, scores=scores, depth=depth), held
 
 
 def mostly_outside(pose: PoseSequence) -> NDArray[np.bool_]:

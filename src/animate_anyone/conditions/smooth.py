@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import clip_torso_length
+from animate_anyone.conditions.frame_ranges import runs
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
@@ -75,11 +76,11 @@ def fix_swaps(pose: PoseSequence, longest: float = 0.5) -> PoseSequence:
     size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
-    times = _times(pose)
+    times = pose.seconds
     order = np.tile(np.arange(NUM_KEYPOINTS), (len(pose), 1))
     for pairs, along in ((_ARMS, _HANDS), (_LEGS, [])):
         swapped = _swapped(pose, pairs, size)
-        for first, stop in _runs(swapped):
+        for first, stop in runs(swapped):
             end = times[stop] if stop < len(times) else np.inf
             if end - times[first] > longest + 1e-6:
                 continue
@@ -131,7 +132,7 @@ def fill_gaps(pose: PoseSequence, longest: float = 0.34) -> PoseSequence:
     """
     values = _values(pose)
     scores = pose.scores.astype(np.float64)
-    times = _times(pose)
+    times = pose.seconds
     for point in range(BODY.start, BODY.stop):
         _fill(values[:, point], scores[:, point], times, longest)
     for group, joint in _CARRIED:
@@ -147,10 +148,10 @@ def fill_gaps(pose: PoseSequence, longest: float = 0.34) -> PoseSequence:
 
 def drop_flashes(pose: PoseSequence, shortest: float = 0.07) -> PoseSequence:
     """Drop hands, faces and joints that appear for less than ``shortest`` seconds between gaps."""
-    times = _times(pose)
+    times = pose.seconds
     scores = pose.scores.copy()
     for point in range(NUM_KEYPOINTS):
-        for first, stop in _runs(scores[:, point] >= MIN_SCORE):
+        for first, stop in runs(scores[:, point] >= MIN_SCORE):
             if first > 0 and stop < len(times) and times[stop] - times[first] < shortest:
                 scores[first:stop, point] = 0
     return replace(pose, scores=scores)
@@ -168,7 +169,7 @@ def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequenc
     size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
-    values, times = _values(pose), _times(pose)
+    values, times = _values(pose), pose.seconds
     weights = np.where(pose.scores >= MIN_SCORE, pose.scores, 0).astype(np.float64)
     narrow = _parabolas(values, weights, times, settings.narrow)
     wide = _parabolas(values, weights, times, settings.wide)
@@ -243,7 +244,7 @@ def _fill(
     usable: NDArray[np.bool_] | None = None,
 ) -> None:
     """Fill the gaps of one point, ``(frames, d)``, in place, where ``usable`` holds throughout."""
-    for first, stop in _runs(scores < MIN_SCORE):
+    for first, stop in runs(scores < MIN_SCORE):
         before, after = first - 1, stop
         if before < 0 or after >= len(times) or times[after] - times[before] > longest + 1e-6:
             continue
@@ -252,16 +253,6 @@ def _fill(
         share = (times[first:stop] - times[before]) / (times[after] - times[before])
         values[first:stop] = values[before] + share[:, None] * (values[after] - values[before])
         scores[first:stop] = min(scores[before], scores[after])
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges in which the flags are set."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _times(pose: PoseSequence) -> NDArray[np.float64]:
-    return np.arange(len(pose)) / float(pose.fps) if pose.times is None else pose.times
 
 
 def _values(pose: PoseSequence) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_frames, draw_pose
+from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
@@ -20,7 +21,6 @@ from animate_anyone.media.timeline import spread
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.pose.frames_in_reach import FramesInReach
 from animate_anyone.perception.pose.people import follow
-from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.pose.skeleton_look import SkeletonLook
 from animate_anyone.perception.pose.skeleton_video import find_skeletons

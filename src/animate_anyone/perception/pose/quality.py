@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import clip_torso_length
+from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
@@ -105,16 +106,3 @@ def _jumps(pose: PoseSequence, there: NDArray[np.bool_], person: NDArray[np.bool
             if np.median(moved) > _JUMP * torso:
                 jumps.append(frame)
     return tuple(jumps)
-
-
-def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of frames ``(first, stop)`` in which the flags ``(frames,)`` are set."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def ranges(found: tuple[tuple[int, int], ...] | list[tuple[int, int]], most: int = 6) -> str:
-    """Ranges for people, both ends included; after ``most`` only their number."""
-    shown = [f"{first}" if stop == first + 1 else f"{first}-{stop - 1}" for first, stop in found[:most]]
-    rest = len(found) - most
-    return ", ".join(shown) + (f" and {rest} more places" if rest > 0 else "")
