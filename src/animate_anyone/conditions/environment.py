@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.shape_agnostic import BlockShares, bounding_box, check_masks, shape_agnostic
+from animate_anyone.conditions.boxes import bounding_box
+from animate_anyone.conditions.shape_agnostic import BlockShares, check_masks, shape_agnostic
 from animate_anyone.errors import InputError
 
 FORMULATIONS = ("shape_agnostic", "box", "exact")

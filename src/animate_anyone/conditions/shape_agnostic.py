@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
 
 INFERENCE_BLOCK = 10
@@ -98,14 +99,6 @@ def block_maxima(mask: NDArray[np.bool_], rows: int, columns: int) -> NDArray[np
     maxima = np.logical_or.reduceat(np.logical_or.reduceat(inside, vertical[:-1], axis=0), horizontal[:-1], axis=1)
     result[box] = maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
     return result
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """Rows and columns of the smallest box around a mask ``(height, width)``; ``None`` if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def check_masks(masks: NDArray[np.bool_]) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import EMPTY, empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
-from animate_anyone.conditions.shape_agnostic import bounding_box, draw_shares
+from animate_anyone.conditions.shape_agnostic import draw_shares
 from animate_anyone.structures import PoseSequence
 from animate_anyone.training.config import Environment
 from animate_anyone.training.scene_clips import pose_from

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.collage import chunks, collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
-from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.conditions.uncover import uncover
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.occluders import in_front

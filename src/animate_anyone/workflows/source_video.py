@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.shape_agnostic import bounding_box
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.perception import PoseEstimator

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
 from animate_anyone.perception.objects.marks_file import ObjectMark
 from animate_anyone.perception.objects.sam2 import Sam2Tracker
@@ -179,7 +180,7 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
         possible = near(mark.points, _POINT_REACH * max(picture.shape))
     outside = near(mark.outside, 2 * dot)
     front, likely, possible = front & ~outside, likely & ~outside, possible & ~outside
-    rows, columns = _window(possible, picture.shape)
+    rows, columns = _window(possible)
     mask = np.zeros(picture.shape[:2], bool)
     mask[rows, columns] = cut_out(
         picture[rows, columns], front[rows, columns], likely[rows, columns], possible[rows, columns], rounds=4
@@ -194,7 +195,7 @@ def _recut(picture: NDArray[np.uint8], carried: NDArray[np.bool_], area: int) ->
     margin = max(round(0.12 * float(np.sqrt(carried.sum()))), 1)
     possible = grow(carried, margin)
     front = grow(carried, -margin)
-    rows, columns = _window(possible, picture.shape)
+    rows, columns = _window(possible)
     mask = np.zeros(carried.shape, bool)
     mask[rows, columns] = cut_out(
         picture[rows, columns], front[rows, columns], carried[rows, columns], possible[rows, columns]
@@ -205,14 +206,11 @@ def _recut(picture: NDArray[np.uint8], carried: NDArray[np.bool_], area: int) ->
     return mask if trusted else carried
 
 
-def _window(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Rows and columns around a mask with as much again on every side, for the colours of the background."""
-    spots = np.argwhere(mask)
-    if not len(spots):
-        return slice(0, shape[0]), slice(0, shape[1])
-    low, high = spots.min(axis=0), spots.max(axis=0) + 1
-    margin = max(int((high - low).max()), 8)
-    return slice(max(low[0] - margin, 0), high[0] + margin), slice(max(low[1] - margin, 0), high[1] + margin)
+    box = bounding_box(mask)
+    margin = 8 if box is None else max(*(side.stop - side.start for side in box), 8)
+    return bounding_box(mask, margin) or (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
 
 
 def _colours(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE, SURE_SCORE, is_person
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
@@ -74,7 +75,8 @@ def find_spills(
     for number in progress.track(range(len(masks)), description="beside the person"):
         if likely[number].sum() <= _LEAST * masks[number].sum():
             continue
-        window = _window(likely[number], _MARGIN)
+        window = bounding_box(likely[number], _MARGIN)
+        assert window is not None
         still, own = np.zeros((2, *masks.shape[1:]), np.int16)
         for other in _others(number, pose, _APART_SECONDS):
             move = background.between(number, other)
@@ -170,16 +172,6 @@ def _commonness(cv2: ModuleType, frame: NDArray[np.uint8], where: NDArray[np.boo
     for axis in range(3):
         counts = 0.5 * counts + 0.25 * (np.roll(counts, 1, axis) + np.roll(counts, -1, axis))
     return (counts / np.float32(max(int(where.sum()), 1))).ravel()[numbers]
-
-
-def _window(part: NDArray[np.bool_], margin: int) -> Window:
-    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
-    (top, bottom), (left, right) = ((int(at[0]), int(at[-1]) + 1) for at in (rows, columns))
-    height, width = part.shape
-    return (
-        slice(max(top - margin, 0), min(bottom + margin, height)),
-        slice(max(left - margin, 0), min(right + margin, width)),
-    )
 
 
 def _compare(
