@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
+from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.objects.marks_file import ObjectMark
 from animate_anyone.perception.objects.sam2 import Sam2Tracker
 from animate_anyone.perception.objects.track_checks import finished
@@ -105,7 +106,7 @@ class ClassicalTracker:
                     carried = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
                     mask = _recut(small[frame], carried, area)
                 masks[frame] = enlarge(mask, size)
-                if mask.any() and _alike(model, _colours(small[frame], mask)) < _ALIKE:
+                if mask.any() and likeness(model, _colours(small[frame], mask)) < _ALIKE:
                     doubts.append((frame, UNLIKE))
         return finished(masks, own[0].name, own, doubts)
 
@@ -214,16 +215,6 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _colours(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Shares of 6 x 6 x 6 colours under the mask, a little blurred."""
-    bins = (picture[mask].astype(np.int32) * 6) // 256
-    counts = np.bincount(bins @ [36, 6, 1], minlength=216).reshape(6, 6, 6).astype(np.float64)
-    for axis in range(3):
-        padded = np.pad(counts, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        first, middle, last = (np.take(padded, range(s, s + 6), axis) for s in range(3))
-        counts = (first + 2 * middle + last) / 4
-    return counts.ravel() / max(counts.sum(), 1e-9)
-
-
-def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Overlap of two shares of colours, in [0, 1]."""
-    return float(np.sqrt(one * other).sum())
+    """Shares of the colours under the mask, ``(6, 6, 6)``, sum 1."""
+    counts = colour_histogram(picture[mask], (6, 6, 6), "constant")
+    return counts / max(counts.sum(), 1e-9)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE, SURE_SCORE, is_person
+from animate_anyone.perception.colour_histogram import colour_bins, colour_histogram
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import grow
@@ -47,7 +48,7 @@ _SAME, _OTHER = 10.0, 4.0
 
 _LEAST, _MUCH = 0.003, 0.04  # of the mask: smaller is noise, larger is told
 _SEEN_OUTSIDE = 1e-4  # share of the surroundings that has a colour, for it to be theirs
-_BIN = 8  # colours that differ by less, of 255, are one
+_BINS = (32, 32, 32)  # of CIELAB
 _MARGIN = 8  # pixels around what is compared
 
 
@@ -165,13 +166,9 @@ def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], tors
 
 def _commonness(cv2: ModuleType, frame: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.float32]:
     """For each pixel of a frame the share of the pixels ``where`` that have its colour, or nearly."""
-    bins = (cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) // _BIN).astype(np.intp)
-    side = 256 // _BIN
-    numbers = (bins[..., 0] * side + bins[..., 1]) * side + bins[..., 2]
-    counts = np.bincount(numbers[where], minlength=side**3).reshape((side,) * 3).astype(np.float32)
-    for axis in range(3):
-        counts = 0.5 * counts + 0.25 * (np.roll(counts, 1, axis) + np.roll(counts, -1, axis))
-    return (counts / np.float32(max(int(where.sum()), 1))).ravel()[numbers]
+    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
+    counts = colour_histogram(lab[where], _BINS, "wrap").astype(np.float32)
+    return (counts / np.float32(max(int(where.sum()), 1))).ravel()[colour_bins(lab, _BINS)]
 
 
 def _compare(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
+from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import shrink
 from animate_anyone.structures import BODY, PoseSequence
@@ -34,18 +35,8 @@ def colours(frame: NDArray[np.uint8], pose: PoseSequence) -> NDArray[np.float32]
     if body.sum() < 20:
         return None
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[body]
-    counts: NDArray[np.float32] = np.histogramdd(lab, _BINS, [(0, 256)] * 3)[0].astype(np.float32)
-    for axis in range(3):  # a little more light is no other colour
-        edge = [(1, 1) if a == axis else (0, 0) for a in range(3)]
-        wide = np.pad(counts, edge, mode="edge")
-        low, high = (np.take(wide, np.arange(k, k + counts.shape[axis]), axis) for k in (0, 2))
-        counts = 0.5 * counts + 0.25 * (low + high)
-    return counts / counts.sum()
-
-
-def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Of two counts of colours, in [0, 1]: their Bhattacharyya coefficient."""
-    return float(np.sqrt(one * other).sum())
+    counts = colour_histogram(lab, _BINS, "edge").astype(np.float32)
+    return np.asarray(counts / counts.sum())
 
 
 class Identity:
