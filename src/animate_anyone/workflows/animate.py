@@ -21,7 +21,7 @@ from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.hold import hold, mostly_outside
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
@@ -176,9 +176,9 @@ def animate(
 
     # Tell: the driver's movement on the character's body, drawn as the model knows it.
     stretch = pipeline.config["stretch"]
-    placing = Placing.into((picture.shape[1], picture.shape[0]), (width, height))
+    placing = Letterbox.into((picture.shape[1], picture.shape[0]), (width, height))
     if stretch:
-        placing = Placing.stretched((width, height))
+        placing = Letterbox.stretched((width, height))
     if poses is not None:
         poses = align(poses, subject, settings, report)
         poses, held = hold(poses)
@@ -356,7 +356,7 @@ def align(poses: PoseSequence, subject: Subject, settings: Settings, report: Rep
 
 
 def tell(
-    poses: PoseSequence | None, driver: Driver, placing: Placing, pipeline: AnimateAnyonePipeline
+    poses: PoseSequence | None, driver: Driver, placing: Letterbox, pipeline: AnimateAnyonePipeline
 ) -> Sequence[Picture]:
     """The pose pictures that the model is told, one per frame, drawn as they are asked for."""
     size = pipeline.pose_picture_size(placing.size)
@@ -365,7 +365,7 @@ def tell(
     return SkeletonPictures(driver, placing.size, size[0] / placing.size[0])
 
 
-def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePipeline) -> Picture:
+def draw_own_pose(subject: Subject, placing: Letterbox, pipeline: AnimateAnyonePipeline) -> Picture:
     """The pose picture of the reference; black where its pose is not known."""
     size = pipeline.pose_picture_size(placing.size)
     if subject.pose is None:
@@ -373,7 +373,9 @@ def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePip
     return draw_pose(placing.move(subject.pose), size, style=pipeline.config["skeleton_style"])[0]
 
 
-def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int) -> CarriedPictures:
+def carry_reference(
+    subject: Subject, poses: PoseSequence | None, placing: Letterbox, num_frames: int
+) -> CarriedPictures:
     """The reference carried into every pose; as it is, where its pose or the driver's is not known."""
     picture = placing.apply(subject.picture)
     if subject.pose is None or poses is None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.frame_ranges import ranges, runs
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_picture, open_video, read_picture
@@ -307,7 +307,7 @@ class SkeletonPictures(Sequence[Picture]):
 
     def __init__(self, driver: Driver, size: tuple[int, int], scale: float) -> None:
         drawn = (round(size[0] * scale), round(size[1] * scale))
-        self.driver, self.placing = driver, Placing.into(driver.size, drawn)
+        self.driver, self.placing = driver, Letterbox.into(driver.size, drawn)
 
     def __len__(self) -> int:
         return len(self.driver)

@@ -13,8 +13,8 @@ from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.collage import chunks, collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.limb_depth import draw_limb_depth
-from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.uncover import uncover
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.occluders import in_front
@@ -47,7 +47,7 @@ class Told:
         unknown: as ``region``: where no frame shows what is there without the person; ``None`` likewise.
     """
 
-    placing: Placing
+    placing: Letterbox
     reference: Picture
     reference_pose: Picture | None
     source: Picture
@@ -64,8 +64,8 @@ class Told:
 
 def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline) -> Told:
     """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
-    placing = Placing.into(scene.pose.size, size)
-    own = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
+    placing = Letterbox.into(scene.pose.size, size)
+    own = Letterbox.into((subject.picture.shape[1], subject.picture.shape[0]), size)
     source = np.empty((len(scene.frames), size[1], size[0], 3), np.uint8)
     for placed, frame in zip(source, scene.frames, strict=True):
         placed[:] = placing.apply(frame)
@@ -127,7 +127,7 @@ def tallest(masks: NDArray[np.bool_]) -> int:
     return max((rows.stop - rows.start for rows, _ in filter(None, map(bounding_box, masks))), default=0)
 
 
-def within(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+def within(masks: NDArray[np.bool_], placing: Letterbox) -> NDArray[np.bool_]:
     """Masks ``(frames, height, width)`` less the drawn-out margins."""
     inside = np.zeros_like(masks)
     part = (slice(None), *inner_part(placing))
@@ -137,7 +137,7 @@ def within(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
 
 def uncovered(
     scene: Scene,
-    placing: Placing,
+    placing: Letterbox,
     source: Picture,
     body: NDArray[np.bool_],
     object_mask: NDArray[np.bool_] | None = None,
@@ -162,7 +162,7 @@ def uncovered(
     return empty(shown, unknown), unknown
 
 
-def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]:
+def place_masks(masks: NDArray[np.bool_], placing: Letterbox) -> NDArray[np.bool_]:
     """Masks ``(frames, height, width)`` put into the model's frame: a pixel that holds anything of it is masked."""
     placed = np.zeros((len(masks), *placing.size[::-1]), bool)
     rows, columns = inner_part(placing)
@@ -172,7 +172,7 @@ def place_masks(masks: NDArray[np.bool_], placing: Placing) -> NDArray[np.bool_]
     return placed
 
 
-def inner_part(placing: Placing) -> tuple[slice, slice]:
+def inner_part(placing: Letterbox) -> tuple[slice, slice]:
     """Rows and columns of the model's frame that show the video, not the drawn-out margins."""
     width, height = placing.inner
     return slice(placing.top, placing.top + height), slice(placing.left, placing.left + width)
