@@ -17,7 +17,7 @@ from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.uncover import uncover
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.occluders import in_front
+from animate_anyone.perception.person.occluders import find_occluders
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import PoseSequence, Scene, Subject
 from animate_anyone.workflows.animate import draw_own_pose
@@ -84,7 +84,7 @@ def tell(scene: Scene, subject: Subject, size: tuple[int, int], pipeline: Animat
     character = np.zeros_like(person)
     if pose is not None and cut is not None:
         character = outline(pose, poses, cut) & person.any(axis=(1, 2), keepdims=True)
-        character &= ~place_masks(in_front(scene.pose, scene.person.masks), placing) | person
+        character &= ~place_masks(find_occluders(scene.pose, scene.person.masks), placing) | person
     region = formulate(person | within(character, placing), pipeline.config["formulation"])
     environment, made, carried, unknown = empty(source, region), region, None, None
     if guessed:

@@ -1,4 +1,4 @@
-"""Where something stands in front of a person: limbs that are surely there, and are not in the person's mask."""
+"""Occluders: regions where a limb must be, by the skeleton, and the person's mask does not show it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ERROR = 0.06  # torso lengths by which masks and poses may err
 _WIDE = 0.35  # around a hidden bone, likewise: a limb in its clothes
 
 
-def in_front(pose: PoseSequence, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What must be taken to be in front of the person, ``(frames, height, width)`` bool.
+def find_occluders(pose: PoseSequence, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The region around hidden limbs, ``(frames, height, width)`` bool: what lies there is taken to be an occluder.
 
     Args:
         pose: the person's.
         masks: ``(frames, height, width)`` bool, where the person is seen, in pixels of the poses. Frames without
-            a person have nothing in front.
+            a person have no occluders.
 
     Raises:
         InputError: the two do not belong together.
@@ -45,7 +45,7 @@ def in_front(pose: PoseSequence, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _grown(mask: NDArray[np.bool_], by: float) -> NDArray[np.bool_]:
-    """With a margin, by squares: at a video's own size the discs of ``grow`` take 0.2 to 1 s a frame."""
+    """Dilated by a square: at a video's own size the discs of ``grow`` take 0.2 to 1 s a frame."""
     side = 2 * max(1, round(by)) + 1
     grown: NDArray[np.bool_] = load_opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
     return grown
