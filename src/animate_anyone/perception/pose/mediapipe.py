@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.optional import require
-from animate_anyone.perception.pose.following import Follower, look_thoroughly
 from animate_anyone.perception.pose.mediapipe_layout import Landmarks, to_pose
 from animate_anyone.perception.pose.picture_attempts import Attempt
+from animate_anyone.perception.pose.pose_tracker import PoseTracker, look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import nobody, seen
 from animate_anyone.progress import SILENT, Progress
@@ -62,12 +62,12 @@ class MediapipePose:
         """The poses of a video, in pixels of ``size``, with depth; see the protocol."""
         poses = []
         with self._finder(still=False) as moving, self._finder(still=True) as still:
-            follower = Follower(
-                follow=lambda frame: seen(*to_pose(moving.find(frame), size)), look=still.look, restart=moving.restart
+            tracker = PoseTracker(
+                track=lambda frame: seen(*to_pose(moving.find(frame), size)), look=still.look, restart=moving.restart
             )
             for frame in progress.track(frames, description="poses"):
                 check_frame(frame, size)
-                poses.append(follower.next(frame) or nobody())
+                poses.append(tracker.next(frame) or nobody())
         return collect(poses, size, fps, times)
 
     def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:

@@ -18,8 +18,8 @@ from animate_anyone.conditions.boxes import Box, box_overlap
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
-from animate_anyone.perception.pose.following import look_thoroughly
 from animate_anyone.perception.pose.picture_attempts import Attempt
+from animate_anyone.perception.pose.pose_tracker import look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import Pose, nobody, seen
 from animate_anyone.progress import SILENT, Progress
