@@ -20,7 +20,7 @@ from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_pict
 from animate_anyone.media.timeline import spread
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.pose.frames_in_reach import FramesInReach
-from animate_anyone.perception.pose.people import follow
+from animate_anyone.perception.pose.people import track_person
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.pose.skeleton_look import SkeletonLook
 from animate_anyone.perception.pose.skeleton_video import find_skeletons
@@ -123,7 +123,7 @@ class Driver:
         if self.ready is not None:
             return self._on_own_clock(self.ready), []
         looks = load_estimator(estimator) if isinstance(estimator, str) else estimator()
-        followed = follow(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
+        followed = track_person(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
         found, alone = followed.poses, followed.alone()
         if alone and followed.whole is not None and followed.dropped:  # a cut, or other light
             scores = found.scores.copy()

@@ -14,7 +14,7 @@ from animate_anyone.perception import PoseEstimator
 from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, find_objects
 from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker
-from animate_anyone.perception.pose.people import follow
+from animate_anyone.perception.pose.people import track_person
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence, Scene, Subject
@@ -53,7 +53,7 @@ def see(
     frames = np.empty((len(driver), driver.size[1], driver.size[0], 3), np.uint8)
     for number, picture in enumerate(driver.pictures()):
         frames[number] = picture
-    followed = follow(frames, driver.fps, estimator, person, driver.times, progress)  # type: ignore[arg-type]
+    followed = track_person(frames, driver.fps, estimator, person, driver.times, progress)  # type: ignore[arg-type]
     quality = quality_report(followed.poses)
     quality.check(least=0.0)
     poses, lines = clean(followed.poses), quality.lines()

@@ -53,8 +53,8 @@ def find_people(
 
 
 @dataclass(frozen=True)
-class Followed:
-    """One of several people, followed through a video.
+class TrackedPerson:
+    """The poses of one of several people, tracked through a video.
 
     Attributes:
         poses: the person's; all scores 0 in frames without them.
@@ -77,7 +77,7 @@ class Followed:
         return len(self.people) < 2 and not self.mended
 
     def lines(self, asked: int) -> list[str]:
-        """Who was followed, for the user, who asked for the person of this number."""
+        """Who was tracked, for the user, who asked for the person of this number."""
         lines = [who_was_taken(list(self.people), self.poses, self.first, asked)]
         if self.mended:
             numbers = ", ".join(map(str, self.mended))
@@ -102,15 +102,15 @@ def who_was_taken(people: list[PoseSequence], poses: PoseSequence, frame: int, a
     return f"{line}, though it should be {asked}: look at the skeletons (--keep DIR), and try other --frames"
 
 
-def follow(
+def track_person(
     frames: Sequence[NDArray[np.uint8]],
     fps: Fraction,
     estimator: PoseEstimator,
     person: int = 0,
     times: NDArray[np.float64] | None = None,
     progress: Progress = SILENT,
-) -> Followed:
-    """Follow one of several people: 0 is the largest in the first frame where anybody is, 1 the next.
+) -> TrackedPerson:
+    """Track one of several people: 0 is the largest in the first frame where anybody is, 1 the next.
 
     For 0 the estimator sees the whole frames first. Where its pose is not the person's, by place and by colours, and
     for all others, it sees a window around the person's last place, if need be with the other one painted over. Where
@@ -137,7 +137,7 @@ def follow(
         found = estimator.estimate(frames, size, fps, times, progress)
         there = np.flatnonzero(is_person(found.scores))
         if not len(there):
-            return Followed(found, (), 0, whole=found)
+            return TrackedPerson(found, (), 0, whole=found)
         first = int(there[0])
         people = find_people(frames[first], estimator, known=found[first : first + 1])
     else:
@@ -152,14 +152,14 @@ def follow(
     search.put(first, chosen)
     for start in progress.track(range(first + 1, len(frames), chunk), description="one person"):
         search.go_through(range(start, min(start + chunk, len(frames))))
-    return Followed(search.poses(), tuple(people), first, tuple(search.mended), tuple(search.dropped), found)
+    return TrackedPerson(search.poses(), tuple(people), first, tuple(search.mended), tuple(search.dropped), found)
 
 
 class _Search:
     """Decides frame after frame who is the person.
 
     Args:
-        frames, estimator: as :func:`follow` has them.
+        frames, estimator: as :func:`track_person` has them.
         found: what the estimator sees in the whole frames; nobody in any where it was not asked.
         identity: knows the person.
         chunk: frames that share a window.
