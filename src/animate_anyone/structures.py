@@ -175,12 +175,12 @@ class MaskTrack:
     Attributes:
         masks: ``(frames, height, width)`` bool, true on the thing; all false in a frame without it.
         name: what it is called in reports.
-        doubts: what to look at by eye, ``(frame, reason)``, in order of the frames.
+        flagged: frames whose mask may be wrong, ``(frame, reason)``, in order of the frames.
     """
 
     masks: NDArray[np.bool_]
     name: str = "person"
-    doubts: tuple[tuple[int, str], ...] = ()
+    flagged: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 3 or self.masks.dtype != bool:
@@ -197,9 +197,9 @@ class MaskTrack:
         return self.masks.mean(axis=(1, 2))
 
     def lines(self) -> list[str]:
-        """The doubtful frames for people, one line a reason; none where nothing is doubtful."""
+        """The flagged frames for the user, one line a reason; none where no frame is flagged."""
         frames: dict[str, list[int]] = {}
-        for frame, reason in self.doubts:
+        for frame, reason in self.flagged:
             frames.setdefault(reason, []).append(frame)
         return [f"{self.name}: {reason} in frame {', '.join(map(str, found))}" for reason, found in frames.items()]
 

@@ -62,9 +62,9 @@ def see(
     shown = track.masks.any(axis=(1, 2))
     if not shown.any():
         raise InputError(f"no mask of the person came out in any frame; try another --masker: {', '.join(MASKERS)}")
-    track = replace(track, doubts=tuple(sorted((*track.doubts, *followed.doubts()))))
-    doubts = replace(track, doubts=tuple(doubt for doubt in track.doubts if doubt[1] != NOBODY))
-    lines += doubts.lines() or ["person: no mask is doubtful"]
+    track = replace(track, flagged=tuple(sorted((*track.flagged, *followed.flagged()))))
+    flagged = replace(track, flagged=tuple(flag for flag in track.flagged if flag[1] != NOBODY))
+    lines += flagged.lines() or ["person: no mask is doubtful"]
     if not shown.all():
         numbers = ", ".join(map(str, np.flatnonzero(~shown)))
         lines.append(f"nobody to replace in frame {numbers}: the video's own frame stands there")

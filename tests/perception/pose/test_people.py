@@ -188,7 +188,7 @@ def test_who_leaves_and_returns_is_not_taken_for_who_stays() -> None:
     np.testing.assert_allclose(necks[here], 100, atol=6)
     assert np.isnan(necks[8:20]).all()
     assert tracked.dropped == tuple(range(8, 20))
-    assert tracked.doubts() == tuple((frame, SOMEBODY_ELSE) for frame in range(8, 20))
+    assert tracked.flagged() == tuple((frame, SOMEBODY_ELSE) for frame in range(8, 20))
 
 
 def test_who_is_alone_may_leave_and_come_back_elsewhere() -> None:

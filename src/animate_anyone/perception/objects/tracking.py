@@ -46,7 +46,7 @@ class ObjectTracker(Protocol):
     def track(
         self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
     ) -> tuple[MaskTrack, ...]:
-        """One track an object (marks of one name are one), ``(frames, height, width)``, doubtful frames told."""
+        """One track an object (marks of one name are one), ``(frames, height, width)``, with flagged frames."""
         ...
 
 
@@ -90,7 +90,7 @@ class ClassicalTracker:
         self, small: list[NDArray[np.uint8]], size: tuple[int, int], own: list[ObjectMark], progress: Progress
     ) -> MaskTrack:
         masks = np.zeros((len(small), size[1], size[0]), bool)
-        doubts: list[tuple[int, str]] = []
+        flagged: list[tuple[int, str]] = []
         scale = small[0].shape[1] / size[0]
         first, last = own[0].lifetime or (0, len(small) - 1)
         stops = [mark.frame for mark in own[1:]] + [last + 1]
@@ -107,8 +107,8 @@ class ClassicalTracker:
                     mask = _recut(small[frame], carried, area)
                 masks[frame] = enlarge(mask, size)
                 if mask.any() and likeness(model, _colours(small[frame], mask)) < _ALIKE:
-                    doubts.append((frame, UNLIKE))
-        return finished(masks, own[0].name, own, doubts)
+                    flagged.append((frame, UNLIKE))
+        return finished(masks, own[0].name, own, flagged)
 
 
 def find_objects(

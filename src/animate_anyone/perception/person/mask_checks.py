@@ -1,4 +1,4 @@
-"""Which masks of a person to look at by eye: the skeleton and the frames before say so."""
+"""Flags masks of a person that may be wrong, from the skeleton and from the mask of the frame before."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ _COVERED = 0.75  # share of the joints on the mask, or near it
 _NEAR = 0.1  # torso lengths
 
 
-def doubtful(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int, str], ...]:
-    """``(frame, reason)`` for each doubtful mask ``(frames, height, width)`` in pixels of ``pose.size``."""
-    doubts: list[tuple[int, str]] = []
+def flag_masks(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int, str], ...]:
+    """``(frame, reason)`` for each mask that may be wrong, ``(frames, height, width)`` in pixels of ``pose.size``."""
+    flagged: list[tuple[int, str]] = []
     before: int | None = None
     for frame, mask in enumerate(masks):
         points, scores = pose.keypoints[frame], pose.scores[frame]
         if not is_person(scores):
-            doubts.append((frame, NOBODY))
+            flagged.append((frame, NOBODY))
             before = None
             continue
         torso = frame_torso_length(points, scores)
         area = int(mask.sum())
         if area < min(_SMALLEST * torso**2, _SMALLEST * mask.size):
-            doubts.append((frame, EMPTY))
+            flagged.append((frame, EMPTY))
             before = None
             continue
         if area > _LARGEST * torso**2 or _beyond(mask, points, scores, torso) > _SPILL * area:
-            doubts.append((frame, SPILLS))
+            flagged.append((frame, SPILLS))
         if before is not None and _overlap(masks[before], mask, _moved(pose, before, frame)) < _OVERLAP:
-            doubts.append((frame, JUMPS))
+            flagged.append((frame, JUMPS))
         if _covered(mask, points, scores, torso) < _COVERED:
-            doubts.append((frame, UNCOVERED))
+            flagged.append((frame, UNCOVERED))
         before = frame
-    return tuple(doubts)
+    return tuple(flagged)
 
 
 def _beyond(mask: NDArray[np.bool_], points: NDArray, scores: NDArray, torso: float) -> int:

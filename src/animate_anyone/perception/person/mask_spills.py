@@ -35,13 +35,13 @@ _LIMBS_NEARBY = 3  # joints, any of whose movements may be that of a pixel
 _SKIN = 0.06  # around what is body for sure: never cut
 _TRUNK, _THIGH, _SHIN, _HEAD = 0.26, 0.16, 0.12, 0.22  # half as wide as these are at least
 _HAT, _FOOT = 0.4, 0.2  # above the middle of the head, below the ankle
-_FAR, _FARTHER = 0.12, 0.2  # a spill that is cut off, or doubted, reaches out farther than this
+_FAR, _FARTHER = 0.12, 0.2  # a spill that is cut off, or flagged, reaches out farther than this
 _SURROUNDINGS = 0.4  # outside the mask and farther than this the colours are the background's
 _PATCH = 0.06  # half the side of the patches that are compared
 _MOVED = 0.03  # by which body and background must have parted
 _NEXT = 0.5  # from where it was found a spill may go on, in its colours
 _RIM = 0.04  # thinner than twice this, beside a spill: its edge
-_WIDE = 0.06  # half as wide is what is doubted
+_WIDE = 0.06  # half the least width of a part that is flagged
 
 # Mean difference of a patch's colours, of 255.
 _SAME, _OTHER = 10.0, 4.0
@@ -87,7 +87,7 @@ def find_spills(
                 own[window] += votes[1]
         found[number], alive[number] = likely[number] & (still > own), own > still
     spills = np.zeros_like(masks)
-    doubts: list[tuple[int, str]] = []
+    flagged: list[tuple[int, str]] = []
     for number, area in enumerate(masks.sum(axis=(1, 2)).tolist()):
         torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
         seed = found[number].copy()
@@ -98,10 +98,10 @@ def find_spills(
         if seed.any():
             spills[number] = _grown(cv2, frames[number], masks[number], far[number], torso, likely[number], seed)
         if spills[number].sum() > _MUCH * area:
-            doubts.append((number, CUT))
+            flagged.append((number, CUT))
         if _widest(cv2, likely[number] & ~spills[number] & ~alive[number], far[number], torso) > _MUCH * area:
-            doubts.append((number, BESIDE))
-    return spills, tuple(doubts)
+            flagged.append((number, BESIDE))
+    return spills, tuple(flagged)
 
 
 def _others(number: int, pose: PoseSequence, seconds: Sequence[float]) -> list[int]:

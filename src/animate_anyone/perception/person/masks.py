@@ -1,8 +1,8 @@
 """Where the person is, frame by frame: ``load_masker("mediapipe").mask(frames, pose)`` gives a track.
 
-Nobody is cut out without a skeleton: it says who is meant, bounds where the body can be, and tells
-afterwards which masks to doubt. AA2 takes its masks from SAM2; ``mediapipe`` and ``grabcut`` need no
-download.
+Every masker takes the person's skeleton: it selects the person, bounds the region where the body can be, and
+is what the finished masks are checked against. AA2 takes its masks from SAM2; ``mediapipe`` and ``grabcut`` need
+no download.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception.objects.marks_file import ObjectMark
 from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
 from animate_anyone.perception.person.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
-from animate_anyone.perception.person.mask_checks import doubtful
+from animate_anyone.perception.person.mask_checks import flag_masks
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
@@ -46,7 +46,7 @@ class PersonMasker(Protocol):
             progress: shown how far it is.
 
         Returns:
-            One mask per frame, in pixels of the frames, with the doubtful frames.
+            One mask per frame, in pixels of the frames, with the flagged frames.
 
         Raises:
             InputError: frames and poses do not belong together, or a package or file is missing.
@@ -208,7 +208,7 @@ class Sam2Masker:
 def person_track(
     smalls: Sequence[NDArray[np.uint8]], masks: Iterable[NDArray[np.bool_]], pose: PoseSequence, progress: Progress
 ) -> MaskTrack:
-    """The track of masks ``(height, width)`` of any size: without what stands beside the person, and with its doubts.
+    """The track of masks ``(height, width)`` of any size: spills are cut off, and frames flagged.
 
     ``smalls`` are the frames as small as they are compared; ``pose`` has the size of the track.
     """
@@ -218,10 +218,10 @@ def person_track(
     size = (smalls[0].shape[1], smalls[0].shape[0])
     found = list(masks)
     compared = np.stack([enlarge(mask, size) for mask in found])
-    spills, doubts = find_spills(smalls, compared, pose.scaled_to(size), progress)
+    spills, flagged = find_spills(smalls, compared, pose.scaled_to(size), progress)
     for number, (mask, spill) in enumerate(zip(found, spills, strict=True)):
         whole[number] = enlarge(mask, pose.size) & ~enlarge(spill, pose.size)
-    return MaskTrack(whole, "person", tuple(sorted({*doubtful(whole, pose), *doubts})))
+    return MaskTrack(whole, "person", tuple(sorted({*flag_masks(whole, pose), *flagged})))
 
 
 def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:

@@ -84,7 +84,7 @@ class TrackedPerson:
             lines.append(f"poses: of somebody else at first, so looked for close to the person, in frame {numbers}")
         return lines
 
-    def doubts(self) -> tuple[tuple[int, str], ...]:
+    def flagged(self) -> tuple[tuple[int, str], ...]:
         """``(frame, reason)`` for each frame to look at by eye."""
         return tuple((frame, SOMEBODY_ELSE) for frame in self.dropped)
 
