@@ -16,7 +16,7 @@ from animate_anyone.perception import load_estimator
 from animate_anyone.perception.colour_histogram import likeness
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.perception.pose.appearance import Identity, colours
+from animate_anyone.perception.pose.appearance import PersonAppearance, colours
 from animate_anyone.perception.pose.people import TrackedPerson, find_people, track_person
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
@@ -224,7 +224,7 @@ def test_people_are_known_by_their_colours() -> None:
     seen = [colours(frame, pose) for pose in (one, other)]
     assert seen[0] is not None and seen[1] is not None
     assert likeness(seen[0], seen[0]) > 0.999 and likeness(seen[0], seen[1]) < 0.1
-    identity = Identity(frame, one, [other])
+    identity = PersonAppearance(frame, one, [other])
     moved = person(1, CROWD_SIZE, torso=50, neck=(110, 50))
     assert identity.here(frame, moved, 0.1) and not identity.here(frame, other, 0.1)
     assert identity.again(frame, one) and not identity.again(frame, other)

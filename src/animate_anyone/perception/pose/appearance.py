@@ -1,4 +1,4 @@
-"""Who is who among people in a video: by where they were last, and by the colours on their bodies."""
+"""Re-identification of one person among others in a video, by the last position and by the colours on the body."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def colours(frame: NDArray[np.uint8], pose: PoseSequence) -> NDArray[np.float32]
     return np.asarray(counts / counts.sum())
 
 
-class Identity:
-    """Knows one person again among others.
+class PersonAppearance:
+    """Decides whether a pose is the tracked person's, by position and colours.
 
     Args:
         frame: a frame ``(height, width, 3)`` uint8 with all of them.

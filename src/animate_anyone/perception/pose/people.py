@@ -15,7 +15,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.perception.pose.appearance import Identity
+from animate_anyone.perception.pose.appearance import PersonAppearance
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence
@@ -148,7 +148,7 @@ def track_person(
         raise InputError(f"--person {person}: {len(people)} people were found in frame {first}; give 0 to the largest")
     chosen = people[person]
     others = [pose for pose in people if pose is not chosen]
-    search = _Search(frames, estimator, found, Identity(frames[first], chosen, others), chunk)
+    search = _Search(frames, estimator, found, PersonAppearance(frames[first], chosen, others), chunk)
     search.put(first, chosen)
     for start in progress.track(range(first + 1, len(frames), chunk), description="one person"):
         search.go_through(range(start, min(start + chunk, len(frames))))
@@ -161,7 +161,7 @@ class _Search:
     Args:
         frames, estimator: as :func:`track_person` has them.
         found: what the estimator sees in the whole frames; nobody in any where it was not asked.
-        identity: knows the person.
+        appearance: of the person and of the others.
         chunk: frames that share a window.
     """
 
@@ -170,10 +170,10 @@ class _Search:
         frames: Sequence[NDArray[np.uint8]],
         estimator: PoseEstimator,
         found: PoseSequence,
-        identity: Identity,
+        appearance: PersonAppearance,
         chunk: int,
     ) -> None:
-        self._frames, self._estimator, self._found, self._identity = frames, estimator, found, identity
+        self._frames, self._estimator, self._found, self._appearance = frames, estimator, found, appearance
         self._asked = bool((found.scores > 0).any())
         self._chunk = chunk
         self._kept: dict[int, PoseSequence] = {}
@@ -184,7 +184,7 @@ class _Search:
 
     def put(self, number: int, pose: PoseSequence) -> None:
         """The person is here in this frame."""
-        self._identity.accept(self._frames[number], pose)
+        self._appearance.accept(self._frames[number], pose)
         self._kept[number], self._last = pose, number
 
     def poses(self) -> PoseSequence:
@@ -244,8 +244,8 @@ class _Search:
         self._close_up = pose is not whole
         if pose is not whole and is_person(whole.scores[0]):
             self.mended.append(number)
-            if not self._identity.near(whole, 0.0):
-                self._identity.learn_other(self._frames[number], whole)
+            if not self._appearance.near(whole, 0.0):
+                self._appearance.learn_other(self._frames[number], whole)
 
     def _whole(self, number: int) -> PoseSequence:
         return self._found[number : number + 1]
@@ -254,15 +254,15 @@ class _Search:
         return abs(number - self._last) / float(self._found.fps)
 
     def _here(self, number: int, pose: PoseSequence) -> bool:
-        return self._identity.here(self._frames[number], pose, self._seconds(number))
+        return self._appearance.here(self._frames[number], pose, self._seconds(number))
 
     def _again(self, number: int, pose: PoseSequence) -> bool:
-        return self._identity.again(self._frames[number], pose)
+        return self._appearance.again(self._frames[number], pose)
 
     def _look(self, part: range, hidden: PoseSequence | None = None) -> dict[int, PoseSequence]:
         """Poses in the window around the person's last place; with ``hidden`` painted over, where it moves too."""
         size = self._found.size
-        last = self._identity.last
+        last = self._appearance.last
         left, top, right, bottom = _window(last, size)
         own, _ = body_hulls(last.keypoints[0], last.scores[0], size)
         pictures = []
