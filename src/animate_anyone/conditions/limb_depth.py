@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import clip_torso_length
-from animate_anyone.conditions.draw import SkeletonStyle, Strokes, named_style, parts
+from animate_anyone.conditions.draw import SkeletonStyle, Strokes, named_style, stroke_groups
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
@@ -77,8 +77,8 @@ def draw_limb_depth(
     result = np.zeros((len(pose), size[1], size[0]), np.float32)
     for frame, canvas in enumerate(result):
         painter = _Nearest(canvas.reshape(-1), size, strokes)
-        for part in parts(pose.scores[frame] >= min_score, hands=hands, face=face):
-            painter.draw(part, points[frame], near[frame][part.points])
+        for group in stroke_groups(pose.scores[frame] >= min_score, hands=hands, face=face):
+            painter.draw(group, points[frame], near[frame][group.points])
     return result if depth_map is None else _inside(result > 0, depth_map)
 
 
