@@ -1,4 +1,4 @@
-"""Records that pass between the rooms of this house: typed, frozen, checked when made.
+"""Records that packages exchange: typed, frozen, checked when made.
 
 Layouts: keypoints are pixels of a stated frame size, x right, y down, the centre of the top left
 pixel at (0.5, 0.5). Pictures are ``uint8`` arrays ``(height, width, 3)``, RGB.

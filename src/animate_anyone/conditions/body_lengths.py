@@ -1,8 +1,8 @@
 """How long the bones of a person are: over many frames, and the torso's length in one.
 
-A length in a picture is never longer than the true one, only shorter where the bone points to or
-from the camera; so a high quantile over the frames comes near the truth. A person who comes
-nearer grows all over: that is told apart first, or early and late frames could not be compared.
+A bone's length in a picture is at most its true one, and less where the bone is foreshortened; so a
+high quantile over the frames estimates the true length. A person who comes nearer to the camera
+grows as a whole: that change of scale is estimated first and divided out.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ BONES: dict[str, list[tuple[int, int]]] = {
     "ears": [(JOINT["right_ear"], JOINT["left_ear"])],
     "hand": [(hand.start, hand.start + finger) for hand in (LEFT_HAND, RIGHT_HAND) for finger in (5, 9, 17)],
 }
-# Of these the depth is reliable enough to tell how far they are turned away.
-DEPTH_TELLS = ("shoulders", "hips", "head_width", "head_height", "ears")
+# Bones whose depth is reliable enough to estimate how far they are turned out of the picture plane.
+DEPTH_BONES = ("shoulders", "hips", "head_width", "head_height", "ears")
 
 AVERAGE_BODY = {"torso": 1.0, "shoulders": 0.65, "upper_arm": 0.55, "forearm": 0.5, "thigh": 0.85, "shin": 0.8}
-"""Lengths of an average body, in torso lengths: a bone far below was never seen from the side."""
+"""Lengths of an average body, in torso lengths: a bone far below was foreshortened in all frames."""
 
 # Which quantile of a length over the frames is its true one: nearly flat, yet no outlier. Arms
 # point about the most.
@@ -99,7 +99,7 @@ def measure(pose: PoseSequence) -> dict[str, Length]:
             now = seen_length[frames] / growth[frames]
             pixels = float(np.quantile(now, quantile))
             flatness = 1.0
-            if pose.depth is not None and bone in DEPTH_TELLS:
+            if pose.depth is not None and bone in DEPTH_BONES:
                 away = (pose.depth[frames, pair[0]] - pose.depth[frames, pair[1]]) * pose.size[1] / growth[frames]
                 true = float(np.quantile(np.hypot(now, away), quantile))
                 flatness = float(np.clip((pixels / max(true, 1e-6) - _STEEP) / (_FLAT - _STEEP), 0, 1))
@@ -159,7 +159,7 @@ def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tup
 def _growth(pose: PoseSequence, flat: dict[str, list[NDArray[np.float64]]]) -> NDArray[np.float64]:
     """``(frames,)``: the person's size in the picture, 1 in the first frames; all 1 if it hardly changes.
 
-    Turn about, lengths are judged with the sizes known so far, and sizes with the lengths.
+    Alternating estimation: lengths from the sizes found so far, then sizes from the lengths.
     """
     steady = np.ones(len(pose))
     logs = np.log(np.array([length for bone in _SIZE_BONES for length in flat[bone]]))  # (bones, frames)

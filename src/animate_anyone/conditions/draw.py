@@ -1,7 +1,7 @@
 """Draws poses the OpenPose way: coloured limbs, rainbow hands, white face dots, on black.
 
-The pixel layout is the one that published checkpoints were trained on (METHOD.md, AA1: poses by
-DWPose, drawn the OpenPose way): limbs are filled ellipses darkened by 0.6, joints are discs in
+The pixel layout is the one that published checkpoints were trained on (AA1: poses by DWPose,
+drawn the OpenPose way): limbs are filled ellipses darkened by 0.6, joints are discs in
 full colour on top, then hands, then face. Nothing but NumPy is needed: every stroke is a capsule
 or an ellipse, its pixels are found row by row, all strokes of a frame at once.
 """

@@ -1,7 +1,7 @@
-"""A pose for frames in which nobody is seen, and how poses lie in the frame.
+"""Poses for frames in which nobody is seen, and whether poses lie outside the frame.
 
-A frame without a pose tells a model nothing, and it shows the character as the reference picture does. So the pose
-before is held, and goes over to the next one in time.
+For a frame without a pose a model repeats the reference picture. So the last pose is held there, and blended into the
+next one.
 """
 
 from __future__ import annotations

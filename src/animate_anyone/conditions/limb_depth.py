@@ -1,7 +1,7 @@
 """Structured depth (AA2, depth-wise pose modulation): how far the limbs are, inside the skeleton only.
 
-A whole depth map would tell the outline of the person in the source; so depth is kept where the
-skeleton is drawn, and nowhere else.
+A whole depth map would show the outline of the source's person to the model; so depth is kept only where the
+skeleton is drawn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random scale augmentation (AA2): the character, with its objects, larger or smaller in its place.
 
-A mask that hides the outline is always larger than the person under it, and a model would learn
-just that. So in training the character is scaled while the environment keeps the mask of the
-character as it was: masks then come out smaller than the character as well.
+A shape-agnostic mask is always larger than the person, and a model would learn to rely on that. So in training the
+character is scaled, while the environment keeps the mask of the character before scaling: some masks are then
+smaller than the character.
 """
 
 from __future__ import annotations

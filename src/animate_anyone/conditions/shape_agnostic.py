@@ -1,4 +1,4 @@
-"""Masks that do not tell the outline of who is under them (AA2, shape-agnostic mask).
+"""Masks that do not show the outline of the person (AA2, shape-agnostic mask).
 
 The bounding box of a mask is cut into ``k_h`` by ``k_w`` blocks, and a block that holds any masked
 pixel is masked whole: ``M_f(i, j) = max over the block that holds (i, j)``. One block is the box,
@@ -45,7 +45,7 @@ class BlockShares:
 
 
 def draw_shares(generator: np.random.Generator) -> BlockShares:
-    """A random fineness for training, one for all frames of a clip: blocks that flicker would be a cue."""
+    """A random fineness for training, one for all frames of a clip: changing blocks would reveal the outline."""
     rows, columns = generator.random(2)
     return BlockShares(float(rows), float(columns))
 

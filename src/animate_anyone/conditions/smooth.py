@@ -1,6 +1,6 @@
-"""Mends estimated poses over time: swapped sides, outliers, gaps, jitter.
+"""Temporal clean-up of estimated poses: exchanged sides, outliers, gaps, jitter.
 
-Everything here may look ahead, for the whole clip is known; so nothing lags. Times are in
+All filters are centred: they use later frames too, and so do not lag. Times are in
 seconds and distances in torso lengths of the person, so that neither frame rate nor resolution
 changes what a setting means. Functions return a new :class:`PoseSequence`; sizes and times stay.
 """
@@ -22,8 +22,8 @@ from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGH
 _ARMS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("shoulder", "elbow", "wrist")]
 _LEGS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("hip", "knee", "ankle")]
 _HANDS = list(zip(range(LEFT_HAND.start, LEFT_HAND.stop), range(RIGHT_HAND.start, RIGHT_HAND.stop), strict=True))
-# Groups that move with a joint of the body.
-_CARRIED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
+# Groups of points and the joint of the body that they are attached to.
+_ATTACHED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Smoothing:
 
 
 def clean(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
-    """All of it in order: sides, outliers, gaps, jitter. ``None`` takes the default settings."""
+    """Exchanged sides, outliers, gaps, short appearances and jitter, in this order; ``None``: the default settings."""
     settings = settings or Smoothing()
     pose = fix_swaps(pose, settings.longest_swap)
     pose = drop_outliers(pose, settings.jump)
@@ -116,7 +116,7 @@ def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
         bent = np.linalg.norm(points[2:-2] - curve, axis=-1)
         leap[1:-1] = np.where(known, np.minimum(away[1:-1], bent), leap[1:-1])
     outlier = (leap > jump * size) & seen[:-2] & seen[1:-1] & seen[2:]
-    # Two outliers in a row would each accuse the other's neighbour; the farther one is to blame.
+    # An outlier makes its two neighbours look displaced as well: of outliers in a row only the largest is dropped.
     worst = np.pad(np.where(outlier, leap, 0), ((1, 1), (0, 0)))
     outlier &= (worst[1:-1] >= worst[:-2]) & (worst[1:-1] >= worst[2:])
     scores = pose.scores.copy()
@@ -135,13 +135,13 @@ def fill_gaps(pose: PoseSequence, longest: float = 0.34) -> PoseSequence:
     times = pose.seconds
     for point in range(BODY.start, BODY.stop):
         _fill(values[:, point], scores[:, point], times, longest)
-    for group, joint in _CARRIED:
+    for group, joint in _ATTACHED:
         held = scores[:, joint] >= MIN_SCORE
-        carrier = np.where(held[:, None], values[:, joint], 0)
+        attachment = np.where(held[:, None], values[:, joint], 0)
         for point in range(group.start, group.stop):
-            relative = values[:, point] - carrier
+            relative = values[:, point] - attachment
             _fill(relative, scores[:, point], times, longest, held)
-            values[:, point] = relative + carrier
+            values[:, point] = relative + attachment
     scores[scores < MIN_SCORE] = 0
     return _with(pose, values, scores)
 
@@ -158,7 +158,7 @@ def drop_flashes(pose: PoseSequence, shortest: float = 0.07) -> PoseSequence:
 
 
 def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
-    """Take out the jitter, and leave fast movement its reach.
+    """Remove jitter without reducing the amplitude of fast movement.
 
     Around each frame a parabola is fitted to the neighbours in time, weighted by their scores:
     once over a narrow window, once over a wide one. Both are symmetric, so neither lags. Where

@@ -1,4 +1,4 @@
-"""Two folders of videos, side by side: what is in them, what belongs together, and what differs."""
+"""Finds the clips in two folders of videos, pairs them by name and lists what has no partner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The things that a person holds or touches (AA2): found by a locator, followed by a tracker.
+"""Masks of the objects that a person holds or touches (AA2): found by a locator, then tracked.
 
 A locator says where an object is in some frame (a mark: boxes, points); a tracker makes masks of
 the whole clip from it. ``find_objects`` does both.
@@ -26,7 +26,7 @@ from animate_anyone.structures import MaskTrack
 
 UNLIKE = "looks unlike where it was marked"
 _ALIKE = 0.35  # correlation of the colours with those at the mark
-_CHANGE = 1.5  # times the area, that a new cut may differ from the mask carried on
+_CHANGE = 1.5  # times the area, that a new cut may differ from the mask warped on
 _POINT_REACH = 0.12  # of the longer side: how far an object reaches around its points, without a box
 
 
@@ -62,7 +62,7 @@ class GivenMarks:
 
 
 class ClassicalTracker:
-    """Tracker ``classical``: GrabCut from the box or points, carried on by optical flow, cut anew in each frame.
+    """Tracker ``classical``: GrabCut from the box or points, warped on by optical flow, cut anew in each frame.
 
     No network and no download; good for things that stand out by colour and do not turn or vanish.
 
@@ -103,8 +103,8 @@ class ClassicalTracker:
             for frame in progress.track(steps, description=mark.name):
                 if frame != mark.frame and mask.any():
                     before = frame - steps.step
-                    carried = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
-                    mask = _recut(small[frame], carried, area)
+                    warped = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
+                    mask = _recut(small[frame], warped, area)
                 masks[frame] = enlarge(mask, size)
                 if mask.any() and likeness(model, _colours(small[frame], mask)) < _ALIKE:
                     flagged.append((frame, UNLIKE))
@@ -189,22 +189,22 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
     return tidy(mask, front) if mask.any() else mask
 
 
-def _recut(picture: NDArray[np.uint8], carried: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
-    """The mask carried on, its edge put where the colours have it, unless they make something else of it."""
-    if not carried.any():
-        return carried
-    margin = max(round(0.12 * float(np.sqrt(carried.sum()))), 1)
-    possible = grow(carried, margin)
-    front = grow(carried, -margin)
+def _recut(picture: NDArray[np.uint8], warped: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
+    """The mask warped on, its edge put where the colours have it, unless they make something else of it."""
+    if not warped.any():
+        return warped
+    margin = max(round(0.12 * float(np.sqrt(warped.sum()))), 1)
+    possible = grow(warped, margin)
+    front = grow(warped, -margin)
     rows, columns = _window(possible)
-    mask = np.zeros(carried.shape, bool)
+    mask = np.zeros(warped.shape, bool)
     mask[rows, columns] = cut_out(
-        picture[rows, columns], front[rows, columns], carried[rows, columns], possible[rows, columns]
+        picture[rows, columns], front[rows, columns], warped[rows, columns], possible[rows, columns]
     )
     if mask.any():
-        mask = tidy(mask, front if front.any() else carried)
-    trusted = carried.sum() / _CHANGE <= mask.sum() <= carried.sum() * _CHANGE and mask.sum() <= 3 * max(area, 1)
-    return mask if trusted else carried
+        mask = tidy(mask, front if front.any() else warped)
+    trusted = warped.sum() / _CHANGE <= mask.sum() <= warped.sum() * _CHANGE and mask.sum() <= 3 * max(area, 1)
+    return mask if trusted else warped
 
 
 def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:

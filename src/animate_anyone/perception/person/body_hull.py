@@ -1,4 +1,4 @@
-"""Roughly where the body around a skeleton is: surely, and at most. OpenCV draws."""
+"""Two silhouettes around a skeleton: the least and the most that the body can cover; drawn by OpenCV."""
 
 from __future__ import annotations
 

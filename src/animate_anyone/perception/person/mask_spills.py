@@ -1,8 +1,9 @@
-"""What came along with a person's mask: a part beside the body that stays with the background while the body moves.
+"""Spills: parts of a person's mask that belong to the background, found by their movement and colours.
 
-Two frames some time apart are laid over each other twice: as the background has moved, and as the limbs nearby have.
-Where only the first fits, and the colour is rather one of the surroundings than one of the body, nobody is there. Where
-neither the body nor the camera moves, or all is of one colour, nothing can be told, and nothing is.
+Two frames some time apart are registered twice: by the movement of the background, and by that of the limbs nearby.
+A pixel is a spill where only the background's movement matches and the colour is more frequent in the surroundings
+than on the body. Where body and background do not move against each other, or their colours are alike, no decision is
+possible, and the mask is kept.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from animate_anyone.structures import BODY, PoseSequence
 
 Window = tuple[slice, slice]
 
-_APART_SECONDS = (1 / 3, 2 / 3)  # between the frames that are laid over each other
-_LENT_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that tell each other what they found
+_APART_SECONDS = (1 / 3, 2 / 3)  # between the two frames that are compared
+_SHARED_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that share the spills found in one of them
 _MIN_JOINTS = 4
 _LIMBS_NEARBY = 3  # joints, any of whose movements may be that of a pixel
 
@@ -46,7 +47,7 @@ _WIDE = 0.06  # half the least width of a part that is flagged
 # Mean difference of a patch's colours, of 255.
 _SAME, _OTHER = 10.0, 4.0
 
-_LEAST, _MUCH = 0.003, 0.04  # of the mask: smaller is noise, larger is told
+_LEAST, _MUCH = 0.003, 0.04  # of the mask: smaller is noise, larger is flagged
 _SEEN_OUTSIDE = 1e-4  # share of the surroundings that has a colour, for it to be theirs
 _BINS = (32, 32, 32)  # of CIELAB
 _MARGIN = 8  # pixels around what is compared
@@ -91,10 +92,10 @@ def find_spills(
     for number, area in enumerate(masks.sum(axis=(1, 2)).tolist()):
         torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
         seed = found[number].copy()
-        for other in _others(number, pose, _LENT_SECONDS):
+        for other in _others(number, pose, _SHARED_SECONDS):
             move = background.between(number, other) if found[other].any() and likely[number].any() else None
             if move is not None:
-                seed |= likely[number] & _lent(cv2, frames[number], frames[other], found[other], move)
+                seed |= likely[number] & _warped_spill(cv2, frames[number], frames[other], found[other], move)
         if seed.any():
             spills[number] = _grown(cv2, frames[number], masks[number], far[number], torso, likely[number], seed)
         if spills[number].sum() > _MUCH * area:
@@ -183,7 +184,7 @@ def _compare(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which pixels of a window have surely moved as the background has, and which as a limb nearby has.
 
-    ``far`` is of the other frame: what is behind the body there does not speak for the body here.
+    ``far`` is of the other frame: pixels that are behind the body there are not counted for the body here.
     """
     y, x = np.mgrid[window].astype(np.float32)
     nothing = np.zeros(x.shape, bool)
@@ -201,7 +202,9 @@ def _compare(
     back_x, back_y = _moved(move, x, y)
     height, width = frames[other].shape[:2]
     apart = np.min([np.hypot(way_x - back_x, way_y - back_y) for way_x, way_y in ways], axis=0)
-    told = (apart > max(_MOVED * torso, 1.5)) & (back_x >= 0) & (back_x < width) & (back_y >= 0) & (back_y < height)
+    decidable = (
+        (apart > max(_MOVED * torso, 1.5)) & (back_x >= 0) & (back_x < width) & (back_y >= 0) & (back_y < height)
+    )
     here, there = (cv2.blur(frames[n], (3, 3)).astype(np.float32) for n in (number, other))
     side = 2 * max(round(_PATCH * torso), 2) + 1
 
@@ -211,9 +214,9 @@ def _compare(
 
     as_background = unlike(back_x, back_y)
     as_body = np.min([unlike(*way) for way in ways], axis=0)
-    still = told & (as_background < _SAME) & (as_body > np.maximum(2 * as_background, _OTHER))
+    still = decidable & (as_background < _SAME) & (as_body > np.maximum(2 * as_background, _OTHER))
     seen = _fetch(cv2, far.astype(np.float32), back_x, back_y) > _SKIN + _PATCH
-    return still, told & seen & (as_body < as_background) & (as_background > _OTHER)
+    return still, decidable & seen & (as_body < as_background) & (as_background > _OTHER)
 
 
 def _moved(way: NDArray[np.float64], x: NDArray, y: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -229,19 +232,19 @@ def _fetch(cv2: ModuleType, plane: NDArray[np.float32], at_x: NDArray, at_y: NDA
     return fetched
 
 
-def _lent(
+def _warped_spill(
     cv2: ModuleType,
     here: NDArray[np.uint8],
     there: NDArray[np.uint8],
     found: NDArray[np.bool_],
     move: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """What was found in another frame, where the background has taken it, if it still looks the same."""
+    """The spill found in another frame, warped by the background's movement, where the colours still match."""
     y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
     at = _moved(move, x, y)
-    carried = _fetch(cv2, found.astype(np.float32), *at) > 0.5
+    warped = _fetch(cv2, found.astype(np.float32), *at) > 0.5
     difference = np.abs(here.astype(np.float32) - _fetch(cv2, there.astype(np.float32), *at)).mean(axis=2)
-    same: NDArray[np.bool_] = carried & (cv2.blur(difference, (5, 5)) < _SAME)
+    same: NDArray[np.bool_] = warped & (cv2.blur(difference, (5, 5)) < _SAME)
     return same
 
 

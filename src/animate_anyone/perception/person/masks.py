@@ -30,7 +30,7 @@ from animate_anyone.structures import BODY, MaskTrack, PoseSequence
 
 _MARGIN = 0.05  # of the window's side around everything that may be body
 _WINDOW = 256  # side of the pictures that the segmentation network sees
-_CARRIED = 0.25  # weight of the mask before, moved along
+_WARPED = 0.25  # weight of the mask before, warped to this frame
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class PersonMasker(Protocol):
 
 
 class GrabCutMasker:
-    """Masker ``grabcut``: colours inside and around the skeleton, carried on by optical flow. No network.
+    """Masker ``grabcut``: colours inside and around the skeleton, warped on by optical flow. No network.
 
     Args:
         side: longer side of the pictures it works in, pixels.
@@ -80,8 +80,8 @@ class GrabCutMasker:
                 masks.append(np.zeros(small.shape[:2], bool))
                 before = None
                 continue
-            carried = None if before is None else flow.between(before[0], small)(before[1])
-            mask = self._one(frame, small, pose, number, carried)
+            warped = None if before is None else flow.between(before[0], small)(before[1])
+            mask = self._one(frame, small, pose, number, warped)
             before = small, mask.astype(np.float32)
             masks.append(mask)
         return person_track(smalls, masks, pose, progress)
@@ -95,14 +95,14 @@ class GrabCutMasker:
         small: NDArray[np.uint8],
         pose: PoseSequence,
         number: int,
-        carried: NDArray[np.float32] | None,
+        warped: NDArray[np.float32] | None,
     ) -> NDArray[np.bool_]:
         size = (small.shape[1], small.shape[0])
         points, scores = pose[number : number + 1].scaled_to(size).keypoints[0], pose.scores[number]
         sure, maybe = body_hulls(points, scores, size)
         chance = self._chance(frame, small, sure, maybe, frame_torso_length(points, scores))
-        if carried is not None:
-            chance = (1 - _CARRIED) * chance + _CARRIED * carried
+        if warped is not None:
+            chance = (1 - _WARPED) * chance + _WARPED * warped
         front = (sure & (chance > 0.15)) | (maybe & (chance > 0.9))
         result = cut_out(small, front, maybe & (chance > 0.5), maybe & (chance > 0.12))
         return tidy(result, sure) if result.any() else result

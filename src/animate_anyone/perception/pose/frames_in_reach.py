@@ -1,4 +1,4 @@
-"""The frames of a video by number, without holding them all: for those who go through it in order and look about."""
+"""Frames of a video by number with a bounded cache, for readers that go in order and look a little back or ahead."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def find_people(
         if pose is None or any(_same(pose, other) for other in people):
             break
         sure, maybe = body_hulls(pose.keypoints[0], pose.scores[0], pose.size)
-        if (sure & painted).sum() > _MADE_UP * sure.sum():  # the blot itself was taken for somebody
+        if (sure & painted).sum() > _MADE_UP * sure.sum():  # the estimator found a person on the painted area
             break
         people.append(pose)
         painted |= maybe

@@ -21,9 +21,9 @@ from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 _LONG_SIDE = 1280  # crops are scaled to this, pixels
 
-# A part that the best pose lacks: where it hangs, how far away (in torsos) another pose may have
-# that place for its part to be taken over, and which joints of the body come along.
-_LENT: tuple[tuple[slice, str, float, list[int]], ...] = (
+# A group of points that the best pose lacks is taken from another pose: the joint that it is attached to, how far
+# apart (torso lengths) both poses may have that joint, and which joints of the body are taken too.
+_FILLED: tuple[tuple[slice, str, float, list[int]], ...] = (
     (LEFT_HAND, "left_wrist", 0.15, []),
     (RIGHT_HAND, "right_wrist", 0.15, []),
     (FACE, "nose", 0.35, list(HEAD)),
@@ -114,7 +114,7 @@ def best_pose(tried: list[Attempt]) -> Pose | None:
     order = sorted(range(len(poses)), key=lambda number: -worth[number])
     points, scores, depth = (part.copy() for part in poses[order[0]])
     torso = unscored_torso_length(points)
-    for group, anchor, reach, joints in _LENT:
+    for group, anchor, reach, joints in _FILLED:
         for number in order[1:]:
             other, other_scores, other_depth = poses[number]
             gap = np.hypot(*(other[JOINT[anchor]] - points[JOINT[anchor]]))

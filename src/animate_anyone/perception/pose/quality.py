@@ -1,4 +1,4 @@
-"""How good estimated poses are, told in a few lines, before anything long is built on them."""
+"""Quality report of estimated poses: missing frames, mean scores, sudden jumps."""
 
 from __future__ import annotations
 
