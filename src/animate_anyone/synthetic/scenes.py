@@ -21,22 +21,22 @@ from animate_anyone.synthetic.figure.body import Body
 from animate_anyone.synthetic.figure.bricks import Array, PartTable
 from animate_anyone.synthetic.figure.look import colour
 from animate_anyone.synthetic.figure.paint import Material, Paint
-from animate_anyone.synthetic.motion.actions import at_moments, feet_of, furnish, rehearse, soles_of
+from animate_anyone.synthetic.motion.scene_setup import at_moments, feet_of, place_scenery, sample_setup, soles_of
 from animate_anyone.synthetic.picture.camera_effects import photograph
 from animate_anyone.synthetic.picture.lighting import cast_on_self
 from animate_anyone.synthetic.picture.render import Geometry, Picture, assemble, render
 from animate_anyone.synthetic.place.backdrop import Camera, sample_camera
-from animate_anyone.synthetic.place.props import Prop, gather
-from animate_anyone.synthetic.place.stage import (
+from animate_anyone.synthetic.place.compositing import (
     Panorama,
     Shot,
+    composite,
     frontmost,
-    lay,
     make_layer,
     paint_place,
     seen_from,
     shade_floor,
 )
+from animate_anyone.synthetic.place.props import Prop, gather
 
 FILL = 127  # what object frames show where no object is
 SCALES = (0.25, 2.0)
@@ -97,20 +97,20 @@ def sample_scene_clip(
     if not SCALES[0] <= scale <= SCALES[1]:
         raise InputError(f"scale is {scale}; it must lie between {SCALES[0]} and {SCALES[1]}")
     where = torch.device(device)
-    play = rehearse(split, seed, num_frames, fps, motion, domain)
-    things, names = furnish(stream(split, seed, "stage scenery"), play, domain == "wide")
-    shot, style, body = play.shot, play.style, play.body
+    setup = sample_setup(split, seed, num_frames, fps, motion, domain)
+    things, names = place_scenery(stream(split, seed, "stage scenery"), setup, domain == "wide")
+    shot, style, body = setup.shot, setup.style, setup.body
     cameras, middle = [shot.cameras[k] for k in chosen], shot.middle
     view = _View(shot.middle, style, size, supersample, where)
-    standing = np.array([play.target[0], 0.0, play.target[2]])
+    standing = np.array([setup.target[0], 0.0, setup.target[2]])
 
-    actors = seen_from(at_moments(play.placed, chosen), cameras, middle, standing, scale)
+    actors = seen_from(at_moments(setup.placed, chosen), cameras, middle, standing, scale)
     geometry = assemble(style.look.parts, actors, middle.rotation, middle.position, where)
-    expression = np.stack([play.pose.mouth, play.pose.blink], -1)[chosen]
+    expression = np.stack([setup.pose.mouth, setup.pose.blink], -1)[chosen]
     person = view.person(geometry, body, expression)
     hiding, pictures = [(geometry, 1.0)], [person]
-    if play.prop:
-        table, paints, held = gather([play.prop])
+    if setup.prop:
+        table, paints, held = gather([setup.prop])
         held = seen_from(at_moments(held, chosen), cameras, middle, standing, scale)
         geometry = assemble(table, held, middle.rotation, middle.position, where)
         hiding.append((geometry, 1.0))
@@ -128,17 +128,17 @@ def sample_scene_clip(
             scenery.append(make_layer(_scenery(view, shot, chosen, group, geometry)))
     seen = observe(body, style.look, actors, expression, middle, hiding, size, fps, clip_times(chosen, fps))
 
-    empty = paint_place(play.backdrop, shot, chosen, size, supersample, where)
+    empty = paint_place(setup.backdrop, shot, chosen, size, supersample, where)
     if style.lights is not None:
         empty = (empty * torch.tensor(style.lights.scene, device=where)).clamp(0, 1)
     at_rest = shot.movement == "still" and not any(thing.moves for thing in things)
     some = chosen[:1] if at_rest else chosen
-    under_things = shade_floor(play.backdrop, cameras[: len(some)], size, _tensor(feet_of(things, some), where))
-    under_actors = shade_floor(play.backdrop, cameras, size, _tensor(soles_of(play, chosen, standing, scale), where))
-    strength = play.backdrop.shadow
-    environment = lay(empty * (1 - strength * under_things.clamp(0, 1))[..., None], scenery)
+    under_things = shade_floor(setup.backdrop, cameras[: len(some)], size, _tensor(feet_of(things, some), where))
+    under_actors = shade_floor(setup.backdrop, cameras, size, _tensor(soles_of(setup, chosen, standing, scale), where))
+    strength = setup.backdrop.shadow
+    environment = composite(empty * (1 - strength * under_things.clamp(0, 1))[..., None], scenery)
     ground = empty * (1 - strength * (under_things + under_actors).clamp(0, 1))[..., None]
-    frames = lay(ground, [*layers, *scenery])
+    frames = composite(ground, [*layers, *scenery])
     environment = environment.expand_as(frames)
     if style.effects is not None:
         frames, environment = (
@@ -147,7 +147,7 @@ def sample_scene_clip(
         )
 
     front = frontmost([*layers, *scenery])
-    object_mask = (front == 1) if play.prop else torch.zeros_like(front, dtype=torch.bool)
+    object_mask = (front == 1) if setup.prop else torch.zeros_like(front, dtype=torch.bool)
     full = torch.isfinite(layers[0].depth)
     occluders = torch.zeros_like(full)
     if scenery:
@@ -156,9 +156,9 @@ def sample_scene_clip(
         occluders = (front >= len(layers)) & (full | (standing_depth < hips[:, None, None]))
     painted = _bytes(frames)
     words: dict[str, str | int | float] = {
-        "motion": play.motion, "shading": style.shading.style, "background": play.backdrop.kind,
+        "motion": setup.motion, "shading": style.shading.style, "background": setup.backdrop.kind,
              "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
-             "object": play.prop.kind if play.prop else "none", **names}  # fmt: skip
+             "object": setup.prop.kind if setup.prop else "none", **names}  # fmt: skip
     return SceneClip(
         frames=painted,
         pose=seen.pose,
@@ -204,15 +204,15 @@ def character_picture(
     check_request(split, domain, motion, num_frames, size, supersample, None)
     if frame is not None and not 0 <= frame < num_frames:
         raise InputError(f"frame is {frame}; it must lie between 0 and {num_frames - 1}")
-    play = rehearse(split, seed, num_frames, fps, motion, domain)
+    setup = sample_setup(split, seed, num_frames, fps, motion, domain)
     rng = stream(split, seed, "stage picture")
     drawn = int(rng.integers(num_frames))
     moment = drawn if frame is None else frame
-    where, style, body = torch.device(device), play.style, play.body
-    placed = at_moments(play.placed, [moment])
+    where, style, body = torch.device(device), setup.style, setup.body
+    placed = at_moments(setup.placed, [moment])
     camera = sample_camera(rng, body, hat_height(style.look, body), placed, "full")
     geometry = assemble(style.look.parts, placed, camera.rotation, camera.position, where)
-    expression = np.stack([play.pose.mouth, play.pose.blink], -1)[[moment]]
+    expression = np.stack([setup.pose.mouth, setup.pose.blink], -1)[[moment]]
     figure = _View(camera, style, size, supersample, where).person(geometry, body, expression)
     figure = _shade_each_other([figure], style, camera)[0]
     frames = figure.colour + torch.tensor(colour(rng, 0.3), device=where) * (1 - figure.cover[..., None])
