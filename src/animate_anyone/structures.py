@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from animate_anyone.errors import InputError
 from animate_anyone.system.whole_files import whole_file
 
+Picture = NDArray[np.uint8]
+"""``(height, width, 3)``, RGB; of several frames ``(frames, height, width, 3)``."""
+
 # One person is 128 points: OpenPose's 18 of the body, 21 of each hand, 68 of the face.
 # "Left" is the person's own left. Names, limbs and colours: conditions/skeleton.py.
 BODY = slice(0, 18)

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.structures import PoseSequence
-
-Picture = NDArray[np.uint8]
+from animate_anyone.structures import Picture, PoseSequence
 
 
 @dataclass(frozen=True)
