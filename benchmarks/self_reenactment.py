@@ -28,11 +28,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from animate_anyone.cli.options import parse_size, shown_progress
-from animate_anyone.conditions.body_lengths import MIN_SCORE, average_torso
-from animate_anyone.conditions.body_lengths import measure as bone_lengths
+from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.draw import draw_pose
-from animate_anyone.conditions.placing import Placing
-from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT
+from animate_anyone.conditions.letterbox import Letterbox
+from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_masked, ssim
 from animate_anyone.media import check_writable, contact_sheet, parse_range, whole_file, write_picture
@@ -93,7 +92,7 @@ def read_clip(
         raise InputError(f"{video}: one frame is the reference, and none is left to compare; give --frames with more")
     poses, remarks = driver.poses(estimator, progress)
     reference = first_good(poses)
-    placing = Placing.into(driver.size, size)
+    placing = Letterbox.into(driver.size, size)
     placed, picture = [], None
     for number, frame in enumerate(driver.pictures()):
         placed.append(placing.apply(frame))
@@ -117,7 +116,7 @@ def person_regions(poses: PoseSequence) -> NDArray[np.bool_]:
     No mask of the person is known in a real clip. Loose clothes and long hair reach out of this region, and some
     background lies in it.
     """
-    torso = average_torso(bone_lengths(poses)) or poses.size[1] / 4
+    torso = clip_torso_length(poses) or poses.size[1] / 4
     return np.stack([_region(poses, frame, torso) for frame in range(len(poses))])
 
 
@@ -150,7 +149,7 @@ def reenact(
     """The model's frames at ``size``, brought to the clip's by bicubic interpolation: ``(frames, H, W, 3)`` uint8."""
     whole = (clip.picture.shape[1], clip.picture.shape[0])
     stretch = pipeline.config["stretch"]
-    placing = Placing.stretched(size) if stretch else Placing.into(whole, size)
+    placing = Letterbox.stretched(size) if stretch else Letterbox.into(whole, size)
     subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
     carrying = pipeline.config["carried_reference"]
     made = pipeline(
@@ -163,7 +162,7 @@ def reenact(
         progress=progress,
     )[0]
     if stretch:  # back into the frame as the truth stands in it
-        into = Placing.into(whole, clip.size)
+        into = Letterbox.into(whole, clip.size)
         return np.stack([into.apply(resize(frame, whole)) for frame in made])
     return np.stack([resize(frame, clip.size) for frame in made])
 
@@ -199,7 +198,7 @@ def make_sheet(clip: RealClip, results: dict[str, NDArray[np.uint8]], shrink: in
     box = np.ix_(clip.inside.any(1), clip.inside.any(0))
     compared = [number for number in range(len(clip.frames)) if number != clip.reference]
     frames = np.array(compared)[np.linspace(0, len(compared) - 1, SHOWN).round().astype(int)]
-    poses = draw_pose(Placing.into(clip.driver.size, clip.size).move(clip.poses[frames]), clip.size, style="scaled")
+    poses = draw_pose(Letterbox.into(clip.driver.size, clip.size).move(clip.poses[frames]), clip.size, style="scaled")
     outlined = np.where(clip.people[frames][..., None] & ~poses.any(-1, keepdims=True), 90, poses).astype(np.uint8)
     first = clip.frames[clip.reference]
     rows = {
@@ -237,12 +236,12 @@ def evaluate(asked: argparse.Namespace, progress: Progress) -> tuple[dict[str, A
         seconds[name] = round(time.perf_counter() - start, 1)
     if pipeline.config["carried_reference"]:
         subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
-        placing = Placing.into(clip.driver.size, size)
+        placing = Letterbox.into(clip.driver.size, size)
         results["carried_reference"] = np.stack(list(warp_reference(subject, clip.poses, placing, len(clip.poses))))
     figures = {name: compare(result, clip) for name, result in results.items()}
     figures["copy_reference"] = compare(np.repeat(clip.frames[clip.reference][None], len(clip.frames), 0), clip)
     if own != size:
-        placing = Placing.into(clip.driver.size, own)
+        placing = Letterbox.into(clip.driver.size, own)
         small = np.stack([resize(placing.apply(frame), size) for frame in clip.driver.pictures()])
         figures[f"truth at {_by(own)}"] = compare(small, clip)
     report = {

@@ -35,19 +35,19 @@ class Truth:
 
 
 class Boxes:
-    """A masker that masks the box around the joints, and doubts frame 3."""
+    """A masker that masks the box around the joints, and flags frame 3."""
 
     def mask(self, frames: Iterable[Any], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         masks = np.zeros((len(pose), *pose.size[::-1]), bool)
-        doubts: list[tuple[int, str]] = []
+        flagged: list[tuple[int, str]] = []
         for number in range(len(pose)):
             seen = pose.keypoints[number, BODY][pose.scores[number, BODY] > 0.3]
             if not len(seen):
-                doubts.append((number, NOBODY))
+                flagged.append((number, NOBODY))
                 continue
             (left, top), (right, bottom) = seen.min(0).astype(int), seen.max(0).astype(int)
             masks[number, max(top, 0) : bottom, max(left, 0) : right] = True
-        return MaskTrack(masks, "person", (*doubts, (3, "mask jumps")))
+        return MaskTrack(masks, "person", (*flagged, (3, "mask jumps")))
 
 
 def look_with(monkeypatch: pytest.MonkeyPatch, folder: Path, empty: tuple[int, ...] = ()) -> None:

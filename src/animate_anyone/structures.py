@@ -1,4 +1,4 @@
-"""Records that pass between the rooms of this house: typed, frozen, checked when made.
+"""Records that packages exchange: typed, frozen, checked when made.
 
 Layouts: keypoints are pixels of a stated frame size, x right, y down, the centre of the top left
 pixel at (0.5, 0.5). Pictures are ``uint8`` arrays ``(height, width, 3)``, RGB.
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.system.whole_files import whole_file
+
+Picture = NDArray[np.uint8]
+"""``(height, width, 3)``, RGB; of several frames ``(frames, height, width, 3)``."""
 
 # One person is 128 points: OpenPose's 18 of the body, 21 of each hand, 68 of the face.
 # "Left" is the person's own left. Names, limbs and colours: conditions/skeleton.py.
@@ -90,6 +93,11 @@ class PoseSequence:
             times=times,
             depth=None if self.depth is None else self.depth[frames],
         )
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """``(frames,)``: ``times``, or where there are none the even times of ``fps``."""
+        return np.arange(len(self)) / float(self.fps) if self.times is None else self.times
 
     def scaled_to(self, size: tuple[int, int]) -> PoseSequence:
         """The same poses in pixels of another frame size ``(width, height)``; axes scale apart."""
@@ -170,12 +178,12 @@ class MaskTrack:
     Attributes:
         masks: ``(frames, height, width)`` bool, true on the thing; all false in a frame without it.
         name: what it is called in reports.
-        doubts: what to look at by eye, ``(frame, reason)``, in order of the frames.
+        flagged: frames whose mask may be wrong, ``(frame, reason)``, in order of the frames.
     """
 
     masks: NDArray[np.bool_]
     name: str = "person"
-    doubts: tuple[tuple[int, str], ...] = ()
+    flagged: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 3 or self.masks.dtype != bool:
@@ -192,9 +200,9 @@ class MaskTrack:
         return self.masks.mean(axis=(1, 2))
 
     def lines(self) -> list[str]:
-        """The doubtful frames for people, one line a reason; none where nothing is doubtful."""
+        """The flagged frames for the user, one line a reason; none where no frame is flagged."""
         frames: dict[str, list[int]] = {}
-        for frame, reason in self.doubts:
+        for frame, reason in self.flagged:
             frames.setdefault(reason, []).append(frame)
         return [f"{self.name}: {reason} in frame {', '.join(map(str, found))}" for reason, found in frames.items()]
 

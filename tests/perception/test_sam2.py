@@ -67,7 +67,7 @@ def test_it_masks_a_person_and_nobody(model: Any) -> None:
     pose.scores[2] = 0
     track = Sam2Masker(tracker=Sam2Tracker(model=model)).mask(FRAMES, pose)
     assert track.masks.shape == (4, 48, 80) and not track.masks[2].any()
-    assert (2, "no person") in track.doubts
+    assert (2, "no person") in track.flagged
     pose.scores[:] = 0
     assert not Sam2Masker(tracker=Sam2Tracker(model=model)).mask(FRAMES, pose).masks.any()
 

@@ -15,12 +15,12 @@ from animate_anyone.cli.synthesize import synthesize
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Subject
-from animate_anyone.synthetic.actions import Play, at_moments, furnish, rehearse
 from animate_anyone.synthetic.dataset import sample_clip, stream
 from animate_anyone.synthetic.picture.render import assemble, to_camera
 from animate_anyone.synthetic.place.backdrop import paint_backdrop, sample_backdrop
+from animate_anyone.synthetic.place.compositing import Layer, composite, paint_place, seen_from
 from animate_anyone.synthetic.place.props import TOUCHED, Prop, gather
-from animate_anyone.synthetic.place.stage import Layer, lay, paint_place, seen_from
+from animate_anyone.synthetic.scene_setup import SceneSetup, at_moments, place_scenery, sample_setup
 from animate_anyone.synthetic.scenes import FILL, SceneClip, _scenery, _View, character_picture, sample_scene_clip
 
 SIDE = 72
@@ -35,9 +35,9 @@ def scene_of(seed: int) -> SceneClip:
 
 
 @functools.cache
-def play_of(seed: int) -> tuple[Play, list[Prop], dict[str, str]]:
-    play = rehearse("train", seed, 24, Fraction(12), None, "plain")
-    return play, *furnish(stream("train", seed, "stage scenery"), play, False)
+def setup_of(seed: int) -> tuple[SceneSetup, list[Prop], dict[str, str]]:
+    setup = sample_setup("train", seed, 24, Fraction(12), None, "plain")
+    return setup, *place_scenery(stream("train", seed, "stage scenery"), setup, False)
 
 
 def grown(mask: torch.Tensor) -> torch.Tensor:
@@ -148,24 +148,24 @@ def test_another_size_shows_the_same_scene() -> None:
 
 
 def test_objects_things_in_front_and_moving_cameras_have_their_shares() -> None:
-    plays = [play_of(seed) for seed in range(120)]
-    objects = np.mean([play.prop is not None for play, _, _ in plays])
-    moving = np.mean([play.shot.movement != "still" for play, _, _ in plays])
+    setups = [setup_of(seed) for seed in range(120)]
+    objects = np.mean([setup.prop is not None for setup, _, _ in setups])
+    moving = np.mean([setup.shot.movement != "still" for setup, _, _ in setups])
     assert 0.55 < objects < 0.85 and 0.2 < moving < 0.5
-    front = [words["in_front"] != "none" for _, _, words in plays]
-    for play, props, words in plays:  # a thing in front is nearer than the person, one behind is not
-        nearer = [bool(p.spots[:, 2].mean() > play.target[2]) for p in props]
+    front = [words["in_front"] != "none" for _, _, words in setups]
+    for setup, props, words in setups:  # a thing in front is nearer than the person, one behind is not
+        nearer = [bool(p.spots[:, 2].mean() > setup.target[2]) for p in props]
         count = int(words["in_front"] != "none")
         assert nearer == [True] * count + [False] * (len(props) - count)
     assert 0.35 < np.mean(front) < 0.65
-    assert len({play.prop.kind for play, _, _ in plays if play.prop}) >= 7
+    assert len({setup.prop.kind for setup, _, _ in setups if setup.prop}) >= 7
 
 
 def test_still_scenes_without_an_object_have_the_pose_of_the_plain_clip() -> None:
     same = 0
     for seed in range(30):
-        play = play_of(seed)[0]
-        if play.prop is None and play.shot.movement == "still":
+        setup = setup_of(seed)[0]
+        if setup.prop is None and setup.shot.movement == "still":
             scene, clip = (f(seed, size=(32, 32), frame_indices=[7]) for f in (sample_scene_clip, sample_clip))
             assert np.array_equal(scene.pose.keypoints, clip.pose.keypoints)
             assert torch.equal(scene.person_full_mask, clip.mask)
@@ -176,7 +176,7 @@ def test_still_scenes_without_an_object_have_the_pose_of_the_plain_clip() -> Non
 def test_moving_cameras_move_the_environment_and_still_ones_do_not() -> None:
     moved = rested = 0
     for seed in SEEDS:
-        clip, props = scene_of(seed), play_of(seed)[1]
+        clip, props = scene_of(seed), setup_of(seed)[1]
         apart = (clip.environment[0].float() - clip.environment[2].float()).abs().mean()
         if clip.description["shot"] != "still":
             moved += 1
@@ -189,41 +189,41 @@ def test_moving_cameras_move_the_environment_and_still_ones_do_not() -> None:
 
 def test_what_a_moved_frame_shows_to_the_middle_camera_is_what_the_moving_camera_sees() -> None:
     for seed in range(60):
-        play = play_of(seed)[0]
-        if play.shot.movement == "drift":
+        setup = setup_of(seed)[0]
+        if setup.shot.movement == "drift":
             break
-    assert play.shot.movement == "drift"
-    middle, centre, scale = play.shot.middle, play.target * np.array([1.0, 0.0, 1.0]), 1.3
-    moved = seen_from(play.placed, play.shot.cameras, middle, centre, scale)
+    assert setup.shot.movement == "drift"
+    middle, centre, scale = setup.shot.middle, setup.target * np.array([1.0, 0.0, 1.0]), 1.3
+    moved = seen_from(setup.placed, setup.shot.cameras, middle, centre, scale)
     for k in (0, 11, 23):
-        camera = play.shot.cameras[k]
-        points = centre + scale * (play.placed.origins[k] - centre)
+        camera = setup.shot.cameras[k]
+        points = centre + scale * (setup.placed.origins[k] - centre)
         wanted = to_camera(points, camera.rotation, camera.position)
         assert np.allclose(scale * to_camera(moved.origins[k], middle.rotation, middle.position), wanted)
-        assert np.allclose(middle.rotation @ moved.rotations[k], camera.rotation @ play.placed.rotations[k])
+        assert np.allclose(middle.rotation @ moved.rotations[k], camera.rotation @ setup.placed.rotations[k])
 
 
 def test_a_turned_view_of_the_large_painting_is_the_painting_of_the_turned_camera() -> None:
-    play = next(p for p, _, _ in map(play_of, range(60)) if p.shot.movement == "pan")
+    setup = next(p for p, _, _ in map(setup_of, range(60)) if p.shot.movement == "pan")
     cpu, checked = torch.device("cpu"), 0
     for drawn in (sample_backdrop(np.random.default_rng(k)) for k in range(5)):
         backdrop = replace(drawn, kind="room")
-        shown = paint_place(backdrop, play.shot, [0, 23], (64, 48), 8, cpu)[1]
-        still = paint_backdrop(backdrop, play.shot.middle, (64, 48), 8, cpu)
-        wanted = paint_backdrop(backdrop, play.shot.cameras[23], (64, 48), 8, cpu)
+        shown = paint_place(backdrop, setup.shot, [0, 23], (64, 48), 8, cpu)[1]
+        still = paint_backdrop(backdrop, setup.shot.middle, (64, 48), 8, cpu)
+        wanted = paint_backdrop(backdrop, setup.shot.cameras[23], (64, 48), 8, cpu)
         assert (shown - wanted).abs().mean() < 0.005
         checked += int((still - wanted).abs().mean() > 0.012)
     assert checked
 
 
 def test_things_in_a_panorama_are_those_the_turned_camera_sees() -> None:
-    play, props, _ = next(p for p in map(play_of, range(60)) if p[0].shot.movement == "pan" and len(p[1]) >= 2)
+    setup, props, _ = next(p for p in map(setup_of, range(60)) if p[0].shot.movement == "pan" and len(p[1]) >= 2)
     standing = [prop for prop in props if not prop.moves]
-    view = _View(play.shot.middle, play.style, (64, 64), 8, torch.device("cpu"))
+    view = _View(setup.shot.middle, setup.style, (64, 64), 8, torch.device("cpu"))
     table, paints, placed = gather(standing)
-    present = seen_from(at_moments(placed, [23]), [play.shot.cameras[23]], view.camera)
+    present = seen_from(at_moments(placed, [23]), [setup.shot.cameras[23]], view.camera)
     geometry = assemble(table, present, view.camera.rotation, view.camera.position, view.where)
-    large, wanted = _scenery(view, play.shot, [23], standing, geometry), view.props(geometry, table, paints)
+    large, wanted = _scenery(view, setup.shot, [23], standing, geometry), view.props(geometry, table, paints)
     assert (large.cover - wanted.cover).abs().mean() < 0.005 < 0.1 * wanted.cover.mean()
     both = torch.isfinite(large.depth) & torch.isfinite(wanted.depth)
     assert (large.depth[both] - wanted.depth[both]).abs().quantile(0.9) < 0.01
@@ -237,7 +237,7 @@ def test_layers_are_laid_by_depth() -> None:
     ground = torch.zeros(2, 1, 1, 3)
     half, whole = layer(1.0, 0.5, 1.0), layer(0.4, 1.0, 2.0)
     for order in ([half, whole], [whole, half]):
-        assert torch.allclose(lay(ground, order), torch.full((2, 1, 1, 3), 0.7))
+        assert torch.allclose(composite(ground, order), torch.full((2, 1, 1, 3), 0.7))
 
 
 def test_scale_grows_the_person_and_leaves_the_place() -> None:
@@ -277,7 +277,7 @@ def test_a_character_picture_is_a_reference() -> None:
 
 
 def test_bricks_of_several_props_keep_their_paint_and_place() -> None:
-    _, props, _ = next(p for p in map(play_of, range(60)) if len(p[1]) >= 2)
+    _, props, _ = next(p for p in map(setup_of, range(60)) if len(p[1]) >= 2)
     table, paints, placed = gather(props)
     assert len(table.joint) == sum(len(p.parts) for p in props) and len(paints) == 3 * len(props)
     last = props[-1]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.conditions.draw import draw_pose
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.limb_warp import warp_limbs
@@ -96,7 +96,7 @@ def test_result_is_what_its_parts_make(run: Any, tiny_model: Path, dancers: Path
     pipeline.set_progress_bar_config(disable=True)
     picture, own = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
     dance = PoseSequence.load(dancers / "dance.npz")
-    letterbox = Placing.into((192, 256), (64, 64))
+    letterbox = Letterbox.into((192, 256), (64, 64))
     on_body = retarget(dance, own, (192, 256)) if align else fit_into_frame(dance, (192, 256))
     frames = pipeline(
         letterbox.apply(picture),
@@ -146,7 +146,7 @@ def test_depth_orders_warped_limbs_alike_with_and_without_margins(dancers: Path)
     poses = PoseSequence.load(dancers / "dance.npz").scaled_to((64, 64))
     depth = np.random.default_rng(1).uniform(-0.03, 0.03, (len(poses), 128)).astype(np.float32)
     poses = replace(poses, size=(128, 64), depth=depth)
-    letterbox, subject = Placing.into((128, 64), (64, 64)), Subject(picture, poses[:1])
+    letterbox, subject = Letterbox.into((128, 64), (64, 64)), Subject(picture, poses[:1])
     warped = warp_reference(subject, poses, letterbox, len(poses))
     moved = letterbox.move(poses)
     assert moved.depth is not None and np.array_equal(moved.depth, depth / 2)
@@ -219,7 +219,7 @@ def test_what_is_kept(run: Any, tmp_path: Path, dancers: Path) -> None:
         assert (info.num_frames, info.fps, (info.width, info.height)) == (6, 6, size)
     poses = PoseSequence.load(kept / "poses.npz")
     assert (len(poses), poses.fps, poses.size) == (6, 6, (192, 256))
-    drawn = draw_pose(Placing.into((192, 256), (64, 64)).move(poses), (128, 128), style="scaled")
+    drawn = draw_pose(Letterbox.into((192, 256), (64, 64)).move(poses), (128, 128), style="scaled")
     assert np.abs(frames_of(kept / "skeletons.mp4") - blocks(drawn)).mean() < 3
     assert blocks(drawn).std() > 10
     report = json.loads((kept / "report.json").read_text())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, read_picture
 from animate_anyone.structures import PoseSequence
@@ -197,7 +197,7 @@ def test_a_driving_video_is_opened_a_few_times(dancers: Path, tmp_path: Path, mo
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (64, 128), (200, 40)])
 @pytest.mark.parametrize("picture", [(64, 64), (101, 67), (40, 300), (300, 40)])
 def test_placing_keeps_proportions_and_fills_the_frame(picture: tuple[int, int], size: tuple[int, int]) -> None:
-    placing = Placing.into(picture, size)
+    placing = Letterbox.into(picture, size)
     framed = placing.apply(np.full((picture[1], picture[0], 3), 200, np.uint8))
     assert framed.shape == (size[1], size[0], 3)
     assert (framed == 200).all()
@@ -213,7 +213,7 @@ def test_placing_moves_poses_as_pixels(size: tuple[int, int], spot: tuple[int, i
     """A dot of the picture and a keypoint on it come to lie on one another."""
     picture = np.zeros((96, 80, 3), np.uint8)
     picture[spot[1] - 4 : spot[1] + 4, spot[0] - 4 : spot[0] + 4] = 255
-    placing = Placing.into((80, 96), size)
+    placing = Letterbox.into((80, 96), size)
     weight = placing.apply(picture, black=True)[..., 0].astype(float)
     rows, columns = np.mgrid[: size[1], : size[0]] + 0.5  # the centre of the top left pixel is at (0.5, 0.5)
     dot = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
@@ -228,7 +228,7 @@ def test_placing_keeps_depth_in_heights_of_the_frame(size: tuple[int, int], time
     """A step towards the camera stays as many pixels as one to the side: half a frame with margins is half."""
     depth = np.linspace(-0.4, 0.4, 128, dtype=np.float32)[None]
     poses = PoseSequence(np.zeros((1, 128, 2), np.float32), np.ones((1, 128), np.float32), (80, 96), depth=depth)
-    placing = Placing.into((80, 96), size)
+    placing = Letterbox.into((80, 96), size)
     moved = placing.move(poses).depth
     assert moved is not None and moved.dtype == np.float32
     assert np.array_equal(moved, depth * np.float32(times))
@@ -238,4 +238,4 @@ def test_placing_keeps_depth_in_heights_of_the_frame(size: tuple[int, int], time
 
 def test_placing_of_a_picture_that_fits_changes_nothing(dancers: Path) -> None:
     picture = read_picture(dancers / "me.png")
-    assert np.array_equal(Placing.into((192, 256), (192, 256)).apply(picture), picture)
+    assert np.array_equal(Letterbox.into((192, 256), (192, 256)).apply(picture), picture)

@@ -21,8 +21,8 @@ import replaced
 import tiny
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.environment import EMPTY, feather, formulate
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.limb_depth import draw_limb_depth
-from animate_anyone.conditions.placing import Placing
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
 from animate_anyone.perception.person.people import who_was_taken
@@ -155,7 +155,7 @@ def test_frames_without_a_person_are_the_videos_own(
     assert not any("no person in frame" in line for line in report.lines)
     own = source_frames(dancers)
     if not keep_background:
-        own = np.stack([Placing.into((256, 256), (64, 64)).apply(frame) for frame in own])
+        own = np.stack([Letterbox.into((256, 256), (64, 64)).apply(frame) for frame in own])
     assert np.array_equal(written[:2], own[:2])
     assert not np.array_equal(written[2], own[2])
 
@@ -216,14 +216,14 @@ def test_depth_means_the_same_in_a_frame_with_margins(dancers: Path, pipeline: A
 def test_masks_hold_everything_of_the_person() -> None:
     mask = np.zeros((1, 100, 50), bool)
     mask[0, 10, 10] = mask[0, 99, 49] = True
-    placed = letterbox_masks(mask, Placing.into((50, 100), (40, 40)))
+    placed = letterbox_masks(mask, Letterbox.into((50, 100), (40, 40)))
     assert placed.sum() in (2, 3, 4)
     assert placed[0, 4, 10 + 4] and placed[0, 39, 29]
     assert not placed[0, :, :10].any() and not placed[0, :, 30:].any()
 
 
 def conditions_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> SceneConditions:
-    letterbox = Placing.into((32, 16), (16, 16))
+    letterbox = Letterbox.into((32, 16), (16, 16))
     nothing = np.zeros((1, 1, 1, 3), np.uint8)
     return SceneConditions(letterbox, nothing[0], None, source, region, region, source, nothing)
 

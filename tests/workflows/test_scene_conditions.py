@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import tiny
 from animate_anyone.conditions.environment import EMPTY, empty, feather, fill, formulate
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.first_guess.limb_warp import warp_limbs
@@ -39,7 +39,7 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
     assert clip.description["shot"] == shot
     masks, frames = clip.mask.numpy(), clip.frames.numpy()
     scene = Scene(frames, clip.pose, MaskTrack(masks, "person"))
-    letterbox = Placing.into((160, 120), (128, 128))  # margins above and below
+    letterbox = Letterbox.into((160, 120), (128, 128))  # margins above and below
     source, truth = (
         np.stack([letterbox.apply(f) for f in pictures]) for pictures in (frames, clip.environment.numpy())
     )
@@ -66,7 +66,7 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
 @pytest.mark.parametrize("size", [(160, 120), (40, 90)])
 def test_places_of_a_picture_in_the_frame(size: tuple[int, int]) -> None:
     """The picture's corners, half a pixel outside the middles of its first and last pixels, are those of its part."""
-    letterbox = Placing.into(size, (128, 128))
+    letterbox = Letterbox.into(size, (128, 128))
     into, (rows, columns) = letterbox.matrix(size), inner_area(letterbox)
     np.testing.assert_allclose(into @ [-0.5, -0.5, 1], [columns.start - 0.5, rows.start - 0.5, 1])
     width, height = size

@@ -45,7 +45,7 @@ def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_ot
         assert 50 < columns.min() < columns.max() < 150
     gone = [number for number in range(24) if number not in here]
     assert not scene.person.masks[gone].any()
-    assert [frame for frame, reason in scene.person.doubts if reason == SOMEBODY_ELSE] == gone
+    assert [frame for frame, reason in scene.person.flagged if reason == SOMEBODY_ELSE] == gone
     assert "people in frame 0: 2; person 0 by size was taken; another: --person N" in lines
     numbers = ", ".join(map(str, here[1:]))
     assert f"poses: of somebody else at first, so looked for close to the person, in frame {numbers}" in lines

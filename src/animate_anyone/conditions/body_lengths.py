@@ -1,8 +1,8 @@
-"""How long the bones of a person are, seen over many frames.
+"""How long the bones of a person are: over many frames, and the torso's length in one.
 
-A length in a picture is never longer than the true one, only shorter where the bone points to or
-from the camera; so a high quantile over the frames comes near the truth. A person who comes
-nearer grows all over: that is told apart first, or early and late frames could not be compared.
+A bone's length in a picture is at most its true one, and less where the bone is foreshortened; so a
+high quantile over the frames estimates the true length. A person who comes nearer to the camera
+grows as a whole: that change of scale is estimated first and divided out.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
-
-MIN_SCORE = 0.3
-"""Points with a lower score are not measured, nor taken as support for others."""
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 
 MIDHIP = NUM_KEYPOINTS
 """Index of one more point, between the hips."""
@@ -26,6 +23,7 @@ FIRST = 5
 """So many of the first reliable frames say where a person starts, and how large."""
 
 HIPS = [JOINT["right_hip"], JOINT["left_hip"]]
+SHOULDERS = [JOINT["right_shoulder"], JOINT["left_shoulder"]]
 
 
 def _sides(start: str, end: str) -> list[tuple[int, int]]:
@@ -47,11 +45,11 @@ BONES: dict[str, list[tuple[int, int]]] = {
     "ears": [(JOINT["right_ear"], JOINT["left_ear"])],
     "hand": [(hand.start, hand.start + finger) for hand in (LEFT_HAND, RIGHT_HAND) for finger in (5, 9, 17)],
 }
-# Of these the depth is reliable enough to tell how far they are turned away.
-DEPTH_TELLS = ("shoulders", "hips", "head_width", "head_height", "ears")
+# Bones whose depth is reliable enough to estimate how far they are turned out of the picture plane.
+DEPTH_BONES = ("shoulders", "hips", "head_width", "head_height", "ears")
 
 AVERAGE_BODY = {"torso": 1.0, "shoulders": 0.65, "upper_arm": 0.55, "forearm": 0.5, "thigh": 0.85, "shin": 0.8}
-"""Lengths of an average body, in torso lengths: a bone far below was never seen from the side."""
+"""Lengths of an average body, in torso lengths: a bone far below was foreshortened in all frames."""
 
 # Which quantile of a length over the frames is its true one: nearly flat, yet no outlier. Arms
 # point about the most.
@@ -60,6 +58,7 @@ _ARM_QUANTILE, _ARM_BONES = 0.9, ("upper_arm", "forearm", "hand")
 _FLAT, _STEEP = 0.85, 0.5  # seen length over true length: flat for sure, steep for sure
 _SIZE_BONES = ("torso", "shoulders", "head_width", "head_height", "ears", "thigh", "shin", "upper_arm")
 _SIZE_SECONDS = 1.5  # nobody's size in the picture changes much faster
+_SHOULDERS_TO_TORSO = 1.5
 _STEADY = 1.15  # smaller changes are noise
 
 
@@ -100,7 +99,7 @@ def measure(pose: PoseSequence) -> dict[str, Length]:
             now = seen_length[frames] / growth[frames]
             pixels = float(np.quantile(now, quantile))
             flatness = 1.0
-            if pose.depth is not None and bone in DEPTH_TELLS:
+            if pose.depth is not None and bone in DEPTH_BONES:
                 away = (pose.depth[frames, pair[0]] - pose.depth[frames, pair[1]]) * pose.size[1] / growth[frames]
                 true = float(np.quantile(np.hypot(now, away), quantile))
                 flatness = float(np.clip((pixels / max(true, 1e-6) - _STEEP) / (_FLAT - _STEEP), 0, 1))
@@ -115,6 +114,42 @@ def average_torso(lengths: dict[str, Length]) -> float | None:
     return float(np.median(sizes)) if sizes else None
 
 
+def clip_torso_length(pose: PoseSequence) -> float | None:
+    """The average body's torso length over all frames of a clip, pixels; ``None`` if no bone is measured."""
+    return average_torso(measure(pose))
+
+
+def frame_torso_length(points: NDArray[np.floating], scores: NDArray[np.float32]) -> float:
+    """The torso's length in one frame, pixels, at least 4; from the shoulders' width where no hip is seen.
+
+    Args:
+        points: ``(128, 2)`` pixels.
+        scores: ``(128,)``; points below ``MIN_SCORE`` are not used.
+    """
+    seen = scores >= MIN_SCORE
+    lengths = [4.0]
+    if seen[SHOULDERS].all():
+        lengths.append(_SHOULDERS_TO_TORSO * float(np.hypot(*(points[SHOULDERS[0]] - points[SHOULDERS[1]]))))
+    if seen[HIPS].any() and seen[JOINT["neck"]]:
+        hip = points[HIPS][seen[HIPS]].mean(axis=0)
+        lengths.append(float(np.hypot(*(points[JOINT["neck"]] - hip))))
+    if len(lengths) == 1:
+        there = points[BODY][seen[BODY]]
+        lengths.append(float(np.ptp(there, axis=0).max()) / 3 if len(there) else 0.0)
+    return max(lengths)
+
+
+def unscored_torso_length(points: NDArray[np.float32]) -> float:
+    """The torso's length in one frame whose body points ``(128, 2)`` are all placed, whatever their scores; pixels.
+
+    The larger of neck to hips and of the shoulders' width, at least 1.
+    """
+    body = points[BODY]
+    hips = (body[HIPS[0]] + body[HIPS[1]]) / 2
+    shoulders = body[SHOULDERS[0]] - body[SHOULDERS[1]]
+    return float(max(np.hypot(*(body[JOINT["neck"]] - hips)), np.hypot(*shoulders), 1.0))
+
+
 def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tuple[int, int]) -> NDArray[np.float64]:
     """``(frames,)`` pixels, NaN where an end is not seen."""
     length = np.hypot(*(points[:, pair[0]] - points[:, pair[1]]).T)
@@ -124,7 +159,7 @@ def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tup
 def _growth(pose: PoseSequence, flat: dict[str, list[NDArray[np.float64]]]) -> NDArray[np.float64]:
     """``(frames,)``: the person's size in the picture, 1 in the first frames; all 1 if it hardly changes.
 
-    Turn about, lengths are judged with the sizes known so far, and sizes with the lengths.
+    Alternating estimation: lengths from the sizes found so far, then sizes from the lengths.
     """
     steady = np.ones(len(pose))
     logs = np.log(np.array([length for bone in _SIZE_BONES for length in flat[bone]]))  # (bones, frames)

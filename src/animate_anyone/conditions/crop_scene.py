@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.shape_agnostic import bounding_box, check_masks
+from animate_anyone.conditions.boxes import bounding_box
+from animate_anyone.conditions.shape_agnostic import check_masks
 from animate_anyone.structures import MaskTrack, Scene
 
 MARGIN = 1.3

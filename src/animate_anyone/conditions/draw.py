@@ -1,7 +1,7 @@
 """Draws poses the OpenPose way: coloured limbs, rainbow hands, white face dots, on black.
 
-The pixel layout is the one that published checkpoints were trained on (METHOD.md, AA1: poses by
-DWPose, drawn the OpenPose way): limbs are filled ellipses darkened by 0.6, joints are discs in
+The pixel layout is the one that published checkpoints were trained on (AA1: poses by DWPose,
+drawn the OpenPose way): limbs are filled ellipses darkened by 0.6, joints are discs in
 full colour on top, then hands, then face. Nothing but NumPy is needed: every stroke is a capsule
 or an ellipse, its pixels are found row by row, all strokes of a frame at once.
 """
@@ -16,12 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS
+from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
-
-MIN_SCORE = 0.3
-"""Points with a lower score are not drawn."""
 
 _LIMB_DARKENING = 0.6
 _LIMBS = np.array(BODY_LIMBS)
@@ -169,13 +166,13 @@ def _draw_frame(
     width, height = size
     canvas = np.zeros((height * width, 3), np.uint8)
     strokes = Strokes(canvas, size, style)
-    for part in parts(seen, depth, hands, face):
-        strokes.draw(part, points)
+    for group in stroke_groups(seen, depth, hands, face):
+        strokes.draw(group, points)
     return canvas.reshape(height, width, 3)
 
 
 @dataclass(frozen=True)
-class Part:
+class StrokeGroup:
     """Strokes of one kind, in drawing order.
 
     Attributes:
@@ -191,10 +188,10 @@ class Part:
     colour: NDArray[np.float32]
 
 
-def parts(
+def stroke_groups(
     seen: NDArray[np.bool_], depth: NDArray[np.float32] | None = None, hands: bool = True, face: bool = True
-) -> Iterator[Part]:
-    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later parts over earlier ones.
+) -> Iterator[StrokeGroup]:
+    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later groups over earlier ones.
 
     ``depth``, ``(128,)``, larger is farther, puts the far limbs and joints of the body first.
     """
@@ -203,17 +200,17 @@ def parts(
     if depth is not None:  # far (large) first
         limbs = limbs[np.argsort(-depth[BODY][_LIMBS[limbs]].mean(axis=1), kind="stable")]
         joints = joints[np.argsort(-depth[BODY][joints], kind="stable")]
-    yield Part("limb", _LIMBS[limbs], "stick_width", _LIMB_COLOURS[limbs])
-    yield Part("dot", joints[:, None], "joint_radius", _JOINT_COLOURS[joints])
+    yield StrokeGroup("limb", _LIMBS[limbs], "stick_width", _LIMB_COLOURS[limbs])
+    yield StrokeGroup("dot", joints[:, None], "joint_radius", _JOINT_COLOURS[joints])
     if hands:
         for group in (LEFT_HAND, RIGHT_HAND):
             edges = np.flatnonzero(seen[group][_FINGERS].all(axis=1))
             dots = group.start + np.flatnonzero(seen[group])
-            yield Part("line", group.start + _FINGERS[edges], "hand_thickness", _FINGER_COLOURS[edges])
-            yield Part("dot", dots[:, None], "hand_radius", _HAND_DOT)
+            yield StrokeGroup("line", group.start + _FINGERS[edges], "hand_thickness", _FINGER_COLOURS[edges])
+            yield StrokeGroup("dot", dots[:, None], "hand_radius", _HAND_DOT)
     if face:
         dots = FACE.start + np.flatnonzero(seen[FACE])
-        yield Part("dot", dots[:, None], "face_radius", _FACE_DOT)
+        yield StrokeGroup("dot", dots[:, None], "face_radius", _FACE_DOT)
 
 
 class Strokes:
@@ -227,16 +224,16 @@ class Strokes:
         # Hard-edged lines and limbs, not dots, take in the pixels that their outline runs through.
         self._outline = 0.0 if self.smooth else 0.5
 
-    def draw(self, part: Part, points: NDArray[np.float64], colour: NDArray | None = None) -> None:
-        """Paint a part of the pose with these ``points`` ``(128, 2)``; in other colours, if given."""
-        colour = part.colour if colour is None else colour
-        thickness = getattr(self.style, part.thickness) * self.style.scale(self.size[1])
-        if part.kind == "limb":
-            self.limbs(points[part.points], thickness, colour)
-        elif part.kind == "line":
-            self.lines(points[part.points], thickness / 2, colour)
+    def draw(self, group: StrokeGroup, points: NDArray[np.float64], colour: NDArray | None = None) -> None:
+        """Paint a group of strokes of the pose with these ``points`` ``(128, 2)``; in other colours, if given."""
+        colour = group.colour if colour is None else colour
+        thickness = getattr(self.style, group.thickness) * self.style.scale(self.size[1])
+        if group.kind == "limb":
+            self.limbs(points[group.points], thickness, colour)
+        elif group.kind == "line":
+            self.lines(points[group.points], thickness / 2, colour)
         else:
-            self.dots(points[part.points[:, 0]], thickness, colour)
+            self.dots(points[group.points[:, 0]], thickness, colour)
 
     def dots(self, centre: NDArray, radius: float, colour: NDArray) -> None:
         centre = self._snap(centre)
@@ -282,9 +279,9 @@ class Strokes:
         stroke, pixel, opacity = stroke[touched], pixel[touched], opacity[touched].astype(np.float32)[:, None]
         bounds = np.searchsorted(stroke, np.arange(len(start) + 1))
         for number in range(len(start)):
-            part = slice(bounds[number], bounds[number + 1])
-            below = self.canvas[pixel[part]]
-            self.canvas[pixel[part]] = below + opacity[part] * (colour[number] - below) + 0.5
+            own = slice(bounds[number], bounds[number + 1])
+            below = self.canvas[pixel[own]]
+            self.canvas[pixel[own]] = below + opacity[own] * (colour[number] - below) + 0.5
 
 
 def _pixels_near(

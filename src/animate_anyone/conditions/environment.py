@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.shape_agnostic import BlockShares, bounding_box, check_masks, shape_agnostic
+from animate_anyone.conditions.boxes import bounding_box
+from animate_anyone.conditions.shape_agnostic import BlockShares, check_masks, shape_agnostic
 from animate_anyone.errors import InputError
 
 FORMULATIONS = ("shape_agnostic", "box", "exact")
@@ -106,9 +107,13 @@ def feather(region: NDArray[np.bool_], pixels: int) -> NDArray[np.float32]:
     check_masks(region)
     if pixels < 0:
         raise InputError(f"a feather of {pixels} pixels is not possible; give 0 or more")
-    opacity = np.empty(region.shape, np.float32)
+    from scipy.ndimage import distance_transform_edt
+
+    opacity = np.zeros(region.shape, np.float32)
     for frame, mask in enumerate(region):
-        opacity[frame] = np.clip(1 - _distance(mask, pixels + 1) / (pixels + 1), 0, 1)
+        if mask.any():
+            distance = distance_transform_edt(~mask).astype(np.float32)
+            opacity[frame] = np.clip(1 - distance / (pixels + 1), 0, 1)
     return opacity
 
 
@@ -147,28 +152,3 @@ def check_alike(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> None:
             f"frames are {frames.dtype} {frames.shape}; give uint8 {(*region.shape, 3)}, as their masks are "
             f"{region.shape}"
         )
-
-
-def _distance(mask: NDArray[np.bool_], reach: int) -> NDArray[np.float32]:
-    """Pixels from each pixel of ``(height, width)`` to the nearest masked one, correct up to ``reach``, else more."""
-    beside = np.full(mask.shape, 2 * reach, np.float32)
-    for offset in range(reach, -1, -1):
-        for shift in {offset, -offset}:
-            beside[_shifted(mask, shift, axis=1)] = offset
-    squared = beside**2
-    nearest = squared.copy()
-    for offset in range(1, reach + 1):
-        for shift in (offset, -offset):
-            nearest = np.minimum(nearest, _shifted(squared, shift, axis=0, fill=(2 * reach) ** 2) + offset**2)
-    return np.sqrt(nearest)
-
-
-def _shifted(plane: NDArray, by: int, axis: int, fill: float = 0) -> NDArray:
-    """The plane moved ``by`` pixels along an axis, ``fill`` where nothing moves in."""
-    moved = np.full_like(plane, fill)
-    length = plane.shape[axis]
-    if abs(by) < length:
-        to, source = slice(max(by, 0), length + min(by, 0)), slice(max(-by, 0), length - max(by, 0))
-        keys = (slice(None),) * axis
-        moved[(*keys, to)] = plane[(*keys, source)]
-    return moved

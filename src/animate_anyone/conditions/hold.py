@@ -1,7 +1,7 @@
-"""A pose for frames in which nobody is seen, and how poses lie in the frame.
+"""Poses for frames in which nobody is seen, and whether poses lie outside the frame.
 
-A frame without a pose tells a model nothing, and it shows the character as the reference picture does. So the pose
-before is held, and goes over to the next one in time.
+For a frame without a pose a model repeats the reference picture. So the last pose is held there, and blended into the
+next one.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.frame_ranges import runs
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.structures import BODY, PoseSequence
 
 BLEND_SECONDS = 0.5
 """How long the held pose takes to become the next one, at most."""
 
-MIN_SCORE = 0.3
-"""Points with a lower score count as missing."""
-
-_MIN_POINTS = 4  # of the body, to call it somebody
 _MOST = 0.5  # share of the joints that are seen
 
 
@@ -34,16 +32,15 @@ def hold(pose: PoseSequence, blend: float = BLEND_SECONDS) -> tuple[PoseSequence
         The poses, and half-open ranges of frames ``(first, stop)`` that were given one; none where nobody is seen at
         all.
     """
-    empty = (pose.scores[:, BODY] >= MIN_SCORE).sum(axis=1) < _MIN_POINTS
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], empty, [False]]).astype(np.int8)))
-    runs = tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-    if not runs or empty.all():
+    empty = ~is_person(pose.scores)
+    held = tuple(runs(empty))
+    if not held or empty.all():
         return pose, ()
-    times = np.arange(len(pose)) / float(pose.fps) if pose.times is None else pose.times
+    times = pose.seconds
     points, scores = pose.keypoints.copy(), pose.scores.copy()
     depth = None if pose.depth is None else pose.depth.copy()
     planes = [points, *([] if depth is None else [depth[..., None]])]  # views: written in place
-    for first, stop in runs:
+    for first, stop in held:
         before, after = first - 1, stop
         if before < 0 or after == len(pose):
             kept = after if before < 0 else before
@@ -62,7 +59,7 @@ def hold(pose: PoseSequence, blend: float = BLEND_SECONDS) -> tuple[PoseSequence
         )
         for plane in planes:
             plane[first:stop] = _between(plane[before], plane[after], ends, share[:, None, None])
-    return replace(pose, keypoints=points, scores=scores, depth=depth), runs
+    return replace(pose, keypoints=points, scores=scores, depth=depth), held
 
 
 def mostly_outside(pose: PoseSequence) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Structured depth (AA2, depth-wise pose modulation): how far the limbs are, inside the skeleton only.
 
-A whole depth map would tell the outline of the person in the source; so depth is kept where the
-skeleton is drawn, and nowhere else.
+A whole depth map would show the outline of the source's person to the model; so depth is kept only where the
+skeleton is drawn.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.body_lengths import average_torso, measure
-from animate_anyone.conditions.draw import MIN_SCORE, SkeletonStyle, Strokes, named_style, parts
+from animate_anyone.conditions.body_lengths import clip_torso_length
+from animate_anyone.conditions.draw import SkeletonStyle, Strokes, named_style, stroke_groups
+from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
 
@@ -76,8 +77,8 @@ def draw_limb_depth(
     result = np.zeros((len(pose), size[1], size[0]), np.float32)
     for frame, canvas in enumerate(result):
         painter = _Nearest(canvas.reshape(-1), size, strokes)
-        for part in parts(pose.scores[frame] >= min_score, hands=hands, face=face):
-            painter.draw(part, points[frame], near[frame][part.points])
+        for group in stroke_groups(pose.scores[frame] >= min_score, hands=hands, face=face):
+            painter.draw(group, points[frame], near[frame][group.points])
     return result if depth_map is None else _inside(result > 0, depth_map)
 
 
@@ -107,7 +108,7 @@ class _Nearest(Strokes):
 def _nearness(pose: PoseSequence) -> NDArray[np.float64]:
     """``(frames, 128)`` in [0.1, 1] from the depth of the joints."""
     assert pose.depth is not None
-    torso = average_torso(measure(pose))
+    torso = clip_torso_length(pose)
     reach = REACH * (_UNMEASURED_TORSO if torso is None else torso / pose.size[1])
     return FARTHEST + (1 - FARTHEST) * np.clip(0.5 - np.nan_to_num(pose.depth) / (2 * reach), 0, 1)
 

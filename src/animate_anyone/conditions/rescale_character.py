@@ -1,8 +1,8 @@
 """Random scale augmentation (AA2): the character, with its objects, larger or smaller in its place.
 
-A mask that hides the outline is always larger than the person under it, and a model would learn
-just that. So in training the character is scaled while the environment keeps the mask of the
-character as it was: masks then come out smaller than the character as well.
+A shape-agnostic mask is always larger than the person, and a model would learn to rely on that. So in training the
+character is scaled, while the environment keeps the mask of the character before scaling: some masks are then
+smaller than the character.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.environment import EMPTY
-from animate_anyone.conditions.shape_agnostic import bounding_box, check_masks
+from animate_anyone.conditions.shape_agnostic import check_masks
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
 

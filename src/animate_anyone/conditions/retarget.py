@@ -4,7 +4,7 @@ The paper rescales the length of the driving skeleton to that of the reference's
 picture are foreshortened lengths, so a plain quotient of two frames explodes on side views and
 bent limbs. Here the driver's lengths come from many frames (a limb is at least once seen nearly
 flat), the reference's single frame is believed only where it looks flat, left and right are tied,
-and what differs from the whole body by more than a limit is held back. Directions, and with them
+and ratios that differ from the whole body's by more than a limit are clamped. The directions of bones, and so
 the movement, stay the driver's.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import (
     AVERAGE_BODY,
     BONES,
-    DEPTH_TELLS,
+    DEPTH_BONES,
     FIRST,
     MIDHIP,
     Length,
@@ -43,7 +43,7 @@ _LIMBS = (("upper_arm", "forearm"), ("thigh", "shin"))
 _EVEN = 0.9
 # Bones of a standing body one above the other: their common ratio scales the way a person goes.
 _UPRIGHT = ("torso", "thigh", "shin")
-# How the skeleton is walked: (joint, the one it hangs on, the ratio of the bone between).
+# The kinematic tree, parents first: (joint, its parent, the name of the ratio of the bone between).
 _TREE: list[tuple[int, int, str]] = [
     (MIDHIP, _NECK, "torso"),
     *((JOINT[f"{side}_shoulder"], _NECK, "shoulders") for side in ("right", "left")),
@@ -138,11 +138,11 @@ def retarget(
 ) -> PoseSequence:
     """The driver's movement on the reference's body, standing where the reference stands.
 
-    The place of the driver's first reliable frames becomes that of the reference. Where both show
-    their feet, the ground stays the ground: under the feet, or, of somebody who begins on head or
-    hands, or lies with the legs up, under the lowest joint; otherwise hips, neck or head are the
-    hold. From there on the person goes as the driver does, times the scale of the body. Points
-    that the driver lacks stay missing.
+    The driver's place in its first reliable frames is mapped to the reference's. Where both show
+    their feet, the vertical anchor is the ground: the feet, or, of somebody who begins on head or
+    hands, or lies with the legs up, the lowest joint; otherwise hips, neck or nose. From there on
+    the driver's path is followed, times the scale of the body. Points that the driver lacks stay
+    missing.
 
     Args:
         driving: the driver, one frame or more.
@@ -170,7 +170,7 @@ def retarget(
     depth = driving.depth
     if depth is not None:
         depth = (depth * (driving.size[1] * comparison.scale / reference.size[1])).astype(np.float32)
-    # Missing points may lie anywhere; a place in the picture keeps them harmless.
+    # Coordinates of missing points have no meaning; they are set to 0.
     moved = np.where(driving.scores[..., None] > 0, moved[:, :NUM_KEYPOINTS], 0)
     result = replace(driving, keypoints=moved.astype(np.float32), size=reference.size, depth=depth)
     return result if size is None or size == reference.size else result.scaled_to(size)
@@ -204,7 +204,7 @@ def _compare(bone: str, driver: Length, reference: Length, usual: float | None) 
     driver_flat = driver.flatness
     if usual is not None and bone in AVERAGE_BODY:
         driver_flat *= float(np.clip((driver.pixels / (usual * AVERAGE_BODY[bone]) - 0.5) / 0.3, 0, 1))
-    short = reference.flatness if bone in DEPTH_TELLS else 1.0
+    short = reference.flatness if bone in DEPTH_BONES else 1.0
     short *= _TRUST_IF_SHORT.get(bone, 0.8)
     return _Ratio(
         reference.pixels / driver.pixels, driver.pixels * driver_flat * reference.flatness, short, driver_flat
@@ -212,7 +212,7 @@ def _compare(bone: str, driver: Length, reference: Length, usual: float | None) 
 
 
 def _body_scale(known: dict[str, _Ratio]) -> float | None:
-    """The weighted median ratio: no single bone, however wrong, moves it far."""
+    """The weighted median ratio, which a single wrong bone changes little."""
     bones = [known[bone] for bone in _SCALE_BONES if bone in known]
     bones = bones or [known[bone] for bone in ("neck", "head_width", "head_height", "ears") if bone in known]
     if not bones:
@@ -225,7 +225,7 @@ def _body_scale(known: dict[str, _Ratio]) -> float | None:
 
 
 def _head_ratio(known: dict[str, _Ratio], scale: float) -> float | None:
-    """Turned heads are narrow, nodding ones low: width and height share the say by their weight."""
+    """Weighted mean of the ratios of width and height: a turned head is too narrow, a bent one too low."""
     sizes = [known[name] for name in ("head_width", "head_height") if name in known]
     sizes = sizes or [known[name] for name in ("ears",) if name in known]
     if not sizes:
@@ -237,22 +237,22 @@ def _head_ratio(known: dict[str, _Ratio], scale: float) -> float | None:
 def _walk(
     points: NDArray[np.float64], seen: NDArray[np.bool_], ratios: dict[str, float], going: float
 ) -> NDArray[np.float64]:
-    """From the neck outwards each bone keeps its direction and takes its new length.
+    """Forward kinematics from the neck: each bone keeps its direction and takes its new length.
 
-    The neck itself goes its way times ``going``. A joint that is missing in a frame passes on the
-    place of the joint before it, so that what hangs on it does not hang on nonsense. Where the
-    neck is missing, the middle of the body stands in.
+    The neck's own path is scaled by ``going``. A joint that is missing in a frame takes
+    the place of its parent in the tree, so that its children are attached there. Where the neck is
+    missing, the mean of the body's points that are seen takes its place.
     """
     weights = seen[:, BODY].astype(np.float64)[..., None]
     middle = (points[:, BODY] * weights).sum(1) / np.maximum(weights.sum(1), 1)
-    hold = points.copy()  # where each joint was, or the last one seen on the way to it
-    hold[:, _NECK] = np.where(seen[:, _NECK, None], points[:, _NECK], middle)
-    moved = hold * going
+    origin = points.copy()  # each joint's place before, or its nearest seen ancestor's
+    origin[:, _NECK] = np.where(seen[:, _NECK, None], points[:, _NECK], middle)
+    moved = origin * going
     for joint, parent, bone in _TREE:
         there = seen[:, joint, None]
-        placed = moved[:, parent] + (points[:, joint] - hold[:, parent]) * ratios[bone]
+        placed = moved[:, parent] + (points[:, joint] - origin[:, parent]) * ratios[bone]
         moved[:, joint] = np.where(there, placed, moved[:, parent])
-        hold[:, joint] = np.where(there, points[:, joint], hold[:, parent])
+        origin[:, joint] = np.where(there, points[:, joint], origin[:, parent])
     return moved
 
 
@@ -274,10 +274,10 @@ def _placement(
 ) -> NDArray[np.float64]:
     """``(frames, 2)``: how far each frame of ``moved`` has to be shifted."""
     across = next((j for j in (MIDHIP, _NECK, _NOSE) if there[j] and seen[:, j].mean() >= _HALF_FRAMES), None)
-    if across is None:  # a body in scraps: the middle of what is seen goes to the middle of what is there
+    if across is None:  # none of the three is seen in both: any joint that is
         both = there & seen.any(0)
         across = int(np.flatnonzero(both)[0]) if both.any() else _NECK
-    shift = _hold(points[:, across], moved[:, across], seen[:, across], stood[across], going)
+    shift = _anchor_shift(points[:, across], moved[:, across], seen[:, across], stood[across], going)
 
     feet = seen[:, _ANKLES].any(1)
     if across == MIDHIP and there[_ANKLES].any() and feet.mean() >= _HALF_FRAMES:
@@ -291,7 +291,7 @@ def _placement(
         else:
             feet = seen[:, BODY].any(1)
             before, after = (_lowest(at, seen)[:, None] for at in (points, moved))
-        shift[:, 1] = _hold(before, after, feet, np.array([ground]), going)[:, 0]
+        shift[:, 1] = _anchor_shift(before, after, feet, np.array([ground]), going)[:, 0]
     return shift
 
 
@@ -312,7 +312,7 @@ def _begins_on_feet(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> boo
     return bool(np.median((_lowest(at, there) - feet) / np.maximum(torso, 1.0)) < _ABOVE_GROUND)
 
 
-def _hold(
+def _anchor_shift(
     before: NDArray[np.float64],
     after: NDArray[np.float64],
     seen: NDArray[np.bool_],

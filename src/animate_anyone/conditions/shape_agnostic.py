@@ -1,4 +1,4 @@
-"""Masks that do not tell the outline of who is under them (AA2, shape-agnostic mask).
+"""Masks that do not show the outline of the person (AA2, shape-agnostic mask).
 
 The bounding box of a mask is cut into ``k_h`` by ``k_w`` blocks, and a block that holds any masked
 pixel is masked whole: ``M_f(i, j) = max over the block that holds (i, j)``. One block is the box,
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
 
 INFERENCE_BLOCK = 10
@@ -44,7 +45,7 @@ class BlockShares:
 
 
 def draw_shares(generator: np.random.Generator) -> BlockShares:
-    """A random fineness for training, one for all frames of a clip: blocks that flicker would be a cue."""
+    """A random fineness for training, one for all frames of a clip: changing blocks would reveal the outline."""
     rows, columns = generator.random(2)
     return BlockShares(float(rows), float(columns))
 
@@ -98,14 +99,6 @@ def block_maxima(mask: NDArray[np.bool_], rows: int, columns: int) -> NDArray[np
     maxima = np.logical_or.reduceat(np.logical_or.reduceat(inside, vertical[:-1], axis=0), horizontal[:-1], axis=1)
     result[box] = maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
     return result
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """Rows and columns of the smallest box around a mask ``(height, width)``; ``None`` if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def check_masks(masks: NDArray[np.bool_]) -> None:

@@ -6,6 +6,20 @@ are the person's own. Colours are RGB, 0 to 255.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.structures import BODY
+
+MIN_SCORE = 0.3
+"""Score from which a keypoint counts as seen; below it is missing."""
+
+SURE_SCORE = 0.5
+"""Score from which a keypoint is trusted to be where it is."""
+
+MIN_BODY_POINTS = 4
+"""Number of the body's 18 keypoints that must be seen for a pose to be a person's."""
+
 BODY_JOINTS = (
     "nose",
     "neck",
@@ -27,6 +41,7 @@ BODY_JOINTS = (
     "left_ear",
 )
 JOINT = {name: index for index, name in enumerate(BODY_JOINTS)}
+HEAD = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))
 
 # The 17 limbs, in drawing order: (from, to).
 BODY_LIMBS = (
@@ -78,3 +93,9 @@ HAND_LIMBS = tuple(
 
 # Face: the common 68 points: jaw 0-16, right brow 17-21, left brow 22-26, nose 27-35,
 # right eye 36-41, left eye 42-47, mouth 48-67.
+
+
+def is_person(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether enough keypoints of the body are seen: scores ``(..., 128)``, result ``(...)``."""
+    enough: NDArray[np.bool_] = (scores[..., BODY] >= MIN_SCORE).sum(axis=-1) >= MIN_BODY_POINTS
+    return enough

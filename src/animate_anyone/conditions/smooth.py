@@ -1,6 +1,6 @@
-"""Mends estimated poses over time: swapped sides, outliers, gaps, jitter.
+"""Temporal clean-up of estimated poses: exchanged sides, outliers, gaps, jitter.
 
-Everything here may look ahead, for the whole clip is known; so nothing lags. Times are in
+All filters are centred: they use later frames too, and so do not lag. Times are in
 seconds and distances in torso lengths of the person, so that neither frame rate nor resolution
 changes what a setting means. Functions return a new :class:`PoseSequence`; sizes and times stay.
 """
@@ -12,20 +12,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.body_lengths import average_torso, measure
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.body_lengths import clip_torso_length
+from animate_anyone.conditions.frame_ranges import runs
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
-
-MIN_SCORE = 0.3
-"""Points with a lower score count as missing."""
 
 # Points that swap sides together: (left, right).
 _ARMS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("shoulder", "elbow", "wrist")]
 _LEGS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("hip", "knee", "ankle")]
 _HANDS = list(zip(range(LEFT_HAND.start, LEFT_HAND.stop), range(RIGHT_HAND.start, RIGHT_HAND.stop), strict=True))
-# Groups that move with a joint of the body.
-_CARRIED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
+# Groups of points and the joint of the body that they are attached to.
+_ATTACHED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Smoothing:
 
 
 def clean(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
-    """All of it in order: sides, outliers, gaps, jitter. ``None`` takes the default settings."""
+    """Exchanged sides, outliers, gaps, short appearances and jitter, in this order; ``None``: the default settings."""
     settings = settings or Smoothing()
     pose = fix_swaps(pose, settings.longest_swap)
     pose = drop_outliers(pose, settings.jump)
@@ -75,14 +73,14 @@ def fix_swaps(pose: PoseSequence, longest: float = 0.5) -> PoseSequence:
     A swap shows as a leap of several points that vanishes when the sides are exchanged. One that
     stays longer may be a person who turned round, and is left as the estimator has it.
     """
-    size = _torso(pose)
+    size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
-    times = _times(pose)
+    times = pose.seconds
     order = np.tile(np.arange(NUM_KEYPOINTS), (len(pose), 1))
     for pairs, along in ((_ARMS, _HANDS), (_LEGS, [])):
         swapped = _swapped(pose, pairs, size)
-        for first, stop in _runs(swapped):
+        for first, stop in runs(swapped):
             end = times[stop] if stop < len(times) else np.inf
             if end - times[first] > longest + 1e-6:
                 continue
@@ -105,7 +103,7 @@ def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
     wave leaves the line at its turning points, but not the curve. Without the curve twice as much
     is allowed.
     """
-    size = _torso(pose)
+    size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
     points, seen = pose.keypoints, pose.scores > 0
@@ -118,7 +116,7 @@ def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
         bent = np.linalg.norm(points[2:-2] - curve, axis=-1)
         leap[1:-1] = np.where(known, np.minimum(away[1:-1], bent), leap[1:-1])
     outlier = (leap > jump * size) & seen[:-2] & seen[1:-1] & seen[2:]
-    # Two outliers in a row would each accuse the other's neighbour; the farther one is to blame.
+    # An outlier makes its two neighbours look displaced as well: of outliers in a row only the largest is dropped.
     worst = np.pad(np.where(outlier, leap, 0), ((1, 1), (0, 0)))
     outlier &= (worst[1:-1] >= worst[:-2]) & (worst[1:-1] >= worst[2:])
     scores = pose.scores.copy()
@@ -134,33 +132,33 @@ def fill_gaps(pose: PoseSequence, longest: float = 0.34) -> PoseSequence:
     """
     values = _values(pose)
     scores = pose.scores.astype(np.float64)
-    times = _times(pose)
+    times = pose.seconds
     for point in range(BODY.start, BODY.stop):
         _fill(values[:, point], scores[:, point], times, longest)
-    for group, joint in _CARRIED:
+    for group, joint in _ATTACHED:
         held = scores[:, joint] >= MIN_SCORE
-        carrier = np.where(held[:, None], values[:, joint], 0)
+        attachment = np.where(held[:, None], values[:, joint], 0)
         for point in range(group.start, group.stop):
-            relative = values[:, point] - carrier
+            relative = values[:, point] - attachment
             _fill(relative, scores[:, point], times, longest, held)
-            values[:, point] = relative + carrier
+            values[:, point] = relative + attachment
     scores[scores < MIN_SCORE] = 0
     return _with(pose, values, scores)
 
 
 def drop_flashes(pose: PoseSequence, shortest: float = 0.07) -> PoseSequence:
     """Drop hands, faces and joints that appear for less than ``shortest`` seconds between gaps."""
-    times = _times(pose)
+    times = pose.seconds
     scores = pose.scores.copy()
     for point in range(NUM_KEYPOINTS):
-        for first, stop in _runs(scores[:, point] >= MIN_SCORE):
+        for first, stop in runs(scores[:, point] >= MIN_SCORE):
             if first > 0 and stop < len(times) and times[stop] - times[first] < shortest:
                 scores[first:stop, point] = 0
     return replace(pose, scores=scores)
 
 
 def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
-    """Take out the jitter, and leave fast movement its reach.
+    """Remove jitter without reducing the amplitude of fast movement.
 
     Around each frame a parabola is fitted to the neighbours in time, weighted by their scores:
     once over a narrow window, once over a wide one. Both are symmetric, so neither lags. Where
@@ -168,10 +166,10 @@ def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequenc
     really moves, the narrow one. Missing points stay missing.
     """
     settings = settings or Smoothing()
-    size = _torso(pose)
+    size = clip_torso_length(pose)
     if size is None or len(pose) < 3:
         return pose
-    values, times = _values(pose), _times(pose)
+    values, times = _values(pose), pose.seconds
     weights = np.where(pose.scores >= MIN_SCORE, pose.scores, 0).astype(np.float64)
     narrow = _parabolas(values, weights, times, settings.narrow)
     wide = _parabolas(values, weights, times, settings.wide)
@@ -246,7 +244,7 @@ def _fill(
     usable: NDArray[np.bool_] | None = None,
 ) -> None:
     """Fill the gaps of one point, ``(frames, d)``, in place, where ``usable`` holds throughout."""
-    for first, stop in _runs(scores < MIN_SCORE):
+    for first, stop in runs(scores < MIN_SCORE):
         before, after = first - 1, stop
         if before < 0 or after >= len(times) or times[after] - times[before] > longest + 1e-6:
             continue
@@ -255,20 +253,6 @@ def _fill(
         share = (times[first:stop] - times[before]) / (times[after] - times[before])
         values[first:stop] = values[before] + share[:, None] * (values[after] - values[before])
         scores[first:stop] = min(scores[before], scores[after])
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges in which the flags are set."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _torso(pose: PoseSequence) -> float | None:
-    return average_torso(measure(pose))
-
-
-def _times(pose: PoseSequence) -> NDArray[np.float64]:
-    return np.arange(len(pose)) / float(pose.fps) if pose.times is None else pose.times
 
 
 def _values(pose: PoseSequence) -> NDArray[np.float64]:

@@ -1,1 +1,1 @@
-"""How good is it: measures, suites, reports."""
+"""Evaluation: measures, suites, protocols, reports."""

@@ -1,7 +1,7 @@
 """The suite of Animate Anyone 2: held-out synthetic characters, each put back into its own scene.
 
-The truth is the scene with the character in it. Held against a result are ``copy_source``, the source with the
-character's region left empty, which whoever does nothing reaches; where a model of Animate Anyone is given, ``paste``,
+The truth is the scene with the character in it. The baselines are ``copy_source``, the source with the
+character's region left empty; where a model of Animate Anyone is given, ``paste``,
 its result pasted through the character's outline; and, where the model makes its pictures from a collage
 (``carried_reference``), ``collage``, that as it is.
 """

@@ -1,4 +1,4 @@
-"""What changes from frame to frame that should not, and whether the windows of a long clip show.
+"""Flicker: error of the change from frame to frame, also where the windows of a long clip meet.
 
 The error of a change, ``(r[t+1] - r[t]) - (g[t+1] - g[t])``, is zero for a wrong picture that stands
 still where the truth does; so flicker is measured beside, not within, the error of single frames.

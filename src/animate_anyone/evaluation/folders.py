@@ -1,4 +1,4 @@
-"""Two folders of videos, side by side: what is in them, what belongs together, and what differs."""
+"""Finds the clips in two folders of videos, pairs them by name and lists what has no partner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIKTOK_FRAME = re.compile(r"(?:TiktokDance_)?([A-Za-z0-9]+)_\d+(?:png)?", re.IG
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipFiles:
     """One video: the file ``path``, or (``files``) frames of the folder ``path`` in order."""
 
     name: str
@@ -59,13 +59,13 @@ class Pair:
     """A generated video and the true one, of the same length and size."""
 
     name: str
-    generated: Clip
-    truth: Clip
+    generated: ClipFiles
+    truth: ClipFiles
     num_frames: int
     size: tuple[int, int]
 
 
-def find_clips(folder: Path, layout: str = "plain") -> dict[str, Clip]:
+def find_clips(folder: Path, layout: str = "plain") -> dict[str, ClipFiles]:
     """The videos of a folder by name, sorted.
 
     ``plain``: files (mp4, mov, mkv, webm, avi, gif) and folders of pictures by their names without ending;
@@ -80,7 +80,7 @@ def find_clips(folder: Path, layout: str = "plain") -> dict[str, Clip]:
     if layout not in LAYOUTS:
         raise InputError(f"--layout {layout}: not known; there are: {', '.join(LAYOUTS)}")
     if folder.is_file():
-        return {WHOLE: Clip(WHOLE, folder)}
+        return {WHOLE: ClipFiles(WHOLE, folder)}
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of videos or of folders of frames")
     if layout == "ubc" and (folder / "test").is_dir():
@@ -90,8 +90,8 @@ def find_clips(folder: Path, layout: str = "plain") -> dict[str, Clip]:
     if loose and clips:
         raise InputError(f"{folder}: holds frames ({loose[0].name}) and videos ({clips[0].path.name}); leave one kind")
     if loose:
-        clips = _persons(folder, loose) if layout == "tiktok" else [Clip(WHOLE, folder, tuple(loose))]
-    found: dict[str, Clip] = {}
+        clips = _persons(folder, loose) if layout == "tiktok" else [ClipFiles(WHOLE, folder, tuple(loose))]
+    found: dict[str, ClipFiles] = {}
     for clip in clips:
         if clip.name in found:
             raise InputError(
@@ -126,7 +126,7 @@ def read_split(file: Path, layout: str = "plain") -> list[str]:
 
 
 def pair_clips(
-    generated: Mapping[str, Clip], truth: Mapping[str, Clip], split: Sequence[str] | None = None
+    generated: Mapping[str, ClipFiles], truth: Mapping[str, ClipFiles], split: Sequence[str] | None = None
 ) -> list[Pair]:
     """Put together what has one name, and see that it can be compared.
 
@@ -166,17 +166,17 @@ def pair_clips(
     return pairs
 
 
-def _clip_of(entry: Path, layout: str) -> Clip | None:
+def _clip_of(entry: Path, layout: str) -> ClipFiles | None:
     if entry.name.startswith("."):
         return None
     if entry.is_file():
         is_video = entry.suffix.lower() in VIDEO_FILES
-        return Clip(_plain_name(entry.name, layout), entry) if is_video else None
+        return ClipFiles(_plain_name(entry.name, layout), entry) if is_video else None
     if layout == "tiktok" and (entry / "images").is_dir():
         frames = _frames_in(entry / "images")
-        return Clip(_plain_name(entry.name, layout), entry / "images", tuple(frames)) if frames else None
+        return ClipFiles(_plain_name(entry.name, layout), entry / "images", tuple(frames)) if frames else None
     frames = _frames_in(entry)
-    return Clip(_plain_name(entry.name, layout), entry, tuple(frames)) if frames else None
+    return ClipFiles(_plain_name(entry.name, layout), entry, tuple(frames)) if frames else None
 
 
 def _frames_in(folder: Path) -> list[Path]:
@@ -188,14 +188,14 @@ def _natural(file: Path) -> list[int | str]:
     return [int(p) if k % 2 else p for k, p in enumerate(re.split(r"([0-9]+)", file.name))]
 
 
-def _persons(folder: Path, files: Sequence[Path]) -> list[Clip]:
+def _persons(folder: Path, files: Sequence[Path]) -> list[ClipFiles]:
     by_person: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         found = _TIKTOK_FRAME.fullmatch(file.stem)
         if found is None:
             raise InputError(f"{file}: not named PERSON_NUMBER, such as TiktokDance_00337_0010.png")
         by_person[found[1]].append(file)
-    return [Clip(name, folder, tuple(frames)) for name, frames in by_person.items()]
+    return [ClipFiles(name, folder, tuple(frames)) for name, frames in by_person.items()]
 
 
 def _plain_name(text: str, layout: str) -> str:

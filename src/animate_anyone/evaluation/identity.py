@@ -1,7 +1,7 @@
-"""Is it the character, and the same one in all poses? The head's colours, beside those of all characters.
+"""Identity of a generated character: similarity of its head's colours to the truth's, and rank among all characters.
 
-A head is described by its colours in three bands (crown, eyes, chin), each a histogram in CIELAB: turning
-the head moves colours within a band, another head has others.
+The descriptor of a head is a CIELAB histogram of each of three horizontal bands (crown, eyes, chin). A turned head
+changes a histogram little, another character's head much.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def identity(result: NDArray[np.float32], truths: Sequence[NDArray[np.float32]],
         nearest = np.stack([(result[shown] @ truth.T).max(1) for truth in truths])
         others = np.delete(nearest, own, 0).max(0)
         rank1 = float((nearest[own] > others).mean())
-    # The last digits hang on where in memory the colours lie.
+    # Rounded, as the last digits depend on the order of summation, which differs with the arrays' alignment.
     mean, spread = round(float(alike.mean()), 6), round(float(alike.std()), 6)
     return {"identity": mean, "identity_drift": spread, "identity_rank1": rank1}
 

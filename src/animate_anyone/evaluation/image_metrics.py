@@ -1,4 +1,4 @@
-"""How far one frame is from another. Each function takes one pair, so that videos can be streamed.
+"""L1, PSNR and SSIM of two frames. Each function takes one pair, so that videos can be streamed.
 
 Pictures are ``(height, width, 3)`` RGB: ``uint8`` 0 to 255, or floating point 0 to 1; both of a pair
 alike. All sums are in float64. For a video, take the mean of the frames' figures.

@@ -1,10 +1,10 @@
-"""Is every limb where it should be? Found again in the result by its colour against what is round it.
+"""Position error of limbs: each limb of the truth is searched in the result by template matching.
 
-For each limb of the truth a direction in colour space tells its pixels from those round it (Fisher's
-linear discriminant). Along it the limb's outline is a template: plus inside, minus on the rim round it.
-Where that template answers most in the result, there the limb is. Being linear, the answer to a blurred
-limb is weaker, but not elsewhere. The same search in the truth, and in the truth blurred, says which
-limbs can be found so at all.
+For each limb of the truth Fisher's linear discriminant gives the direction in colour space that best separates its
+pixels from a rim around it. Projected on that direction, the limb's outline is a template: positive inside, negative
+on the rim. The place of the largest response in the result is the limb's position. The filter is linear: blur lowers
+the response and does not move it. Limbs that the same search does not find in the truth itself, as it is and blurred,
+are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from animate_anyone.synthetic.figure.bricks import Label
 
 LIMBS = tuple(range(int(Label.LEFT_UPPER_ARM), int(Label.RIGHT_FOOT) + 1))
 REACH = 1 / 16  # of the frame's height: how far is searched, each way
-BLUR = 1.5 / 128  # of the frame's height, a standard deviation: so blurred a limb must still be told
+BLUR = 1.5 / 128  # of the frame's height, the standard deviation of a blur under which a limb must still be found
 RIM = 3 / 128  # of the frame's height: how wide a rim round a limb it must stand out from
 LEAST_PIXELS = 20
 NOISE = 6.0  # 8-bit units by which a colour may be off without being another

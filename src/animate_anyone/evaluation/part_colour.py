@@ -1,6 +1,6 @@
-"""Does the shirt stay the shirt? The colour of each part of the body beside what it should be.
+"""Colour error of each body part and its clothes: CIEDE2000 between the mean colours of result and truth.
 
-Of every part the mean colour within the truth's own outline is compared, so shading, folds and sharpness
+Of every part the mean colour within the truth's outline is compared, so shading, folds and sharpness
 do not count, nor does a pattern beyond its mean.
 """
 
@@ -67,7 +67,7 @@ def colour_error(
 
     def mean(of: list[int]) -> float | None:
         total = weight[:, of].sum()
-        # The last digits hang on where in memory the colours lie.
+        # Rounded, as the last digits depend on the order of summation, which differs with the arrays' alignment.
         return round(float((error * weight)[:, of].sum() / total), 6) if total else None
 
     return {"all": mean(list(range(kinds))), **{name: mean([int(k) for k in of]) for name, of in GROUPS.items()}}

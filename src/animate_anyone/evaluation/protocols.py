@@ -1,4 +1,4 @@
-"""Under which rules two sets of videos are compared. A figure means something only beside its protocol.
+"""Protocols: sizes, frames and variants of the metrics by which two sets of videos are compared.
 
 ``clean`` is what this project measures with. ``disco-legacy`` follows the script of DisCo (Wang et al. 2023,
 ``tool/metrics``), whose figures most papers on TikTok and UBC fashion print; its oddities are kept, and named.

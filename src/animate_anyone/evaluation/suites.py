@@ -1,7 +1,7 @@
 """The puppet suite: held-out synthetic characters, each driven by its own movement.
 
 The truth is known, so a result is compared with what it should be, pixel by pixel; and with the
-baseline ``copy_reference``, the reference picture repeated, which whoever does nothing reaches; a model that is
+baseline ``copy_reference``, the reference picture repeated in every frame; a model that is
 given the reference carried into every pose, with that as it is too (``carried_reference``).
 """
 

@@ -1,4 +1,4 @@
-"""The same model without its temporal layers: what they do shows in the difference."""
+"""Runs a model without its temporal layers, to measure their effect."""
 
 from __future__ import annotations
 

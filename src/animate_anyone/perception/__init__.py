@@ -1,4 +1,4 @@
-"""Looks at pixels with somebody's network: pictures and videos in, poses out.
+"""Perception: poses, masks, objects and depth from pixels, by external networks or classical methods.
 
 ``load_estimator("mediapipe").estimate(frames, size, fps)`` gives a :class:`PoseSequence`;
 ``report`` says how good it is.

@@ -1,4 +1,4 @@
-"""Cutting out without a network: GrabCut tells colours apart, optical flow carries a mask on. By OpenCV."""
+"""Segmentation without a network, by OpenCV: GrabCut by colour; optical flow warps a mask to the next frame."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 
 
 class Flow:
-    """Carries a plane ``(height, width)`` from one picture to the next by dense optical flow (DIS)."""
+    """Warps a plane ``(height, width)`` from one picture to the next by dense optical flow (DIS)."""
 
     def __init__(self) -> None:
         cv2 = load_opencv()
@@ -112,7 +112,7 @@ class Flow:
     def between(
         self, before: NDArray[np.uint8], now: NDArray[np.uint8]
     ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """What carries planes from ``before`` to ``now``, both ``(height, width, 3)``."""
+        """A function that warps planes from ``before`` to ``now``, both ``(height, width, 3)``."""
         cv2 = load_opencv()
         grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
         if min(grey[0].shape) < 16:  # smaller than the flow's patches
@@ -122,11 +122,11 @@ class Flow:
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         at_x, at_y = x + flow[..., 0], y + flow[..., 1]
 
-        def carry(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-            carried: NDArray[np.float32] = cv2.remap(plane, at_x, at_y, cv2.INTER_LINEAR)
-            return carried
+        def warp(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+            warped: NDArray[np.float32] = cv2.remap(plane, at_x, at_y, cv2.INTER_LINEAR)
+            return warped
 
-        return carry
+        return warp
 
 
 def load_opencv() -> ModuleType:

@@ -1,4 +1,4 @@
-"""How far everything is (AA2): ``depth_map`` of :func:`~animate_anyone.conditions.limb_depth.draw_limb_depth`.
+"""Depth maps of frames (AA2): ``depth_map`` of :func:`~animate_anyone.conditions.limb_depth.draw_limb_depth`.
 
 Where poses have depth (``mediapipe``), no map is needed: structured depth takes the joints' own.
 """

@@ -1,4 +1,4 @@
-"""A tracker's masks made a track: kept to the object's lifetime, with the frames to look at by eye."""
+"""Makes a tracker's masks a :class:`MaskTrack`: cut to the object's lifetime, doubtful frames flagged."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def finished(
     masks: NDArray[np.bool_],
     name: str,
     marks: Sequence[ObjectMark],
-    doubts: Sequence[tuple[int, str]] = (),
+    flagged: Sequence[tuple[int, str]] = (),
 ) -> MaskTrack:
-    """The track of the object ``name`` from masks ``(frames, height, width)``; ``doubts`` are a tracker's own."""
+    """The track of the object ``name`` from masks ``(frames, height, width)``; ``flagged`` are the frames that the
+    tracker itself flags."""
     own = [mark for mark in marks if mark.name == name]
     first, last = own[0].lifetime or (0, len(masks) - 1)
     masks = masks.copy()
     masks[:first], masks[last + 1 :] = False, False
-    found = [(frame, reason) for frame, reason in doubts if first <= frame <= last]
+    found = [(frame, reason) for frame, reason in flagged if first <= frame <= last]
     areas = masks.sum(axis=(1, 2))
     marked = {mark.frame: areas[mark.frame] for mark in own}
     for mark in own:

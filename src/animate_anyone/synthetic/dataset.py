@@ -129,7 +129,7 @@ def sample_clip(
             places and cameras of photographs and films. The truth is that of ``plain``.
     """
     chosen = check_request(split, domain, motion, num_frames, size, supersample, frame_indices)
-    where = torch.device(device)
+    device = torch.device(device)
 
     times = np.arange(num_frames) / float(fps)
     body, look, name, score = sample_performance(split, seed, times, motion)
@@ -139,18 +139,18 @@ def sample_clip(
     look, backdrop, shading = style.look, style.backdrop, style.shading
 
     some = Placed(placed.rotations[chosen], placed.origins[chosen], placed.tips[chosen], placed.stretch[chosen])
-    geometry = assemble(look.parts, some, camera.rotation, camera.position, where)
+    geometry = assemble(look.parts, some, camera.rotation, camera.position, device)
     expression = np.stack([pose.mouth, pose.blink], -1)[chosen]
     picture = render(
         geometry, look.parts, body.rest_positions(), body.trunk, body.head, look.face, expression,
-        Paint(look.materials, look.lattice, where), shading, size, camera.focal, supersample,
-        batch=len(chosen) if where.type == "cuda" else max(1, 4 * 128 * 128 // (size[0] * size[1])),
+        Paint(look.materials, look.lattice, device), shading, size, camera.focal, supersample,
+        batch=len(chosen) if device.type == "cuda" else max(1, 4 * 128 * 128 // (size[0] * size[1])),
     )  # fmt: skip
     paint_empty = paint_surroundings if backdrop.kind in SURROUNDINGS else paint_backdrop
-    empty = paint_empty(backdrop, camera, size, supersample, where)
+    empty = paint_empty(backdrop, camera, size, supersample, device)
     figure = picture.colour
     if style.lights is not None:
-        empty = (empty * torch.tensor(style.lights.scene, device=where)).clamp(0, 1)
+        empty = (empty * torch.tensor(style.lights.scene, device=device)).clamp(0, 1)
         figure = figure * cast_on_self(picture.depth, camera.focal, style.lights)[..., None]
     empty = cast_shadow(empty, backdrop, camera, placed, chosen, body)
     frames = figure + empty * (1 - picture.cover[..., None])
@@ -160,8 +160,8 @@ def sample_clip(
     return Clip(
         frames=(frames * 255 + 0.5).clamp(0, 255).to(torch.uint8),
         pose=seen.pose,
-        keypoints_3d=torch.from_numpy(seen.points.astype(np.float32)).to(where),
-        visible=torch.from_numpy(seen.visible).to(where),
+        keypoints_3d=torch.from_numpy(seen.points.astype(np.float32)).to(device),
+        visible=torch.from_numpy(seen.visible).to(device),
         depth=picture.depth,
         mask=picture.labels != int(Label.BACKGROUND),
         labels=picture.labels,

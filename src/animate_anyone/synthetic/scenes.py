@@ -16,7 +16,6 @@ from torch import Tensor
 
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Subject
-from animate_anyone.synthetic.actions import at_moments, feet_of, furnish, rehearse, soles_of
 from animate_anyone.synthetic.dataset import Clip, Style, check_request, clip_times, hat_height, observe, stream
 from animate_anyone.synthetic.figure.body import Body
 from animate_anyone.synthetic.figure.bricks import Array, PartTable
@@ -26,17 +25,18 @@ from animate_anyone.synthetic.picture.camera_effects import photograph
 from animate_anyone.synthetic.picture.lighting import cast_on_self
 from animate_anyone.synthetic.picture.render import Geometry, Picture, assemble, render
 from animate_anyone.synthetic.place.backdrop import Camera, sample_camera
-from animate_anyone.synthetic.place.props import Prop, gather
-from animate_anyone.synthetic.place.stage import (
+from animate_anyone.synthetic.place.compositing import (
     Panorama,
     Shot,
+    composite,
     frontmost,
-    lay,
     make_layer,
     paint_place,
     seen_from,
     shade_floor,
 )
+from animate_anyone.synthetic.place.props import Prop, gather
+from animate_anyone.synthetic.scene_setup import at_moments, feet_of, place_scenery, sample_setup, soles_of
 
 FILL = 127  # what object frames show where no object is
 SCALES = (0.25, 2.0)
@@ -96,23 +96,23 @@ def sample_scene_clip(
     chosen = check_request(split, domain, motion, num_frames, size, supersample, frame_indices)
     if not SCALES[0] <= scale <= SCALES[1]:
         raise InputError(f"scale is {scale}; it must lie between {SCALES[0]} and {SCALES[1]}")
-    where = torch.device(device)
-    play = rehearse(split, seed, num_frames, fps, motion, domain)
-    things, names = furnish(stream(split, seed, "stage scenery"), play, domain == "wide")
-    shot, style, body = play.shot, play.style, play.body
+    device = torch.device(device)
+    setup = sample_setup(split, seed, num_frames, fps, motion, domain)
+    things, names = place_scenery(stream(split, seed, "stage scenery"), setup, domain == "wide")
+    shot, style, body = setup.shot, setup.style, setup.body
     cameras, middle = [shot.cameras[k] for k in chosen], shot.middle
-    view = _View(shot.middle, style, size, supersample, where)
-    standing = np.array([play.target[0], 0.0, play.target[2]])
+    view = _View(shot.middle, style, size, supersample, device)
+    standing = np.array([setup.target[0], 0.0, setup.target[2]])
 
-    actors = seen_from(at_moments(play.placed, chosen), cameras, middle, standing, scale)
-    geometry = assemble(style.look.parts, actors, middle.rotation, middle.position, where)
-    expression = np.stack([play.pose.mouth, play.pose.blink], -1)[chosen]
+    actors = seen_from(at_moments(setup.placed, chosen), cameras, middle, standing, scale)
+    geometry = assemble(style.look.parts, actors, middle.rotation, middle.position, device)
+    expression = np.stack([setup.pose.mouth, setup.pose.blink], -1)[chosen]
     person = view.person(geometry, body, expression)
     hiding, pictures = [(geometry, 1.0)], [person]
-    if play.prop:
-        table, paints, held = gather([play.prop])
+    if setup.prop:
+        table, paints, held = gather([setup.prop])
         held = seen_from(at_moments(held, chosen), cameras, middle, standing, scale)
-        geometry = assemble(table, held, middle.rotation, middle.position, where)
+        geometry = assemble(table, held, middle.rotation, middle.position, device)
         hiding.append((geometry, 1.0))
         pictures.append(view.props(geometry, table, paints))
     pictures = _shade_each_other(pictures, style, middle)
@@ -123,22 +123,22 @@ def sample_scene_clip(
             table, paints, stood = gather(group)
             stood = at_moments(stood, chosen)
             present = seen_from(stood, cameras, middle)
-            geometry = assemble(table, present, middle.rotation, middle.position, where)
+            geometry = assemble(table, present, middle.rotation, middle.position, device)
             hiding.append((geometry, scale))
             scenery.append(make_layer(_scenery(view, shot, chosen, group, geometry)))
     seen = observe(body, style.look, actors, expression, middle, hiding, size, fps, clip_times(chosen, fps))
 
-    empty = paint_place(play.backdrop, shot, chosen, size, supersample, where)
+    empty = paint_place(setup.backdrop, shot, chosen, size, supersample, device)
     if style.lights is not None:
-        empty = (empty * torch.tensor(style.lights.scene, device=where)).clamp(0, 1)
+        empty = (empty * torch.tensor(style.lights.scene, device=device)).clamp(0, 1)
     at_rest = shot.movement == "still" and not any(thing.moves for thing in things)
     some = chosen[:1] if at_rest else chosen
-    under_things = shade_floor(play.backdrop, cameras[: len(some)], size, _tensor(feet_of(things, some), where))
-    under_actors = shade_floor(play.backdrop, cameras, size, _tensor(soles_of(play, chosen, standing, scale), where))
-    strength = play.backdrop.shadow
-    environment = lay(empty * (1 - strength * under_things.clamp(0, 1))[..., None], scenery)
+    under_things = shade_floor(setup.backdrop, cameras[: len(some)], size, _tensor(feet_of(things, some), device))
+    under_actors = shade_floor(setup.backdrop, cameras, size, _tensor(soles_of(setup, chosen, standing, scale), device))
+    strength = setup.backdrop.shadow
+    environment = composite(empty * (1 - strength * under_things.clamp(0, 1))[..., None], scenery)
     ground = empty * (1 - strength * (under_things + under_actors).clamp(0, 1))[..., None]
-    frames = lay(ground, [*layers, *scenery])
+    frames = composite(ground, [*layers, *scenery])
     environment = environment.expand_as(frames)
     if style.effects is not None:
         frames, environment = (
@@ -147,23 +147,23 @@ def sample_scene_clip(
         )
 
     front = frontmost([*layers, *scenery])
-    object_mask = (front == 1) if play.prop else torch.zeros_like(front, dtype=torch.bool)
+    object_mask = (front == 1) if setup.prop else torch.zeros_like(front, dtype=torch.bool)
     full = torch.isfinite(layers[0].depth)
     occluders = torch.zeros_like(full)
     if scenery:
-        hips = torch.as_tensor(scale * seen.points[:, [8, 11], 2].mean(1), dtype=torch.float32, device=where)
+        hips = torch.as_tensor(scale * seen.points[:, [8, 11], 2].mean(1), dtype=torch.float32, device=device)
         standing_depth = torch.stack([layer.depth.expand(front.shape) for layer in scenery]).amin(0)
         occluders = (front >= len(layers)) & (full | (standing_depth < hips[:, None, None]))
     painted = _bytes(frames)
     words: dict[str, str | int | float] = {
-        "motion": play.motion, "shading": style.shading.style, "background": play.backdrop.kind,
+        "motion": setup.motion, "shading": style.shading.style, "background": setup.backdrop.kind,
              "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
-             "object": play.prop.kind if play.prop else "none", **names}  # fmt: skip
+             "object": setup.prop.kind if setup.prop else "none", **names}  # fmt: skip
     return SceneClip(
         frames=painted,
         pose=seen.pose,
-        keypoints_3d=torch.from_numpy((scale * seen.points).astype(np.float32)).to(where),
-        visible=torch.from_numpy(seen.visible).to(where),
+        keypoints_3d=torch.from_numpy((scale * seen.points).astype(np.float32)).to(device),
+        visible=torch.from_numpy(seen.visible).to(device),
         depth=torch.stack([layer.depth.expand(front.shape) for layer in (*layers, *scenery)]).amin(0),
         mask=front == 0,
         labels=torch.where(front == 0, person.labels, torch.zeros_like(person.labels)),
@@ -204,18 +204,18 @@ def character_picture(
     check_request(split, domain, motion, num_frames, size, supersample, None)
     if frame is not None and not 0 <= frame < num_frames:
         raise InputError(f"frame is {frame}; it must lie between 0 and {num_frames - 1}")
-    play = rehearse(split, seed, num_frames, fps, motion, domain)
+    setup = sample_setup(split, seed, num_frames, fps, motion, domain)
     rng = stream(split, seed, "stage picture")
     drawn = int(rng.integers(num_frames))
     moment = drawn if frame is None else frame
-    where, style, body = torch.device(device), play.style, play.body
-    placed = at_moments(play.placed, [moment])
+    device, style, body = torch.device(device), setup.style, setup.body
+    placed = at_moments(setup.placed, [moment])
     camera = sample_camera(rng, body, hat_height(style.look, body), placed, "full")
-    geometry = assemble(style.look.parts, placed, camera.rotation, camera.position, where)
-    expression = np.stack([play.pose.mouth, play.pose.blink], -1)[[moment]]
-    figure = _View(camera, style, size, supersample, where).person(geometry, body, expression)
+    geometry = assemble(style.look.parts, placed, camera.rotation, camera.position, device)
+    expression = np.stack([setup.pose.mouth, setup.pose.blink], -1)[[moment]]
+    figure = _View(camera, style, size, supersample, device).person(geometry, body, expression)
     figure = _shade_each_other([figure], style, camera)[0]
-    frames = figure.colour + torch.tensor(colour(rng, 0.3), device=where) * (1 - figure.cover[..., None])
+    frames = figure.colour + torch.tensor(colour(rng, 0.3), device=device) * (1 - figure.cover[..., None])
     if style.effects is not None:
         frames = photograph(frames, style.effects, [stream(split, seed, "stage picture noise")])
     seen = observe(body, style.look, placed, expression, camera, [(geometry, 1.0)], size, fps, None)
@@ -230,16 +230,16 @@ class _View:
     style: Style
     size: tuple[int, int]
     supersample: int
-    where: torch.device
+    device: torch.device
 
     def person(self, geometry: Geometry, body: Body, expression: Array) -> Picture:
         look = self.style.look
-        paint = Paint(look.materials, look.lattice, self.where)
+        paint = Paint(look.materials, look.lattice, self.device)
         return self._render(geometry, look.parts, body.rest_positions(), body.trunk, body.head, expression, paint)
 
     def props(self, geometry: Geometry, table: PartTable, paints: list[Material]) -> Picture:
         rest, still = np.zeros((int(table.joint.max()) + 1, 3)), np.zeros((len(geometry.centre), 2))
-        return self._render(geometry, table, rest, 1.0, 1.0, still, Paint(paints, self.style.look.lattice, self.where))
+        return self._render(geometry, table, rest, 1.0, 1.0, still, Paint(paints, self.style.look.lattice, self.device))
 
     def _render(
         self, geometry: Geometry, table: PartTable, rest: Array, trunk: float, head: float, expression: Array,
@@ -250,7 +250,7 @@ class _View:
         return render(
             geometry, table, rest, trunk, head, self.style.look.face, expression, paint, self.style.shading, self.size,
             self.camera.focal, self.supersample,
-            batch=count if self.where.type == "cuda" else max(1, 4 * 128 * 128 // (width * height)),
+            batch=count if self.device.type == "cuda" else max(1, 4 * 128 * 128 // (width * height)),
         )  # fmt: skip
 
 
@@ -260,10 +260,10 @@ def _scenery(view: _View, shot: Shot, chosen: Sequence[int], things: Sequence[Pr
     if things[0].moves or shot.movement == "drift":
         return view.props(geometry, table, paints)
     middle = shot.middle
-    once = assemble(table, at_moments(placed, [0]), middle.rotation, middle.position, view.where)
+    once = assemble(table, at_moments(placed, [0]), middle.rotation, middle.position, view.device)
     if shot.movement == "still":
         return view.props(once, table, paints)
-    panorama = Panorama(shot, chosen, view.size, view.supersample, view.where)
+    panorama = Panorama(shot, chosen, view.size, view.supersample, view.device)
     large = replace(view, camera=panorama.camera, size=panorama.size, supersample=1)
     return panorama.layer(large.props(once, table, paints))
 

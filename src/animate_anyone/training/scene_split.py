@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import EMPTY, empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
-from animate_anyone.conditions.shape_agnostic import bounding_box, draw_shares
+from animate_anyone.conditions.shape_agnostic import draw_shares
 from animate_anyone.structures import PoseSequence
 from animate_anyone.training.clip_cache import Clip
 from animate_anyone.training.clips import pose_of

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.hold import hold, mostly_outside
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.perception import PoseEstimator, load_estimator
-from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -100,9 +100,9 @@ def animate(
 
     # Conditions: the driver's movement on the character's body, drawn as the model knows it.
     stretch = pipeline.config["stretch"]
-    letterbox = Placing.into((picture.shape[1], picture.shape[0]), (width, height))
+    letterbox = Letterbox.into((picture.shape[1], picture.shape[0]), (width, height))
     if stretch:
-        letterbox = Placing.stretched((width, height))
+        letterbox = Letterbox.stretched((width, height))
     if poses is not None:
         poses = align(poses, subject, settings, report)
         poses, held = hold(poses)
@@ -216,7 +216,9 @@ def pose_lines(poses: PoseSequence, held: tuple[tuple[int, int], ...]) -> list[s
     return lines
 
 
-def warp_reference(subject: Subject, poses: PoseSequence | None, letterbox: Placing, num_frames: int) -> WarpedPictures:
+def warp_reference(
+    subject: Subject, poses: PoseSequence | None, letterbox: Letterbox, num_frames: int
+) -> WarpedPictures:
     """The reference warped limb by limb into every pose; as it is, where its pose or the driver's is not known."""
     picture = letterbox.apply(subject.picture)
     if subject.pose is None or poses is None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.media import Sound, Video, frame_range, open_video
 from animate_anyone.media.timeline import spread
 from animate_anyone.perception import PoseEstimator, load_estimator
-from animate_anyone.perception.person.people import follow
+from animate_anyone.perception.person.people import track_person
 from animate_anyone.perception.pose.frames_in_reach import FramesInReach
-from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.pose.skeleton_look import SkeletonLook
 from animate_anyone.perception.pose.skeleton_video import find_skeletons
@@ -120,7 +120,7 @@ class Driver:
         if self.ready is not None:
             return self._on_own_clock(self.ready), []
         looks = load_estimator(estimator) if isinstance(estimator, str) else estimator()
-        followed = follow(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
+        followed = track_person(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
         found, alone = followed.poses, followed.alone()
         if alone and followed.whole is not None and followed.dropped:  # a cut, or other light
             scores = found.scores.copy()

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture
 from animate_anyone.progress import Progress
-from animate_anyone.sampling.memory import Work, describe, estimate, readable
+from animate_anyone.sampling.memory import describe, estimate, readable
 from animate_anyone.sampling.models import bytes_on_disk, head_sizes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import check_attention
+from animate_anyone.sampling.work import Work
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.workflows.driving import Driver, open_driver
 from animate_anyone.workflows.settings import WorkflowSettings

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.limb_depth import draw_limb_depth
-from animate_anyone.conditions.placing import Placing
-from animate_anyone.conditions.shape_agnostic import bounding_box
 from animate_anyone.first_guess.background import fill_hidden
 from animate_anyone.first_guess.collage import chunks, collage
 from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.media import write_picture
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.occluders import in_front
+from animate_anyone.perception.person.occluders import find_occluders
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import PoseSequence, Scene, Subject
@@ -57,7 +57,7 @@ class SceneConditions:
         unseen: as ``region``: where no frame shows the background behind the person; ``None`` likewise.
     """
 
-    letterbox: Placing
+    letterbox: Letterbox
     reference: Picture
     reference_pose: Picture | None
     source: Picture
@@ -81,8 +81,8 @@ def make_conditions(
     scene: Scene, subject: Subject, size: tuple[int, int], pipeline: AnimateAnyone2Pipeline
 ) -> SceneConditions:
     """Everything at the size ``(width, height)`` that the model works at; the skeletons as large as it wants them."""
-    letterbox = Placing.into(scene.pose.size, size)
-    reference_letterbox = Placing.into((subject.picture.shape[1], subject.picture.shape[0]), size)
+    letterbox = Letterbox.into(scene.pose.size, size)
+    reference_letterbox = Letterbox.into((subject.picture.shape[1], subject.picture.shape[0]), size)
     source = np.empty((len(scene.frames), size[1], size[0], 3), np.uint8)
     for number, frame in enumerate(scene.frames):
         source[number] = letterbox.apply(frame)
@@ -98,7 +98,7 @@ def make_conditions(
     character = np.zeros_like(person)
     if pose is not None and silhouette is not None:
         character = warp_silhouette(pose, poses, silhouette) & person.any(axis=(1, 2), keepdims=True)
-        character &= ~letterbox_masks(in_front(scene.pose, scene.person.masks), letterbox) | person
+        character &= ~letterbox_masks(find_occluders(scene.pose, scene.person.masks), letterbox) | person
     region = formulate(person | without_margins(character, letterbox), pipeline.config["formulation"])
 
     made, first_guess, unseen = region, None, None
@@ -144,7 +144,7 @@ def tallest(masks: NDArray[np.bool_]) -> int:
     return max((rows.stop - rows.start for rows, _ in filter(None, map(bounding_box, masks))), default=0)
 
 
-def without_margins(masks: NDArray[np.bool_], letterbox: Placing) -> NDArray[np.bool_]:
+def without_margins(masks: NDArray[np.bool_], letterbox: Letterbox) -> NDArray[np.bool_]:
     """Masks ``(frames, height, width)`` less the drawn-out margins."""
     inside = np.zeros_like(masks)
     area = (slice(None), *inner_area(letterbox))
@@ -154,7 +154,7 @@ def without_margins(masks: NDArray[np.bool_], letterbox: Placing) -> NDArray[np.
 
 def complete_background(
     scene: Scene,
-    letterbox: Placing,
+    letterbox: Letterbox,
     source: Picture,
     body: NDArray[np.bool_],
     object_mask: NDArray[np.bool_] | None = None,
@@ -179,7 +179,7 @@ def complete_background(
     return empty(shown, unseen), unseen
 
 
-def letterbox_objects(scene: Scene, letterbox: Placing) -> NDArray[np.bool_] | None:
+def letterbox_objects(scene: Scene, letterbox: Letterbox) -> NDArray[np.bool_] | None:
     """Where any object is in the model's frame, ``(frames, height, width)``; ``None`` where there are no objects."""
     if not scene.objects:
         return None
@@ -189,7 +189,7 @@ def letterbox_objects(scene: Scene, letterbox: Placing) -> NDArray[np.bool_] | N
     return letterbox_masks(union, letterbox)
 
 
-def letterbox_masks(masks: NDArray[np.bool_], letterbox: Placing) -> NDArray[np.bool_]:
+def letterbox_masks(masks: NDArray[np.bool_], letterbox: Letterbox) -> NDArray[np.bool_]:
     """Masks ``(frames, height, width)`` put into the model's frame: a pixel that holds anything of it is masked."""
     letterboxed = np.zeros((len(masks), *letterbox.size[::-1]), bool)
     rows, columns = inner_area(letterbox)
@@ -199,7 +199,7 @@ def letterbox_masks(masks: NDArray[np.bool_], letterbox: Placing) -> NDArray[np.
     return letterboxed
 
 
-def inner_area(letterbox: Placing) -> tuple[slice, slice]:
+def inner_area(letterbox: Letterbox) -> tuple[slice, slice]:
     """Rows and columns of the model's frame that show the video, not the drawn-out margins."""
     width, height = letterbox.inner
     return slice(letterbox.top, letterbox.top + height), slice(letterbox.left, letterbox.left + width)

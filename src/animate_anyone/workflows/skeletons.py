@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_frames, draw_pose
-from animate_anyone.conditions.placing import Placing
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.media import write_picture
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import PoseSequence, Subject
@@ -25,7 +25,7 @@ KEPT = ("skeletons.mp4", "character_pose.npz", "character_pose.png", "poses.npz"
 
 
 def skeleton_pictures(
-    poses: PoseSequence | None, driver: Driver, letterbox: Placing, pipeline: AnimateAnyonePipeline
+    poses: PoseSequence | None, driver: Driver, letterbox: Letterbox, pipeline: AnimateAnyonePipeline
 ) -> Sequence[Picture]:
     """One skeleton picture per frame, drawn as it is asked for.
 
@@ -39,7 +39,7 @@ def skeleton_pictures(
     return SkeletonPictures(driver, letterbox.size, size[0] / letterbox.size[0])
 
 
-def reference_skeleton(subject: Subject, letterbox: Placing, pipeline: AnimateAnyonePipeline) -> Picture:
+def reference_skeleton(subject: Subject, letterbox: Letterbox, pipeline: AnimateAnyonePipeline) -> Picture:
     """The skeleton picture of the reference; black where its pose is not known."""
     size = pipeline.pose_picture_size(letterbox.size)
     if subject.pose is None:
@@ -105,7 +105,7 @@ class SkeletonPictures(Sequence[Picture]):
 
     def __init__(self, driver: Driver, size: tuple[int, int], scale: float) -> None:
         drawn = (round(size[0] * scale), round(size[1] * scale))
-        self.driver, self.letterbox = driver, Placing.into(driver.size, drawn)
+        self.driver, self.letterbox = driver, Letterbox.into(driver.size, drawn)
 
     def __len__(self) -> int:
         return len(self.driver)

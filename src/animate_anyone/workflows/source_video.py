@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.shape_agnostic import bounding_box
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.objects.locators import TextLocator
-from animate_anyone.perception.objects.marks_file import ObjectMark, read_object_file
+from animate_anyone.perception.objects.marks_file import read_object_file
 from animate_anyone.perception.objects.tracking import (
     TRACKERS,
     GivenMarks,
@@ -24,11 +24,11 @@ from animate_anyone.perception.objects.tracking import (
 )
 from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
-from animate_anyone.perception.person.people import follow
+from animate_anyone.perception.person.people import track_person
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import PoseSequence, Scene, Subject
+from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
 from animate_anyone.workflows.driving import Driver
 from animate_anyone.workflows.settings import WorkflowSettings, check_name
 
@@ -144,7 +144,7 @@ def decompose(
     frames = np.empty((len(driver), driver.size[1], driver.size[0], 3), np.uint8)
     for number, picture in enumerate(driver.pictures()):
         frames[number] = picture
-    followed = follow(frames, driver.fps, networks.estimator, person, driver.times, progress)  # type: ignore[arg-type]
+    followed = track_person(frames, driver.fps, networks.estimator, person, driver.times, progress)  # type: ignore[arg-type]
     quality = quality_report(followed.poses)
     quality.check(least=0.0)
     poses, lines = clean(followed.poses), quality.lines()
@@ -153,8 +153,8 @@ def decompose(
     visible = mask_track.masks.any(axis=(1, 2))
     if not visible.any():
         raise InputError(f"no mask of the person came out in any frame; try another --masker: {', '.join(MASKERS)}")
-    mask_track = replace(mask_track, doubts=tuple(sorted((*mask_track.doubts, *followed.doubts()))))
-    somebody = replace(mask_track, doubts=tuple(doubt for doubt in mask_track.doubts if doubt[1] != NOBODY))
+    mask_track = replace(mask_track, flagged=tuple(sorted((*mask_track.flagged, *followed.flagged()))))
+    somebody = replace(mask_track, flagged=tuple(doubt for doubt in mask_track.flagged if doubt[1] != NOBODY))
     lines += somebody.lines() or ["person: no mask is doubtful"]
     if not visible.all():
         numbers = ", ".join(map(str, np.flatnonzero(~visible)))

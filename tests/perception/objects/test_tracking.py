@@ -62,7 +62,7 @@ def test_a_ball_is_followed(mark: ObjectMark) -> None:
     (track,) = find_objects(frames, GivenMarks([mark]))
     measured = overlap(track.masks, truth)
     assert min(measured) > 0.8, np.round(measured, 2)
-    assert track.name == "ball" and track.doubts == ()
+    assert track.name == "ball" and track.flagged == ()
 
 
 def test_a_second_mark_takes_over_and_lifetimes_hold() -> None:
@@ -72,15 +72,15 @@ def test_a_second_mark_takes_over_and_lifetimes_hold() -> None:
     ]
     (track,) = find_objects(frames, GivenMarks(leaps))
     assert min(overlap(track.masks[:3], truth[:3])) > 0.7
-    assert not track.masks[3:].any() and all(frame < 3 for frame, _ in track.doubts)
+    assert not track.masks[3:].any() and all(frame < 3 for frame, _ in track.flagged)
 
 
 def test_what_vanishes_is_doubted() -> None:
     frames, _ = rolling_ball(vanish=5)
     (track,) = find_objects(frames, GivenMarks([ObjectMark("ball", 0, (30, 40, 70, 80))]))
-    assert {frame for frame, _ in track.doubts} >= {5, 6, 7}
-    assert {reason for _, reason in track.doubts} & {UNLIKE, LOST}
-    assert not any(frame < 5 for frame, _ in track.doubts)
+    assert {frame for frame, _ in track.flagged} >= {5, 6, 7}
+    assert {reason for _, reason in track.flagged} & {UNLIKE, LOST}
+    assert not any(frame < 5 for frame, _ in track.flagged)
 
 
 def test_two_objects_keep_their_order_and_a_bad_mark_is_told() -> None:
@@ -94,7 +94,7 @@ def test_two_objects_keep_their_order_and_a_bad_mark_is_told() -> None:
     marks = [ObjectMark("b", 0, (30, 40, 70, 80)), ObjectMark("a", 2, (100, 10, 140, 40))]
     assert [track.name for track in find_objects(frames[:4], GivenMarks(marks))] == ["b", "a"]
     empty = find_objects(frames, GivenMarks(marks), Nothing())[1]
-    assert (2, UNMARKED) in empty.doubts and (7, LOST) in empty.doubts
+    assert (2, UNMARKED) in empty.flagged and (7, LOST) in empty.flagged
 
 
 def test_protocols_and_nothing_found() -> None:

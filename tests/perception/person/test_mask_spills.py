@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.classical import grow, load_opencv
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length
+from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.structures import PoseSequence
@@ -74,7 +75,7 @@ def with_strips(masks: Planes, pose: PoseSequence, width: float = 0.45) -> Plane
     """The masks with a strip of what is beside them, from head to hip at the left, ``width`` torso lengths wide."""
     spilt = masks.copy()
     for number in range(len(masks)):
-        torso = body_length(pose.keypoints[number], pose.scores[number])
+        torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
         x, y = pose.keypoints[number, JOINT["neck"]]
         rows = slice(max(round(y - 0.6 * torso), 0), round(y + 0.6 * torso))
         edge = round(x - 0.4 * torso)
@@ -90,29 +91,29 @@ def overlap(one: Planes, other: Planes) -> float:
 def test_a_strip_beside_the_person_is_cut_off(step: float, pan: int) -> None:
     frames, masks, pose = walk(step, pan)
     spilt = with_strips(masks, pose)
-    spills, doubts = find_spills(frames, spilt, pose)
+    spills, flagged = find_spills(frames, spilt, pose)
     strips = spilt & ~masks
     cut, lost = (spills & strips).sum() / strips.sum(), (spills & masks).sum() / masks.sum()
     assert cut > 0.85, f"{cut:.2f} of the strips were cut off; 0.85 is wanted"
     assert lost < 0.01, f"{lost:.3f} of the person was lost; less than 0.01 is allowed"
     assert not (spills & ~spilt).any()
-    assert [frame for frame, reason in doubts if reason == CUT] == list(range(FRAMES))
+    assert [frame for frame, reason in flagged if reason == CUT] == list(range(FRAMES))
 
 
 @pytest.mark.parametrize("worn", [{}, {"hat": True}, {"skirt": True}, {"hat": True, "skirt": True}])
 def test_what_moves_with_the_person_stays(worn: dict[str, bool]) -> None:
     frames, masks, pose = walk(**worn)
-    spills, doubts = find_spills(frames, masks, pose)
-    assert spills.sum() < 0.005 * masks.sum() and doubts == ()
+    spills, flagged = find_spills(frames, masks, pose)
+    assert spills.sum() < 0.005 * masks.sum() and flagged == ()
 
 
 def test_where_nothing_can_be_told_nothing_is_cut_and_the_mask_is_doubted() -> None:
     for frames, masks, pose in (walk(step=0.0), walk(plain=True)):
-        spills, doubts = find_spills(frames, with_strips(masks, pose), pose)
+        spills, flagged = find_spills(frames, with_strips(masks, pose), pose)
         assert not spills.any()
-        assert [frame for frame, reason in doubts if reason == BESIDE] == list(range(FRAMES))
-        spills, doubts = find_spills(frames, masks, pose)
-        assert not spills.any() and doubts == ()
+        assert [frame for frame, reason in flagged if reason == BESIDE] == list(range(FRAMES))
+        spills, flagged = find_spills(frames, masks, pose)
+        assert not spills.any() and flagged == ()
 
 
 def test_frames_without_anybody_and_single_frames_are_left_alone() -> None:
@@ -121,8 +122,8 @@ def test_frames_without_anybody_and_single_frames_are_left_alone() -> None:
     scores[3:8], masks[3:8] = 0, False
     spills, _ = find_spills(frames, masks, replace(pose, scores=scores))
     assert not spills.any()
-    spills, doubts = find_spills(frames[:1], with_strips(masks, pose)[:1], pose[:1])
-    assert not spills.any() and doubts == ((0, BESIDE),)
+    spills, flagged = find_spills(frames[:1], with_strips(masks, pose)[:1], pose[:1])
+    assert not spills.any() and flagged == ((0, BESIDE),)
 
 
 # Studio seeds, by what the camera does and what lies behind the person.
@@ -142,14 +143,14 @@ def test_scenes_of_the_studio(seed: int, domain: str, gain: float, shown: tuple[
     clip = sample_scene_clip(seed, num_frames=16, size=(224, 224), supersample=1, domain=domain)
     assert (clip.description["shot"], clip.description["background"]) == shown
     frames, masks, pose = list(clip.frames.numpy()), clip.mask.numpy(), clip.pose
-    spills, doubts = find_spills(frames, masks, pose)
+    spills, flagged = find_spills(frames, masks, pose)
     lost = [cut.sum() / max(mask.sum(), 1) for cut, mask in zip(spills, masks, strict=True)]
-    assert max(lost) < 0.01 and doubts == (), f"at most {max(lost):.3f} of a true mask was cut; {doubts}"
+    assert max(lost) < 0.01 and flagged == (), f"at most {max(lost):.3f} of a true mask was cut; {flagged}"
     spilt = with_strips(masks, pose)
-    spills, doubts = find_spills(frames, spilt, pose)
+    spills, flagged = find_spills(frames, spilt, pose)
     before, after = overlap(spilt, masks), overlap(spilt & ~spills, masks)
     assert after >= before + gain, f"overlap with the truth {before:.3f}, {after:.3f} after the cut; {gain} is wanted"
-    assert len({frame for frame, _ in doubts}) >= 14
+    assert len({frame for frame, _ in flagged}) >= 14
 
 
 def test_the_background_is_followed_behind_a_person() -> None:

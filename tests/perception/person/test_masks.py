@@ -16,7 +16,16 @@ from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import grow
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.perception.person.mask_checks import BESIDE, CUT, EMPTY, JUMPS, NOBODY, SPILLS, UNCOVERED, doubtful
+from animate_anyone.perception.person.mask_checks import (
+    BESIDE,
+    CUT,
+    EMPTY,
+    JUMPS,
+    NOBODY,
+    SPILLS,
+    UNCOVERED,
+    flag_masks,
+)
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker, person_mark
 from animate_anyone.structures import MaskTrack, PoseSequence
 from animate_anyone.synthetic.dataset import sample_clip
@@ -45,7 +54,7 @@ def test_a_puppet_is_cut_out(name: str, least: float, puppet: tuple) -> None:
     track = masker.mask(iter(frames), pose)
     measured = [overlap(mask, true) for mask, true in zip(track.masks, truth, strict=True)]
     assert min(measured) > least, f"overlap with the truth {np.round(measured, 2)}; {least} is needed"
-    assert track.doubts == ()
+    assert track.flagged == ()
     np.testing.assert_array_equal(load_masker(name).mask(frames, pose).masks, track.masks)
 
 
@@ -55,7 +64,7 @@ def test_who_leaves_and_returns_is_told_and_nothing_breaks(puppet: tuple) -> Non
     gone.scores[1:3] = 0
     track = load_masker("grabcut").mask(frames, gone)
     assert not track.masks[1:3].any() and overlap(track.masks[3], truth[3]) > 0.7
-    assert track.doubts == ((1, NOBODY), (2, NOBODY))
+    assert track.flagged == ((1, NOBODY), (2, NOBODY))
     assert track.lines() == ["person: no person in frame 1, 2"]
 
 
@@ -71,7 +80,7 @@ def test_real_clips(name: str, shared_dir: Path) -> None:
     frames = [frame for _, frame in read_frames(path, slice(0, 48, 8))]
     pose = load_estimator("mediapipe").estimate(frames, (info.width, info.height), info.fps)
     track = load_masker("mediapipe").mask(frames, pose)
-    others = [doubt for doubt in track.doubts if doubt[1] != BESIDE]  # told of the curtain; so far apart it stays
+    others = [doubt for doubt in track.flagged if doubt[1] != BESIDE]  # told of the curtain; so far apart it stays
     assert len(others) <= 1, track.lines()
     assert track.areas.min() > 0.08 and track.areas.max() < 0.3
 
@@ -88,7 +97,7 @@ def test_the_curtain_beside_the_boy_is_cut_off(shared_dir: Path) -> None:
     track = load_masker("mediapipe").mask(frames, pose)
     curtain, cap, jacket = (track.masks[0, y, x] for x, y in ((617, 433), (743, 217), (760, 500)))
     assert not curtain and cap and jacket
-    told = [frame for frame, reason in track.doubts if reason == CUT]
+    told = [frame for frame, reason in track.flagged if reason == CUT]
     assert set(told) >= set(range(6)), f"cut off and told in frames {told}; 0 to 5 are wanted"
 
 
@@ -102,7 +111,7 @@ def standing(frames: int = 3) -> tuple[NDArray[np.bool_], PoseSequence]:
 
 def test_a_good_mask_is_not_doubted_and_bad_ones_are() -> None:
     masks, pose = standing()
-    assert doubtful(masks, pose) == ()
+    assert flag_masks(masks, pose) == ()
     for change, reason in (
         (np.zeros(SIZE[::-1], bool), EMPTY),
         (np.ones(SIZE[::-1], bool), SPILLS),
@@ -110,11 +119,11 @@ def test_a_good_mask_is_not_doubted_and_bad_ones_are() -> None:
     ):
         changed = masks.copy()
         changed[1] = change
-        assert (1, reason) in doubtful(changed, pose), reason
-        assert not any(frame == 0 for frame, _ in doubtful(changed, pose))
+        assert (1, reason) in flag_masks(changed, pose), reason
+        assert not any(frame == 0 for frame, _ in flag_masks(changed, pose))
     half = masks.copy()
     half[2] &= np.arange(SIZE[0]) < 120
-    assert (2, JUMPS) in doubtful(half, pose)
+    assert (2, JUMPS) in flag_masks(half, pose)
 
 
 def test_a_mask_that_moves_with_the_body_does_not_jump() -> None:
@@ -122,7 +131,7 @@ def test_a_mask_that_moves_with_the_body_does_not_jump() -> None:
     moved = pose.keypoints.copy()
     moved[1] += [60, 0]
     masks[1] = np.roll(masks[1], 60, axis=1)
-    assert doubtful(masks, replace(pose, keypoints=moved)) == ()
+    assert flag_masks(masks, replace(pose, keypoints=moved)) == ()
 
 
 def test_hips_below_the_frame_leave_the_trunk_in_reach() -> None:

@@ -13,10 +13,11 @@ from PIL import Image
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.perception import load_estimator
-from animate_anyone.perception.person.appearance import Identity, colours, likeness
+from animate_anyone.perception.colour_histogram import likeness
+from animate_anyone.perception.person.appearance import PersonAppearance, colours
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.perception.person.people import Followed, find_people, follow
+from animate_anyone.perception.person.people import TrackedPerson, find_people, track_person
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence
@@ -92,21 +93,21 @@ def test_somebody_near_of_whom_little_is_seen_is_larger_than_somebody_far() -> N
 
 def test_the_smaller_one_is_followed_as_it_walks() -> None:
     frames = [frame([])] * 0 + [frame([(100 + 2 * i, 50), (300 - 3 * i, 30)]) for i in range(24)]
-    pose = follow(frames, Fraction(12), OneAtATime(), person=1).poses
+    pose = track_person(frames, Fraction(12), OneAtATime(), person=1).poses
     necks = pose.keypoints[:, JOINT["neck"], 0]
     np.testing.assert_allclose(necks[:18], 300 - 3 * np.arange(18), atol=2)
-    largest = follow(frames, Fraction(12), OneAtATime()).poses
+    largest = track_person(frames, Fraction(12), OneAtATime()).poses
     np.testing.assert_allclose(largest.keypoints[:, JOINT["neck"], 0], 100 + 2 * np.arange(24), atol=2)
 
 
 def test_mistakes_are_told_in_one_line() -> None:
     frames = [frame([(100, 50)])] * 3
     with pytest.raises(InputError, match="--person 1: 1 people were found in frame 0"):
-        follow(frames, Fraction(12), OneAtATime(), person=1)
+        track_person(frames, Fraction(12), OneAtATime(), person=1)
     with pytest.raises(InputError, match="no person -1"):
-        follow(frames, Fraction(12), OneAtATime(), person=-1)
+        track_person(frames, Fraction(12), OneAtATime(), person=-1)
     with pytest.raises(InputError, match="no frames"):
-        follow([], Fraction(12), OneAtATime())
+        track_person([], Fraction(12), OneAtATime())
 
 
 CROWD_SIZE = (420, 240)
@@ -138,10 +139,10 @@ class Prominent(OneAtATime):
         return pose
 
 
-def neck_of(followed: Followed) -> NDArray[np.float32]:
+def neck_of(tracked: TrackedPerson) -> NDArray[np.float32]:
     """``(frames,)``: where the person is, x in pixels; not a number where nobody is."""
-    x = followed.poses.keypoints[:, JOINT["neck"], 0].copy()
-    x[followed.poses.scores[:, JOINT["neck"]] == 0] = np.nan
+    x = tracked.poses.keypoints[:, JOINT["neck"], 0].copy()
+    x[tracked.poses.scores[:, JOINT["neck"]] == 0] = np.nan
     return x
 
 
@@ -158,11 +159,11 @@ def test_the_largest_is_kept_when_somebody_else_becomes_larger(apart: int) -> No
     frames = [crowd((100, 50), (100 + apart, 36 + i)) for i in range(24)]
     raw = Prominent().estimate(frames, CROWD_SIZE, Fraction(12))
     assert np.ptp(raw.keypoints[:, JOINT["neck"], 0]) > apart - 10, "the stand-in was to leap to the other"
-    followed = follow(frames, Fraction(12), Prominent())
-    np.testing.assert_allclose(neck_of(followed), 100, atol=6)
-    assert len(followed.people) == 2 and followed.first == 0
-    assert followed.mended == tuple(range(followed.mended[0], 24)) and followed.dropped == ()
-    other = follow(frames, Fraction(12), Prominent(), person=1)
+    tracked = track_person(frames, Fraction(12), Prominent())
+    np.testing.assert_allclose(neck_of(tracked), 100, atol=6)
+    assert len(tracked.people) == 2 and tracked.first == 0
+    assert tracked.mended == tuple(range(tracked.mended[0], 24)) and tracked.dropped == ()
+    other = track_person(frames, Fraction(12), Prominent(), person=1)
     np.testing.assert_allclose(neck_of(other), 100 + apart, atol=8)
 
 
@@ -174,39 +175,39 @@ def test_who_is_larger_than_the_one_the_estimator_prefers_is_taken() -> None:
             return super().estimate_picture(small) or super().estimate_picture(picture)
 
     frames = [crowd((100 + i, 55), (300, 40)) for i in range(12)]
-    followed = follow(frames, Fraction(12), Prefers())
-    np.testing.assert_allclose(neck_of(followed), 100 + np.arange(12), atol=6)
-    assert followed.mended == tuple(range(1, 12))
+    tracked = track_person(frames, Fraction(12), Prefers())
+    np.testing.assert_allclose(neck_of(tracked), 100 + np.arange(12), atol=6)
+    assert tracked.mended == tuple(range(1, 12))
 
 
 def test_who_leaves_and_returns_is_not_taken_for_who_stays() -> None:
     here = [*range(8), *range(20, 30)]
     frames = [crowd((100, 50) if i in here else None, (300, 40)) for i in range(30)]
-    followed = follow(frames, Fraction(12), Prominent())
-    necks = neck_of(followed)
+    tracked = track_person(frames, Fraction(12), Prominent())
+    necks = neck_of(tracked)
     np.testing.assert_allclose(necks[here], 100, atol=6)
     assert np.isnan(necks[8:20]).all()
-    assert followed.dropped == tuple(range(8, 20))
-    assert followed.doubts() == tuple((frame, SOMEBODY_ELSE) for frame in range(8, 20))
+    assert tracked.dropped == tuple(range(8, 20))
+    assert tracked.flagged() == tuple((frame, SOMEBODY_ELSE) for frame in range(8, 20))
 
 
 def test_who_is_alone_may_leave_and_come_back_elsewhere() -> None:
     here = [*range(6), *range(24, 36)]
     frames = [crowd((100 if i < 12 else 330, 50) if i in here else None) for i in range(36)]
-    followed = follow(frames, Fraction(12), Prominent())
-    np.testing.assert_allclose(neck_of(followed)[here], [100] * 6 + [330] * 12, atol=6)
-    assert followed.mended == followed.dropped == ()
+    tracked = track_person(frames, Fraction(12), Prominent())
+    np.testing.assert_allclose(neck_of(tracked)[here], [100] * 6 + [330] * 12, atol=6)
+    assert tracked.mended == tracked.dropped == ()
 
 
 def test_people_who_cross_are_not_taken_for_each_other() -> None:
     truth = 60 + 12.0 * np.arange(26)
     frames = [crowd((x, 50), (210, 46)) for x in truth]  # the other is in front
-    followed = follow(frames, Fraction(12), Prominent())
-    necks = neck_of(followed)
+    tracked = track_person(frames, Fraction(12), Prominent())
+    necks = neck_of(tracked)
     kept = ~np.isnan(necks)
     assert np.abs(necks - truth)[kept].max() < 25
     assert kept[:9].all() and kept[-9:].all()
-    assert set(followed.dropped) >= set(np.flatnonzero(~kept).tolist())
+    assert set(tracked.dropped) >= set(np.flatnonzero(~kept).tolist())
 
 
 def test_a_blot_of_paint_is_nobody() -> None:
@@ -223,7 +224,7 @@ def test_people_are_known_by_their_colours() -> None:
     seen = [colours(frame, pose) for pose in (one, other)]
     assert seen[0] is not None and seen[1] is not None
     assert likeness(seen[0], seen[0]) > 0.999 and likeness(seen[0], seen[1]) < 0.1
-    identity = Identity(frame, one, [other])
+    identity = PersonAppearance(frame, one, [other])
     moved = person(1, CROWD_SIZE, torso=50, neck=(110, 50))
     assert identity.here(frame, moved, 0.1) and not identity.here(frame, other, 0.1)
     assert identity.again(frame, one) and not identity.again(frame, other)
@@ -246,8 +247,8 @@ def test_the_bundled_estimator_is_held_to_the_larger_of_two_characters() -> None
         frame[384 - 308 :, 256 : 256 + 205] = np.array(Image.fromarray(picture).resize((205, 308)))
     estimator = load_estimator("mediapipe")
     raw = estimator.estimate(frames, (512, 384), Fraction(12))
-    assert raw.keypoints[:, JOINT["neck"], 0].min() > 256, "the estimator was to follow the smaller one"
-    followed = follow(list(frames), Fraction(12), estimator)
-    apart = np.linalg.norm(followed.poses.keypoints[:, BODY] - left.pose.keypoints[:, BODY], axis=2)
-    assert np.median(apart, axis=1).max() < 10 and followed.dropped == ()
-    assert followed.poses.depth is not None
+    assert raw.keypoints[:, JOINT["neck"], 0].min() > 256, "the estimator was to track_person the smaller one"
+    tracked = track_person(list(frames), Fraction(12), estimator)
+    apart = np.linalg.norm(tracked.poses.keypoints[:, BODY] - left.pose.keypoints[:, BODY], axis=2)
+    assert np.median(apart, axis=1).max() < 10 and tracked.dropped == ()
+    assert tracked.poses.depth is not None

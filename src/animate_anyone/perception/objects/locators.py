@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from animate_anyone.conditions.boxes import Box, box_overlap
 from animate_anyone.errors import InputError
 from animate_anyone.perception.weights import check_folder, load_network, load_processor
 from animate_anyone.structures import ObjectMark
 
-Box = tuple[float, float, float, float]
 Detector = Callable[[NDArray[np.uint8], list[str]], list[tuple[str, float, Box]]]
 """A picture and names in; found name, score in [0, 1], and box (left, top, right, bottom, pixels) out."""
 
@@ -109,7 +109,7 @@ class AskingLocator:
             size = (frames[number].shape[1], frames[number].shape[0])
             for name, box in parse_reply(self._ask(frames[number], QUESTION), size):
                 known = [mark.box for mark in found.values() if mark.frame == number and mark.box is not None]
-                if name not in found and all(_overlap(box, other) < _SAME for other in known):
+                if name not in found and all(box_overlap(box, other) < _SAME for other in known):
                     found[name] = ObjectMark(name, number, box)
         return list(found.values())
 
@@ -222,12 +222,3 @@ def _is_box(values: list[Any]) -> bool:
 def _inside(box: Box, size: tuple[int, int]) -> Box | None:
     left, top, right, bottom = (float(np.clip(v, 0, limit)) for v, limit in zip(box, size * 2, strict=True))
     return (left, top, right, bottom) if left < right and top < bottom else None
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0) * max(height, 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return shared / max(sum(areas) - shared, 1e-9)

@@ -1,4 +1,4 @@
-"""The things that a person holds or touches (AA2): found by a locator, followed by a tracker.
+"""Masks of the objects that a person holds or touches (AA2): found by a locator, then tracked.
 
 A locator says where an object is in some frame (a mark: boxes, points); a tracker makes masks of
 the whole clip from it. ``find_objects`` does both.
@@ -13,8 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
+from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.perception.sam2 import Sam2Tracker
 from animate_anyone.perception.track_checks import finished
@@ -23,7 +25,7 @@ from animate_anyone.structures import MaskTrack, ObjectMark
 
 UNLIKE = "looks unlike where it was marked"
 _ALIKE = 0.35  # correlation of the colours with those at the mark
-_CHANGE = 1.5  # times the area, that a new cut may differ from the mask carried on
+_CHANGE = 1.5  # times the area, that a new cut may differ from the mask warped on
 _POINT_REACH = 0.12  # of the longer side: how far an object reaches around its points, without a box
 
 
@@ -43,7 +45,7 @@ class ObjectTracker(Protocol):
     def track(
         self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
     ) -> tuple[MaskTrack, ...]:
-        """One track an object (marks of one name are one), ``(frames, height, width)``, doubtful frames told."""
+        """One track an object (marks of one name are one), ``(frames, height, width)``, with flagged frames."""
         ...
 
 
@@ -59,7 +61,7 @@ class GivenMarks:
 
 
 class ClassicalTracker:
-    """Tracker ``classical``: GrabCut from the box or points, carried on by optical flow, cut anew in each frame.
+    """Tracker ``classical``: GrabCut from the box or points, warped on by optical flow, cut anew in each frame.
 
     No network and no download; good for things that stand out by colour and do not turn or vanish.
 
@@ -87,7 +89,7 @@ class ClassicalTracker:
         self, small: list[NDArray[np.uint8]], size: tuple[int, int], own: list[ObjectMark], progress: Progress
     ) -> MaskTrack:
         masks = np.zeros((len(small), size[1], size[0]), bool)
-        doubts: list[tuple[int, str]] = []
+        flagged: list[tuple[int, str]] = []
         scale = small[0].shape[1] / size[0]
         first, last = own[0].lifetime or (0, len(small) - 1)
         stops = [mark.frame for mark in own[1:]] + [last + 1]
@@ -100,12 +102,12 @@ class ClassicalTracker:
             for frame in progress.track(steps, description=mark.name):
                 if frame != mark.frame and mask.any():
                     before = frame - steps.step
-                    carried = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
-                    mask = _recut(small[frame], carried, area)
+                    warped = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
+                    mask = _recut(small[frame], warped, area)
                 masks[frame] = enlarge(mask, size)
-                if mask.any() and _alike(model, _colours(small[frame], mask)) < _ALIKE:
-                    doubts.append((frame, UNLIKE))
-        return finished(masks, own[0].name, own, doubts)
+                if mask.any() and likeness(model, _colours(small[frame], mask)) < _ALIKE:
+                    flagged.append((frame, UNLIKE))
+        return finished(masks, own[0].name, own, flagged)
 
 
 def find_objects(
@@ -178,7 +180,7 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
         possible = near(mark.points, _POINT_REACH * max(picture.shape))
     outside = near(mark.outside, 2 * dot)
     front, likely, possible = front & ~outside, likely & ~outside, possible & ~outside
-    rows, columns = _window(possible, picture.shape)
+    rows, columns = _window(possible)
     mask = np.zeros(picture.shape[:2], bool)
     mask[rows, columns] = cut_out(
         picture[rows, columns], front[rows, columns], likely[rows, columns], possible[rows, columns], rounds=4
@@ -186,45 +188,32 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
     return tidy(mask, front) if mask.any() else mask
 
 
-def _recut(picture: NDArray[np.uint8], carried: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
-    """The mask carried on, its edge put where the colours have it, unless they make something else of it."""
-    if not carried.any():
-        return carried
-    margin = max(round(0.12 * float(np.sqrt(carried.sum()))), 1)
-    possible = grow(carried, margin)
-    front = grow(carried, -margin)
-    rows, columns = _window(possible, picture.shape)
-    mask = np.zeros(carried.shape, bool)
+def _recut(picture: NDArray[np.uint8], warped: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
+    """The mask warped on, its edge put where the colours have it, unless they make something else of it."""
+    if not warped.any():
+        return warped
+    margin = max(round(0.12 * float(np.sqrt(warped.sum()))), 1)
+    possible = grow(warped, margin)
+    front = grow(warped, -margin)
+    rows, columns = _window(possible)
+    mask = np.zeros(warped.shape, bool)
     mask[rows, columns] = cut_out(
-        picture[rows, columns], front[rows, columns], carried[rows, columns], possible[rows, columns]
+        picture[rows, columns], front[rows, columns], warped[rows, columns], possible[rows, columns]
     )
     if mask.any():
-        mask = tidy(mask, front if front.any() else carried)
-    trusted = carried.sum() / _CHANGE <= mask.sum() <= carried.sum() * _CHANGE and mask.sum() <= 3 * max(area, 1)
-    return mask if trusted else carried
+        mask = tidy(mask, front if front.any() else warped)
+    trusted = warped.sum() / _CHANGE <= mask.sum() <= warped.sum() * _CHANGE and mask.sum() <= 3 * max(area, 1)
+    return mask if trusted else warped
 
 
-def _window(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     """Rows and columns around a mask with as much again on every side, for the colours of the background."""
-    spots = np.argwhere(mask)
-    if not len(spots):
-        return slice(0, shape[0]), slice(0, shape[1])
-    low, high = spots.min(axis=0), spots.max(axis=0) + 1
-    margin = max(int((high - low).max()), 8)
-    return slice(max(low[0] - margin, 0), high[0] + margin), slice(max(low[1] - margin, 0), high[1] + margin)
+    box = bounding_box(mask)
+    margin = 8 if box is None else max(*(side.stop - side.start for side in box), 8)
+    return bounding_box(mask, margin) or (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
 
 
 def _colours(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Shares of 6 x 6 x 6 colours under the mask, a little blurred."""
-    bins = (picture[mask].astype(np.int32) * 6) // 256
-    counts = np.bincount(bins @ [36, 6, 1], minlength=216).reshape(6, 6, 6).astype(np.float64)
-    for axis in range(3):
-        padded = np.pad(counts, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-        first, middle, last = (np.take(padded, range(s, s + 6), axis) for s in range(3))
-        counts = (first + 2 * middle + last) / 4
-    return counts.ravel() / max(counts.sum(), 1e-9)
-
-
-def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Overlap of two shares of colours, in [0, 1]."""
-    return float(np.sqrt(one * other).sum())
+    """Shares of the colours under the mask, ``(6, 6, 6)``, sum 1."""
+    counts = colour_histogram(picture[mask], (6, 6, 6), "constant")
+    return counts / max(counts.sum(), 1e-9)

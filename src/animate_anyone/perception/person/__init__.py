@@ -1,1 +1,1 @@
-"""The person as pixels: masks and their checks, what stands in front, how the background moves."""
+"""The person as pixels: masks and their checks, occluders, background motion."""

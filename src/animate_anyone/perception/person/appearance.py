@@ -1,4 +1,4 @@
-"""Who is who among people in a video: by where they were last, and by the colours on their bodies."""
+"""Re-identification of one person among others in a video, by the last position and by the colours on the body."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.perception.classical import load_opencv, shrink
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
+from animate_anyone.perception.colour_histogram import colour_histogram, likeness
+from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.structures import BODY, PoseSequence
 
 _SIDE = 256  # longer side of the pictures in which colours are counted
@@ -32,22 +35,12 @@ def colours(frame: NDArray[np.uint8], pose: PoseSequence) -> NDArray[np.float32]
     if body.sum() < 20:
         return None
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[body]
-    counts: NDArray[np.float32] = np.histogramdd(lab, _BINS, [(0, 256)] * 3)[0].astype(np.float32)
-    for axis in range(3):  # a little more light is no other colour
-        edge = [(1, 1) if a == axis else (0, 0) for a in range(3)]
-        wide = np.pad(counts, edge, mode="edge")
-        low, high = (np.take(wide, np.arange(k, k + counts.shape[axis]), axis) for k in (0, 2))
-        counts = 0.5 * counts + 0.25 * (low + high)
-    return counts / counts.sum()
+    counts = colour_histogram(lab, _BINS, "edge").astype(np.float32)
+    return np.asarray(counts / counts.sum())
 
 
-def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Of two counts of colours, in [0, 1]: their Bhattacharyya coefficient."""
-    return float(np.sqrt(one * other).sum())
-
-
-class Identity:
-    """Knows one person again among others.
+class PersonAppearance:
+    """Decides whether a pose is the tracked person's, by position and colours.
 
     Args:
         frame: a frame ``(height, width, 3)`` uint8 with all of them.
@@ -62,18 +55,18 @@ class Identity:
 
     def here(self, frame: NDArray[np.uint8], pose: PoseSequence, seconds: float) -> bool:
         """Whether a pose is the person's, ``seconds`` after the last: it is near, and nobody else's by its colours."""
-        return is_person(pose.scores[0]) and self.near(pose, seconds) and self._own_by(frame, pose, least=0.0)
+        return bool(is_person(pose.scores[0])) and self.near(pose, seconds) and self._own_by(frame, pose, least=0.0)
 
     def again(self, frame: NDArray[np.uint8], pose: PoseSequence) -> bool:
         """Whether a pose at another place is the person's, by its colours."""
-        return is_person(pose.scores[0]) and self._own_by(frame, pose, least=_ALIKE if self._others else _ALONE)
+        return bool(is_person(pose.scores[0])) and self._own_by(frame, pose, least=_ALIKE if self._others else _ALONE)
 
     def near(self, pose: PoseSequence, seconds: float) -> bool:
         """Whether the person can have got there in this time."""
-        both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= 0.3
+        both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= MIN_SCORE
         if not both.any():
             return False
-        torsos = [body_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]
+        torsos = [frame_torso_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]
         moved = np.linalg.norm((pose.keypoints - self.last.keypoints)[0, BODY][both], axis=1)
         reach = min(_LEAP + _SPEED * seconds, _FARTHEST) * max(torsos)
         return bool(np.median(moved) < reach and max(torsos) < _GROWTH * (1 + seconds) * min(torsos))

@@ -1,4 +1,4 @@
-"""Roughly where the body around a skeleton is: surely, and at most. OpenCV draws."""
+"""Two silhouettes around a skeleton: the least and the most that the body can cover; drawn by OpenCV."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.perception.classical import load_opencv
-from animate_anyone.perception.pose.single_pose import MIN_SCORE
-from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND
+from animate_anyone.structures import LEFT_HAND, RIGHT_HAND
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
 _LIMBS: tuple[tuple[str, str, float, float], ...] = (
@@ -22,29 +22,6 @@ _LIMBS: tuple[tuple[str, str, float, float], ...] = (
 )
 _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
-_SHOULDERS_TO_TORSO = 1.5
-_MIN_POINTS = 4
-
-
-def is_person(scores: NDArray[np.float32]) -> bool:
-    """Whether enough of the body is seen, of scores ``(128,)``, to call it somebody."""
-    return bool((scores[BODY] >= MIN_SCORE).sum() >= _MIN_POINTS)
-
-
-def body_length(points: NDArray[np.floating], scores: NDArray[np.float32]) -> float:
-    """Pixels of a torso, from the shoulders where the hips are not seen; at least 4."""
-    seen = scores >= MIN_SCORE
-    hips, shoulders = ([JOINT[f"{side}_{name}"] for side in ("right", "left")] for name in ("hip", "shoulder"))
-    lengths = [4.0]
-    if seen[shoulders].all():
-        lengths.append(_SHOULDERS_TO_TORSO * float(np.hypot(*(points[shoulders[0]] - points[shoulders[1]]))))
-    if seen[hips].any() and seen[JOINT["neck"]]:
-        hip = points[hips][seen[hips]].mean(axis=0)
-        lengths.append(float(np.hypot(*(points[JOINT["neck"]] - hip))))
-    if len(lengths) == 1:
-        there = points[BODY][seen[BODY]]
-        lengths.append(float(np.ptp(there, axis=0).max()) / 3 if len(there) else 0.0)
-    return max(lengths)
 
 
 def body_hulls(
@@ -54,12 +31,12 @@ def body_hulls(
 
     Args:
         points: ``(128, 2)`` pixels of ``size``.
-        scores: ``(128,)``; points below 0.3 are left out. Hips that are out of the frame are taken to
+        scores: ``(128,)``; points below ``MIN_SCORE`` are left out. Hips that are out of the frame are taken to
             be straight below the shoulders.
         size: ``(width, height)`` of the masks.
     """
     cv2 = load_opencv()
-    torso = body_length(points, scores)
+    torso = frame_torso_length(points, scores)
     seen = {name: scores[joint] >= MIN_SCORE for name, joint in JOINT.items()}
     at = {name: np.asarray(points[joint], float) for name, joint in JOINT.items()}
     for side in ("right", "left"):

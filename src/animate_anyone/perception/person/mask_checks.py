@@ -1,11 +1,12 @@
-"""Which masks of a person to look at by eye: the skeleton and the frames before say so."""
+"""Flags masks of a person that may be wrong, from the skeleton and from the mask of the frame before."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.person.body_hull import body_length, is_person
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, PoseSequence
 
 NOBODY, SOMEBODY_ELSE, EMPTY, SPILLS, BESIDE, CUT, JUMPS, UNCOVERED = (
@@ -26,43 +27,42 @@ _SPILL = 0.1  # share of the mask beyond
 _OVERLAP = 0.55  # with the mask before, moved along with the body
 _COVERED = 0.75  # share of the joints on the mask, or near it
 _NEAR = 0.1  # torso lengths
-_GOOD_SCORE = 0.5
 
 
-def doubtful(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int, str], ...]:
-    """``(frame, reason)`` for each doubtful mask ``(frames, height, width)`` in pixels of ``pose.size``."""
-    doubts: list[tuple[int, str]] = []
+def flag_masks(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int, str], ...]:
+    """``(frame, reason)`` for each mask that may be wrong, ``(frames, height, width)`` in pixels of ``pose.size``."""
+    flagged: list[tuple[int, str]] = []
     before: int | None = None
     for frame, mask in enumerate(masks):
         points, scores = pose.keypoints[frame], pose.scores[frame]
         if not is_person(scores):
-            doubts.append((frame, NOBODY))
+            flagged.append((frame, NOBODY))
             before = None
             continue
-        torso = body_length(points, scores)
+        torso = frame_torso_length(points, scores)
         area = int(mask.sum())
         if area < min(_SMALLEST * torso**2, _SMALLEST * mask.size):
-            doubts.append((frame, EMPTY))
+            flagged.append((frame, EMPTY))
             before = None
             continue
         if area > _LARGEST * torso**2 or _beyond(mask, points, scores, torso) > _SPILL * area:
-            doubts.append((frame, SPILLS))
+            flagged.append((frame, SPILLS))
         if before is not None and _overlap(masks[before], mask, _moved(pose, before, frame)) < _OVERLAP:
-            doubts.append((frame, JUMPS))
+            flagged.append((frame, JUMPS))
         if _covered(mask, points, scores, torso) < _COVERED:
-            doubts.append((frame, UNCOVERED))
+            flagged.append((frame, UNCOVERED))
         before = frame
-    return tuple(doubts)
+    return tuple(flagged)
 
 
 def _beyond(mask: NDArray[np.bool_], points: NDArray, scores: NDArray, torso: float) -> int:
     """Pixels of the mask outside the box of the points that are seen, widened by what clothes may need."""
-    seen = np.flatnonzero(scores >= _GOOD_SCORE)
+    seen = np.flatnonzero(scores >= SURE_SCORE)
     if not len(seen):
         return 0
     body = seen[seen < BODY.stop]
     low, high = points[seen].min(axis=0) - _REACH * torso, points[seen].max(axis=0) + _REACH * torso
-    if not any(scores[joint] >= _GOOD_SCORE for joint in (9, 10, 12, 13)) and len(body):
+    if not any(scores[joint] >= SURE_SCORE for joint in (9, 10, 12, 13)) and len(body):
         high[1] = mask.shape[0]  # legs below the edge, or hidden: no lower end is known
     left, top = (int(max(v, 0)) for v in low)
     right, bottom = (int(max(np.ceil(v), 0)) for v in high)
@@ -71,7 +71,7 @@ def _beyond(mask: NDArray[np.bool_], points: NDArray, scores: NDArray, torso: fl
 
 def _moved(pose: PoseSequence, before: int, now: int) -> NDArray[np.int_]:
     """Pixels ``(x, y)`` that the body as a whole has moved."""
-    both = np.minimum(pose.scores[before], pose.scores[now])[BODY] >= _GOOD_SCORE
+    both = np.minimum(pose.scores[before], pose.scores[now])[BODY] >= SURE_SCORE
     if not both.any():
         return np.zeros(2, int)
     return np.rint(np.median((pose.keypoints[now] - pose.keypoints[before])[BODY][both], axis=0)).astype(int)
@@ -91,7 +91,7 @@ def _overlap(before: NDArray[np.bool_], now: NDArray[np.bool_], moved: NDArray[n
 def _covered(mask: NDArray[np.bool_], points: NDArray, scores: NDArray, torso: float) -> float:
     """Share of the body's surely seen points in the frame that lie on the mask, or near it."""
     height, width = mask.shape
-    sure = np.flatnonzero(scores[: max(LEFT_HAND.stop, RIGHT_HAND.stop)] >= _GOOD_SCORE)
+    sure = np.flatnonzero(scores[: max(LEFT_HAND.stop, RIGHT_HAND.stop)] >= SURE_SCORE)
     inside = [p for p in points[sure[sure < BODY.stop]] if 0 <= p[0] < width and 0 <= p[1] < height]
     if not inside:
         return 1.0

@@ -1,8 +1,9 @@
-"""What came along with a person's mask: a part beside the body that stays with the background while the body moves.
+"""Spills: parts of a person's mask that belong to the background, found by their movement and colours.
 
-Two frames some time apart are laid over each other twice: as the background has moved, and as the limbs nearby have.
-Where only the first fits, and the colour is rather one of the surroundings than one of the body, nobody is there. Where
-neither the body nor the camera moves, or all is of one colour, nothing can be told, and nothing is.
+Two frames some time apart are registered twice: by the movement of the background, and by that of the limbs nearby.
+A pixel is a spill where only the background's movement matches and the colour is more frequent in the surroundings
+than on the body. Where body and background do not move against each other, or their colours are alike, no decision is
+possible, and the mask is kept.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.boxes import bounding_box
+from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE, SURE_SCORE, is_person
 from animate_anyone.perception.classical import grow, load_opencv
+from animate_anyone.perception.colour_histogram import colour_bins, colour_histogram
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
+from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
-from animate_anyone.perception.pose.single_pose import MIN_SCORE
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence
 
 Window = tuple[slice, slice]
-HEAD = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
-_APART_SECONDS = (1 / 3, 2 / 3)  # between the frames that are laid over each other
-_LENT_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that tell each other what they found
-_GOOD_SCORE = 0.5
+_APART_SECONDS = (1 / 3, 2 / 3)  # between the two frames that are compared
+_SHARED_SECONDS = (1 / 12, 1 / 6, 1 / 3, 1 / 2)  # between frames that share the spills found in one of them
 _MIN_JOINTS = 4
 _LIMBS_NEARBY = 3  # joints, any of whose movements may be that of a pixel
 
@@ -35,20 +36,20 @@ _LIMBS_NEARBY = 3  # joints, any of whose movements may be that of a pixel
 _SKIN = 0.06  # around what is body for sure: never cut
 _TRUNK, _THIGH, _SHIN, _HEAD = 0.26, 0.16, 0.12, 0.22  # half as wide as these are at least
 _HAT, _FOOT = 0.4, 0.2  # above the middle of the head, below the ankle
-_FAR, _FARTHER = 0.12, 0.2  # a spill that is cut off, or doubted, reaches out farther than this
+_FAR, _FARTHER = 0.12, 0.2  # a spill that is cut off, or flagged, reaches out farther than this
 _SURROUNDINGS = 0.4  # outside the mask and farther than this the colours are the background's
 _PATCH = 0.06  # half the side of the patches that are compared
 _MOVED = 0.03  # by which body and background must have parted
 _NEXT = 0.5  # from where it was found a spill may go on, in its colours
 _RIM = 0.04  # thinner than twice this, beside a spill: its edge
-_WIDE = 0.06  # half as wide is what is doubted
+_WIDE = 0.06  # half the least width of a part that is flagged
 
 # Mean difference of a patch's colours, of 255.
 _SAME, _OTHER = 10.0, 4.0
 
-_LEAST, _MUCH = 0.003, 0.04  # of the mask: smaller is noise, larger is told
+_LEAST, _MUCH = 0.003, 0.04  # of the mask: smaller is noise, larger is flagged
 _SEEN_OUTSIDE = 1e-4  # share of the surroundings that has a colour, for it to be theirs
-_BIN = 8  # colours that differ by less, of 255, are one
+_BINS = (32, 32, 32)  # of CIELAB
 _MARGIN = 8  # pixels around what is compared
 
 
@@ -76,7 +77,8 @@ def find_spills(
     for number in progress.track(range(len(masks)), description="beside the person"):
         if likely[number].sum() <= _LEAST * masks[number].sum():
             continue
-        window = _window(likely[number], _MARGIN)
+        window = bounding_box(likely[number], _MARGIN)
+        assert window is not None
         still, own = np.zeros((2, *masks.shape[1:]), np.int16)
         for other in _others(number, pose, _APART_SECONDS):
             move = background.between(number, other)
@@ -86,21 +88,21 @@ def find_spills(
                 own[window] += votes[1]
         found[number], alive[number] = likely[number] & (still > own), own > still
     spills = np.zeros_like(masks)
-    doubts: list[tuple[int, str]] = []
+    flagged: list[tuple[int, str]] = []
     for number, area in enumerate(masks.sum(axis=(1, 2)).tolist()):
-        torso = body_length(pose.keypoints[number], pose.scores[number])
+        torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
         seed = found[number].copy()
-        for other in _others(number, pose, _LENT_SECONDS):
+        for other in _others(number, pose, _SHARED_SECONDS):
             move = background.between(number, other) if found[other].any() and likely[number].any() else None
             if move is not None:
-                seed |= likely[number] & _lent(cv2, frames[number], frames[other], found[other], move)
+                seed |= likely[number] & _warped_spill(cv2, frames[number], frames[other], found[other], move)
         if seed.any():
             spills[number] = _grown(cv2, frames[number], masks[number], far[number], torso, likely[number], seed)
         if spills[number].sum() > _MUCH * area:
-            doubts.append((number, CUT))
+            flagged.append((number, CUT))
         if _widest(cv2, likely[number] & ~spills[number] & ~alive[number], far[number], torso) > _MUCH * area:
-            doubts.append((number, BESIDE))
-    return spills, tuple(doubts)
+            flagged.append((number, BESIDE))
+    return spills, tuple(flagged)
 
 
 def _others(number: int, pose: PoseSequence, seconds: Sequence[float]) -> list[int]:
@@ -128,7 +130,7 @@ def _distance(cv2: ModuleType, pose: PoseSequence, number: int) -> NDArray[np.fl
     if not is_person(scores):
         return np.zeros(pose.size[::-1], np.float16)
     body, _ = body_hulls(points, scores, pose.size)
-    torso = body_length(points, scores)
+    torso = frame_torso_length(points, scores)
     solid = body.astype(np.uint8)
     for start, end, width in _solid_parts(points, scores, torso):
         ends = [tuple(int(v) for v in np.rint(np.clip(at, -4096, 4096))) for at in (start, end)]
@@ -155,7 +157,7 @@ def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], tors
         bend = points[knee] if scores[knee] >= MIN_SCORE else top + down
         foot = points[ankle] if scores[ankle] >= MIN_SCORE else bend + down
         parts += [(top, bend, _THIGH), (bend, foot, _SHIN), (foot, foot + _FOOT * down, _SHIN)]
-    head = [points[JOINT[name]] for name in HEAD if scores[JOINT[name]] >= MIN_SCORE]
+    head = [points[joint] for joint in HEAD if scores[joint] >= MIN_SCORE]
     if head:
         middle = np.mean(head, axis=0)
         up = (middle - neck) / max(float(np.hypot(*(middle - neck))), 1.0)
@@ -165,23 +167,9 @@ def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], tors
 
 def _commonness(cv2: ModuleType, frame: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.float32]:
     """For each pixel of a frame the share of the pixels ``where`` that have its colour, or nearly."""
-    bins = (cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) // _BIN).astype(np.intp)
-    side = 256 // _BIN
-    numbers = (bins[..., 0] * side + bins[..., 1]) * side + bins[..., 2]
-    counts = np.bincount(numbers[where], minlength=side**3).reshape((side,) * 3).astype(np.float32)
-    for axis in range(3):
-        counts = 0.5 * counts + 0.25 * (np.roll(counts, 1, axis) + np.roll(counts, -1, axis))
-    return (counts / np.float32(max(int(where.sum()), 1))).ravel()[numbers]
-
-
-def _window(part: NDArray[np.bool_], margin: int) -> Window:
-    rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
-    (top, bottom), (left, right) = ((int(at[0]), int(at[-1]) + 1) for at in (rows, columns))
-    height, width = part.shape
-    return (
-        slice(max(top - margin, 0), min(bottom + margin, height)),
-        slice(max(left - margin, 0), min(right + margin, width)),
-    )
+    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
+    counts = colour_histogram(lab[where], _BINS, "wrap").astype(np.float32)
+    return (counts / np.float32(max(int(where.sum()), 1))).ravel()[colour_bins(lab, _BINS)]
 
 
 def _compare(
@@ -196,15 +184,15 @@ def _compare(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which pixels of a window have surely moved as the background has, and which as a limb nearby has.
 
-    ``far`` is of the other frame: what is behind the body there does not speak for the body here.
+    ``far`` is of the other frame: pixels that are behind the body there are not counted for the body here.
     """
     y, x = np.mgrid[window].astype(np.float32)
     nothing = np.zeros(x.shape, bool)
-    both = np.minimum(pose.scores[number], pose.scores[other])[BODY] >= _GOOD_SCORE
+    both = np.minimum(pose.scores[number], pose.scores[other])[BODY] >= SURE_SCORE
     if both.sum() < _MIN_JOINTS:
         return nothing, nothing
     start, end = pose.keypoints[number, BODY][both], pose.keypoints[other, BODY][both]
-    torso = body_length(pose.keypoints[number], pose.scores[number])
+    torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
     near = np.argsort([np.hypot(x - at[0], y - at[1]) for at in start], axis=0)[:_LIMBS_NEARBY]
     shifts = end - start
     ways = [(x + shifts[joint][..., 0], y + shifts[joint][..., 1]) for joint in near]
@@ -214,7 +202,9 @@ def _compare(
     back_x, back_y = _moved(move, x, y)
     height, width = frames[other].shape[:2]
     apart = np.min([np.hypot(way_x - back_x, way_y - back_y) for way_x, way_y in ways], axis=0)
-    told = (apart > max(_MOVED * torso, 1.5)) & (back_x >= 0) & (back_x < width) & (back_y >= 0) & (back_y < height)
+    decidable = (
+        (apart > max(_MOVED * torso, 1.5)) & (back_x >= 0) & (back_x < width) & (back_y >= 0) & (back_y < height)
+    )
     here, there = (cv2.blur(frames[n], (3, 3)).astype(np.float32) for n in (number, other))
     side = 2 * max(round(_PATCH * torso), 2) + 1
 
@@ -224,9 +214,9 @@ def _compare(
 
     as_background = unlike(back_x, back_y)
     as_body = np.min([unlike(*way) for way in ways], axis=0)
-    still = told & (as_background < _SAME) & (as_body > np.maximum(2 * as_background, _OTHER))
+    still = decidable & (as_background < _SAME) & (as_body > np.maximum(2 * as_background, _OTHER))
     seen = _fetch(cv2, far.astype(np.float32), back_x, back_y) > _SKIN + _PATCH
-    return still, told & seen & (as_body < as_background) & (as_background > _OTHER)
+    return still, decidable & seen & (as_body < as_background) & (as_background > _OTHER)
 
 
 def _moved(way: NDArray[np.float64], x: NDArray, y: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -242,19 +232,19 @@ def _fetch(cv2: ModuleType, plane: NDArray[np.float32], at_x: NDArray, at_y: NDA
     return fetched
 
 
-def _lent(
+def _warped_spill(
     cv2: ModuleType,
     here: NDArray[np.uint8],
     there: NDArray[np.uint8],
     found: NDArray[np.bool_],
     move: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """What was found in another frame, where the background has taken it, if it still looks the same."""
+    """The spill found in another frame, warped by the background's movement, where the colours still match."""
     y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
     at = _moved(move, x, y)
-    carried = _fetch(cv2, found.astype(np.float32), *at) > 0.5
+    warped = _fetch(cv2, found.astype(np.float32), *at) > 0.5
     difference = np.abs(here.astype(np.float32) - _fetch(cv2, there.astype(np.float32), *at)).mean(axis=2)
-    same: NDArray[np.bool_] = carried & (cv2.blur(difference, (5, 5)) < _SAME)
+    same: NDArray[np.bool_] = warped & (cv2.blur(difference, (5, 5)) < _SAME)
     return same
 
 

@@ -1,8 +1,8 @@
 """Where the person is, frame by frame: ``load_masker("mediapipe").mask(frames, pose)`` gives a track.
 
-Nobody is cut out without a skeleton: it says who is meant, bounds where the body can be, and tells
-afterwards which masks to doubt. AA2 takes its masks from SAM2; ``mediapipe`` and ``grabcut`` need no
-download.
+Every masker takes the person's skeleton: it selects the person, bounds the region where the body can be, and
+is what the finished masks are checked against. AA2 takes its masks from SAM2; ``mediapipe`` and ``grabcut`` need
+no download.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, load_opencv, shrink, tidy
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
-from animate_anyone.perception.person.mask_checks import doubtful
+from animate_anyone.perception.person.body_hull import body_hulls
+from animate_anyone.perception.person.mask_checks import flag_masks
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
@@ -27,7 +29,7 @@ from animate_anyone.structures import BODY, MaskTrack, ObjectMark, PoseSequence
 
 _MARGIN = 0.05  # of the window's side around everything that may be body
 _WINDOW = 256  # side of the pictures that the segmentation network sees
-_CARRIED = 0.25  # weight of the mask before, moved along
+_WARPED = 0.25  # weight of the mask before, warped to this frame
 
 
 @runtime_checkable
@@ -43,7 +45,7 @@ class PersonMasker(Protocol):
             progress: shown how far it is.
 
         Returns:
-            One mask per frame, in pixels of the frames, with the doubtful frames.
+            One mask per frame, in pixels of the frames, with the flagged frames.
 
         Raises:
             InputError: frames and poses do not belong together, or a package or file is missing.
@@ -52,7 +54,7 @@ class PersonMasker(Protocol):
 
 
 class GrabCutMasker:
-    """Masker ``grabcut``: colours inside and around the skeleton, carried on by optical flow. No network.
+    """Masker ``grabcut``: colours inside and around the skeleton, warped on by optical flow. No network.
 
     Args:
         side: longer side of the pictures it works in, pixels.
@@ -77,8 +79,8 @@ class GrabCutMasker:
                 masks.append(np.zeros(small.shape[:2], bool))
                 before = None
                 continue
-            carried = None if before is None else flow.between(before[0], small)(before[1])
-            mask = self._one(frame, small, pose, number, carried)
+            warped = None if before is None else flow.between(before[0], small)(before[1])
+            mask = self._one(frame, small, pose, number, warped)
             before = small, mask.astype(np.float32)
             masks.append(mask)
         return person_track(smalls, masks, pose, progress)
@@ -92,14 +94,14 @@ class GrabCutMasker:
         small: NDArray[np.uint8],
         pose: PoseSequence,
         number: int,
-        carried: NDArray[np.float32] | None,
+        warped: NDArray[np.float32] | None,
     ) -> NDArray[np.bool_]:
         size = (small.shape[1], small.shape[0])
         points, scores = pose[number : number + 1].scaled_to(size).keypoints[0], pose.scores[number]
         sure, maybe = body_hulls(points, scores, size)
-        chance = self._chance(frame, small, sure, maybe, body_length(points, scores))
-        if carried is not None:
-            chance = (1 - _CARRIED) * chance + _CARRIED * carried
+        chance = self._chance(frame, small, sure, maybe, frame_torso_length(points, scores))
+        if warped is not None:
+            chance = (1 - _WARPED) * chance + _WARPED * warped
         front = (sure & (chance > 0.15)) | (maybe & (chance > 0.9))
         result = cut_out(small, front, maybe & (chance > 0.5), maybe & (chance > 0.12))
         return tidy(result, sure) if result.any() else result
@@ -192,7 +194,7 @@ class Sam2Masker:
     def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
         pictures = [frame for _, frame in _numbered(frames, pose)]
-        there = np.array([is_person(scores) for scores in pose.scores])
+        there = is_person(pose.scores)
         if not there.any():
             masks = np.zeros((len(pose), *pose.size[::-1]), bool)
         else:
@@ -205,7 +207,7 @@ class Sam2Masker:
 def person_track(
     smalls: Sequence[NDArray[np.uint8]], masks: Iterable[NDArray[np.bool_]], pose: PoseSequence, progress: Progress
 ) -> MaskTrack:
-    """The track of masks ``(height, width)`` of any size: without what stands beside the person, and with its doubts.
+    """The track of masks ``(height, width)`` of any size: spills are cut off, and frames flagged.
 
     ``smalls`` are the frames as small as they are compared; ``pose`` has the size of the track.
     """
@@ -215,18 +217,18 @@ def person_track(
     size = (smalls[0].shape[1], smalls[0].shape[0])
     found = list(masks)
     compared = np.stack([enlarge(mask, size) for mask in found])
-    spills, doubts = find_spills(smalls, compared, pose.scaled_to(size), progress)
+    spills, flagged = find_spills(smalls, compared, pose.scaled_to(size), progress)
     for number, (mask, spill) in enumerate(zip(found, spills, strict=True)):
         whole[number] = enlarge(mask, pose.size) & ~enlarge(spill, pose.size)
-    return MaskTrack(whole, "person", tuple(sorted({*doubtful(whole, pose), *doubts})))
+    return MaskTrack(whole, "person", tuple(sorted({*flag_masks(whole, pose), *flagged})))
 
 
 def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:
     """A person as a mark for a tracker: the box around the joints with a margin, and the surest joints."""
-    seen = np.flatnonzero(pose.scores[frame, BODY] >= 0.5)
+    seen = np.flatnonzero(pose.scores[frame, BODY] >= SURE_SCORE)
     points = pose.keypoints[frame, BODY][seen] if len(seen) else pose.keypoints[frame, BODY]
     points = np.clip(points, 0, np.array(pose.size) - 1)
-    margin = 0.3 * body_length(pose.keypoints[frame], pose.scores[frame])
+    margin = 0.3 * frame_torso_length(pose.keypoints[frame], pose.scores[frame])
     low, high = np.clip(points.min(axis=0) - margin, 0, pose.size), np.clip(points.max(axis=0) + margin, 0, pose.size)
     box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     return ObjectMark("person", frame, box, tuple((float(x), float(y)) for x, y in points))

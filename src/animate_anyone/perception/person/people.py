@@ -9,10 +9,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import grow
-from animate_anyone.perception.person.appearance import Identity
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
+from animate_anyone.perception.person.appearance import PersonAppearance
+from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
@@ -42,7 +44,7 @@ def find_people(
         if pose is None or any(_same(pose, other) for other in people):
             break
         sure, maybe = body_hulls(pose.keypoints[0], pose.scores[0], pose.size)
-        if (sure & painted).sum() > _MADE_UP * sure.sum():  # the blot itself was taken for somebody
+        if (sure & painted).sum() > _MADE_UP * sure.sum():  # the estimator found a person on the painted area
             break
         people.append(pose)
         painted |= maybe
@@ -51,8 +53,8 @@ def find_people(
 
 
 @dataclass(frozen=True)
-class Followed:
-    """One of several people, followed through a video.
+class TrackedPerson:
+    """The poses of one of several people, tracked through a video.
 
     Attributes:
         poses: the person's; all scores 0 in frames without them.
@@ -75,14 +77,14 @@ class Followed:
         return len(self.people) < 2 and not self.mended
 
     def lines(self, asked: int) -> list[str]:
-        """Who was followed, for the user, who asked for the person of this number."""
+        """Who was tracked, for the user, who asked for the person of this number."""
         lines = [who_was_taken(list(self.people), self.poses, self.first, asked)]
         if self.mended:
             numbers = ", ".join(map(str, self.mended))
             lines.append(f"poses: of somebody else at first, so looked for close to the person, in frame {numbers}")
         return lines
 
-    def doubts(self) -> tuple[tuple[int, str], ...]:
+    def flagged(self) -> tuple[tuple[int, str], ...]:
         """``(frame, reason)`` for each frame to look at by eye."""
         return tuple((frame, SOMEBODY_ELSE) for frame in self.dropped)
 
@@ -100,15 +102,15 @@ def who_was_taken(people: list[PoseSequence], poses: PoseSequence, frame: int, a
     return f"{line}, though it should be {asked}: look at the skeletons (--keep DIR), and try other --frames"
 
 
-def follow(
+def track_person(
     frames: Sequence[NDArray[np.uint8]],
     fps: Fraction,
     estimator: PoseEstimator,
     person: int = 0,
     times: NDArray[np.float64] | None = None,
     progress: Progress = SILENT,
-) -> Followed:
-    """Follow one of several people: 0 is the largest in the first frame where anybody is, 1 the next.
+) -> TrackedPerson:
+    """Track one of several people: 0 is the largest in the first frame where anybody is, 1 the next.
 
     For 0 the estimator sees the whole frames first. Where its pose is not the person's, by place and by colours, and
     for all others, it sees a window around the person's last place, if need be with the other one painted over. Where
@@ -133,10 +135,10 @@ def follow(
     chunk = max(round(_CHUNK_SECONDS * float(fps)), 2)
     if person == 0:
         found = estimator.estimate(frames, size, fps, times, progress)
-        there = [number for number in range(len(found)) if is_person(found.scores[number])]
-        if not there:
-            return Followed(found, (), 0, whole=found)
-        first = there[0]
+        there = np.flatnonzero(is_person(found.scores))
+        if not len(there):
+            return TrackedPerson(found, (), 0, whole=found)
+        first = int(there[0])
         people = find_people(frames[first], estimator, known=found[first : first + 1])
     else:
         shape = (len(frames), NUM_KEYPOINTS)
@@ -146,20 +148,20 @@ def follow(
         raise InputError(f"--person {person}: {len(people)} people were found in frame {first}; give 0 to the largest")
     chosen = people[person]
     others = [pose for pose in people if pose is not chosen]
-    search = _Search(frames, estimator, found, Identity(frames[first], chosen, others), chunk)
+    search = _Search(frames, estimator, found, PersonAppearance(frames[first], chosen, others), chunk)
     search.put(first, chosen)
     for start in progress.track(range(first + 1, len(frames), chunk), description="one person"):
         search.go_through(range(start, min(start + chunk, len(frames))))
-    return Followed(search.poses(), tuple(people), first, tuple(search.mended), tuple(search.dropped), found)
+    return TrackedPerson(search.poses(), tuple(people), first, tuple(search.mended), tuple(search.dropped), found)
 
 
 class _Search:
     """Decides frame after frame who is the person.
 
     Args:
-        frames, estimator: as :func:`follow` has them.
+        frames, estimator: as :func:`track_person` has them.
         found: what the estimator sees in the whole frames; nobody in any where it was not asked.
-        identity: knows the person.
+        appearance: of the person and of the others.
         chunk: frames that share a window.
     """
 
@@ -168,10 +170,10 @@ class _Search:
         frames: Sequence[NDArray[np.uint8]],
         estimator: PoseEstimator,
         found: PoseSequence,
-        identity: Identity,
+        appearance: PersonAppearance,
         chunk: int,
     ) -> None:
-        self._frames, self._estimator, self._found, self._identity = frames, estimator, found, identity
+        self._frames, self._estimator, self._found, self._appearance = frames, estimator, found, appearance
         self._asked = bool((found.scores > 0).any())
         self._chunk = chunk
         self._kept: dict[int, PoseSequence] = {}
@@ -182,7 +184,7 @@ class _Search:
 
     def put(self, number: int, pose: PoseSequence) -> None:
         """The person is here in this frame."""
-        self._identity.accept(self._frames[number], pose)
+        self._appearance.accept(self._frames[number], pose)
         self._kept[number], self._last = pose, number
 
     def poses(self) -> PoseSequence:
@@ -242,8 +244,8 @@ class _Search:
         self._close_up = pose is not whole
         if pose is not whole and is_person(whole.scores[0]):
             self.mended.append(number)
-            if not self._identity.near(whole, 0.0):
-                self._identity.learn_other(self._frames[number], whole)
+            if not self._appearance.near(whole, 0.0):
+                self._appearance.learn_other(self._frames[number], whole)
 
     def _whole(self, number: int) -> PoseSequence:
         return self._found[number : number + 1]
@@ -252,15 +254,15 @@ class _Search:
         return abs(number - self._last) / float(self._found.fps)
 
     def _here(self, number: int, pose: PoseSequence) -> bool:
-        return self._identity.here(self._frames[number], pose, self._seconds(number))
+        return self._appearance.here(self._frames[number], pose, self._seconds(number))
 
     def _again(self, number: int, pose: PoseSequence) -> bool:
-        return self._identity.again(self._frames[number], pose)
+        return self._appearance.again(self._frames[number], pose)
 
     def _look(self, part: range, hidden: PoseSequence | None = None) -> dict[int, PoseSequence]:
         """Poses in the window around the person's last place; with ``hidden`` painted over, where it moves too."""
         size = self._found.size
-        last = self._identity.last
+        last = self._appearance.last
         left, top, right, bottom = _window(last, size)
         own, _ = body_hulls(last.keypoints[0], last.scores[0], size)
         pictures = []
@@ -317,7 +319,7 @@ def _first_people(
 def _without(picture: NDArray[np.uint8], other: PoseSequence, own: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """A picture with somebody painted over, but for where the person was, ``own``."""
     body, _ = body_hulls(other.keypoints[0], other.scores[0], other.size)
-    wide = grow(body, max(round(_PAINT * body_length(other.keypoints[0], other.scores[0])), 1))
+    wide = grow(body, max(round(_PAINT * frame_torso_length(other.keypoints[0], other.scores[0])), 1))
     shown = picture.copy()
     shown[wide & ~own] = picture.reshape(-1, 3).mean(axis=0).astype(np.uint8)
     return shown
@@ -325,9 +327,9 @@ def _without(picture: NDArray[np.uint8], other: PoseSequence, own: NDArray[np.bo
 
 def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom around a pose with a margin, inside the frame."""
-    seen = pose.scores[0, BODY] >= 0.3
+    seen = pose.scores[0, BODY] >= MIN_SCORE
     points = pose.keypoints[0, BODY][seen]
-    margin = _MARGIN * body_length(pose.keypoints[0], pose.scores[0])
+    margin = _MARGIN * frame_torso_length(pose.keypoints[0], pose.scores[0])
     low, high = np.floor(points.min(axis=0) - margin), np.ceil(points.max(axis=0) + margin)
     left, top = (int(np.clip(v, 0, limit - 2)) for v, limit in zip(low, size, strict=True))
     right, bottom = (int(np.clip(v, start + 2, limit)) for v, start, limit in zip(high, (left, top), size, strict=True))
@@ -337,14 +339,14 @@ def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, i
 def _size(pose: PoseSequence) -> float:
     """Length of the body, pixels, so that somebody who is seen in part is as large as in whole; less where the joints
     that are seen are unsure."""
-    seen = pose.scores[0, BODY] >= 0.3
+    seen = pose.scores[0, BODY] >= MIN_SCORE
     sure = float(pose.scores[0, BODY][seen].mean()) if seen.any() else 0.0
-    return sure * body_length(pose.keypoints[0], pose.scores[0])
+    return sure * frame_torso_length(pose.keypoints[0], pose.scores[0])
 
 
 def _same(one: PoseSequence, other: PoseSequence) -> bool:
-    both = np.minimum(one.scores[0], other.scores[0])[BODY] >= 0.3
+    both = np.minimum(one.scores[0], other.scores[0])[BODY] >= MIN_SCORE
     if not both.any():
         return False
     apart = np.linalg.norm((one.keypoints - other.keypoints)[0, BODY][both], axis=1)
-    return bool(np.median(apart) < _SAME * body_length(other.keypoints[0], other.scores[0]))
+    return bool(np.median(apart) < _SAME * frame_torso_length(other.keypoints[0], other.scores[0]))

@@ -1,14 +1,11 @@
-"""The frames of a video by number, without holding them all: for those who go through it in order and look about."""
+"""Frames of a video by number with a bounded cache, for readers that go in order and look a little back or ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-Picture = NDArray[np.uint8]
+from animate_anyone.structures import Picture
 
 
 class FramesInReach(Sequence[Picture]):

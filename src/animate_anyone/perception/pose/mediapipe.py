@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.optional import require
-from animate_anyone.perception.pose.following import Follower, look_thoroughly
 from animate_anyone.perception.pose.mediapipe_layout import Landmarks, to_pose
 from animate_anyone.perception.pose.picture_attempts import Attempt
+from animate_anyone.perception.pose.pose_tracker import PoseTracker, look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
-from animate_anyone.perception.pose.single_pose import nobody, seen, torso_length
+from animate_anyone.perception.pose.single_pose import nobody, seen
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 
@@ -61,12 +62,12 @@ class MediapipePose:
         """The poses of a video, in pixels of ``size``, with depth; see the protocol."""
         poses = []
         with self._finder(still=False) as moving, self._finder(still=True) as still:
-            follower = Follower(
-                follow=lambda frame: seen(*to_pose(moving.find(frame), size)), look=still.look, restart=moving.restart
+            tracker = PoseTracker(
+                track=lambda frame: seen(*to_pose(moving.find(frame), size)), look=still.look, restart=moving.restart
             )
             for frame in progress.track(frames, description="poses"):
                 check_frame(frame, size)
-                poses.append(follower.next(frame) or nobody())
+                poses.append(tracker.next(frame) or nobody())
         return collect(poses, size, fps, times)
 
     def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
@@ -154,7 +155,7 @@ class _Finder:
             return found
         frame = np.array([picture.shape[1], picture.shape[0]])
         points, _, _ = to_pose(found, (picture.shape[1], picture.shape[0]))
-        half = max(_FACE_WINDOW * torso_length(points), 40.0)
+        half = max(_FACE_WINDOW * unscored_torso_length(points), 40.0)
         corner = np.floor(found.body[_NOSE, :2] * frame - half).astype(int)
         window = _window(picture, corner, int(2 * half))
         faces = None if window is None else self._run("face_mesh", window).multi_face_landmarks
@@ -170,7 +171,7 @@ class _Finder:
         frame = np.array([picture.shape[1], picture.shape[0]])
         body = found.body[:, :2] * frame
         points, _, _ = to_pose(found, (picture.shape[1], picture.shape[0]))
-        half = max(_HAND_WINDOW * torso_length(points), 40.0)
+        half = max(_HAND_WINDOW * unscored_torso_length(points), 40.0)
         for part, (wrist, elbow) in _WRISTS.items():
             if getattr(found, part) is not None or found.body[wrist, 3] < _MIN_WRIST_VISIBILITY:
                 continue

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.pose.single_pose import Pose, nobody, torso_length
+from animate_anyone.perception.pose.single_pose import Pose, nobody
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
 
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 11, 12
@@ -102,7 +103,7 @@ def to_pose(found: Landmarks, size: tuple[int, int]) -> Pose:
     scores[neck] = body[shoulders, 3].min()
     depth[neck] = body[shoulders, 2].mean() * to_depth
 
-    torso = torso_length(points)
+    torso = unscored_torso_length(points)
     for part, group, wrist in (
         (found.left_hand, LEFT_HAND, JOINT["left_wrist"]),
         (found.right_hand, RIGHT_HAND, JOINT["right_wrist"]),

@@ -14,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.pose.single_pose import MIN_SCORE, MIRROR, Pose, plausibility, seen, torso_length
+from animate_anyone.conditions.body_lengths import unscored_torso_length
+from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE
+from animate_anyone.perception.pose.single_pose import MIRROR, Pose, plausibility, seen
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 _LONG_SIDE = 1280  # crops are scaled to this, pixels
 
-_HEAD = [JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear")]
-# A part that the best pose lacks: where it hangs, how far away (in torsos) another pose may have
-# that place for its part to be taken over, and which joints of the body come along.
-_LENT: tuple[tuple[slice, str, float, list[int]], ...] = (
+# A group of points that the best pose lacks is taken from another pose: the joint that it is attached to, how far
+# apart (torso lengths) both poses may have that joint, and which joints of the body are taken too.
+_FILLED: tuple[tuple[slice, str, float, list[int]], ...] = (
     (LEFT_HAND, "left_wrist", 0.15, []),
     (RIGHT_HAND, "right_wrist", 0.15, []),
-    (FACE, "nose", 0.35, _HEAD),
+    (FACE, "nose", 0.35, list(HEAD)),
 )
 
 
@@ -113,8 +113,8 @@ def best_pose(tried: list[Attempt]) -> Pose | None:
     worth = [plausibility(pose) * (0.3 + 0.7 * _agreement(pose, poses)) for pose in poses]
     order = sorted(range(len(poses)), key=lambda number: -worth[number])
     points, scores, depth = (part.copy() for part in poses[order[0]])
-    torso = torso_length(points)
-    for group, anchor, reach, joints in _LENT:
+    torso = unscored_torso_length(points)
+    for group, anchor, reach, joints in _FILLED:
         for number in order[1:]:
             other, other_scores, other_depth = poses[number]
             gap = np.hypot(*(other[JOINT[anchor]] - points[JOINT[anchor]]))
@@ -128,7 +128,7 @@ def _agreement(pose: Pose, poses: list[Pose]) -> float:
     """In [0, 1]: how near the body's points are to those of the other poses."""
     if len(poses) < 2:
         return 0.5
-    torso = torso_length(pose[0])
+    torso = unscored_torso_length(pose[0])
     near = [
         np.exp(-np.hypot(*(pose[0][BODY] - other[0][BODY]).T) / (0.1 * torso)).mean()
         for other in poses

@@ -1,4 +1,4 @@
-"""How good estimated poses are, told in a few lines, before anything long is built on them."""
+"""Quality report of estimated poses: missing frames, mean scores, sudden jumps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.body_lengths import average_torso, measure
+from animate_anyone.conditions.body_lengths import clip_torso_length
+from animate_anyone.conditions.frame_ranges import ranges, runs
+from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
 
-_MIN_SCORE = 0.3
-_MIN_POINTS = 4  # of the body, to call it a person
 _JUMP = 0.5  # torso lengths that half the body's points move from one frame to the next
 _GROUPS = {"body": BODY, "left hand": LEFT_HAND, "right hand": RIGHT_HAND, "face": FACE}
 
@@ -74,8 +74,8 @@ class PoseQuality:
 
 def report(pose: PoseSequence) -> PoseQuality:
     """Look a pose sequence over. It may hold any number of frames, none included."""
-    there = pose.scores >= _MIN_SCORE
-    person = there[:, BODY].sum(axis=1) >= _MIN_POINTS
+    there = pose.scores >= MIN_SCORE
+    person = is_person(pose.scores)
     seen_in, confidence = {}, {}
     for name, group in _GROUPS.items():
         present = person & (there[:, group].mean(axis=1) >= 0.2)
@@ -95,7 +95,7 @@ def report(pose: PoseSequence) -> PoseQuality:
 
 
 def _jumps(pose: PoseSequence, there: NDArray[np.bool_], person: NDArray[np.bool_]) -> tuple[int, ...]:
-    torso = average_torso(measure(pose))
+    torso = clip_torso_length(pose)
     if torso is None:
         return ()
     jumps = []
@@ -106,16 +106,3 @@ def _jumps(pose: PoseSequence, there: NDArray[np.bool_], person: NDArray[np.bool
             if np.median(moved) > _JUMP * torso:
                 jumps.append(frame)
     return tuple(jumps)
-
-
-def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of frames ``(first, stop)`` in which the flags ``(frames,)`` are set."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def ranges(found: tuple[tuple[int, int], ...] | list[tuple[int, int]], most: int = 6) -> str:
-    """Ranges for people, both ends included; after ``most`` only their number."""
-    shown = [f"{first}" if stop == first + 1 else f"{first}-{stop - 1}" for first, stop in found[:most]]
-    rest = len(found) - most
-    return ", ".join(shown) + (f" and {rest} more places" if rest > 0 else "")

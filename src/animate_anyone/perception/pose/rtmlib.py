@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.boxes import Box, box_overlap
+from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
-from animate_anyone.perception.pose.following import look_thoroughly
 from animate_anyone.perception.pose.picture_attempts import Attempt
+from animate_anyone.perception.pose.pose_tracker import look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
-from animate_anyone.perception.pose.single_pose import MIN_SCORE, Pose, nobody, seen
+from animate_anyone.perception.pose.single_pose import Pose, nobody, seen
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 
@@ -169,7 +171,7 @@ class PersonChooser:
         return max(people, key=weight, default=None)
 
     def _next(self, people: list[Pose], last: Pose) -> Pose | None:
-        overlaps = [_overlap(_box(pose), _box(last)) for pose in people]
+        overlaps = [box_overlap(_box(pose), _box(last)) for pose in people]
         best = max(overlaps, default=0.0)
         if best < _MIN_OVERLAP:
             return None
@@ -177,19 +179,9 @@ class PersonChooser:
         return min(near, key=lambda pose: _distance(pose, last))
 
 
-def _box(pose: Pose) -> tuple[float, float, float, float]:
+def _box(pose: Pose) -> Box:
     there = pose[0][BODY][pose[1][BODY] >= MIN_SCORE]
     return (*there.min(axis=0).tolist(), *there.max(axis=0).tolist())
-
-
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes (left, top, right, bottom)."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
 
 
 def _distance(one: Pose, other: Pose) -> float:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.skeleton import BODY_JOINTS, BODY_LIMBS, JOINT
+from animate_anyone.conditions.body_lengths import unscored_torso_length
+from animate_anyone.conditions.skeleton import BODY_JOINTS, BODY_LIMBS, JOINT, is_person
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND
 
 Pose = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 """Points ``(128, 2)`` in pixels of the frame, scores ``(128,)``, depth ``(128,)`` in its heights."""
-
-MIN_SCORE = 0.3
-"""Points with a lower score count as missing."""
-
-_MIN_POINTS = 4
 
 
 def nobody() -> Pose:
@@ -28,22 +24,14 @@ def nobody() -> Pose:
 
 def seen(points: NDArray[np.float32], scores: NDArray[np.float32], depth: NDArray[np.float32]) -> Pose | None:
     """The pose, or ``None`` where too little of the body is seen to call it somebody."""
-    return (points, scores, depth) if (scores[BODY] >= MIN_SCORE).sum() >= _MIN_POINTS else None
-
-
-def torso_length(points: NDArray[np.float32]) -> float:
-    """Pixels from the neck to the middle of the hips, guarded against a bent or foreshortened torso."""
-    body = points[BODY]
-    hips = (body[JOINT["right_hip"]] + body[JOINT["left_hip"]]) / 2
-    shoulders = body[JOINT["right_shoulder"]] - body[JOINT["left_shoulder"]]
-    return float(max(np.hypot(*(body[JOINT["neck"]] - hips)), np.hypot(*shoulders), 1.0))
+    return (points, scores, depth) if is_person(scores) else None
 
 
 def plausibility(pose: Pose) -> float:
     """In [0, 1]: how well the body is seen, and whether its proportions can be a body's."""
     points, scores, _ = pose
     body = points[BODY]
-    torso = torso_length(points)
+    torso = unscored_torso_length(points)
     lengths = np.array([np.hypot(*(body[a] - body[b])) for a, b in BODY_LIMBS]) / torso
     sound = np.mean(lengths < 1.8)
     if scores[FACE].max() > 0 and body[JOINT["nose"], 1] > body[[JOINT["right_hip"], JOINT["left_hip"]], 1].mean():

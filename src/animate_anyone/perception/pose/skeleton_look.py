@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from animate_anyone.structures import Picture
+
 BLACK = 24
 """Brightest channel of a black pixel, compression included."""
 LIMBS, JOINTS = 153.0, 255.0

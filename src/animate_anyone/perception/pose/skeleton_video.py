@@ -1,6 +1,6 @@
-"""Tells a finished skeleton drawing, as other projects ship them, from a video of somebody.
+"""Detects finished skeleton videos, as other projects ship them, among driving videos.
 
-A skeleton video is passed on to the model as it is; to look for a person in it would be vain.
+The frames of a skeleton video are given to the model without pose estimation.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where a puppet stands: backdrops, furniture, props, surroundings, and the stage that puts them together."""
+"""The place: backdrops, furniture, props, surroundings, and the compositing of all layers."""

@@ -1,4 +1,4 @@
-"""Scenes: the camera, the light and what stands behind the puppet; static through a clip."""
+"""Backdrops: camera, shading and background of the puppet; static through a clip."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _pattern(grid: Tensor, x: Tensor, y: Tensor, kind: int, a: Tensor, b: Tensor
 def paint_backdrop(
     backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device
 ) -> Tensor:
-    """The empty scene, ``(height, width, 3)`` float in [0, 1]."""
+    """The backdrop alone, ``(height, width, 3)`` float in [0, 1]."""
     width, height = size
     s = supersample
     x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / height  # frame heights from the middle
@@ -221,7 +221,7 @@ def _room(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, g
 def cast_shadow(
     picture: Tensor, backdrop: Backdrop, camera: Camera, placed: Placed, frames: list[int], body: Body
 ) -> Tensor:
-    """The scene ``(height, width, 3)`` with soft shadows under the feet of each frame, ``(F, height, width, 3)``."""
+    """The backdrop ``(height, width, 3)`` with soft shadows under the feet of each frame, ``(F, height, width, 3)``."""
     height, width = picture.shape[:2]
     if backdrop.kind not in WALLS:
         return picture.expand(len(frames), -1, -1, -1)

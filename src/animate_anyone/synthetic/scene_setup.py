@@ -1,4 +1,4 @@
-"""Plays: who does what with which object among which things, before any of it is seen."""
+"""Scene setups: character, motion, object, place and camera of a scene, drawn at random before it is rendered."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.motion.motion import perform
 from animate_anyone.synthetic.picture.render import Geometry, assemble
 from animate_anyone.synthetic.place.backdrop import WALLS, Backdrop
+from animate_anyone.synthetic.place.compositing import Shot, deepen, nearest_depth, sample_shot, seen_from, share_hidden
 from animate_anyone.synthetic.place.furniture import OUTDOORS, sample_scenery
 from animate_anyone.synthetic.place.props import HEADROOM, OBJECTS, Prop, gather, make_object, take_up
-from animate_anyone.synthetic.place.stage import Shot, deepen, nearest_depth, sample_shot, seen_from, share_hidden
 
 OBJECT_SHARE, FRONT_SHARE = 0.7, 0.5  # of the clips
 
 
 @dataclass(frozen=True)
-class Play:
-    """What a scene is before it is seen; ``target`` (3,) is the middle of the pelvis' way."""
+class SceneSetup:
+    """All that a scene is rendered from; ``target`` (3,) is the middle of the pelvis' way."""
 
     body: Body
     motion: str
@@ -37,8 +37,8 @@ class Play:
     target: Array
 
 
-def rehearse(split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str) -> Play:
-    """Who does what with which object, and where the camera goes; arguments as in ``sample_clip``."""
+def sample_setup(split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str) -> SceneSetup:
+    """Draws character, motion, object, place and camera; arguments as in ``sample_clip``."""
     times = np.arange(num_frames) / float(fps)
     body, look, name, score = sample_performance(split, seed, times, motion)
     rng = stream(split, seed, "stage object")
@@ -57,14 +57,14 @@ def rehearse(split: str, seed: int, num_frames: int, fps: Fraction, motion: str 
     backdrop = deepen(stream(split, seed, "stage place"), style.backdrop)
     target = placed.origins[:, 0].mean(0)
     shot = sample_shot(stream(split, seed, "stage shot"), camera, target, times, backdrop.kind)
-    return Play(body, name, pose, placed, prop, style, backdrop, shot, target)
+    return SceneSetup(body, name, pose, placed, prop, style, backdrop, shot, target)
 
 
-def furnish(rng: np.random.Generator, play: Play, wide: bool) -> tuple[list[Prop], dict[str, str]]:
-    """The scenery of a play, and in words what stands in front and behind."""
-    camera, backdrop, count = play.shot.middle, play.backdrop, len(play.placed.origins)
-    far = float((play.target - camera.position) @ camera.rotation[2])
-    scale = (play.body.height / 1.7) ** 0.8
+def place_scenery(rng: np.random.Generator, setup: SceneSetup, wide: bool) -> tuple[list[Prop], dict[str, str]]:
+    """Draws the scenery of a setup; also the names of what stands in front of and behind the person."""
+    camera, backdrop, count = setup.shot.middle, setup.backdrop, len(setup.placed.origins)
+    far = float((setup.target - camera.position) @ camera.rotation[2])
+    scale = (setup.body.height / 1.7) ** 0.8
     indoors = rng.random() < 0.5 if backdrop.kind not in WALLS else backdrop.kind not in OUTDOORS
 
     def draw(front: bool, depth: float, across: float, speed: float) -> Prop:
@@ -77,8 +77,8 @@ def furnish(rng: np.random.Generator, play: Play, wide: bool) -> tuple[list[Prop
                               np.repeat(turn, count, 0), wide)  # fmt: skip
 
     moments = np.unique(np.linspace(0, count - 1, 5).astype(int))
-    cameras = [play.shot.cameras[k] for k in moments]
-    person = seen_from(at_moments(play.placed, moments), cameras, camera).origins[:, :17]
+    cameras = [setup.shot.cameras[k] for k in moments]
+    person = seen_from(at_moments(setup.placed, moments), cameras, camera).origins[:, :17]
 
     def lookat_moments(prop: Prop) -> Geometry:
         table, _, placed = gather([prop])
@@ -86,7 +86,7 @@ def furnish(rng: np.random.Generator, play: Play, wide: bool) -> tuple[list[Prop
         return assemble(table, placed, camera.rotation, camera.position, torch.device("cpu"))
 
     before, behind = [], []
-    room = min(backdrop.wall + float(play.target[2]) - 0.5, 3.0)
+    room = min(backdrop.wall + float(setup.target[2]) - 0.5, 3.0)
     if backdrop.kind in WALLS and room > 0.8:
         for _ in range(int(rng.choice(4, p=(0.1, 0.3, 0.35, 0.25)))):
             behind.append(draw(False, far + rng.uniform(0.8, room), rng.uniform(-0.5, 0.5), 0.0))
@@ -117,13 +117,13 @@ def feet_of(props: Sequence[Prop], chosen: Sequence[int]) -> Array:
     return np.stack(spots, 1) if spots else np.zeros((len(chosen), 0, 4))
 
 
-def soles_of(play: Play, chosen: Sequence[int], standing: Array, scale: float) -> Array:
+def soles_of(setup: SceneSetup, chosen: Sequence[int], standing: Array, scale: float) -> Array:
     """The same under the person and the object, grown by ``scale`` about ``standing``."""
-    spots = [feet_of([play.prop], chosen)] if play.prop else []
+    spots = [feet_of([setup.prop], chosen)] if setup.prop else []
     for joint, wide, weight in ((13, 0.20, 0.8), (16, 0.20, 0.8), (0, 0.44, 0.7)):
-        at = play.placed.origins[list(chosen), joint]
+        at = setup.placed.origins[list(chosen), joint]
         high = at[:, 1] * (joint > 0)
-        radius, strength = wide * play.body.trunk * (1 + 1.5 * high), weight * 0.1 / (0.1 + 0.3 * high)
+        radius, strength = wide * setup.body.trunk * (1 + 1.5 * high), weight * 0.1 / (0.1 + 0.3 * high)
         spots.append(np.stack([at[:, 0], at[:, 2], radius, strength], -1)[:, None])
     out = np.concatenate(spots, 1)
     out[..., :2] = standing[[0, 2]] + scale * (out[..., :2] - standing[[0, 2]])

@@ -1,9 +1,9 @@
-"""Keeps hold of one person through a video, and notices when the hold has slipped.
+"""Tracks one person through a video, and searches single frames again where the tracked pose is implausible.
 
-A network that follows from frame to frame is steady but can lock onto nonsense, above all with
-half a body in view. Each of its poses is therefore weighed: can a body look so, and is it near
-the pose before? If not, the frame is looked at closely by itself, and at last in all the ways
-that a single picture is.
+A network that tracks from frame to frame gives steady poses, but may go on tracking something that is no body, above
+all where half of a body is in view. So each of its poses is rated by its proportions and by its distance from the pose
+before. Below the limit the frame is searched again around the last pose, without the tracker's memory; where that
+fails too, by all the attempts of :func:`~.picture_attempts.attempts`.
 """
 
 from __future__ import annotations
@@ -13,32 +13,34 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.conditions.body_lengths import unscored_torso_length
+from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.perception.pose.picture_attempts import Attempt, attempts, best_pose, closer
-from animate_anyone.perception.pose.single_pose import MIN_SCORE, Pose, plausibility, torso_length
+from animate_anyone.perception.pose.single_pose import Pose, plausibility
 from animate_anyone.structures import BODY
 
-_ENOUGH = 0.6  # share of the last frame's plausibility under which another look is worth its time
-_REACH = 0.3  # torso lengths that a body moves in one frame without raising doubt
-_PATIENCE = 6  # frames between two thorough looks; each costs about ten quick ones
+_ENOUGH = 0.6  # share of the last pose's plausibility below which the frame is searched again
+_REACH = 0.3  # torso lengths of movement in one frame that lower the rating by a factor of e
+_PATIENCE = 6  # frames between two searches by all attempts, each of which takes about ten times as long as tracking
 _MARGIN = 0.35
 
 
-class Follower:
-    """Follows one person.
+class PoseTracker:
+    """Tracks one person.
 
     Args:
-        follow: finds the person in a frame with the help of the frames before; may be wrong.
+        track: finds the person in a frame with the help of the frames before; may be wrong.
         look: fills an :class:`Attempt` with the pose seen in it, frame by frame for itself.
-        restart: makes ``follow`` forget what it saw.
+        restart: clears what ``track`` remembers of the frames before.
     """
 
     def __init__(
         self,
-        follow: Callable[[NDArray[np.uint8]], Pose | None],
+        track: Callable[[NDArray[np.uint8]], Pose | None],
         look: Callable[[Attempt], Attempt],
         restart: Callable[[], None],
     ) -> None:
-        self._follow, self._look, self._restart = follow, look, restart
+        self._track, self._look, self._restart = track, look, restart
         self._last: Pose | None = None
         self._since_thorough = _PATIENCE
 
@@ -52,18 +54,18 @@ class Follower:
 
     def _search(self, frame: NDArray[np.uint8]) -> Pose | None:
         if self._last is None:
-            return self._thorough(frame) or self._follow(frame)
+            return self._thorough(frame) or self._track(frame)
         wanted = _ENOUGH * plausibility(self._last)
-        followed = self._follow(frame)
-        if followed is not None and self._trust(followed) >= wanted:
-            return followed
+        tracked = self._track(frame)
+        if tracked is not None and self._trust(tracked) >= wanted:
+            return tracked
         self._restart()
         close = self._look(closer(frame, self._last, _MARGIN)).pose
         if close is not None and self._trust(close) >= wanted:
             return close
-        # Neither is near the last pose: a cut, a leap, or nobody there any more.
+        # Neither pose is near the last one: a cut, a fast movement, or nobody is in the frame.
         fresh = self._thorough(frame)
-        known = [pose for pose in (fresh, close, followed) if pose is not None]
+        known = [pose for pose in (fresh, close, tracked) if pose is not None]
         return max(known, key=plausibility) if known else None
 
     def _trust(self, pose: Pose) -> float:
@@ -72,7 +74,7 @@ class Follower:
         if not both.any():
             return 0.0
         moved = np.hypot(*(pose[0] - self._last[0])[BODY][both].T)
-        return plausibility(pose) * float(np.exp(-np.median(moved) / (_REACH * torso_length(self._last[0]))))
+        return plausibility(pose) * float(np.exp(-np.median(moved) / (_REACH * unscored_torso_length(self._last[0]))))
 
     def _thorough(self, frame: NDArray[np.uint8]) -> Pose | None:
         if self._since_thorough < _PATIENCE:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.pose.following import Follower, look_thoroughly
 from animate_anyone.perception.pose.picture_attempts import Attempt, attempts, best_pose, closer
+from animate_anyone.perception.pose.pose_tracker import PoseTracker, look_thoroughly
 from animate_anyone.perception.pose.single_pose import MIRROR, Pose, nobody, plausibility, seen
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
 from people import person
@@ -119,7 +119,7 @@ class Slipping:
     def __init__(self) -> None:
         self.frame, self.locked, self.restarts, self.looks = 0, False, 0, 0
 
-    def follow(self, shown: NDArray[np.uint8]) -> Pose | None:
+    def track(self, shown: NDArray[np.uint8]) -> Pose | None:
         self.frame += 1
         self.locked |= self.frame == 6
         return pose_at(60, 480, 30) if self.locked else find(shown)
@@ -135,10 +135,10 @@ class Slipping:
 
 def test_a_slip_is_noticed_and_mended() -> None:
     estimator = Slipping()
-    follower = Follower(estimator.follow, estimator.look, estimator.restart)
+    tracker = PoseTracker(estimator.track, estimator.look, estimator.restart)
     for number in range(12):
         truth = pose_at(180 + 2 * number)
-        found = follower.next(picture(truth))
+        found = tracker.next(picture(truth))
         assert found is not None
         assert np.abs(found[0] - truth[0]).max() < 3, f"frame {number}"
     assert estimator.restarts == 1
@@ -148,9 +148,9 @@ def test_a_slip_is_noticed_and_mended() -> None:
 def test_a_cut_is_followed() -> None:
     estimator = Slipping()
     estimator.frame = 100
-    follower = Follower(estimator.follow, estimator.look, estimator.restart)
+    tracker = PoseTracker(estimator.track, estimator.look, estimator.restart)
     places = [120] * 8 + [290] * 8
-    found = [follower.next(picture(pose_at(x, torso=100))) for x in places]
+    found = [tracker.next(picture(pose_at(x, torso=100))) for x in places]
     for x, pose in zip(places, found, strict=True):
         assert pose is not None
         assert pose[0][JOINT["neck"], 0] == pytest.approx(x, abs=4)
@@ -159,7 +159,7 @@ def test_a_cut_is_followed() -> None:
 def test_an_empty_clip_is_not_searched_thoroughly_every_frame() -> None:
     estimator = Slipping()
     estimator.frame = 100
-    follower = Follower(estimator.follow, estimator.look, estimator.restart)
+    tracker = PoseTracker(estimator.track, estimator.look, estimator.restart)
     empty = np.full((600, 400, 3), 90, np.uint8)
-    assert all(follower.next(empty) is None for _ in range(18))
+    assert all(tracker.next(empty) is None for _ in range(18))
     assert estimator.looks <= 3 * 5

@@ -1,4 +1,4 @@
-"""The stage of a scene: moving cameras, places painted for them, shadows on the floor, layers put together by depth."""
+"""Compositing of a scene: moving cameras, painted places, shadows on the floor, layers composited by depth."""
 
 from __future__ import annotations
 
@@ -195,14 +195,14 @@ class Layer:
 
 
 def make_layer(picture: Picture, scale: float = 1.0) -> Layer:
-    """A rendered picture as a layer; ``scale`` brings its metres to the stage's."""
+    """A rendered picture as a layer; ``scale`` brings its metres to the scene's."""
     depth = picture.depth * scale
     around = -max_pool2d(-depth[:, None].clamp_max(NOTHING), 3, 1, 1)[:, 0]
     edge = torch.isinf(depth) & (picture.cover > 0)
     return Layer(picture.colour, picture.cover, depth, torch.where(edge, around, depth))
 
 
-def lay(ground: Tensor, layers: Sequence[Layer]) -> Tensor:
+def composite(ground: Tensor, layers: Sequence[Layer]) -> Tensor:
     """The layers over the ground ``(F, H, W, 3)``, at each pixel the farther first; layers of one frame serve all."""
     if not layers:
         return ground

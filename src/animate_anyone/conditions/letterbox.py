@@ -1,4 +1,4 @@
-"""How a picture of any shape is put into the video's frame, and the poses with it."""
+"""The letterbox: a picture of any shape scaled to fit into a frame and centred, with the poses in it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.structures import PoseSequence
-
-Picture = NDArray[np.uint8]
+from animate_anyone.structures import Picture, PoseSequence
 
 
 @dataclass(frozen=True)
-class Placing:
-    """How a picture is put into the video's frame: scaled to fit, centred, its edges drawn out.
+class Letterbox:
+    """Where a picture lies in a frame: scaled to fit, centred; its edge pixels are repeated over the margins.
 
     Attributes:
         size: ``(width, height)`` of the frame.
         inner: size of the scaled picture.
-        left, top: where its corner comes to lie.
+        left, top: pixels of the frame left of and above the scaled picture.
     """
 
     size: tuple[int, int]
@@ -29,7 +27,7 @@ class Placing:
     top: int
 
     @classmethod
-    def into(cls, picture_size: tuple[int, int], size: tuple[int, int]) -> Placing:
+    def into(cls, picture_size: tuple[int, int], size: tuple[int, int]) -> Letterbox:
         """A whole picture of ``picture_size`` in a frame of ``size``, both ``(width, height)``."""
         width, height = picture_size
         scale = min(size[0] / width, size[1] / height)
@@ -37,12 +35,12 @@ class Placing:
         return cls(size, inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
 
     @classmethod
-    def stretched(cls, size: tuple[int, int]) -> Placing:
+    def stretched(cls, size: tuple[int, int]) -> Letterbox:
         """A picture of any shape over the whole frame, its aspect not kept."""
         return cls(size, size, 0, 0)
 
     def apply(self, picture: Picture, black: bool = False) -> Picture:
-        """The frame ``(height, width, 3)`` with the picture in it; ``black`` fills instead of drawing out edges."""
+        """The frame ``(height, width, 3)`` with the picture in it; ``black``: margins are black instead."""
         small = np.asarray(Image.fromarray(picture).resize(self.inner, Image.Resampling.LANCZOS))
         right, bottom = self.size[0] - self.inner[0] - self.left, self.size[1] - self.inner[1] - self.top
         margins = ((self.top, bottom), (self.left, right), (0, 0))
