@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from animate_anyone.cli.options import shown_progress
+
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The video to write.")] = Path("out/demo.mp4"),
@@ -15,7 +17,6 @@ def demo(
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 48,
 ) -> None:
     """Show the shipped model at work: a character it never saw dances somebody else's dance. Needs nothing."""
-    from animate_anyone.cli.options import shown_progress
     from animate_anyone.errors import InputError
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
     from animate_anyone.sampling.models import model_folder

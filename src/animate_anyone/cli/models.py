@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from animate_anyone.cli.options import bars, shown_progress
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Weights: what there is, and getting more.")
 
@@ -28,7 +29,6 @@ def show(
 ) -> None:
     """Show what a model is made of, or what published weights are. Reads headers and settings; loads nothing."""
     from animate_anyone.cli.model_facts import describe
-    from animate_anyone.cli.options import shown_progress
 
     with shown_progress() as progress:
         lines = describe(model, digest, progress)
@@ -53,7 +53,6 @@ def pull(
     from animate_anyone.errors import InputError
     from animate_anyone.interop import catalog, source
     from animate_anyone.interop.pull import fetch, plan
-    from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
     shipped = shipped_folders()
     if name in shipped:
@@ -61,14 +60,10 @@ def pull(
     entry = catalog.find(name, shipped)
     folder = output or source.default_folder(entry)
 
-    def bars() -> AbstractContextManager[Progress]:
-        # Not options.shown_progress, which imports the model libraries; and no line is printed between bars.
-        return TerminalProgress() if sys.stderr.isatty() else nullcontext(SILENT)
-
     try:
         with bars() as progress:
             what = plan(entry, folder, revision, progress)
-        for line in what.lines:
+        for line in what.lines:  # none between bars
             print(line, flush=True)
         with bars() as progress:
             done = fetch(what, progress)
@@ -102,7 +97,6 @@ def convert(
 ) -> None:
     """Make a model folder of published weights."""
     from animate_anyone.cli.model_facts import pulled_folder
-    from animate_anyone.cli.options import shown_progress
 
     folder = pulled_folder(weights)
     from animate_anyone.interop.convert import convert_folder
