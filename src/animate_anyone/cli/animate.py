@@ -8,40 +8,30 @@ from typing import Annotated
 
 import typer
 
-from animate_anyone.cli.options import (
-    Character,
-    CharacterPose,
-    Denoising,
-    Model,
-    OutputVideo,
-    Placement,
-    PoseEstimatorName,
-    Windows,
-    settings_of,
-)
+from animate_anyone.cli import options
 from animate_anyone.cli.records import takes_records
-from animate_anyone.cli.workflow import run_workflow
+from animate_anyone.cli.workflow import run_workflow, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of ``animate`` in the order of its help."""
 
-    output: OutputVideo = Path("out.mp4")
-    model: Model = "puppet"
+    output: options.OutputVideo = Path("out.mp4")
+    model: options.Model = "puppet"
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the video; default: what the model saw.")] = None
-    denoising: Denoising
+    denoising: options.Denoising
     frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the driver, B left out.")] = None
     fps: Annotated[str | None, typer.Option(help="Frame rate of the result; default: the driver's timing.")] = None
-    pose_estimator: PoseEstimatorName = "mediapipe"
+    pose_estimator: options.PoseEstimatorName = "mediapipe"
     driving_kind: Annotated[
         str, typer.Option(help="What a driving video shows: video (of somebody), skeleton (finished drawings) or auto.")
     ] = "auto"
     person: Annotated[int, typer.Option(min=0, help="Whose movement drives: 0 is the largest, 1 the next.")] = 0
     align: Annotated[bool, typer.Option(help="Fit the driver's skeleton to the character's body.")] = True
-    character_pose: CharacterPose = None
-    windows: Windows
-    placement: Placement
+    character_pose: options.CharacterPose = None
+    windows: options.Windows
+    placement: options.Placement
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep poses, skeletons and their overlay on the character.")
     ] = None
@@ -52,17 +42,17 @@ class Options:
 
 @takes_records
 def animate(
-    character: Character,
+    character: options.Character,
     driving: Annotated[
         Path,
         typer.Option(
             help="A video of somebody moving, a finished skeleton video, or poses (.npz).", show_default=False
         ),
     ],
-    options: Options,
+    how: Options,
 ) -> None:
     """Make a video of the character moving as the driver moves."""
     from animate_anyone.workflows import animate as story
 
-    job = character, driving, options.output, settings_of(story.Settings, options)
-    run_workflow(story.animate, story.dry_run, job, options.character_pose, options.dry_run)
+    job = character, driving, how.output, settings_of(story.Settings, how)
+    run_workflow(story.animate, story.dry_run, job, how.character_pose, how.dry_run)

@@ -38,6 +38,5 @@ def demo(
         write_picture(picture, character.frames[0].cpu().numpy())
         dance.pose.save(poses)
         report = story.animate(picture, poses, output, character_pose=character.pose, progress=progress)
-    for line in report.lines:
-        print(line)
+    print(*report.lines, sep="\n")
     print(f"the character: {picture}; the dance: {poses}")

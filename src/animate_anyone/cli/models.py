@@ -18,8 +18,7 @@ def list_models() -> None:
     """Show what is shipped, what is known, and what is already here."""
     from animate_anyone.cli.model_facts import listing
 
-    for line in listing():
-        print(line)
+    print(*listing(), sep="\n")
 
 
 @app.command()
@@ -32,8 +31,7 @@ def show(
 
     with shown_progress() as progress:
         lines = describe(model, digest, progress)
-    for line in lines:
-        print(line)
+    print(*lines, sep="\n")
 
 
 @app.command()
@@ -70,8 +68,7 @@ def pull(
     except KeyboardInterrupt:
         print("what came so far is kept; type the same command to go on", file=sys.stderr)
         raise
-    for line in done:
-        print(line)
+    print(*done, sep="\n")
     if entry.model and what.missing:
         print(
             f"to make a model of it, type: animate-anyone models convert {name if output is None else folder} -o FOLDER"
@@ -103,5 +100,4 @@ def convert(
 
     with shown_progress() as progress:
         report = convert_folder(folder, output, dtype, progress, beta_schedule=schedule, motion_heads=motion_heads)
-    for line in report.lines:
-        print(line)
+    print(*report.lines, sep="\n")

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-from animate_anyone.cli.records import values
 from animate_anyone.errors import InputError, shortened
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
-
-Settings = TypeVar("Settings")
 
 Character = Annotated[Path, typer.Argument(help="A picture of the character.", show_default=False)]
 OutputVideo = Annotated[Path, typer.Option("--output", "-o", help="The video to write: .mp4, .mov or .mkv.")]
@@ -60,22 +57,6 @@ class Placement:
     quantize: Annotated[
         str, typer.Option(help="none, bitsandbytes-8bit, bitsandbytes-4bit or torchao-int8: small weights.")
     ] = "none"
-
-
-def settings_of(kind: type[Settings], options: Any) -> Settings:
-    """A workflow's settings from a record of options: each from the option of its name.
-
-    Raises:
-        InputError: a text that cannot be read, or settings that are not allowed.
-    """
-    from animate_anyone.media import parse_range
-
-    given = values(options)
-    for name, read in (("size", parse_size), ("frames", parse_range), ("fps", parse_fps)):
-        if given.get(name) is not None:
-            given[name] = read(given[name])
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: given[name] for name in names if name in given})
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -29,5 +29,4 @@ def pose(
         chosen = None if frames is None else parse_range(frames)
         poses, lines = estimate_file(source, chosen, pose_estimator, smooth, preview, progress)
     poses.save(output)
-    for line in [*lines, f"{output}: poses of {len(poses)} frames"]:
-        print(line)
+    print(*lines, f"{output}: poses of {len(poses)} frames", sep="\n")

@@ -8,28 +8,17 @@ from typing import Annotated
 
 import typer
 
-from animate_anyone.cli.options import (
-    Character,
-    CharacterPose,
-    Denoising,
-    Model,
-    OutputVideo,
-    Placement,
-    PoseEstimatorName,
-    VideoFrames,
-    Windows,
-    settings_of,
-)
+from animate_anyone.cli import options
 from animate_anyone.cli.records import takes_records
-from animate_anyone.cli.workflow import run_workflow
+from animate_anyone.cli.workflow import run_workflow, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of ``replace`` in the order of its help."""
 
-    output: OutputVideo = Path("out.mp4")
-    model: Model = "puppet-environment"
+    output: options.OutputVideo = Path("out.mp4")
+    model: options.Model = "puppet-environment"
     objects: Annotated[
         str | None, typer.Option(metavar="FILE|TEXT", help="What the person holds: a .json of marks, or names.")
     ] = None
@@ -42,21 +31,21 @@ class Options:
     feather: Annotated[int, typer.Option(min=0, help="Pixels in which the made region fades into those.")] = 4
     person: Annotated[int, typer.Option(min=0, help="Who is replaced: 0 is the largest, 1 the next.")] = 0
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT the model works at; default: what it saw.")] = None
-    denoising: Denoising
-    frames: VideoFrames = None
+    denoising: options.Denoising
+    frames: options.VideoFrames = None
     continuation: Annotated[
         int, typer.Option(min=0, help="Segments that go on from so many frames of the one before; 0: windows.")
     ] = 0
-    windows: Windows
-    pose_estimator: PoseEstimatorName = "mediapipe"
-    character_pose: CharacterPose = None
+    windows: options.Windows
+    pose_estimator: options.PoseEstimatorName = "mediapipe"
+    character_pose: options.CharacterPose = None
     masker: Annotated[str, typer.Option(help="Who cuts the person out: mediapipe, grabcut or sam2.")] = "mediapipe"
     tracker: Annotated[str, typer.Option(help="Who follows objects: classical or sam2.")] = "classical"
     sam2_weights: Annotated[Path | None, typer.Option(metavar="DIR", help="SAM2, for masker and tracker.")] = None
     object_weights: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Grounding DINO, to find objects by name.")
     ] = None
-    placement: Placement
+    placement: options.Placement
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep masks, environment, objects and skeletons.")
     ] = None
@@ -65,12 +54,12 @@ class Options:
 
 @takes_records
 def replace(
-    character: Character,
+    character: options.Character,
     video: Annotated[Path, typer.Option(help="A video of somebody.", show_default=False)],
-    options: Options,
+    how: Options,
 ) -> None:
     """Put the character into a video, in the place of the person there, with the objects that they hold."""
     from animate_anyone.workflows import replace as story
 
-    job = character, video, options.output, settings_of(story.Settings, options)
-    run_workflow(story.replace, story.dry_run, job, options.character_pose, options.dry_run)
+    job = character, video, how.output, settings_of(story.Settings, how)
+    run_workflow(story.replace, story.dry_run, job, how.character_pose, how.dry_run)
