@@ -18,7 +18,8 @@ from animate_anyone.conditions.environment import empty, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.retarget import retarget
 from animate_anyone.errors import InputError
-from animate_anyone.sampling.models import SHIPPED, load_pipeline
+from animate_anyone.models.shipped import SHIPPED
+from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.synthetic.dataset import sample_clip

@@ -15,6 +15,7 @@ from torch import nn
 
 import reference_paths
 import tiny
+from animate_anyone.models.folder import bytes_on_disk, model_folder
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling import memory
 from animate_anyone.sampling.autoencoding import at_once
@@ -30,7 +31,7 @@ from animate_anyone.sampling.memory import (
     memory_of,
     parts_of,
 )
-from animate_anyone.sampling.models import bytes_on_disk, load_shapes, model_folder
+from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
 PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")  # of the method

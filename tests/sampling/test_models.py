@@ -16,15 +16,8 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.sampling.models import (
-    NETWORKS,
-    PARTS,
-    bytes_on_disk,
-    load_network,
-    load_pipeline,
-    load_shapes,
-    model_folder,
-)
+from animate_anyone.models.folder import NETWORKS, PARTS, bytes_on_disk, model_folder
+from animate_anyone.sampling.models import load_network, load_pipeline, load_shapes
 
 
 @pytest.fixture

@@ -20,9 +20,11 @@ from torch.overrides import TorchFunctionMode
 import reference_paths
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models.folder import bytes_on_disk
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS
+from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling import placement as room
-from animate_anyone.sampling.models import SHIPPED, bytes_on_disk, head_sizes, load_pipeline
+from animate_anyone.sampling.models import head_sizes, load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import (
     ATTENTIONS,

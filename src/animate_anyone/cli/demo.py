@@ -19,7 +19,7 @@ def demo(
     """Show the shipped model at work: a character it never saw dances somebody else's dance. Needs nothing."""
     from animate_anyone.errors import InputError
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
-    from animate_anyone.sampling.models import model_folder
+    from animate_anyone.models.folder import model_folder
     from animate_anyone.synthetic.dataset import sample_clip
     from animate_anyone.workflows import animate as story
 

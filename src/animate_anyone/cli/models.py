@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Weights: wha
 @app.command("list")
 def list_models() -> None:
     """Show what is shipped, what is known, and what is already here."""
-    from animate_anyone.cli.model_facts import listing
+    from animate_anyone.interop.model_facts import listing
 
     print(*listing(), sep="\n")
 
@@ -27,7 +27,7 @@ def show(
     digest: Annotated[bool, typer.Option(help="Read all weights files once to digest them.")] = True,
 ) -> None:
     """Show what a model is made of, or what published weights are. Reads headers and settings; loads nothing."""
-    from animate_anyone.cli.model_facts import describe
+    from animate_anyone.interop.model_facts import describe
 
     with shown_progress() as progress:
         lines = describe(model, digest, progress)
@@ -47,15 +47,14 @@ def pull(
     ] = None,
 ) -> None:
     """Download published weights. Goes on where it was stopped; every file's digest is checked."""
-    from animate_anyone.cli.model_facts import shipped_folders
     from animate_anyone.errors import InputError
     from animate_anyone.interop import catalog, source
     from animate_anyone.interop.pull import fetch, plan
+    from animate_anyone.models.shipped import SHIPPED
 
-    shipped = shipped_folders()
-    if name in shipped:
+    if name in SHIPPED:
         raise InputError(f"{name}: is shipped and needs no download; type: animate-anyone models show {name}")
-    entry = catalog.find(name, shipped)
+    entry = catalog.find(name, SHIPPED)
     folder = output or source.default_folder(entry)
 
     try:
@@ -93,7 +92,7 @@ def convert(
     ] = None,
 ) -> None:
     """Make a model folder of published weights."""
-    from animate_anyone.cli.model_facts import pulled_folder
+    from animate_anyone.interop.model_facts import pulled_folder
 
     folder = pulled_folder(weights)
     from animate_anyone.interop.convert import convert_folder

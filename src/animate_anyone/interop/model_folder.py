@@ -16,10 +16,10 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop.key_map import Part
+from animate_anyone.models.number_types import DTYPES
 from animate_anyone.progress import Progress
 from animate_anyone.system.whole_files import unfinished, writing
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 1_000_000_000
 
 

@@ -25,9 +25,10 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.initial_noise import initial_noise
-from animate_anyone.sampling.models import load_network, read_json
+from animate_anyone.sampling.models import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, pose_of, stream
@@ -355,7 +356,7 @@ def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
         raise InputError(f"recipe: networks.pipeline.{name} is not known; give {where}")
     index, options = init / "model_index.json", {}
     if (init / "denoising_unet").is_dir() and index.is_file():
-        known = read_json(index)
+        known = read_settings(index)
         options = {k: known[k] for k in _OPTIONS if k in known}
     return options | changes
 

@@ -24,11 +24,12 @@ from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
+from animate_anyone.models.folder import bytes_on_disk, check_verb
 from animate_anyone.perception import ESTIMATORS, PoseEstimator, load_estimator
 from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import Work, describe, estimate, readable
-from animate_anyone.sampling.models import bytes_on_disk, check_verb, head_sizes, load_pipeline, load_shapes
+from animate_anyone.sampling.models import head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.structures import PoseSequence, Subject

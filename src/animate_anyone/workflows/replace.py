@@ -21,6 +21,7 @@ from animate_anyone.conditions.environment import keep_background
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.media import VideoWriter, write_picture
+from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH, PoseEstimator, load_estimator
 from animate_anyone.perception.objects.locators import TextLocator
 from animate_anyone.perception.objects.marks_file import ObjectMark, read_object_file
@@ -30,7 +31,7 @@ from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
-from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
+from animate_anyone.sampling.models import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import PoseSequence, Scene, Subject
 from animate_anyone.system.whole_files import whole_files
