@@ -35,12 +35,13 @@ from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
-from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate, Work, estimate
+from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate, estimate
 from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS
+from animate_anyone.sampling.work import Work
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory.md"
 MIB = 2**20

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.evaluation.image_metrics import LUMA, psnr_masked
 from animate_anyone.evaluation.suites import FRAMES
+from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.progress import SILENT
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
@@ -47,7 +47,7 @@ class Case:
     shown: list[int]
     reference: int
     result: NDArray[np.uint8]
-    carried: CarriedPictures | None = None
+    carried: WarpedPictures | None = None
 
     @property
     def truth(self) -> NDArray[np.uint8]:
@@ -103,7 +103,7 @@ def run(pipeline: AnimateAnyonePipeline, clip: Clip, reference: int, seed: int, 
     drawn = draw_pose(clip.pose, size, style=pipeline.config["skeleton_style"])
     picture, carrying = clip.frames[reference].cpu().numpy(), pipeline.config["carried_reference"]
     poses = clip.pose[np.array(shown)]
-    carried = CarriedPictures(picture, clip.pose[reference : reference + 1], poses) if carrying else None
+    carried = WarpedPictures(picture, clip.pose[reference : reference + 1], poses) if carrying else None
     result = pipeline(
         picture,
         drawn[shown],

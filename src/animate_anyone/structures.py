@@ -230,3 +230,24 @@ class Scene:
     def object_masks(self) -> NDArray[np.bool_]:
         """``(objects, frames, height, width)``; no object is ``(0, ...)``."""
         return np.array([track.masks for track in self.objects], bool).reshape(-1, *self.frames.shape[:3])
+
+
+@dataclass(frozen=True)
+class ObjectMark:
+    """Where an object is in one frame; a box, points, or both.
+
+    Attributes:
+        name: the object; marks of one name are one object.
+        frame: number of the frame, from 0.
+        box: left, top, right, bottom, pixels of the frame.
+        points: ``(x, y)`` pixels on the object.
+        outside: ``(x, y)`` pixels that are not on it.
+        lifetime: first and last frame in which the object is there at all; ``None`` for all.
+    """
+
+    name: str
+    frame: int
+    box: tuple[float, float, float, float] | None = None
+    points: tuple[tuple[float, float], ...] = ()
+    outside: tuple[tuple[float, float], ...] = ()
+    lifetime: tuple[int, int] | None = None

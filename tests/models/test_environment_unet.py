@@ -14,7 +14,8 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment, join_reference
+from animate_anyone.first_guess.guess import join_guess
+from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
 from animate_anyone.models.folder import check_weights
 from animate_anyone.models.object_guider import ObjectFeatures, ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
@@ -256,7 +257,7 @@ def test_frames_see_their_own_objects_and_environment() -> None:
 
 def test_environment_stands_last() -> None:
     latents, environment, mask, *_ = inputs(2)
-    noisy = join_reference(latents, latents[:, :, :1])
+    noisy = join_guess(latents, latents[:, :, :1])
     joined = join_environment(noisy, environment[:1, :, :1], mask[:1])
     assert joined.shape == (2, 13, FRAMES, 8, 8)
     assert torch.equal(joined[:, :8], noisy)
@@ -271,7 +272,7 @@ def test_reference_latents_keep_their_place() -> None:
     net = aa2(awake=False, source=source, reference_blocks="all")
     assert (net.config["in_channels"], net.config["environment_channels"]) == (13, 5)
     latents, environment, mask, tokens, pose = inputs()
-    noisy = join_reference(latents, latents[:, :, :1])
+    noisy = join_guess(latents, latents[:, :, :1])
     assert torch.equal(
         net(join_environment(noisy, environment, mask), 500, tokens, pose), source(noisy, 500, tokens, pose)
     )

@@ -15,10 +15,10 @@ from torch import nn
 
 import reference_paths
 import tiny
+from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.folder import bytes_on_disk, model_folder
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling import memory
-from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.memory import (
     GIB,
     HEAP,
@@ -26,13 +26,13 @@ from animate_anyone.sampling.memory import (
     PROCESS,
     Estimate,
     Step,
-    Work,
     estimate,
     memory_of,
     parts_of,
 )
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.work import Work
 
 PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")  # of the method
 WORK = Work(size=(64, 64), frames=12, window=8, dtype=torch.float32)

@@ -14,15 +14,22 @@ import torch
 import replaced
 import tiny
 from animate_anyone.sampling import memory
-from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, Work, estimate, parts_of
+from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, estimate, parts_of
 from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.scene import SceneConditions
+from animate_anyone.sampling.work import Work
 from animate_anyone.structures import MaskTrack, Scene, Subject
 from animate_anyone.workflows.scene_conditions import tell
 
 WORK = Work(size=(64, 64), frames=20, window=8, dtype=torch.float32, objects=True)
-PHASES = {"_encode_reference": "reference", "_origin": "reference", "_encode_poses": "poses", "_encode_scene": "scene"}
+PHASES = {
+    "_encode_reference": "reference",
+    "_make_guess": "reference",
+    "_encode_poses": "poses",
+    "_encode_scene": "scene",
+}
 
 
 def activations(needs: Estimate, phase: str) -> int:
@@ -65,11 +72,13 @@ def real_peaks(pipeline: AnimateAnyone2Pipeline, work: Work, monkeypatch: pytest
         latents = pipeline(
             clip[0],
             drawn,
-            environment=clip,
-            mask=shown,
-            objects=clip if work.objects else None,
-            object_mask=shown if work.objects else None,
-            depth=np.zeros(drawn.shape[:3], np.float32) if config["uses_depth"] else None,
+            SceneConditions(
+                clip,
+                shown,
+                clip if work.objects else None,
+                shown if work.objects else None,
+                np.zeros(drawn.shape[:3], np.float32) if config["uses_depth"] else None,
+            ),
             reference_pose=drawn[0] if config["reference_pose"] else None,
             carried=clip if config["carried_reference"] else None,
             num_inference_steps=2,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models import autoencoding
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.sampling import autoencoding
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.windows import WindowMean, window_weights, windows
@@ -439,7 +439,7 @@ def test_a_number_type_that_overflows_is_told(monkeypatch: pytest.MonkeyPatch) -
     """Weights that are finite, sums that are not."""
     pipe = tiny.pipeline().to(dtype=torch.float16)
     pipe.set_progress_bar_config(disable=True)
-    monkeypatch.setattr(pipe, "_predict", lambda latents, *_: torch.full((1, 2, *latents.shape[1:]), torch.inf))
+    monkeypatch.setattr(pipe, "_predict", lambda _, latents, *__: torch.full((1, 2, *latents.shape[1:]), torch.inf))
     with pytest.raises(InputError, match=r"step 1 of 2 gave NaN or infinity in float16; give --dtype float32$"):
         run(pipe, poses=POSES[:4])
     with pytest.raises(InputError, match=r"weights that are finite; this model cannot be used"):

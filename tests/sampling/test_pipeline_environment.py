@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from animate_anyone.sampling import pipeline_environment
 from animate_anyone.sampling.models import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.scene import SceneConditions
 
 FRAMES, STEPS = 9, 2
 RANDOM = np.random.default_rng(0)
@@ -71,7 +73,8 @@ def run(pipeline: AnimateAnyone2Pipeline, *, seed: int = 0, **changes: Any) -> T
         "generator": torch.Generator().manual_seed(seed),
         **changes,
     }
-    return pipeline(options.pop("reference"), options.pop("poses"), **options).frames
+    scene = SceneConditions(**{field.name: options.pop(field.name) for field in dataclasses.fields(SceneConditions)})
+    return pipeline(options.pop("reference"), options.pop("poses"), scene, **options).frames
 
 
 def far(one: Tensor, other: Tensor) -> list[float]:

@@ -15,8 +15,8 @@ from animate_anyone.cli.synthesize import synthesize
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Subject
+from animate_anyone.synthetic.actions import Play, at_moments, furnish, rehearse
 from animate_anyone.synthetic.dataset import sample_clip, stream
-from animate_anyone.synthetic.motion.actions import Play, at_moments, furnish, rehearse
 from animate_anyone.synthetic.picture.render import assemble, to_camera
 from animate_anyone.synthetic.place.backdrop import paint_backdrop, sample_backdrop
 from animate_anyone.synthetic.place.props import TOUCHED, Prop, gather

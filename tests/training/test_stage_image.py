@@ -13,8 +13,8 @@ from small_recipes import few_clips_a_shard, small
 from torch import Tensor
 
 import tiny
-from animate_anyone.conditions.carry import carry
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.training.clips import pose_of
@@ -192,7 +192,7 @@ def test_the_reference_is_carried_into_the_targets_poses(models: dict[str, Path]
         (clip,) = stage.clips.clips(np.array([number]))
         moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in batch["frames"][row]]
         pose = pose_of(clip["joints"][moments], 64)
-        want = carry(batch["reference"][row].numpy(), pose[:1], pose[1:])
+        want = warp_limbs(batch["reference"][row].numpy(), pose[:1], pose[1:])
         assert np.array_equal(batch["carried"][row], want)
         assert (want != batch["reference"][row].numpy()).any()
 

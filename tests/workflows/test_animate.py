@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.models import load_pipeline
@@ -150,7 +150,7 @@ def test_depth_orders_carried_limbs_alike_with_and_without_margins(dancers: Path
     moved = placing.move(poses)
     assert moved.depth is not None and np.array_equal(moved.depth, depth / 2)
     ordered, flat = (
-        carry(placing.apply(picture), placing.move(poses[:1]), replace(moved, depth=told))
+        warp_limbs(placing.apply(picture), placing.move(poses[:1]), replace(moved, depth=told))
         for told in (depth, depth / 2)
     )
     assert np.array_equal(np.stack(list(carried)), ordered)

@@ -25,7 +25,7 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
-from animate_anyone.perception.pose.people import who_was_taken
+from animate_anyone.perception.person.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -453,8 +453,8 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
     def whole_body(device: str, **_: object) -> None:
         places.append(("Wholebody", device))
 
-    for module in ("sam2", "locators"):
-        monkeypatch.setattr(f"animate_anyone.perception.objects.{module}.load_network", load)
+    for module in ("sam2", "objects.locators"):
+        monkeypatch.setattr(f"animate_anyone.perception.{module}.load_network", load)
     monkeypatch.setattr("animate_anyone.perception.objects.locators.load_processor", lambda *_: None)
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=whole_body))

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 import tiny
-from animate_anyone.conditions.carry import carry
 from animate_anyone.conditions.environment import EMPTY, empty, feather, fill, formulate
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.evaluation.image_metrics import psnr_masked
+from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.sampling.models import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
@@ -132,14 +132,14 @@ def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeyp
 
     def counted(reference, own, poses, *more):
         runs.append(len(poses))
-        return carry(reference, own, poses, *more)
+        return warp_limbs(reference, own, poses, *more)
 
-    for module in ("workflows.scene_conditions", "conditions.collage"):
-        monkeypatch.setattr(f"animate_anyone.{module}.carry", counted)
-    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 4 * 64 * 64)
+    for module in ("workflows.scene_conditions", "first_guess.collage"):
+        monkeypatch.setattr(f"animate_anyone.{module}.warp_limbs", counted)
+    monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 4 * 64 * 64)
     some = tell(scene, subject, (64, 64), pipeline)
     assert max(runs) == 4 and sum(runs) == 22
-    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 64 * 64 * 64)
+    monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 64 * 64 * 64)
     whole = tell(scene, subject, (64, 64), pipeline)
     assert max(runs) == 11
     for name in ("source", "region", "made", "environment", "carried", "unknown"):

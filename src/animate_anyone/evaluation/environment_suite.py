@@ -17,18 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.carry import CarriedPictures
-from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate, keep_background
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.evaluation.suites import aligned, cell
+from animate_anyone.first_guess.collage import collage
+from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.scene import SceneConditions
 from animate_anyone.structures import Subject
 from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
@@ -137,11 +138,13 @@ def put_back(
     return pipeline(  # type: ignore[return-value]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
-        environment=scene.environment,
-        mask=scene.region,
-        objects=objects,
-        object_mask=held,
-        depth=draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
+        SceneConditions(
+            scene.environment,
+            scene.region,
+            objects,
+            held,
+            draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
+        ),
         reference_pose=_own_pose(character, drawn, style) if config["reference_pose"] else None,
         carried=first_guess(scene, config["uses_objects"]) if config["carried_reference"] else None,
         num_inference_steps=steps,
@@ -167,7 +170,7 @@ def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, pro
     config, character = animator.config, scene.character
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = animator.pose_picture_size(size), config["skeleton_style"]
-    carried = CarriedPictures(character.picture, character.pose, scene.truth.pose)
+    carried = WarpedPictures(character.picture, character.pose, scene.truth.pose)
     made = animator(
         character.picture,
         draw_pose(scene.truth.pose, drawn, style=style),

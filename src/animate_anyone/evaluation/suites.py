@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.flicker import flicker, seam_flicker
@@ -26,6 +25,7 @@ from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
 from animate_anyone.evaluation.limb_position import limb_error
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
 from animate_anyone.evaluation.without_motion import temporal_layers, without_motion
+from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -88,7 +88,7 @@ def puppet_clip(
     clip = sample_clip(seed, split="held_out", num_frames=frames + _AFTER, size=size, frame_indices=shown)
     pictures, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
     masks, labels = (plane.cpu().numpy()[:-1] for plane in (clip.mask, clip.labels))
-    carried = CarriedPictures(pictures[-1], clip.pose[frames:], clip.pose[:frames])
+    carried = WarpedPictures(pictures[-1], clip.pose[frames:], clip.pose[:frames])
     return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
 
 

@@ -360,19 +360,6 @@ class DenoisingUNet(UNetMotionModel):
             )
 
 
-def join_reference(noisy: Tensor, reference: Tensor, num_unconditional: int = 0) -> Tensor:
-    """The reference's latents behind the noisy ones, for networks whose ``in_channels`` are both.
-
-    Args:
-        noisy: ``(batch, channels, frames, height, width)``, unconditional samples first.
-        reference: ``(batch - num_unconditional, channels, frames, height, width)``; one frame stands for all.
-        num_unconditional: samples that see zeros instead.
-    """
-    beside = reference.to(noisy.dtype).expand(-1, -1, noisy.shape[2], -1, -1)
-    nothing = torch.zeros_like(noisy[:num_unconditional])
-    return torch.cat([noisy, torch.cat([nothing, beside])], 1)
-
-
 def join_environment(noisy: Tensor, environment: Tensor, mask: Tensor) -> Tensor:
     """The environment behind the noisy latents (and behind a reference's, where they are there), then the mask.
 

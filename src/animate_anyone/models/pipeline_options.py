@@ -7,10 +7,13 @@ rendered in processes of their own, without them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from animate_anyone.errors import InputError
+
+Init = TypeVar("Init", bound=Callable[..., None])
 
 # How the reference's looks reach the denoising UNet: ReferenceNet's features and the image token (the method); the
 # image token alone; a ControlNet on the reference and no token; both of these.
@@ -62,3 +65,19 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise InputError(f"reference_path {path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
     if path != "reference_net" and (given["reference_pose"] or given["reference_latents"]):
         raise InputError(f"reference_path {path} goes without reference_pose and reference_latents")
+
+
+def takes_options(options: Mapping[str, Any]) -> Callable[[Init], Init]:
+    """Declare that ``__init__(..., **options)`` takes these, with these defaults.
+
+    diffusers reads a pipeline's configuration keys from the signature of its ``__init__``.
+    """
+
+    def declare(init: Init) -> Init:
+        kind = inspect.Parameter
+        own = [p for p in inspect.signature(init).parameters.values() if p.kind is not kind.VAR_KEYWORD]
+        more = [kind(k, kind.KEYWORD_ONLY, default=v, annotation=type(v)) for k, v in options.items()]
+        init.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        return init
+
+    return declare

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 
 
-def check_finite(pipeline: DiffusionPipeline, values: Tensor, what: str) -> None:
+def check_finite(networks: Mapping[str, nn.Module], values: Tensor, what: str) -> None:
     """See that values are finite.
 
     Args:
-        pipeline: whose networks made them.
+        networks: those that made them, ``denoising_unet`` among them.
         what: what gave them, e.g. ``"step 3 of 20 gave"``.
 
     Raises:
@@ -23,9 +22,8 @@ def check_finite(pipeline: DiffusionPipeline, values: Tensor, what: str) -> None
     """
     if torch.isfinite(values).all():
         return
-    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     found = first_not_finite(networks)
-    dtype = str(pipeline.denoising_unet.dtype).removeprefix("torch.")
+    dtype = str(networks["denoising_unet"].dtype).removeprefix("torch.")
     if found is not None:
         # Cast to float16, large weights become infinite.
         or_else = " (or too large for float16: give --dtype float32)" if dtype == "float16" else ""

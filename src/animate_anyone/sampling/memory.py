@@ -28,14 +28,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from animate_anyone.models.denoising_unet import join_reference
+from animate_anyone.first_guess.guess import FirstGuess
+from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.reference_attention import ReferenceKeysValues
-from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import QUANTIZED_PARTS
+from animate_anyone.sampling.work import Work
 
 GIB = 2**30
 # Of activations, measured on CPUs (benchmarks/results/memory.md): kernels of convolutions want copies of what they are
@@ -48,36 +49,6 @@ PROCESS = {"cpu": 0.6 * GIB, "gpu": 1.0 * GIB}
 HEAP = 0.25 * GIB
 # Bytes per weight of a linear layer, and per row of it, for scales.
 _QUANTIZED_BYTES = {"bitsandbytes-8bit": (1, 4), "bitsandbytes-4bit": (0.5 + 4 / 64, 0), "torchao-int8": (1, 4)}
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is to be computed.
-
-    Attributes:
-        size: ``(width, height)`` of the video.
-        frames: of the whole clip.
-        window: frames denoised together, at most ``frames``.
-        window_batch: windows at once.
-        guided: whether guidance doubles each step.
-        dtype: of weights and activations.
-        vae_tiling, quantize: as in :class:`~animate_anyone.sampling.placement.Placement`.
-        objects: whether objects are shown (Animate Anyone 2).
-        pictures: bytes of the clip's pictures that the caller holds in the machine's memory all the while.
-        telling: bytes that the caller holds beside them before the networks work.
-    """
-
-    size: tuple[int, int]
-    frames: int
-    window: int
-    window_batch: int = 1
-    guided: bool = True
-    dtype: torch.dtype = torch.float16
-    vae_tiling: bool = False
-    quantize: str = "none"
-    objects: bool = False
-    pictures: int = 0
-    telling: int = 0
 
 
 @dataclass(frozen=True)
@@ -264,7 +235,8 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
 
 def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     token, latent, keys_values = _walk_reference(p, work, take)
-    if p.config["carried_reference"]:
+    guessing = p.guess_options
+    if guessing.carried_reference:
         carried = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1], dtype=work.dtype)
         take("reference", "vae", lambda: p.vae.encode(carried).latent_dist.mean)
         del carried
@@ -276,13 +248,14 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
     clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
     sums = [torch.empty_like(clip) for _ in range(1 + work.guided)]
-    known = torch.empty_like(clip) if p.config["keep_detail"] else None  # of the carried pictures, for decoding
+    known = torch.empty_like(clip) if guessing.keep_detail else None  # of the carried pictures, for decoding
     noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
     channels = getattr(p, _pose_part(p)).config["out_channels"]
     pose = torch.empty(batch, channels, work.window, *grid, dtype=work.dtype)
-    if p.config["reference_latents"]:
-        beside = latent[:, :, None].expand(work.window_batch, -1, work.window, -1, -1)
-        noisy = join_reference(noisy, beside, work.guided * work.window_batch)
+    if guessing.reference_latents:
+        guess = FirstGuess(latent[:, :, None].expand(-1, -1, work.window, -1, -1))
+        windows = [list(range(work.window))] * work.window_batch
+        noisy = guess.join(noisy, windows, work.guided * work.window_batch)
     objects, segments = None, None
     if second is not None:
         noisy, objects = join_scene(second, work, noisy)
@@ -299,7 +272,7 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     step()
     if control is not None:
         step()  # offloaded, the ControlNet now finds the denoising UNet still there
-    assert (known is None) == (not p.config["keep_detail"])
+    assert (known is None) == (not guessing.keep_detail)
     assert len(sums) == 1 + work.guided and (segments is None) == (second is None)  # alive until here
 
 
@@ -307,7 +280,7 @@ def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     count = min(work.frames, at_once(*work.size))
     frame = torch.empty(count, p.vae.config["latent_channels"], *_grid(p, work), dtype=work.dtype)
     pixels = take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float())
-    if p.config["keep_detail"]:
+    if p.guess_options.keep_detail:
         picture = torch.empty_like(pixels)
         known = take("decoding", "vae", lambda: p.vae.encode(picture.to(work.dtype)).latent_dist.mean)
         take("decoding", "vae", lambda: p.vae.decode(known, return_dict=False)[0].float() + pixels)

@@ -5,19 +5,17 @@ On shapes and in bytes, as :mod:`animate_anyone.sampling.memory`, which calls th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from animate_anyone.conditions.collage import LAYERS, chunks
+from animate_anyone.first_guess.collage import LAYERS, chunks
+from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
-from animate_anyone.sampling.autoencoding import at_once
 from animate_anyone.sampling.pipeline_environment import CHUNK, AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneLatents
-
-if TYPE_CHECKING:
-    from animate_anyone.sampling.memory import Work
+from animate_anyone.sampling.work import Work
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
@@ -56,7 +54,7 @@ def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], 
     """
     # Bytes a pixel: three of a picture, one of a mask, four of structured depth.
     seen = 3 + 1 + (int(work.objects) if num_objects is None else num_objects)
-    told = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.config["carried_reference"]
+    told = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.guess_options.carried_reference
     drawn = 3 + 4 * p.config["uses_depth"]
     kinds = ((seen, size), (told, work.size), (drawn, p.pose_picture_size(work.size)))
     return work.frames * sum(each * width * height for each, (width, height) in kinds)
@@ -69,7 +67,7 @@ def telling_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) 
         size: ``(width, height)`` of the video.
     """
     width, height = work.size
-    if not p.config["carried_reference"]:
+    if not p.guess_options.carried_reference:
         return work.frames * 2 * width * height  # masks
     layers = next(chunks(work.frames, work.size)).stop * LAYERS * width * height
     # Masks of the person, the body and the character, the background in making; masks of what stands in front.

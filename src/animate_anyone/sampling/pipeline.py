@@ -7,52 +7,82 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
-from diffusers.utils import BaseOutput
+from diffusers import AutoencoderKL, DDIMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
+from animate_anyone.first_guess.guess import FirstGuess
+from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes_options
 from animate_anyone.models.pose_guider import PoseGuider
-from animate_anyone.models.reference_attention import ReferenceKeysValues
-from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
+from animate_anyone.models.reference_control import ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
-from animate_anyone.sampling.autoencoding import at_once, encode
-from animate_anyone.sampling.decoding import decode_frames
-from animate_anyone.sampling.denoising import denoise
+from animate_anyone.sampling.denoising import Hold, denoise
 from animate_anyone.sampling.finite import check_finite
-from animate_anyone.sampling.initial_noise import initial_noise
-from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
+from animate_anyone.sampling.inputs import Accepted, Pictures, check_inputs
+from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline
+from animate_anyone.sampling.reference import ReferenceCondition, check_reference_networks, without_reference_net
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.stretching import stretch
-from animate_anyone.sampling.windows import windows, wrapping_windows
+from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
 StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
 
 
-@dataclass
-class AnimateAnyoneOutput(BaseOutput):
-    """What the pipeline returns.
+@dataclass(frozen=True)
+class ClipConditions:
+    """What the networks are given of a clip, computed once; it waits where the networks do not compute.
 
     Attributes:
-        frames: ``(frames, height, width, 3)`` uint8, or latents for ``output_type="latent"``.
+        reference: the reference's look.
+        poses: ``(1, channels, frames, h, w)``, the pose guider's features.
+        guess: what the networks change.
+        guided: whether guidance asks for an unconditional half.
+        scene: the environment and the objects (Animate Anyone 2).
     """
 
-    frames: NDArray[np.uint8] | Tensor
+    reference: ReferenceCondition
+    poses: Tensor
+    guess: FirstGuess
+    guided: bool
+    scene: SceneLatents | None = None
+
+    def of_frames(self, frames: slice) -> ClipConditions:
+        """Of some frames; views."""
+        scene = self.scene and self.scene.of_frames(frames)
+        return replace(self, poses=self.poses[:, :, frames], guess=self.guess.of_frames(frames), scene=scene)
 
 
-class AnimateAnyonePipeline(DiffusionPipeline):
+@dataclass(frozen=True)
+class Plan:
+    """How a clip is denoised.
+
+    Attributes:
+        steps: DDIM steps.
+        guidance_scale: 1 turns guidance off.
+        windows: lists of frame numbers; with continuation segments, one after the other.
+        overlap: frames over which windows fade into each other.
+        window_batch: windows computed at once.
+    """
+
+    steps: int
+    guidance_scale: float
+    windows: list[list[int]]
+    overlap: int
+    window_batch: int
+
+
+class AnimateAnyonePipeline(LatentVideoPipeline):
     """Animate Anyone (arXiv 2311.17117).
 
     Args:
@@ -61,11 +91,6 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         size: ``(width, height)`` that they were trained at.
         skeleton_style: how the poses that they saw were drawn, a name in ``conditions.draw.STYLES``.
         reference_pose: whether ReferenceNet is given the pose of the reference picture too.
-        reference_latents: whether the reference's latents join the noise on the channels and are the origin
-            of those that are denoised: the networks make what differs from the reference, and what stays
-            in its place need not be found by attention. (Not in the paper; for small models.)
-        carried_reference: with ``reference_latents``, those are not the reference's but, for every frame, those of
-            the reference carried into its pose, limb by limb (``conditions.carry``; not in the paper).
         num_inference_steps: default number of DDIM steps (paper: 20).
         guidance_scale: default weight of classifier-free guidance; 1 turns it off.
         window, overlap: default windows of temporal aggregation, frames.
@@ -77,11 +102,9 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
             the paper compares with it (table 3): ``clip``: the image token alone; ``controlnet``: ``reference_control``
             and no image token; ``both``. They have no ``reference_net``.
-        shared_noise: all frames begin with the same noise, so that what shows of it stands still. (Not in the paper;
-            for models of one or few steps.)
-        keep_detail: with ``carried_reference``: what the autoencoder loses of the carried reference is put back
-            where little was changed (``sampling.decoding``; not in the paper).
         reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
+        options: those above, and those of :class:`~animate_anyone.first_guess.guess.GuessOptions`, which are not the
+            paper's; defaults in ``models.pipeline_options``.
     """
 
     model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
@@ -95,8 +118,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
     vae: AutoencoderKL
     scheduler: DDIMScheduler
     reference_control: ReferenceControl | None
-    _known: tuple[Pictures, Tensor] | None = None  # carried pictures and their latents, from a call to its decoding
 
+    @takes_options(ANIMATE_ANYONE)
     def __init__(
         self,
         denoising_unet: DenoisingUNet,
@@ -105,32 +128,13 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         image_encoder: CLIPVisionModelWithProjection,
         vae: AutoencoderKL,
         scheduler: DDIMScheduler,
-        size: list[int] | tuple[int, ...] = (768, 768),  # diffusers reads this annotation; it does not know Sequence
-        skeleton_style: str = "dwpose",
-        reference_pose: bool = False,
-        reference_latents: bool = False,
-        carried_reference: bool = False,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 3.5,
-        window: int = 24,
-        overlap: int = 4,
-        aggregation: str = "fade",
-        stretch: bool = False,
-        reference_path: str = "reference_net",
-        shared_noise: bool = False,
-        keep_detail: bool = False,
         reference_control: ReferenceControl | None = None,
+        **options: Any,
     ) -> None:
-        given = dict(locals())
         super().__init__()
-        options = {name: given[name] for name in ANIMATE_ANYONE}
         check_options(options)
-        for name, network, needed in (
-            ("reference_net", reference_net, reference_path == "reference_net"),
-            ("reference_control", reference_control, reference_path in CONTROLLED),
-        ):
-            if (network is not None) != needed:
-                raise InputError(f"reference_path {reference_path}: {name} must {'' if needed else 'not '}be given")
+        options = {**ANIMATE_ANYONE, **options}
+        check_reference_networks(options["reference_path"], reference_net, reference_control)
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -140,17 +144,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             scheduler=scheduler,
             reference_control=reference_control,
         )
-        self.register_to_config(**{**options, "size": list(size)})
-
-    @property
-    def latent_downscale(self) -> int:
-        """Pixels per latent cell, per side."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        self.register_to_config(**{**options, "size": list(options["size"])})
 
     @property
     def num_input_channels(self) -> int:
         """Channels that the denoising UNet must take."""
-        return (1 + self.config["reference_latents"]) * self.vae.config["latent_channels"]
+        return self.guess_options.input_channels(self.vae.config["latent_channels"])
 
     def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """At which ``(width, height)`` to draw the poses for a video of ``size``."""
@@ -186,8 +185,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
                 ``(w, h) = self.pose_picture_size((width, height))``; may be drawn lazily.
             reference_pose: the pose picture of ``reference``, same size; needed where the model's
                 ``reference_pose`` is set, refused where it is not.
-            carried: the reference carried into each pose (``conditions.carry``), as many pictures as ``poses``,
-                each of the reference's size; needed where the model's ``carried_reference`` is set.
+            carried: one picture a pose, each of the reference's size, for models with a first guess
+                (:mod:`animate_anyone.first_guess.limb_warp`).
             size: ``(width, height)`` of the video; ``None`` takes the reference's, or, where the model
                 stretches pictures, the size that it was trained at.
             num_inference_steps: DDIM steps; ``None`` takes the model's default.
@@ -205,52 +204,23 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         Raises:
             InputError: an input does not fit the model.
         """
-        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
-        overlap = self.config["overlap"] if overlap is None else overlap
-
         # 1. Check what is cheap to check.
-        size = check_inputs(self, reference, poses, reference_pose, size, window_batch)
-        check_carried(self, reference, poses, carried)
-        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
-        schedule = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
-        guided = guidance_scale != 1
-        device = self._execution_device
+        size = check_inputs(self.accepted, reference, poses, reference_pose, size, window_batch)
+        pictures = self.guess_options.check(reference, len(poses), carried)
+        planned = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, window_stride)
+        plan = self._plan(planned, num_inference_steps, guidance_scale, overlap, window_batch)
 
-        # 2. Look at the reference, once.
-        latent, image_token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
-        origin = self._origin(latent, carried, size)
-
-        # 3. Encode the poses.
-        pose_features = self._encode_poses(poses, reference_pose, size)
-
-        # 4. Noise for the whole clip.
-        shape = (1, self.vae.config["latent_channels"], len(poses), *pose_features.shape[-2:])
-        latents = self._noise(shape, generator, latents)
-
-        # 5. Denoise: every window at every step, then their mean, then guidance.
-        def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
-            return self._predict(noisy, t, chunk, pose_features, latent, origin, image_token, keys_values, guided)
-
-        latents = denoise(
-            self,
-            predict,
-            latents,
-            schedule,
-            steps=steps,
-            overlap=overlap,
-            guidance_scale=guidance_scale,
-            window_batch=window_batch,
-            callback=callback_on_step_end,
-            progress=progress,
+        # 2. Look at the reference and the poses, once.
+        conditions = self._conditions(
+            reference, reference_pose, pictures, size, plan, lambda: self._encode_poses(poses, reference_pose, size)
         )
-        if self.config["reference_latents"]:
-            latents = latents + origin.to(latents)
-            check_finite(self, latents, "the latents hold")
 
-        # 6. Decode.
-        result = latents if output_type == "latent" else np.stack(list(self.decode(latents, carried)))
-        self.maybe_free_model_hooks()
-        return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
+        # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
+        latents = self._noise(self._shape(conditions), generator, latents)
+        latents = self._denoise(conditions, latents, plan, callback_on_step_end, progress)
+
+        # 4. Decode.
+        return self._finish(latents, conditions.guess, output_type, return_dict)
 
     def plan(
         self,
@@ -289,53 +259,101 @@ class AnimateAnyonePipeline(DiffusionPipeline):
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
         return schedule
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor, carried: Pictures | None = None) -> Iterator[NDArray[np.uint8]]:
-        """The frames ``(height, width, 3)`` of ``(1, channels, frames, h, w)`` latents; ``carried`` as in the call."""
-        known, self._known = self._known, None
-        if not self.config["keep_detail"] or carried is None:
-            yield from decode_frames(self.vae, latents)
-            return
-        same = known is not None and known[0] is carried and known[1].shape == latents.shape
-        yield from decode_frames(self.vae, latents, carried, known[1] if known is not None and same else None)
+    @property
+    def accepted(self) -> Accepted:
+        """What pictures the model takes."""
+        config = self.config
+        return Accepted(
+            self.latent_downscale,
+            tuple(config["size"]),
+            config["stretch"],
+            config["reference_pose"],
+            self.pose_picture_size,
+        )
 
-    def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
-        device = self._execution_device
-        if latents is None:
-            latents = initial_noise(shape, 2, shared=self.config["shared_noise"], generator=generator, device=device)
-        elif tuple(latents.shape) != shape:
-            raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
-        return latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
-
-    def _predict(
+    def _plan(
         self,
+        planned: list[list[int]],
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+        overlap: int | None,
+        window_batch: int,
+    ) -> Plan:
+        config = self.config
+        return Plan(
+            config["num_inference_steps"] if num_inference_steps is None else num_inference_steps,
+            config["guidance_scale"] if guidance_scale is None else guidance_scale,
+            planned,
+            (config["overlap"] if overlap is None else overlap) if config["aggregation"] == "fade" else 0,
+            window_batch,
+        )
+
+    def _conditions(
+        self,
+        reference: NDArray[np.uint8],
+        reference_pose: NDArray[np.uint8] | None,
+        pictures: Pictures | None,
+        size: tuple[int, int],
+        plan: Plan,
+        encode_poses: Callable[[], Tensor],
+    ) -> ClipConditions:
+        guided = plan.guidance_scale != 1
+        look = self._encode_reference(reference, reference_pose, size, guided)
+        guess = self._make_guess(look.latent, pictures, size)
+        return ClipConditions(look, encode_poses(), guess, guided)
+
+    def _shape(self, conditions: ClipConditions) -> tuple[int, ...]:
+        return (1, self.vae.config["latent_channels"], *conditions.poses.shape[2:])
+
+    def _denoise(
+        self,
+        conditions: ClipConditions,
         latents: Tensor,
-        t: Tensor,
-        chunk: list[list[int]],
-        pose_features: Tensor,
-        latent: Tensor,
-        origin: Tensor,
-        image_token: Tensor,
-        keys_values: ReferenceKeysValues | None,
-        guided: bool,
-        scene: SceneLatents | None = None,
+        plan: Plan,
+        callback: StepCallback | None,
+        progress: Progress | None,
+        hold: Hold | None = None,
     ) -> Tensor:
+        """Latents without noise, of what the networks make; raises :class:`InputError` where they are not finite."""
+        self.scheduler.set_timesteps(plan.steps, device=latents.device)
+        timesteps = self.scheduler.timesteps
+        count = len(timesteps)
+        bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, count, "denoise")
+
+        def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
+            check_finite(self.networks, latents, f"step {step + 1} of {count} gave")
+            if callback is None:
+                return latents
+            changed: dict[str, Tensor] = callback(self, step, int(t), {"latents": latents}) or {}
+            return changed.get("latents", latents)
+
+        return denoise(
+            lambda noisy, t, chunk: self._predict(conditions, noisy, t, chunk),
+            latents,
+            scheduler=self.scheduler,
+            timesteps=bar,
+            windows=plan.windows,
+            weights=window_weights(len(plan.windows[0]), plan.overlap),
+            guidance_scale=plan.guidance_scale,
+            window_batch=plan.window_batch,
+            after_step=after_step,
+            hold=hold,
+        )
+
+    def _predict(self, conditions: ClipConditions, latents: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
         # -> (windows, [unconditional, conditional] or [conditional], channels, frames, h, w)
+        guided, scene = conditions.guided, conditions.scene
         noisy = torch.cat([latents[:, :, frames] for frames in chunk])
-        pose = torch.cat([pose_features[:, :, frames] for frames in chunk]).to(noisy.device)
-        token = image_token.repeat(len(chunk), 1, 1)
+        pose = torch.cat([conditions.poses[:, :, frames] for frames in chunk]).to(noisy.device)
+        token = conditions.reference.image_token.repeat(len(chunk), 1, 1)
         if guided:
             noisy, pose = torch.cat([noisy] * 2), torch.cat([pose] * 2)
             token = torch.cat([torch.zeros_like(token), token])
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
-        if self.config["reference_latents"]:
-            still = origin.shape[2] == 1
-            beside = torch.cat([origin if still else origin[:, :, frames] for frames in chunk])
-            noisy = join_reference(noisy, beside.to(noisy.device), guided * len(chunk))
-        control = self.reference_control
-        seen = keys_values if control is None else control(noisy, t, token, latent, int(guided))
+        noisy = conditions.guess.join(noisy, chunk, guided * len(chunk))
+        reference = conditions.reference.at_step(noisy, t, token, int(guided))
         noisy, objects = (noisy, None) if scene is None else scene.beside(noisy, chunk)
-        out = self.denoising_unet(noisy, t, token, pose, seen, objects)
+        out = self.denoising_unet(noisy, t, token, pose, reference, objects)
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
     def _encode_reference(
@@ -344,13 +362,12 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         reference_pose: NDArray[np.uint8] | None,
         size: tuple[int, int],
         guided: bool,
-        device: torch.device,
-    ) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
-        # -> latent (1, c, h, w), image token, keys and values of ReferenceNet's features
+    ) -> ReferenceCondition:
+        device = self._execution_device
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
         latent = self._encode(reference, size)[:, :, 0].to(device)
         if self.config["reference_path"] != "reference_net":
-            return latent, torch.zeros_like(token) if self.config["reference_path"] == "controlnet" else token, None
+            return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
         pose = (
             None
             if reference_pose is None
@@ -358,33 +375,8 @@ class AnimateAnyonePipeline(DiffusionPipeline):
         )
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
-        return latent, token, self.denoising_unet.project_reference(features, num_unconditional=int(guided))
-
-    def _origin(self, latent: Tensor, carried: Pictures | None, size: tuple[int, int]) -> Tensor:
-        """Of which latents those that are denoised are changes, ``(1, c, 1 or frames, h, w)``."""
-        if carried is None:
-            return latent[:, :, None]
-        means = self._encode_means(carried, size)
-        if self.config["keep_detail"]:  # decoding wants them again
-            self._known = (carried, means)
-        return means * self.vae.config["scaling_factor"]
-
-    def _encode(self, picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-        """Latents ``(1, c, 1, h, w)`` of a picture, scaled, on the CPU."""
-        return self._encode_all([picture], size)
-
-    def _encode_all(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
-        """Latents ``(1, c, frames, h, w)`` of a clip, scaled; they are kept on the CPU, see :meth:`_encode_poses`."""
-        return self._encode_means(pictures, size) * self.vae.config["scaling_factor"]
-
-    def _encode_means(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
-        # As `_encode_all`, not scaled.
-        count, means, device = at_once(*size), list[Tensor](), self._execution_device
-        for first in range(0, len(pictures), count):
-            some = np.stack([stretch(pictures[i], size) for i in range(first, min(first + count, len(pictures)))])
-            pixels = torch.from_numpy(some).to(device).permute(0, 3, 1, 2).contiguous()
-            means.append(encode(self.vae, pixels.float() / 127.5 - 1).cpu())
-        return torch.cat(means).transpose(0, 1)[None].contiguous()
+        keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
+        return ReferenceCondition(latent, token, keys_values)
 
     def _encode_poses(self, poses: Pictures, reference_pose: NDArray[np.uint8] | None, size: tuple[int, int]) -> Tensor:
         # Kept on the CPU: a long clip's features may not fit beside the networks.

@@ -5,7 +5,7 @@ Layouts as in :mod:`animate_anyone.sampling.pipeline`; masks are ``(frames, heig
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,11 +21,11 @@ from animate_anyone.models.object_guider import ObjectFeatures, ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
-from animate_anyone.sampling.denoising import Hold, denoise
-from animate_anyone.sampling.finite import check_finite
-from animate_anyone.sampling.inputs import Pictures, check_carried, check_inputs
-from animate_anyone.sampling.pipeline import AnimateAnyoneOutput, AnimateAnyonePipeline, StepCallback
-from animate_anyone.sampling.scene import SceneLatents, check_scene
+from animate_anyone.sampling.denoising import Hold
+from animate_anyone.sampling.inputs import Pictures, check_inputs
+from animate_anyone.sampling.latents import AnimateAnyoneOutput
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline, ClipConditions, Plan, StepCallback
+from animate_anyone.sampling.scene import SceneConditions, SceneLatents
 
 CHUNK = 8
 """Frames whose poses are encoded at once, beside those in reach of them."""
@@ -108,12 +108,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         self,
         reference: NDArray[np.uint8],
         poses: Pictures,
+        scene: SceneConditions,
         *,
-        environment: Pictures,
-        mask: NDArray[np.bool_],
-        objects: Pictures | None = None,
-        object_mask: NDArray[np.bool_] | None = None,
-        depth: NDArray[np.float32] | None = None,
         reference_pose: NDArray[np.uint8] | None = None,
         carried: Pictures | None = None,
         num_inference_steps: int | None = None,
@@ -135,14 +131,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         Animate Anyone: guidance makes the character more like the reference and leaves the scene alone.
 
         Args (the others as in ``AnimateAnyonePipeline``):
-            environment: as many frames as ``poses``, each ``(height, width, 3)`` uint8 of the reference's size, the
-                region of the mask emptied (``conditions.environment.empty``).
-            mask: ``(frames, height, width)`` bool, true where the character is to be made
-                (``conditions.environment.formulate``).
-            objects: as ``environment``, frames that are emptied outside ``object_mask``; ``None``: there are none.
-            object_mask: as ``mask``, true on the objects.
-            depth: structured depth, ``(frames, h, w)`` in [0, 1] (``conditions.limb_depth``), of the pose pictures'
-                size; needed where the model's ``uses_depth`` is set, refused where it is not.
+            scene: the environment, the region to fill, the objects and the structured depth.
             continuation: 0: a long clip is made by temporal aggregation, in windows that overlap. Else, as the
                 paper: segments of ``window`` frames are made one after the other, and the first ``continuation``
                 frames of each (or more, where the clip's end asks for it) are the last of those before: at every
@@ -151,67 +140,48 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         Raises:
             InputError: an input does not fit the model.
         """
-        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
-        overlap = self.config["overlap"] if overlap is None else overlap
-
         # 1. Check what is cheap to check.
-        size = check_inputs(self, reference, poses, reference_pose, None, window_batch)
-        check_carried(self, reference, poses, carried)
-        check_scene(self, size, len(poses), environment, mask, objects, object_mask, depth)
-        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
-        schedule = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
-        guided = guidance_scale != 1
-        device = self._execution_device
+        size = check_inputs(self.accepted, reference, poses, reference_pose, None, window_batch)
+        pictures = self.guess_options.check(reference, len(poses), carried)
+        uses = self.config["uses_objects"], self.config["uses_depth"]
+        scene.check(len(poses), size, self.pose_picture_size(size), *uses)
+        windows = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, continuation=continuation)
+        plan = self._plan(windows, num_inference_steps, guidance_scale, overlap, window_batch)
 
         # 2. Look at the reference, the poses and the scene, once.
-        latent, token, keys_values = self._encode_reference(reference, reference_pose, size, guided, device)
-        origin = self._origin(latent, carried, size)
-        told = self._encode_poses(poses, reference_pose, size, depth)
-        scene = self._encode_scene(environment, mask, objects, object_mask, size)
+        def encode_poses() -> Tensor:
+            return self._encode_poses(poses, reference_pose, size, scene.depth)
 
-        # 3. Noise for the whole clip.
-        shape = (1, self.vae.config["latent_channels"], len(poses), *told.shape[-2:])
-        latents = self._noise(shape, generator, latents)
+        conditions = self._conditions(reference, reference_pose, pictures, size, plan, encode_poses)
+        conditions = replace(conditions, scene=self._encode_scene(scene, size))
 
-        # 4. Denoise: all windows together, or one segment after the other.
-        whole = [list(range(len(poses)))]
+        # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
+        latents = self._noise(self._shape(conditions), generator, latents)
+        denoise = self._denoise_segments if continuation else self._denoise
+        latents = denoise(conditions, latents, plan, callback_on_step_end, progress)
+
+        # 4. Decode.
+        return self._finish(latents, conditions.guess, output_type, return_dict)
+
+    def _denoise_segments(
+        self,
+        conditions: ClipConditions,
+        latents: Tensor,
+        plan: Plan,
+        callback: StepCallback | None,
+        progress: Progress | None,
+    ) -> Tensor:
+        """As :meth:`_denoise`, the windows of the plan one after the other, each going on from the one before."""
         done, result = 0, torch.empty_like(latents)
-        for segment in schedule if continuation else whole:
+        for segment in plan.windows:
             frames = slice(segment[0], segment[-1] + 1)  # a view: nothing of the clip is held twice
             noise = latents[:, :, frames]
-            before = slice(frames.start, done)
-            made = denoise(
-                self,
-                partial(
-                    self._predict,
-                    pose_features=told[:, :, frames],
-                    latent=latent,
-                    origin=origin if origin.shape[2] == 1 else origin[:, :, frames],
-                    image_token=token,
-                    keys_values=keys_values,
-                    guided=guided,
-                    scene=scene.of_frames(frames),
-                ),
-                noise,
-                [list(range(len(segment)))] if continuation else schedule,
-                steps=steps,
-                overlap=0 if continuation else overlap,
-                guidance_scale=guidance_scale,
-                window_batch=window_batch,
-                hold=holding(self.scheduler, result[:, :, before], noise) if done else None,
-                callback=callback_on_step_end,
-                progress=progress,
-            )
+            hold = holding(self.scheduler, result[:, :, frames.start : done], noise) if done else None
+            one = replace(plan, windows=[list(range(len(segment)))], overlap=0)
+            made = self._denoise(conditions.of_frames(frames), noise, one, callback, progress, hold)
             result[:, :, done : frames.stop] = made[:, :, done - frames.start :]
             done = frames.stop
-        if self.config["reference_latents"]:
-            result = result + origin.to(result)
-            check_finite(self, result, "the latents hold")
-
-        # 5. Decode.
-        made_frames = result if output_type == "latent" else np.stack(list(self.decode(result, carried)))
-        self.maybe_free_model_hooks()
-        return AnimateAnyoneOutput(frames=made_frames) if return_dict else (made_frames,)
+        return result
 
     def plan(
         self,
@@ -270,26 +240,20 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
 
         return torch.cat([chunk(start) for start in range(0, count, CHUNK)], 2)
 
-    def _encode_scene(
-        self,
-        environment: Pictures,
-        mask: NDArray[np.bool_],
-        objects: Pictures | None,
-        object_mask: NDArray[np.bool_] | None,
-        size: tuple[int, int],
-    ) -> SceneLatents:
-        latents = self._encode_all(environment, size)
-        cells = torch.from_numpy(latent_mask(mask, self.latent_downscale)).float()[None, None]
-        if objects is None or object_mask is None or not object_mask.any():
+    def _encode_scene(self, scene: SceneConditions, size: tuple[int, int]) -> SceneLatents:
+        latents = self._encode_all(scene.environment, size)
+        cells = torch.from_numpy(latent_mask(scene.mask, self.latent_downscale)).float()[None, None]
+        if scene.objects is None or scene.object_mask is None or not scene.object_mask.any():
             return SceneLatents(latents, cells)
         assert self.object_guider is not None
         guider, device = self.object_guider, self._execution_device
-        where = torch.from_numpy(latent_mask(object_mask, self.latent_downscale))
+        where = torch.from_numpy(latent_mask(scene.object_mask, self.latent_downscale))
         found: list[ObjectFeatures] = []
         for number, here in enumerate(where):
             # Zeros where no object is, and in frames without one nothing else.
-            latent = self._encode(objects[number], size) * here if here.any() else torch.zeros_like(latents[:, :, :1])
-            features = guider(latent.to(device, guider.dtype))
+            empty = torch.zeros_like(latents[:, :, :1])
+            shown = self._encode(scene.objects[number], size) * here if here.any() else empty
+            features = guider(shown.to(device, guider.dtype))
             found.append(ObjectFeatures(tuple(level.cpu() for level in features.levels), features.present.cpu()))
         levels = tuple(torch.cat(level, 2) for level in zip(*(f.levels for f in found), strict=True))
         return SceneLatents(latents, cells, ObjectFeatures(levels, torch.cat([f.present for f in found], 1)))

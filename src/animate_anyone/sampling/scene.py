@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +13,6 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import join_environment
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.sampling.inputs import Pictures
-
-if TYPE_CHECKING:
-    from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 
 
 @dataclass(frozen=True)
@@ -61,46 +57,73 @@ class SceneLatents:
         return joined, ObjectFeatures(levels, objects.present.to(noisy.device))
 
 
-def check_scene(
-    pipeline: AnimateAnyone2Pipeline,
-    size: tuple[int, int],
-    num_frames: int,
-    environment: Pictures,
-    mask: NDArray[np.bool_],
-    objects: Pictures | None,
-    object_mask: NDArray[np.bool_] | None,
-    depth: NDArray[np.float32] | None,
-) -> None:
-    """Hold the parts of a scene against each other and the model; arguments as in a call of the pipeline.
+@dataclass(frozen=True)
+class SceneConditions:
+    """What Animate Anyone 2 is given of a source video beside the poses.
 
-    Raises:
-        InputError: one is missing, or is more than the model knows, or of another type, length or size.
+    Attributes:
+        environment: as many frames as poses, each ``(height, width, 3)`` uint8 of the reference's size, the region of
+            the mask emptied (``conditions.environment.empty``).
+        mask: ``(frames, height, width)`` bool, true where the character is to be made
+            (``conditions.environment.formulate``).
+        objects: as ``environment``, frames that are emptied outside ``object_mask``; ``None``: there are none.
+        object_mask: as ``mask``, true on the objects.
+        depth: structured depth, ``(frames, h, w)`` in [0, 1] (``conditions.limb_depth``), of the pose pictures' size;
+            needed where the model's ``uses_depth`` is set, refused where it is not.
     """
-    width, height = size
-    if (objects is None) != (object_mask is None):
-        raise InputError("objects and object_mask go together; give both, or neither where there are no objects")
-    if objects is not None and not pipeline.config["uses_objects"]:
-        raise InputError("this model was trained without objects; leave objects and object_mask out")
-    if depth is None and pipeline.config["uses_depth"]:
-        raise InputError("this model needs depth, structured depth of the poses (conditions.limb_depth)")
-    if depth is not None and not pipeline.config["uses_depth"]:
-        raise InputError("this model was trained without structured depth; leave depth out")
-    for name, pictures in (("environment", environment), ("objects", objects)):
-        if pictures is None:
-            continue
-        if len(pictures) != num_frames:
-            raise InputError(f"{name} has {len(pictures)} frames and there are {num_frames} poses; give one for each")
-        _check_array(f"{name}[0]", pictures[0], (height, width, 3), np.uint8)
-    drawn = pipeline.pose_picture_size(size)
-    for name, array, want, kind in (
-        ("mask", mask, (num_frames, height, width), np.bool_),
-        ("object_mask", object_mask, (num_frames, height, width), np.bool_),
-        ("depth", depth, (num_frames, drawn[1], drawn[0]), np.float32),
-    ):
-        if array is not None:
-            _check_array(name, array, want, kind)
-    if depth is not None and not (depth.min() >= 0 and depth.max() <= 1):  # so written, NaN is refused too
-        raise InputError(f"depth has values from {depth.min():g} to {depth.max():g}; give 0 to 1")
+
+    environment: Pictures
+    mask: NDArray[np.bool_]
+    objects: Pictures | None = None
+    object_mask: NDArray[np.bool_] | None = None
+    depth: NDArray[np.float32] | None = None
+
+    def check(
+        self,
+        num_frames: int,
+        size: tuple[int, int],
+        drawn: tuple[int, int],
+        uses_objects: bool,
+        uses_depth: bool,
+    ) -> None:
+        """Hold the parts against each other and a model.
+
+        Args:
+            num_frames: as many as poses.
+            size: ``(width, height)`` of the video.
+            drawn: that of the pose pictures.
+            uses_objects, uses_depth: options of the model.
+
+        Raises:
+            InputError: one is missing, or is more than the model knows, or of another type, length or size.
+        """
+        width, height = size
+        if (self.objects is None) != (self.object_mask is None):
+            raise InputError("objects and object_mask go together; give both, or neither where there are no objects")
+        if self.objects is not None and not uses_objects:
+            raise InputError("this model was trained without objects; leave objects and object_mask out")
+        if self.depth is None and uses_depth:
+            raise InputError("this model needs depth, structured depth of the poses (conditions.limb_depth)")
+        if self.depth is not None and not uses_depth:
+            raise InputError("this model was trained without structured depth; leave depth out")
+        for name, pictures in (("environment", self.environment), ("objects", self.objects)):
+            if pictures is None:
+                continue
+            if len(pictures) != num_frames:
+                raise InputError(
+                    f"{name} has {len(pictures)} frames and there are {num_frames} poses; give one for each"
+                )
+            _check_array(f"{name}[0]", pictures[0], (height, width, 3), np.uint8)
+        for name, array, want, kind in (
+            ("mask", self.mask, (num_frames, height, width), np.bool_),
+            ("object_mask", self.object_mask, (num_frames, height, width), np.bool_),
+            ("depth", self.depth, (num_frames, drawn[1], drawn[0]), np.float32),
+        ):
+            if array is not None:
+                _check_array(name, array, want, kind)
+        depth = self.depth
+        if depth is not None and not (depth.min() >= 0 and depth.max() <= 1):  # so written, NaN is refused too
+            raise InputError(f"depth has values from {depth.min():g} to {depth.max():g}; give 0 to 1")
 
 
 def _check_array(name: str, array: NDArray, shape: tuple[int, ...], kind: type) -> None:

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Subject
+from animate_anyone.synthetic.actions import at_moments, feet_of, furnish, rehearse, soles_of
 from animate_anyone.synthetic.dataset import Clip, Style, check_request, clip_times, hat_height, observe, stream
 from animate_anyone.synthetic.figure.body import Body
 from animate_anyone.synthetic.figure.bricks import Array, PartTable
 from animate_anyone.synthetic.figure.look import colour
 from animate_anyone.synthetic.figure.paint import Material, Paint
-from animate_anyone.synthetic.motion.actions import at_moments, feet_of, furnish, rehearse, soles_of
 from animate_anyone.synthetic.picture.camera_effects import photograph
 from animate_anyone.synthetic.picture.lighting import cast_on_self
 from animate_anyone.synthetic.picture.render import Geometry, Picture, assemble, render

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment, join_reference
+from animate_anyone.first_guess.collage import collage
+from animate_anyone.first_guess.guess import join_guess
+from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
 from animate_anyone.models.finest_attention import attends_finest
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.object_guider import ObjectGuider
@@ -243,7 +244,7 @@ class EnvironmentStage(ImageStage):
         video = self._clips(noisy.unflatten(0, (b, k)))
         if origin is not None:  # as in the image stage, samples without a reference see none here
             seen_origin = torch.cat([torch.zeros_like(origin[:dropped]), origin[dropped:]])
-            video = join_reference(video, self._clips(seen_origin))
+            video = join_guess(video, self._clips(seen_origin))
         video = join_environment(video, self._clips(environment), self._clips(batch["region"][:, :, None]))
 
         # 2. Conditions; the first `dropped` clips do without reference and image token, as in the image stage.

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from animate_anyone.conditions.carry import carry
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import DenoisingUNet, join_reference
+from animate_anyone.first_guess.guess import join_guess
+from animate_anyone.first_guess.limb_warp import warp_limbs
+from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
 from animate_anyone.models.pose_guider import PoseGuider
@@ -174,7 +175,7 @@ class ImageStage(Stage):
         if as_it_is:
             return np.repeat(reference[None], len(frames) - 1, 0)
         pose = pose_of(clip["joints"][frames], self.recipe.data.size)
-        return carry(reference, pose[:1], pose[1:])
+        return warp_limbs(reference, pose[:1], pose[1:])
 
     def choose_frames(self, rng: np.random.Generator, available: int) -> NDArray[np.int64]:
         """The reference's frame, then the targets'."""
@@ -224,7 +225,7 @@ class ImageStage(Stage):
         # 3. Predict.
         noisy = noisy.unflatten(0, (b, k)).transpose(1, 2)  # (b, c, k, h, w)
         if relative:
-            noisy = join_reference(noisy, origin[dropped:].transpose(1, 2), dropped)
+            noisy = join_guess(noisy, origin[dropped:].transpose(1, 2), dropped)
         prediction = self.predict(noisy.transpose(1, 2), timesteps, token, pose, seen if dropped < b else None)
         weight = self.weights(batch, (target.shape[-2], target.shape[-1]))
         loss = weighted_mean_square(prediction, wanted.unflatten(0, (b, k)), weight, batch.get("mean_weight"))

@@ -17,21 +17,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.carry import CarriedPictures
 from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture, write_picture
 from animate_anyone.models.folder import bytes_on_disk, check_verb
 from animate_anyone.perception import ESTIMATORS, PoseEstimator, load_estimator
 from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.memory import Work, describe, estimate, readable
+from animate_anyone.sampling.memory import describe, estimate, readable
 from animate_anyone.sampling.models import head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
+from animate_anyone.sampling.work import Work
 from animate_anyone.structures import PoseSequence, Subject
 from animate_anyone.system.whole_files import whole_file, whole_files
 from animate_anyone.workflows.driving import KINDS, DrawnPoses, Driver, SkeletonPictures, open_driver
@@ -374,14 +375,14 @@ def draw_own_pose(subject: Subject, placing: Placing, pipeline: AnimateAnyonePip
     return draw_pose(placing.move(subject.pose), size, style=pipeline.config["skeleton_style"])[0]
 
 
-def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int) -> CarriedPictures:
+def carry_reference(subject: Subject, poses: PoseSequence | None, placing: Placing, num_frames: int) -> WarpedPictures:
     """The reference carried into every pose; as it is, where its pose or the driver's is not known."""
     picture = placing.apply(subject.picture)
     if subject.pose is None or poses is None:
-        return CarriedPictures(picture, None, None, num_frames)
+        return WarpedPictures(picture, None, None, num_frames)
     # Depth orders limbs here, against constants that are taken as heights of the picture, margins or not.
     moved = replace(placing.move(poses), depth=poses.depth)
-    return CarriedPictures(picture, placing.move(subject.pose), moved, num_frames)
+    return WarpedPictures(picture, placing.move(subject.pose), moved, num_frames)
 
 
 def keep(folder: Path, subject: Subject, poses: PoseSequence | None, told: Sequence[Picture], driver: Driver) -> None:

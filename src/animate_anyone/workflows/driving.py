@@ -18,8 +18,8 @@ from animate_anyone.errors import InputError
 from animate_anyone.media import Sound, Video, VideoWriter, frame_range, is_picture, open_video, read_picture
 from animate_anyone.media.timeline import spread
 from animate_anyone.perception import PoseEstimator, load_estimator
+from animate_anyone.perception.person.people import follow
 from animate_anyone.perception.pose.frames_in_reach import FramesInReach
-from animate_anyone.perception.pose.people import follow
 from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.pose.skeleton_look import SkeletonLook

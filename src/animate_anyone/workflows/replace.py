@@ -24,7 +24,7 @@ from animate_anyone.media import VideoWriter, write_picture
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH, PoseEstimator, load_estimator
 from animate_anyone.perception.objects.locators import TextLocator
-from animate_anyone.perception.objects.marks_file import ObjectMark, read_object_file
+from animate_anyone.perception.objects.marks_file import read_object_file
 from animate_anyone.perception.objects.tracking import TRACKERS, GivenMarks, ObjectLocator, ObjectTracker, load_tracker
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
 from animate_anyone.perception.weights import check_folder
@@ -33,7 +33,8 @@ from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
 from animate_anyone.sampling.models import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.structures import PoseSequence, Scene, Subject
+from animate_anyone.sampling.scene import SceneConditions
+from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
 from animate_anyone.system.whole_files import whole_files
 from animate_anyone.workflows.animate import MOST_PEOPLE, Report, describe_needs, plan_work
 from animate_anyone.workflows.animate import Settings as AnimateSettings
@@ -208,11 +209,7 @@ def replace(
     latents = pipeline(
         told.reference,
         told.poses,
-        environment=told.environment,
-        mask=told.region,
-        objects=told.objects,
-        object_mask=told.object_mask,
-        depth=told.depth,
+        SceneConditions(told.environment, told.region, told.objects, told.object_mask, told.depth),
         carried=told.carried,
         reference_pose=told.reference_pose,
         num_inference_steps=settings.steps,

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.conditions.carry import carry
-from animate_anyone.conditions.collage import chunks, collage
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.placing import Placing
 from animate_anyone.conditions.shape_agnostic import bounding_box
-from animate_anyone.conditions.uncover import uncover
+from animate_anyone.first_guess.background import complete_background
+from animate_anyone.first_guess.collage import chunks, collage
+from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.occluders import in_front
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -43,7 +43,7 @@ class Told:
         objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
         poses: ``(frames, h, w, 3)``, drawn.
         depth: ``(frames, h, w)``; ``None`` where the model does without.
-        carried: as ``source``: a first guess laid together of all that (``conditions.collage``); ``None`` likewise.
+        carried: as ``source``: a first guess laid together of all that (``first_guess.collage``); ``None`` likewise.
         unknown: as ``region``: where no frame shows what is there without the person; ``None`` likewise.
     """
 
@@ -118,7 +118,7 @@ def outline(own: PoseSequence, poses: PoseSequence, silhouette: NDArray[np.bool_
     found = np.empty((len(poses), *silhouette.shape), bool)
     for some in chunks(len(poses), (silhouette.shape[1], silhouette.shape[0])):
         black = np.zeros((*found[some].shape, 3), np.uint8)
-        found[some] = carry(white, own, poses[some], black, silhouette)[..., 0] > 127
+        found[some] = warp_limbs(white, own, poses[some], black, silhouette)[..., 0] > 127
     return found
 
 
@@ -158,7 +158,7 @@ def uncovered(
         return None if motion is None else into @ motion @ np.linalg.inv(into)
 
     margins = ~within(np.ones_like(body), placing)
-    shown, unknown = uncover(source, body, moved, margins if object_mask is None else margins | object_mask)
+    shown, unknown = complete_background(source, body, moved, margins if object_mask is None else margins | object_mask)
     return empty(shown, unknown), unknown
 
 

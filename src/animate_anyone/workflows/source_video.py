@@ -14,7 +14,7 @@ from animate_anyone.perception import PoseEstimator
 from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, find_objects
 from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker
-from animate_anyone.perception.pose.people import follow
+from animate_anyone.perception.person.people import follow
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence, Scene, Subject

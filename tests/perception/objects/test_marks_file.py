@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.objects.marks_file import ObjectMark, parse_objects, read_object_file
+from animate_anyone.perception.objects.marks_file import parse_objects, read_object_file
+from animate_anyone.structures import ObjectMark
 
 GOOD = {
     "size": [320, 180],

@@ -9,8 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.objects.track_checks import LOST, UNMARKED
 from animate_anyone.perception.objects.tracking import (
     UNLIKE,
     ClassicalTracker,
@@ -20,7 +18,8 @@ from animate_anyone.perception.objects.tracking import (
     find_objects,
     load_tracker,
 )
-from animate_anyone.structures import MaskTrack, Scene
+from animate_anyone.perception.track_checks import LOST, UNMARKED
+from animate_anyone.structures import MaskTrack, ObjectMark, Scene
 from people import person
 
 HEIGHT, WIDTH, FRAMES, RADIUS = 120, 200, 8, 16
@@ -87,7 +86,7 @@ def test_what_vanishes_is_doubted() -> None:
 def test_two_objects_keep_their_order_and_a_bad_mark_is_told() -> None:
     class Nothing:
         def track(self, frames: list, marks: list, progress: object = None) -> tuple[MaskTrack, ...]:
-            from animate_anyone.perception.objects.track_checks import finished
+            from animate_anyone.perception.track_checks import finished
 
             return tuple(finished(np.zeros((len(frames), HEIGHT, WIDTH), bool), name, marks) for name in ("b", "a"))
 

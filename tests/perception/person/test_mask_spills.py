@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.perception.classical import grow, load_opencv
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
-from animate_anyone.perception.person.classical import grow
+from animate_anyone.perception.person.body_hull import body_hulls, body_length
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.structures import PoseSequence

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
+from animate_anyone.perception.classical import grow
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT, EMPTY, JUMPS, NOBODY, SPILLS, UNCOVERED, doubtful
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker, person_mark
 from animate_anyone.structures import MaskTrack, PoseSequence

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.objects.marks_file import ObjectMark
 from animate_anyone.perception.weights import check_folder, load_network, load_processor
+from animate_anyone.structures import ObjectMark
 
 Box = tuple[float, float, float, float]
 Detector = Callable[[NDArray[np.uint8], list[str]], list[tuple[str, float, Box]]]

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from animate_anyone.errors import InputError
+from animate_anyone.structures import ObjectMark
 
 Point = tuple[float, float]
 LARGEST = 1e9  # of the numbers in a file; no picture has so many pixels a side
-
-
-@dataclass(frozen=True)
-class ObjectMark:
-    """Where an object is in one frame; a box, points, or both.
-
-    Attributes:
-        name: the object; marks of one name are one object.
-        frame: number of the frame, from 0.
-        box: left, top, right, bottom, pixels of the frame.
-        points: ``(x, y)`` pixels on the object.
-        outside: ``(x, y)`` pixels that are not on it.
-        lifetime: first and last frame in which the object is there at all; ``None`` for all.
-    """
-
-    name: str
-    frame: int
-    box: tuple[float, float, float, float] | None = None
-    points: tuple[Point, ...] = ()
-    outside: tuple[Point, ...] = ()
-    lifetime: tuple[int, int] | None = None
 
 
 def read_object_file(path: str | Path, size: tuple[int, int], num_frames: int) -> list[ObjectMark]:

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.objects.sam2 import Sam2Tracker
-from animate_anyone.perception.objects.track_checks import finished
-from animate_anyone.perception.person.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
+from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
 from animate_anyone.perception.pose.protocol import check_frame
+from animate_anyone.perception.sam2 import Sam2Tracker
+from animate_anyone.perception.track_checks import finished
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import MaskTrack
+from animate_anyone.structures import MaskTrack, ObjectMark
 
 UNLIKE = "looks unlike where it was marked"
 _ALIKE = 0.35  # correlation of the colours with those at the mark

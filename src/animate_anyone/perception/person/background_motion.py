@@ -8,7 +8,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.person.body_hull import body_hulls, load_opencv
+from animate_anyone.perception.classical import load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.structures import PoseSequence
 
 _MOST_CORNERS, _MIN_CORNERS = 300, 12

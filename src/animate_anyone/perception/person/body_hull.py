@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.optional import require
+from animate_anyone.perception.classical import load_opencv
 from animate_anyone.perception.pose.single_pose import MIN_SCORE
 from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND
 
@@ -24,11 +24,6 @@ _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
 _SHOULDERS_TO_TORSO = 1.5
 _MIN_POINTS = 4
-
-
-def load_opencv() -> ModuleType:
-    """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
-    return require("cv2", extra="pose")
 
 
 def is_person(scores: NDArray[np.float32]) -> bool:

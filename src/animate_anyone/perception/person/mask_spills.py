@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.perception.classical import grow, load_opencv
 from animate_anyone.perception.person.background_motion import Background
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
-from animate_anyone.perception.person.classical import grow
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.perception.pose.single_pose import MIN_SCORE
 from animate_anyone.progress import SILENT, Progress

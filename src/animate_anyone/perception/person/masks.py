@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
-from animate_anyone.perception.person.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
+from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, load_opencv, shrink, tidy
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
 from animate_anyone.perception.person.mask_checks import doubtful
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, MaskTrack, PoseSequence
+from animate_anyone.structures import BODY, MaskTrack, ObjectMark, PoseSequence
 
 _MARGIN = 0.05  # of the window's side around everything that may be body
 _WINDOW = 256  # side of the pictures that the segmentation network sees
@@ -185,7 +184,7 @@ class Sam2Masker:
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu", tracker: Any = None) -> None:
         if tracker is None:
-            from animate_anyone.perception.objects.sam2 import Sam2Tracker
+            from animate_anyone.perception.sam2 import Sam2Tracker
 
             tracker = Sam2Tracker(weights, device)
         self._tracker = tracker

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.shape_agnostic import check_masks
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, load_opencv
-from animate_anyone.perception.person.classical import grow
+from animate_anyone.perception.classical import grow, load_opencv
+from animate_anyone.perception.person.body_hull import body_hulls, body_length
 from animate_anyone.structures import PoseSequence
 
 _ROUGH = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))

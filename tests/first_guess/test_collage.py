@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from animate_anyone.conditions.carry import carry
-from animate_anyone.conditions.collage import collage
 from animate_anyone.conditions.environment import empty, fill, formulate
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
+from animate_anyone.first_guess.collage import collage
+from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.synthetic.scenes import SceneClip, sample_scene_clip
 
 SIZE = (64, 64)
@@ -105,12 +105,12 @@ def test_a_long_clip_is_laid_in_runs_of_the_same_bytes(monkeypatch: pytest.Monke
 
     def counted(reference, own, poses, under, silhouette):
         runs.append(len(poses))
-        return carry(reference, own, poses, under, silhouette)
+        return warp_limbs(reference, own, poses, under, silhouette)
 
-    monkeypatch.setattr("animate_anyone.conditions.collage.carry", counted)
-    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 4 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr("animate_anyone.first_guess.collage.warp_limbs", counted)
+    monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 4 * SIZE[0] * SIZE[1])
     some = laid()
     assert runs == [4, 4, 3]
-    monkeypatch.setattr("animate_anyone.conditions.collage.AT_ONCE", 100 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 100 * SIZE[0] * SIZE[1])
     assert np.array_equal(some, laid())
     assert runs[3:] == [11]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
+from animate_anyone.perception.classical import grow
+from animate_anyone.perception.person.appearance import Identity
 from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
-from animate_anyone.perception.person.classical import grow
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.perception.pose.appearance import Identity
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.structures import MaskTrack
+from animate_anyone.structures import MaskTrack, ObjectMark
 
 LOST, JUMPS, SIZE, UNMARKED = (
     "not found",

@@ -13,10 +13,10 @@ from PIL import Image
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.perception import load_estimator
+from animate_anyone.perception.person.appearance import Identity, colours, likeness
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
-from animate_anyone.perception.pose.appearance import Identity, colours, likeness
-from animate_anyone.perception.pose.people import Followed, find_people, follow
+from animate_anyone.perception.person.people import Followed, find_people, follow
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, PoseSequence

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.person.body_hull import load_opencv
+from animate_anyone.optional import require
 
 WORKING_SIDE = 384
 """Longer side of the pictures in which masks are found, pixels; masks are scaled up again."""
@@ -126,3 +127,8 @@ class Flow:
             return carried
 
         return carry
+
+
+def load_opencv() -> ModuleType:
+    """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
+    return require("cv2", extra="pose")

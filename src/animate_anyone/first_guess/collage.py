@@ -1,7 +1,7 @@
 """A first guess at a frame of Animate Anyone 2: the environment filled up, the carried character, the objects on top.
 
-(Not in the paper; for small models, see :mod:`animate_anyone.conditions.carry`.) Where nothing was taken out the guess
-is the environment, pixel for pixel, so what stands in front of the region stays in front of the character.
+(Not in the paper; for small models, see :mod:`animate_anyone.first_guess.limb_warp`.) Where nothing was taken out the
+guess is the environment, pixel for pixel, so what stands in front of the region stays in front of the character.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.carry import Picture, carry
 from animate_anyone.conditions.environment import check_alike, fill
+from animate_anyone.first_guess.limb_warp import Picture, warp_limbs
 from animate_anyone.structures import PoseSequence
 
 AT_ONCE = 8 * 256 * 256
@@ -41,8 +41,8 @@ def collage(
     """Lay together what is known of some frames, a run of :func:`chunks` after the other.
 
     Args:
-        reference, own, poses, silhouette: as :func:`animate_anyone.conditions.carry.carry` has them; without ``own``
-            no character is laid.
+        reference, own, poses, silhouette: as :func:`~animate_anyone.first_guess.limb_warp.warp_limbs` has them; without
+            ``own`` no character is laid.
         environment: ``(frames, height, width, 3)`` uint8.
         region: ``(frames, height, width)`` bool, what was taken out of it.
         objects: as ``environment``; ``object_mask``: as ``region``, where they are seen. ``None``: there are none.
@@ -63,7 +63,7 @@ def collage(
         laid = guess[some]
         laid[:] = fill(environment[some], (region if unknown is None else unknown)[some])
         if own is not None:
-            np.copyto(laid, carry(reference, own, poses[some], laid, silhouette), where=region[some][..., None])
+            np.copyto(laid, warp_limbs(reference, own, poses[some], laid, silhouette), where=region[some][..., None])
         if objects is not None and object_mask is not None:
             np.copyto(laid, objects[some], where=object_mask[some][..., None])
     return guess

@@ -30,7 +30,7 @@ AGREE = 16.0
 """Mean difference of a patch, of 255, up to which they do."""
 
 
-def uncover(
+def complete_background(
     frames: Picture, hidden: NDArray[np.bool_], moved: Moved, unusable: NDArray[np.bool_] | None = None
 ) -> tuple[Picture, NDArray[np.bool_]]:
     """Fill in hidden places from other frames.

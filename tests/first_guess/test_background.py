@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from animate_anyone.conditions.environment import empty
-from animate_anyone.conditions.uncover import uncover
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.background import complete_background
 
 FRAMES, HEIGHT, WIDTH = 8, 48, 64
 
@@ -39,7 +39,7 @@ def panned(pan: float):
 @pytest.mark.parametrize("pan", [0.0, 1.5, -2.0])
 def test_hidden_places_come_from_the_frames_that_show_them(pan: float) -> None:
     frames, hidden = walk(pan)
-    filled, still = uncover(empty(frames, hidden), hidden, panned(pan))
+    filled, still = complete_background(empty(frames, hidden), hidden, panned(pan))
     found = hidden & ~still
     assert found.sum() > 0.9 * hidden.sum()
     assert np.abs(filled[found].astype(int) - frames[found]).max() <= (0 if pan == int(pan) else 4)
@@ -50,19 +50,19 @@ def test_hidden_places_come_from_the_frames_that_show_them(pan: float) -> None:
 def test_what_no_frame_shows_stays_hidden() -> None:
     frames, hidden = walk()
     hidden[:] = hidden[3]
-    filled, still = uncover(empty(frames, hidden), hidden, panned(0.0))
+    filled, still = complete_background(empty(frames, hidden), hidden, panned(0.0))
     assert np.array_equal(still, hidden) and np.array_equal(filled, empty(frames, hidden))
 
 
 def test_nothing_is_taken_where_the_background_cannot_be_followed_or_has_changed() -> None:
     frames, hidden = walk()
-    assert np.array_equal(uncover(empty(frames, hidden), hidden, lambda start, end: None)[1], hidden)
+    assert np.array_equal(complete_background(empty(frames, hidden), hidden, lambda start, end: None)[1], hidden)
     # Told of a wrong movement, the surroundings do not fit.
-    _, still = uncover(empty(frames, hidden), hidden, panned(6.0))
+    _, still = complete_background(empty(frames, hidden), hidden, panned(6.0))
     assert (hidden & ~still).sum() < 0.1 * hidden.sum()
     lit = frames.copy()
     lit[4:] //= 3
-    filled, still = uncover(empty(lit, hidden), hidden, panned(0.0))
+    filled, still = complete_background(empty(lit, hidden), hidden, panned(0.0))
     found = hidden & ~still
     assert np.abs(filled[found].astype(int) - lit[found]).mean() < 10
 
@@ -73,7 +73,7 @@ def test_objects_and_margins_are_no_background() -> None:
     unusable[:, :, 40:] = True
     with_objects = frames.copy()
     with_objects[unusable] = 255
-    filled, still = uncover(empty(with_objects, hidden), hidden, panned(0.0), unusable)
+    filled, still = complete_background(empty(with_objects, hidden), hidden, panned(0.0), unusable)
     assert not (filled[hidden & ~still] == 255).all(-1).any()
     assert not still[0, 10:40, 8:22].any()  # frame 3 and later show all of it
     assert np.array_equal(filled[unusable & ~hidden], with_objects[unusable & ~hidden])
@@ -82,4 +82,4 @@ def test_objects_and_margins_are_no_background() -> None:
 def test_masks_of_another_size_are_refused() -> None:
     frames, hidden = walk()
     with pytest.raises(InputError, match="frames are"):
-        uncover(frames, hidden[:, 1:], panned(0.0))
+        complete_background(frames, hidden[:, 1:], panned(0.0))

@@ -10,10 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.objects.sam2 import Sam2Tracker
 from animate_anyone.perception.objects.tracking import ObjectTracker, load_tracker
 from animate_anyone.perception.person.masks import Sam2Masker
+from animate_anyone.perception.sam2 import Sam2Tracker
+from animate_anyone.structures import ObjectMark
 from people import person
 from tiny_sam2 import tiny_sam2
 

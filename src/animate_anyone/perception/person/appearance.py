@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person, load_opencv
-from animate_anyone.perception.person.classical import shrink
+from animate_anyone.perception.classical import load_opencv, shrink
+from animate_anyone.perception.person.body_hull import body_hulls, body_length, is_person
 from animate_anyone.structures import BODY, PoseSequence
 
 _SIDE = 256  # longer side of the pictures in which colours are counted

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.objects.marks_file import ObjectMark
-from animate_anyone.perception.objects.track_checks import finished
+from animate_anyone.perception.track_checks import finished
 from animate_anyone.perception.weights import load_network
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import MaskTrack
+from animate_anyone.structures import MaskTrack, ObjectMark
 
 if TYPE_CHECKING:
     import torch

@@ -73,7 +73,7 @@ AT_ONCE = 2**16  # pixels that are carried together: 4 frames of 128x128
 KEPT = 2**26  # bytes of carried pictures
 
 
-class CarriedPictures(Sequence[Picture]):
+class WarpedPictures(Sequence[Picture]):
     """The reference carried into poses, computed when asked for, a few at once, and kept as long as they are small.
 
     Args:
@@ -98,18 +98,18 @@ class CarriedPictures(Sequence[Picture]):
     @overload
     def __getitem__(self, number: int) -> Picture: ...
     @overload
-    def __getitem__(self, number: slice) -> CarriedPictures: ...
+    def __getitem__(self, number: slice) -> WarpedPictures: ...
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             poses = None if self.poses is None else self.poses[number]
-            return CarriedPictures(self.reference, self.own, poses, len(range(len(self))[number]))
+            return WarpedPictures(self.reference, self.own, poses, len(range(len(self))[number]))
         number = range(len(self))[number]
         if self.own is None or self.poses is None:
             return self.reference
         if number not in self._made:
             height, width = self.reference.shape[:2]
             count = max(1, AT_ONCE // (width * height))
-            made = carry(self.reference, self.own, self.poses[number : number + count])
+            made = warp_limbs(self.reference, self.own, self.poses[number : number + count])
             if (len(self._made) + len(made)) * self.reference.nbytes > KEPT:
                 self._made.clear()
             self._made.update(enumerate(made, number))
@@ -119,7 +119,7 @@ class CarriedPictures(Sequence[Picture]):
         return (self[number] for number in range(len(self)))
 
 
-def carry(
+def warp_limbs(
     reference: Picture,
     own: PoseSequence,
     poses: PoseSequence,

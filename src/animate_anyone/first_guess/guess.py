@@ -1,0 +1,170 @@
+"""How a model joins a first guess to its noise, changes it, and has its detail put back. (Not in the papers.)
+
+Without a guess the null form of :class:`FirstGuess` leaves everything as the papers have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.autoencoding import decode, encode
+
+Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+
+UNCHANGED = 0.05
+"""Mean squared change of a cell's latents (their variance is about 1) at which detail is put back by 1/e only."""
+
+
+@dataclass(frozen=True)
+class FirstGuess:
+    """What the latents of a clip are changes of; the null form, without ``origin``, is none.
+
+    Attributes:
+        origin: ``(1, channels, 1 or frames, h, w)``, scaled; one frame stands for all. They join the noise on the
+            channels, and the networks make what differs from them.
+        pictures: ``(height, width, 3)`` uint8, what they were encoded from, where lost detail is put back.
+        means: of ``pictures``: latents as ``origin``, not scaled.
+    """
+
+    origin: Tensor | None = None
+    pictures: Pictures | None = None
+    means: Tensor | None = None
+
+    def of_frames(self, frames: slice) -> FirstGuess:
+        """The guess at some frames of the clip, to be changed; a view."""
+        if self.origin is None or self.origin.shape[2] == 1:
+            return FirstGuess(self.origin)
+        return FirstGuess(self.origin[:, :, frames])
+
+    def join(self, noisy: Tensor, windows: Sequence[list[int]], num_unconditional: int) -> Tensor:
+        """The guess behind noisy latents, for networks whose ``in_channels`` are both.
+
+        Args:
+            noisy: ``(samples, channels, frames, h, w)``: the windows, the unconditional samples first.
+            windows: the frames of each.
+            num_unconditional: samples that see zeros instead.
+        """
+        if self.origin is None:
+            return noisy
+        still = self.origin.shape[2] == 1
+        guess = torch.cat([self.origin if still else self.origin[:, :, frames] for frames in windows])
+        return join_guess(noisy, guess.to(noisy.device), num_unconditional)
+
+    def restore(self, latents: Tensor) -> Tensor:
+        """The latents of frames, of what is to be changed of the guess."""
+        return latents if self.origin is None else latents + self.origin.to(latents)
+
+    def lost_detail(self, vae: AutoencoderKL, latents: Tensor, first: int) -> Tensor | float:
+        """What the autoencoder loses of the guess's pictures, less of it the more their latents were changed.
+
+        Args:
+            vae: the autoencoder.
+            latents: ``(n, channels, h, w)``, scaled, of frames from number ``first`` on.
+            first: their place in the clip.
+
+        Returns:
+            ``(n, 3, height, width)`` to be added to the decoded frames; 0 where nothing is put back.
+        """
+        if self.pictures is None:
+            return 0.0
+        some = np.stack([self.pictures[first + number] for number in range(len(latents))])
+        pictures = torch.from_numpy(some).to(latents.device).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
+        if self.means is None:
+            means = encode(vae, pictures)
+        else:
+            means = self.means[0, :, first : first + len(latents)].transpose(0, 1).to(latents.device)
+        rebuilt = decode(vae, means)
+        change = (latents.float() - means.float() * vae.config["scaling_factor"]).square().mean(1, keepdim=True)
+        kept = F.interpolate(torch.exp(-change / UNCHANGED), pictures.shape[-2:], mode="bilinear")
+        return kept * (pictures - rebuilt)
+
+
+@dataclass(frozen=True)
+class GuessOptions:
+    """What a model is given of a first guess; options of ``model_index.json``, all off in the papers' models.
+
+    Attributes:
+        reference_latents: the reference's latents are the guess: attention need not find what stays in its place.
+        carried_reference: the guess is, for every frame, the reference warped into its pose, limb by limb
+            (:mod:`animate_anyone.first_guess.limb_warp`), or a collage of the scene.
+        shared_noise: all frames begin with the same noise, so that what shows of it stands still. (For models of one or
+            few steps.)
+        keep_detail: what the autoencoder loses of a warped reference is put back where little was changed.
+    """
+
+    reference_latents: bool = False
+    carried_reference: bool = False
+    shared_noise: bool = False
+    keep_detail: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> GuessOptions:
+        """Of a pipeline's configuration or a recipe's options; those that are not there are off."""
+        return cls(**{name: bool(options.get(name, False)) for name in cls.__dataclass_fields__})
+
+    def input_channels(self, channels: int) -> int:
+        """Channels that the denoising UNet is given of latents of so many: the noise's and the guess's."""
+        return (1 + self.reference_latents) * channels
+
+    def check(self, reference: NDArray[np.uint8], num_poses: int, carried: Pictures | None) -> Pictures | None:
+        """``carried``, which is there where the model wants it, one picture a pose; raises ``InputError`` else."""
+        if carried is None:
+            if self.carried_reference:
+                raise InputError("this model needs carried, the reference warped to each pose (first_guess.limb_warp)")
+            return None
+        if not self.carried_reference:
+            raise InputError("this model was trained without a carried reference; leave carried out")
+        if len(carried) != num_poses:
+            raise InputError(f"there are {len(carried)} carried pictures and {num_poses} poses; give one for each")
+        if carried[0].shape != reference.shape:
+            raise InputError(f"carried[0] has shape {carried[0].shape}; the reference has {reference.shape}")
+        return carried
+
+    def guess(
+        self, reference: Tensor, carried: Pictures | None, encode_means: Callable[[Pictures], Tensor], scale: float
+    ) -> FirstGuess:
+        """The guess at a clip.
+
+        Args:
+            reference: ``(1, channels, h, w)``, scaled.
+            carried: warped pictures, one a frame, or ``None``.
+            encode_means: pictures in, their latents ``(1, channels, frames, h, w)`` out, not scaled.
+            scale: the autoencoder's factor.
+        """
+        if not self.reference_latents:
+            return FirstGuess()
+        if carried is None:
+            return FirstGuess(reference[:, :, None])
+        means = encode_means(carried)
+        made = FirstGuess(means * scale)
+        return replace(made, pictures=carried, means=means) if self.keep_detail else made
+
+    def detail(self, carried: Pictures | None, known: FirstGuess, shape: torch.Size) -> FirstGuess:
+        """What decoding needs of the guess: ``known``, where it is of these pictures and of latents of this shape."""
+        if not self.keep_detail or carried is None:
+            return FirstGuess()
+        same = known.pictures is carried and known.means is not None and known.means.shape == shape
+        return known if same else FirstGuess(pictures=carried)
+
+
+def join_guess(noisy: Tensor, guess: Tensor, num_unconditional: int = 0) -> Tensor:
+    """A guess's latents behind the noisy ones, for networks whose ``in_channels`` are both.
+
+    Args:
+        noisy: ``(batch, channels, frames, height, width)``, unconditional samples first.
+        guess: ``(batch - num_unconditional, channels, frames, height, width)``; one frame stands for all.
+        num_unconditional: samples that see zeros instead.
+    """
+    beside = guess.to(noisy.dtype).expand(-1, -1, noisy.shape[2], -1, -1)
+    nothing = torch.zeros_like(noisy[:num_unconditional])
+    return torch.cat([noisy, torch.cat([nothing, beside])], 1)

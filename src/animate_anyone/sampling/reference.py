@@ -1,0 +1,71 @@
+"""What the networks see of the reference, computed once a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
+from animate_anyone.models.reference_net import ReferenceNet
+
+
+@dataclass(frozen=True)
+class ReferenceCondition:
+    """The method: ReferenceNet's features, and the image encoder's token.
+
+    Attributes:
+        latent: ``(1, channels, h, w)``, scaled.
+        image_token: ``(1, tokens, width)``.
+        keys_values: of ReferenceNet's features, for the denoising UNet; ``None`` where there is no ReferenceNet.
+    """
+
+    latent: Tensor
+    image_token: Tensor
+    keys_values: ReferenceKeysValues | None = None
+
+    def at_step(
+        self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int
+    ) -> ReferenceKeysValues | ReferenceResiduals | None:
+        """What the denoising UNet is given at one step: always the same here, whatever the noisy latents are."""
+        return self.keys_values
+
+
+@dataclass(frozen=True)
+class ControlledReference(ReferenceCondition):
+    """For comparison (Animate Anyone, table 3): a ControlNet on the reference, which runs at every step.
+
+    Attributes:
+        control: the network.
+    """
+
+    control: ReferenceControl | None = None
+
+    def at_step(self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int) -> ReferenceResiduals:
+        """The ControlNet's residuals."""
+        assert self.control is not None
+        return self.control(noisy, t, tokens, self.latent, num_unconditional)
+
+
+def without_reference_net(
+    latent: Tensor, image_token: Tensor, path: str, control: ReferenceControl | None
+) -> ReferenceCondition:
+    """The designs that the paper compares with ReferenceNet; ``path`` as ``reference_path`` of the pipeline."""
+    if path == "controlnet":
+        image_token = torch.zeros_like(image_token)
+    if control is None:
+        return ReferenceCondition(latent, image_token)
+    return ControlledReference(latent, image_token, control=control)
+
+
+def check_reference_networks(path: str, net: ReferenceNet | None, control: ReferenceControl | None) -> None:
+    """See that a pipeline has the networks that its ``reference_path`` needs and no other, or raise ``InputError``."""
+    for name, network, needed in (
+        ("reference_net", net, path == "reference_net"),
+        ("reference_control", control, path in CONTROLLED),
+    ):
+        if (network is not None) != needed:
+            raise InputError(f"reference_path {path}: {name} must {'' if needed else 'not '}be given")
