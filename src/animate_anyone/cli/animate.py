@@ -49,10 +49,10 @@ def animate(
             help="A video of somebody moving, a finished skeleton video, or poses (.npz).", show_default=False
         ),
     ],
-    how: Options,
+    chosen: Options,
 ) -> None:
     """Make a video of the character moving as the driver moves."""
-    from animate_anyone.workflows import animate as story
+    from animate_anyone.workflows import animate as workflow
 
-    job = character, driving, how.output, settings_of(story.Settings, how)
-    run_workflow(story.animate, story.dry_run, job, how.character_pose, how.dry_run)
+    job = character, driving, chosen.output, settings_of(workflow.Settings, chosen)
+    run_workflow(workflow.animate, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)

@@ -21,7 +21,7 @@ def demo(
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
     from animate_anyone.models.folder import model_folder
     from animate_anyone.synthetic.dataset import sample_clip
-    from animate_anyone.workflows import animate as story
+    from animate_anyone.workflows import animate as workflow
 
     if output.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"{output}: cannot be written; end the name in {' or '.join(VIDEO_SUFFIXES)}")
@@ -37,6 +37,6 @@ def demo(
         picture, poses = output.with_name("character.png"), output.with_name("dance.npz")
         write_picture(picture, character.frames[0].cpu().numpy())
         dance.pose.save(poses)
-        report = story.animate(picture, poses, output, character_pose=character.pose, progress=progress)
+        report = workflow.animate(picture, poses, output, character_pose=character.pose, progress=progress)
     print(*report.lines, sep="\n")
     print(f"the character: {picture}; the dance: {poses}")

@@ -56,10 +56,10 @@ class Options:
 def replace(
     character: options.Character,
     video: Annotated[Path, typer.Option(help="A video of somebody.", show_default=False)],
-    how: Options,
+    chosen: Options,
 ) -> None:
     """Put the character into a video, in the place of the person there, with the objects that they hold."""
-    from animate_anyone.workflows import replace as story
+    from animate_anyone.workflows import replace as workflow
 
-    job = character, video, how.output, settings_of(story.Settings, how)
-    run_workflow(story.replace, story.dry_run, job, how.character_pose, how.dry_run)
+    job = character, video, chosen.output, settings_of(workflow.Settings, chosen)
+    run_workflow(workflow.replace, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)

@@ -15,14 +15,14 @@ from animate_anyone.interop import moore, musepose, novita
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
 from animate_anyone.interop.autoencoder import SINGLE_FILE as VAE_INSIDE
 from animate_anyone.interop.autoencoder import VAE, read_vae
-from animate_anyone.interop.clip import read_image_encoder
 from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config, single_source
-from animate_anyone.interop.key_map import Part
-from animate_anyone.interop.model_folder import check_space, new_folder, write_part
+from animate_anyone.interop.image_encoder import read_image_encoder
+from animate_anyone.interop.key_map import MappedNetwork
 from animate_anyone.interop.preset import SCHEDULE, Preset
 from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
 from animate_anyone.interop.stable_diffusion import UNET, read_unet
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.interop.writing import check_space, new_folder, write_part
 from animate_anyone.models.folder import AA1, NETWORKS, index_entry
 from animate_anyone.models.number_types import DTYPES
 from animate_anyone.models.shipped import INDEX
@@ -44,7 +44,7 @@ class Converted:
 
 @dataclass
 class _Plan:
-    parts: dict[str, Part]
+    parts: dict[str, MappedNetwork]
     lines: list[str]
     scheduler: DDIMScheduler | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -206,7 +206,7 @@ def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> 
     return lines
 
 
-def _check_widths(source: Path, parts: dict[str, Part]) -> None:
+def _check_widths(source: Path, parts: dict[str, MappedNetwork]) -> None:
     """The networks' widths against each other, where one's output is another's input."""
     config = {name: part.config for name, part in parts.items()}
     for part, setting, other, name in (
@@ -222,7 +222,7 @@ def _check_widths(source: Path, parts: dict[str, Part]) -> None:
         )
 
 
-def _left(parts: dict[str, Part]) -> list[str]:
+def _left(parts: dict[str, MappedNetwork]) -> list[str]:
     reasons: dict[str, int] = {}
     for part in parts.values():
         for why in part.left.values():

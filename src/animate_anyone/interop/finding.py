@@ -48,9 +48,9 @@ def find_config(source: Path, part: str) -> Path | None:
     for depth in range(DEPTH + 1):
         found = []
         for path in sorted(source.glob(f"{'*/' * depth}config.json")):
-            told = read_settings(path)
-            says = told.get("_class_name") or next(iter(told.get("architectures") or []), None)
-            if says == _CLASSES[part]:
+            config = read_settings(path)
+            class_name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+            if class_name == _CLASSES[part]:
                 found.append(path)
         found = [path for path in found if path.parent.name == part] or found
         if any(_network(path) != _network(found[0]) for path in found):
@@ -93,12 +93,12 @@ def given_settings(source: Path, lines: list[str]) -> GivenSettings:
     for depth in range(DEPTH):
         for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
             try:
-                told = yaml.safe_load(path.read_text())
+                content = yaml.safe_load(path.read_text())
                 heads = (
-                    told.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
+                    content.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
                 )
                 schedule = {
-                    k: v for k, v in told.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
+                    k: v for k, v in content.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
                 }
             except (OSError, ValueError, AttributeError, yaml.YAMLError):
                 raise InputError(f"{path}: cannot be read as YAML settings; mend it or take it away") from None

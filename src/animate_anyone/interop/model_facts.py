@@ -136,8 +136,8 @@ def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
 def _settings(folder: Path) -> list[str]:
     """Schedule, guider, motion, and what the pipeline was trained with."""
     index, schedule = read_settings(folder / INDEX), read_settings(folder / "scheduler" / "scheduler_config.json")
-    told = "pose_modulation" if (folder / "pose_modulation").is_dir() else "pose_guider"  # Animate Anyone 2 or 1
-    guider, unet = (read_settings(folder / part / "config.json") for part in (told, "denoising_unet"))
+    poses = "pose_modulation" if (folder / "pose_modulation").is_dir() else "pose_guider"  # Animate Anyone 2 or 1
+    guider, unet = (read_settings(folder / part / "config.json") for part in (poses, "denoising_unet"))
     motion = unet.get("motion_max_seq_length") if unet.get("use_motion_module", True) else None
     widths = ", ".join(map(str, guider.get("block_out_channels", ["?"])))
     named = {
@@ -146,7 +146,7 @@ def _settings(folder: Path) -> list[str]:
         f"{schedule.get('timestep_spacing')} spacing, offset {schedule.get('steps_offset')}",
         "prediction": f"{schedule.get('prediction_type')}, "
         f"{'zero' if schedule.get('rescale_betas_zero_snr') else 'not zero'} terminal SNR",
-        told.replace("_", " "): f"layout {guider.get('layout')}, widths {widths}",
+        poses.replace("_", " "): f"layout {guider.get('layout')}, widths {widths}",
         "positions": "no motion modules" if motion is None else f"{motion} frames at most in a window",
         "size": "x".join(map(str, index.get("size", ["?"]))),
         "skeleton style": index.get("skeleton_style"),

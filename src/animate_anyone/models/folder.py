@@ -69,14 +69,14 @@ def networks_of(folder: Path) -> dict[str, Any]:
     path = index.get("reference_path", "reference_net")
     if path not in REFERENCE_PATHS:
         raise InputError(f"{folder / INDEX}: reference_path is {path!r}; there are {', '.join(REFERENCE_PATHS)}")
-    second = index.get("_class_name") == AA2
-    modulated = second and bool(index.get("uses_depth", True))
+    is_aa2 = index.get("_class_name") == AA2
+    modulated = is_aa2 and bool(index.get("uses_depth", True))
     there = {
         "reference_net": path == "reference_net",
         "reference_control": path in CONTROLLED,
         "pose_guider": not modulated,
         "pose_modulation": modulated,
-        "object_guider": second and bool(index.get("uses_objects", True)),
+        "object_guider": is_aa2 and bool(index.get("uses_objects", True)),
     }
     return {part: kind for part, kind in ALL_NETWORKS.items() if there.get(part, True)}
 

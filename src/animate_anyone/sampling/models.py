@@ -56,28 +56,28 @@ def load_pipeline(
     placement.resolve()  # what this machine lacks is told before any file is read
     check_classes(folder)
     networks = {part: check_weights(folder / part) for part in networks_of(folder)}
-    where, kind = placement.resolve(bytes_on_disk(folder))
+    target, number_type = placement.resolve(bytes_on_disk(folder))
     sizes = head_sizes(networks["denoising_unet"])
     modulation = networks.get("pose_modulation")
     if isinstance(modulation, PoseModulation):
         sizes |= {modulation.attention.head_size}
-    check_attention(placement.attention, sizes, where, kind)
+    check_attention(placement.attention, sizes, target, number_type)
     wrapped = [part for part in networks if _is_wrapped(folder / part)]
     if wrapped and placement.quantize != "none":
         raise InputError(f"{folder / wrapped[0]}: holds a compiled network's names; it cannot be quantised so")
     try:
         pipeline = _PIPELINES[class_name(folder)].from_pretrained(
             folder,
-            **{part: _load_wrapped(ALL_NETWORKS[part], folder / part, kind) for part in wrapped},
-            dtype=kind,
+            **{part: _load_wrapped(ALL_NETWORKS[part], folder / part, number_type) for part in wrapped},
+            dtype=number_type,
             local_files_only=True,
             use_safetensors=True,
-            quantization_config=quantization_config(placement.quantize, kind),
+            quantization_config=quantization_config(placement.quantize, number_type),
         )
     except (*UNUSABLE, ImportError) as error:  # an import fails where a quantiser is too old
         raise InputError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     check_fit(folder, pipeline)
-    put(pipeline, placement, where)
+    put(pipeline, placement, target)
     return pipeline
 
 
