@@ -35,9 +35,9 @@ from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate, estimate
 from animate_anyone.sampling.memory_environment import picture_bytes
-from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS

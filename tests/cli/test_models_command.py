@@ -19,7 +19,7 @@ from animate_anyone.interop import catalog, source
 from animate_anyone.interop.source import File, Pinned, Record
 from animate_anyone.models.folder import NETWORKS
 from animate_anyone.models.shipped import SHIPPED
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import published
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.interop.convert import convert_folder
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 
 NETWORKS = ("denoising_unet", "reference_net", "pose_guider", "image_encoder", "vae")
 

@@ -23,7 +23,7 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import ReferenceKeysValues, spatial_attention_layers
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.spatial_blending import PLACES, SpatialBlending
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.loading import load_network
 
 FRAMES = 3
 # As the full size: blocks without attention at the coarsest level. As `puppet`: three levels.

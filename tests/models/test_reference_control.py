@@ -17,7 +17,7 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.folder import check_classes
 from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
-from animate_anyone.sampling.models import load_pipeline, load_shapes
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
 FRAMES = 3

@@ -27,8 +27,8 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.weight_files import read_settings
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import estimate
-from animate_anyone.sampling.models import load_pipeline, load_shapes
 from animate_anyone.sampling.work import Work
 from animate_anyone.training import scene_clips
 from animate_anyone.training.config import Data, Environment, Recipe, load_recipe

@@ -113,7 +113,7 @@ def _evaluate_suite(
     from animate_anyone.evaluation.environment_suite import environment_table, evaluate_environment
     from animate_anyone.evaluation.suites import evaluate_puppet, suite_table
     from animate_anyone.media import check_writable, write_picture
-    from animate_anyone.sampling.models import load_pipeline
+    from animate_anyone.sampling.loading import load_pipeline
 
     if suite not in SUITES:
         raise InputError(f"--suite {suite}: not known; there is: {', '.join(SUITES)}")

@@ -31,7 +31,7 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import stream

@@ -29,7 +29,7 @@ from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.initial_noise import initial_noise
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.autoencoder import to_pixels
 from animate_anyone.training.clips import StudioClips, digest, pose_of, stream

@@ -28,8 +28,8 @@ from animate_anyone.models.folder import bytes_on_disk, check_verb
 from animate_anyone.perception import ESTIMATORS, PoseEstimator, load_estimator
 from animate_anyone.perception.pose.quality import ranges, runs
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.loading import head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.memory import describe, estimate, readable
-from animate_anyone.sampling.models import head_sizes, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, check_attention
 from animate_anyone.sampling.work import Work

@@ -29,9 +29,9 @@ from animate_anyone.perception.objects.tracking import TRACKERS, GivenMarks, Obj
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
 from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
-from animate_anyone.sampling.models import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneConditions
 from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
