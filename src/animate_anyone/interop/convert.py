@@ -11,7 +11,7 @@ from typing import Any
 from diffusers import DDIMScheduler
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop import moore, musepose, novita
+from animate_anyone.interop import catalog, moore, musepose, novita
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
 from animate_anyone.interop.autoencoder import SINGLE_FILE as VAE_INSIDE
 from animate_anyone.interop.autoencoder import VAE, read_vae
@@ -101,7 +101,7 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
     """Find out what is there and fit it; reads names and shapes only."""
     if (
         source.is_dir()
-        and (found := {name: find_weights(source, name) for name in moore.FILES})
+        and (found := {name: find_weights(source, name) for name in catalog.FILES})
         and any(found.values())
     ):
         return _plan_model(source, found, beta_schedule, motion_heads)
@@ -123,7 +123,7 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
     if "conv_in.weight" in file.shapes and any("transformer_blocks" in name for name in file.shapes):
         return _Plan({"unet": read_unet(file, read_config(source, UNET))}, ["Stable Diffusion's UNet"])
     raise InputError(
-        f"{source}: neither Animate Anyone ({', '.join(moore.FILES)}) nor AnimateDiff nor Stable Diffusion 1.5"
+        f"{source}: neither Animate Anyone ({', '.join(catalog.FILES)}) nor AnimateDiff nor Stable Diffusion 1.5"
     )
 
 
@@ -138,24 +138,24 @@ def _plan_model(
         lines.append("no unet/config.json there: Stable Diffusion 1.5's configuration is taken")
 
     files = {name: WeightFile(paths[0]) for name, paths in found.items() if paths}
-    for name in (moore.DENOISING_UNET, moore.REFERENCE_UNET, moore.POSE_GUIDER):
+    for name in (catalog.DENOISING_UNET, catalog.REFERENCE_UNET, catalog.POSE_GUIDER):
         if name not in files:
             raise InputError(f"{source}: {name}.pth (or .safetensors) is missing; the model needs it")
-    denoising, motion = files[moore.DENOISING_UNET], files.get(moore.MOTION_MODULE)
+    denoising, motion = files[catalog.DENOISING_UNET], files.get(catalog.MOTION_MODULE)
     if motion_names(denoising.shapes):
         if motion is not None:
             lines.append(f"{motion.path.name}: not used, {denoising.path.name} has motion modules inside")
         motion = None
     elif motion is None:
         raise InputError(
-            f"{source}: {moore.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
+            f"{source}: {catalog.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
         )
-    preset = _recognise(motion or denoising, files[moore.POSE_GUIDER])
+    preset = _recognise(motion or denoising, files[catalog.POSE_GUIDER])
     heads = motion_heads or settings.motion_heads
     parts = {
         "denoising_unet": moore.read_denoising_unet(unet, denoising, motion, preset, heads),
-        "reference_net": moore.read_reference_net(unet, files[moore.REFERENCE_UNET]),
-        "pose_guider": moore.read_pose_guider(files[moore.POSE_GUIDER]),
+        "reference_net": moore.read_reference_net(unet, files[catalog.REFERENCE_UNET]),
+        "pose_guider": moore.read_pose_guider(files[catalog.POSE_GUIDER]),
     }
     lines += _check_twins(found, files)
     for part, kind, read, default, usual in (

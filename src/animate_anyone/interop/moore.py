@@ -18,10 +18,6 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 
-DENOISING_UNET, REFERENCE_UNET = "denoising_unet", "reference_unet"
-MOTION_MODULE, POSE_GUIDER = "motion_module", "pose_guider"
-FILES = (DENOISING_UNET, REFERENCE_UNET, MOTION_MODULE, POSE_GUIDER)
-GUIDER_WIDTHS = (16, 32, 96, 256)
 PRESET = Preset(
     project="Moore-AnimateAnyone",
     beta_schedule="linear",
