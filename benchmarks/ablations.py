@@ -25,8 +25,9 @@ from PIL import Image
 
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.evaluation.suites import CHARACTERS, evaluate_puppet, puppet_clip
+from animate_anyone.models.folder import model_folder
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
-from animate_anyone.sampling.models import load_pipeline, model_folder
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.config import Recipe, load_recipe, without_removed
 from animate_anyone.training.loop import train

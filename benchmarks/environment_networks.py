@@ -35,7 +35,7 @@ from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.loading import load_network
 from animate_anyone.training.objective import noised_target, weighted_mean_square
 
 SIDE, FRAMES = 256, 8

@@ -81,7 +81,7 @@ def main() -> None:
     from gpu_parts.training import training
     from machine import RESULTS
 
-    from animate_anyone.sampling.models import SHIPPED
+    from animate_anyone.models.shipped import SHIPPED
     from animate_anyone.sampling.placement import choose_device
 
     if asked.only_on_gpu and not torch.cuda.is_available():

@@ -30,16 +30,17 @@ from numpy.typing import NDArray
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.number_types import DTYPES
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate, estimate
 from animate_anyone.sampling.memory_environment import picture_bytes
-from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.placement import DTYPES, OFFLOADS, QUANTIZERS
+from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.sampling.work import Work
 

@@ -35,8 +35,9 @@ from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_masked, ssim
 from animate_anyone.media import check_writable, contact_sheet, parse_range, whole_file, write_picture
+from animate_anyone.models.folder import model_folder
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.models import load_pipeline, model_folder
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import BODY, PoseSequence, Subject
 from animate_anyone.workflows.animate import Settings, warp_reference

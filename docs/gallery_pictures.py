@@ -45,7 +45,7 @@ from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.suites import CHARACTERS, FRAMES
 from animate_anyone.media import check_writable, contact_sheet, read_frames, read_picture, whole_file, write_picture
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.workflows import animate as workflow

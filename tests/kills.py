@@ -38,6 +38,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 VERBS = ("animate", "replace", "pose", "train")
 BEFORE = b"what was there before"
 STOPPED = "stopped; nothing half-written is left\n"
+PATIENCE = 300  # seconds that a killed command may take to end, on a slow machine
 SOON = 0.25  # seconds after something half written appeared, at most
 RECIPE = """
 stage: autoencoder
@@ -149,7 +150,12 @@ class Place:
             _signal_group(process, number)
         else:
             process.send_signal(number)
-        _, said = process.communicate()
+        try:
+            _, said = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            _signal_group(process, signal.SIGKILL)
+            process.communicate()
+            raise FoundError(f"{self.command.verb}, {number.name}, {moment:.3f} s: has not ended") from None
         where = f"{self.command.verb}, {number.name}{', while writing' if soon else ''}, {moment:.3f} s"
         try:
             self.check(process.returncode, said, number, before)

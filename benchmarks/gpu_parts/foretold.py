@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from memory import animate, pictures
 
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import PROCESS, Estimate, estimate
-from animate_anyone.sampling.models import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import OFFLOADS, Placement, put

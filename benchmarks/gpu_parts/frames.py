@@ -18,7 +18,8 @@ from animate_anyone.conditions.retarget import retarget
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.collage import collage
 from animate_anyone.first_guess.limb_warp import WarpedPictures
-from animate_anyone.sampling.models import SHIPPED, load_pipeline
+from animate_anyone.models.shipped import SHIPPED
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs

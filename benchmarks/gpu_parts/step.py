@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from animate_anyone.models.denoising_unet import join_environment
-from animate_anyone.sampling.models import head_sizes
+from animate_anyone.sampling.loading import head_sizes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put

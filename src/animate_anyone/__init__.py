@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from animate_anyone.errors import InputError
-    from animate_anyone.sampling.models import load_pipeline
+    from animate_anyone.sampling.loading import load_pipeline
     from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
     from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
     from animate_anyone.structures import PoseSequence
@@ -38,7 +38,7 @@ _HOMES = {
     "ReplaceSettings": ("workflows.replace", "Settings"),
     "Settings": ("workflows.animate", "Settings"),
     "animate": ("workflows.animate", "animate"),
-    "load_pipeline": ("sampling.models", "load_pipeline"),
+    "load_pipeline": ("sampling.loading", "load_pipeline"),
     "replace": ("workflows.replace", "replace"),
 }
 __all__ = [

@@ -17,7 +17,9 @@ import reference_paths
 import tiny
 from animate_anyone.interop import catalog, source
 from animate_anyone.interop.source import File, Pinned, Record
-from animate_anyone.sampling.models import NETWORKS, SHIPPED, load_pipeline
+from animate_anyone.models.folder import NETWORKS
+from animate_anyone.models.shipped import SHIPPED
+from animate_anyone.sampling.loading import load_pipeline
 
 
 @pytest.fixture
@@ -239,12 +241,3 @@ def test_list_and_pull_need_no_torch(shell: Shell) -> None:
     for arguments in (["list"], ["pull", "puppet"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
         assert done.stdout.endswith("HEAVY []\n"), done
-
-
-def test_show_a_model_of_animate_anyone_2(tmp_path: Path) -> None:
-    tiny.environment_pipeline().save_pretrained(tmp_path / "model")
-    from animate_anyone.cli.model_facts import describe
-
-    lines = describe(str(tmp_path / "model"), digest=False)
-    assert any(line.split()[:2] == ["pose_modulation", "PoseModulation"] for line in lines)
-    assert any(line.startswith("  pose modulation:    layout paper") for line in lines)

@@ -16,7 +16,7 @@ from PIL import Image
 import tiny
 from animate_anyone.evaluation import environment_suite, suites
 from animate_anyone.media import probe
-from animate_anyone.sampling.models import SHIPPED, model_folder
+from animate_anyone.models.shipped import INDEX, SHIPPED, shipped_folder
 from animate_anyone.structures import PoseSequence
 from conftest import REPOSITORY
 
@@ -197,7 +197,7 @@ def test_mistakes_with_demo(shell: Shell) -> None:
 
 
 @pytest.mark.skipif(
-    not (model_folder.__globals__["files"]("animate_anyone") / "weights" / SHIPPED[0] / "model_index.json").is_file(),
+    not (shipped_folder(SHIPPED[0]) / INDEX).is_file(),
     reason="the shipped model is not there",
 )
 def test_demo(shell: Shell) -> None:

@@ -19,7 +19,7 @@ import published
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.interop.convert import convert_folder
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 
 NETWORKS = ("denoising_unet", "reference_net", "pose_guider", "image_encoder", "vae")
 
@@ -365,7 +365,7 @@ def test_nothing_is_left_when_writing_stops(tmp_path: Path, monkeypatch: pytest.
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("animate_anyone.interop.model_folder.save_file", stop)
+    monkeypatch.setattr("animate_anyone.interop.writing.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         convert_folder(tmp_path / "weights", tmp_path / "model")
     assert {path.name for path in tmp_path.iterdir()} == {"weights"}
@@ -373,7 +373,7 @@ def test_nothing_is_left_when_writing_stops(tmp_path: Path, monkeypatch: pytest.
 
 def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = published.write_moore(tmp_path / "weights")
-    monkeypatch.setattr("animate_anyone.interop.model_folder.SHARD_BYTES", 200_000)
+    monkeypatch.setattr("animate_anyone.interop.writing.SHARD_BYTES", 200_000)
     convert_folder(tmp_path / "weights", tmp_path / "model")
     files = sorted((tmp_path / "model/denoising_unet").glob("*.safetensors"))
     assert len(files) > 3

@@ -13,7 +13,7 @@ from torch import Tensor
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.interop.autoencoder import read_vae
-from animate_anyone.interop.key_map import Part
+from animate_anyone.interop.key_map import MappedNetwork
 from animate_anyone.interop.stable_diffusion import read_unet
 from animate_anyone.interop.weight_file import WeightFile
 
@@ -104,7 +104,7 @@ def checkpoint(networks: tuple[UNet2DConditionModel, AutoencoderKL]) -> dict[str
     return out
 
 
-def holds(part: Part, network: torch.nn.Module) -> None:
+def holds(part: MappedNetwork, network: torch.nn.Module) -> None:
     wanted = network.state_dict()
     assert part.shapes.keys() == wanted.keys()
     found = part.read(wanted)

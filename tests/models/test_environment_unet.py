@@ -16,13 +16,14 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import join_guess
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
+from animate_anyone.models.folder import check_weights
 from animate_anyone.models.object_guider import ObjectFeatures, ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import ReferenceKeysValues, spatial_attention_layers
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.spatial_blending import PLACES, SpatialBlending
-from animate_anyone.sampling import models
+from animate_anyone.sampling.loading import load_network
 
 FRAMES = 3
 # As the full size: blocks without attention at the coarsest level. As `puppet`: three levels.
@@ -379,7 +380,7 @@ def test_animate_anyones_network_is_as_it_was() -> None:
 
 
 @torch.no_grad()
-def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_read_strictly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     parts: dict[str, Any] = {
         "denoising_unet": aa2(object_blending="identity"),
@@ -392,11 +393,10 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "pose_modulation": "modulation_out.bias",
     }
     for part, network in parts.items():
-        monkeypatch.setitem(models._KINDS, part, type(network))
         folder = tmp_path / part
         network.save_pretrained(folder)
-        assert models.check_weights(folder).state_dict().keys() == network.state_dict().keys()
-        again = models.load_network(type(network), folder)
+        assert check_weights(folder).state_dict().keys() == network.state_dict().keys()
+        again = load_network(type(network), folder)
         assert again.state_dict().keys() == network.state_dict().keys()
         for name, value in network.state_dict().items():
             assert torch.equal(again.state_dict()[name], value), name
@@ -405,7 +405,7 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         del tensors[missing[part]]
         save_file(tensors, file)
         with pytest.raises(InputError, match=rf"{part} has no {missing[part]}; the weights are not this model's"):
-            models.check_weights(folder)
+            check_weights(folder)
     config = json.loads((tmp_path / "denoising_unet" / "config.json").read_text())
     assert config["environment_channels"] == 5
     assert (config["object_blending"], config["blending_weights"]) == ("identity", "map")
@@ -413,7 +413,7 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # The weights themselves tell the places apart.
     (tmp_path / "denoising_unet" / "config.json").write_text(json.dumps({**config, "blending_place": "attention"}))
     with pytest.raises(InputError, match=r"has no .*attn1\.spatial_blending"):
-        models.check_weights(tmp_path / "denoising_unet")
+        check_weights(tmp_path / "denoising_unet")
     # One of Animate Anyone 2 that does not say where it blends was trained to blend what attention adds.
     folder = tmp_path / "old" / "denoising_unet"
     old = aa2(blending_place="attention")
@@ -421,8 +421,8 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before = json.loads((folder / "config.json").read_text())
     del before["blending_place"]
     (folder / "config.json").write_text(json.dumps(before))
-    models.check_weights(folder)
-    loaded = models.load_network(DenoisingUNet, folder)
+    check_weights(folder)
+    loaded = load_network(DenoisingUNet, folder)
     assert loaded.config["blending_place"] == "attention"
     latents, environment, mask, tokens, pose = inputs()
     given = join_environment(latents, environment, mask), 500, tokens, pose, None, object_features()
@@ -434,8 +434,8 @@ def test_folders_are_read_strictly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for key in ("environment_channels", "object_blending", "blending_weights", "blending_place"):
         del before[key]
     (folder / "config.json").write_text(json.dumps(before))
-    assert models.check_weights(folder).config["environment_channels"] == 0
-    assert models.load_network(DenoisingUNet, folder).config["object_blending"] == "none"
+    assert check_weights(folder).config["environment_channels"] == 0
+    assert load_network(DenoisingUNet, folder).config["object_blending"] == "none"
 
 
 def finest_reference_net() -> ReferenceNet:

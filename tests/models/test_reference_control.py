@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models.folder import check_classes
 from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
-from animate_anyone.sampling.models import check_classes, load_pipeline, load_shapes
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 
 FRAMES = 3

@@ -16,8 +16,10 @@ from torch import nn
 import reference_paths
 import tiny
 from animate_anyone.models.autoencoding import at_once
+from animate_anyone.models.folder import bytes_on_disk, model_folder
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling import memory
+from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import (
     GIB,
     HEAP,
@@ -29,7 +31,6 @@ from animate_anyone.sampling.memory import (
     memory_of,
     parts_of,
 )
-from animate_anyone.sampling.models import bytes_on_disk, load_shapes, model_folder
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.work import Work
 

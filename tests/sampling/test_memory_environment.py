@@ -14,9 +14,9 @@ import torch
 import replaced
 import tiny
 from animate_anyone.sampling import memory
+from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, estimate, parts_of
 from animate_anyone.sampling.memory_environment import picture_bytes
-from animate_anyone.sampling.models import load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.sampling.work import Work

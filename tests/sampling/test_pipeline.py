@@ -15,7 +15,7 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models import autoencoding
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.windows import WindowMean, window_weights, windows
 

@@ -20,9 +20,10 @@ import tiny
 from animate_anyone.conditions.environment import empty, latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import join_environment
+from animate_anyone.models.folder import check_verb
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.sampling import pipeline_environment
-from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs

@@ -12,12 +12,13 @@ import pytest
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.interop.preset import Preset
+from animate_anyone.models.folder import ALL_NETWORKS
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, ANIMATE_ANYONE_2, check_options
-from animate_anyone.sampling.models import _KINDS, load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 
-PARTS = {"self", "scheduler", *_KINDS}
+PARTS = {"self", "scheduler", *ALL_NETWORKS}
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from torch.overrides import TorchFunctionMode
 import reference_paths
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models.folder import bytes_on_disk
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS
+from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling import placement as room
-from animate_anyone.sampling.models import SHIPPED, bytes_on_disk, head_sizes, load_pipeline
+from animate_anyone.sampling.loading import head_sizes, load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import (
     ATTENTIONS,
@@ -180,9 +182,9 @@ def test_attention_backends_give_the_same_frames(
 def test_pose_modulation_attends_by_the_same_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.environment_pipeline().save_pretrained(tmp_path / "model")
     tried: list[Any] = []
-    from animate_anyone.sampling import models
+    from animate_anyone.sampling import loading
 
-    monkeypatch.setattr(models, "check_attention", lambda name, sizes, *rest: tried.append(set(sizes)))
+    monkeypatch.setattr(loading, "check_attention", lambda name, sizes, *rest: tried.append(set(sizes)))
     pipeline = load_pipeline(tmp_path / "model", placement=Placement(device="cpu", attention="_native_math"))
     attention = pipeline.pose_modulation.attention
     assert attention.head_size in tried[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import tiny
 from animate_anyone.conditions.environment import empty
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.placement import OFFLOADS, Placement
 from pretended_gpu import pretended_gpu
 

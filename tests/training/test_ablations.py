@@ -20,8 +20,9 @@ from small_recipes import SMALL, log, same, tensors
 
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.models.folder import model_folder
 from animate_anyone.models.reference_control import REFERENCE_PATHS
-from animate_anyone.sampling.models import load_pipeline, model_folder
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.config import Recipe, load_recipe
 from animate_anyone.training.loop import train
 from animate_anyone.training.stage_image import ImageBatch, ImageStage

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import tiny
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.config import Recipe, load_recipe
 from animate_anyone.training.stages import run
 from conftest import REPOSITORY

@@ -26,8 +26,9 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
 from animate_anyone.models.pose_modulation import PoseModulation
+from animate_anyone.models.weight_files import read_settings
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import estimate
-from animate_anyone.sampling.models import load_pipeline, load_shapes, read_json
 from animate_anyone.sampling.work import Work
 from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
@@ -481,11 +482,11 @@ def test_what_travels_with_animate_anyones_model_goes_on_with_it(start: dict[str
     init, out = tmp_path / "init", tmp_path / "out"
     shutil.copytree(start["with_motion"], init)
     told = {"aggregation": "wrap", "stretch": True, "guidance_scale": 2.5, "window": 7, "overlap": 3}
-    index = read_json(init / "model_index.json") | told
+    index = read_settings(init / "model_index.json") | told
     (init / "model_index.json").write_text(json.dumps(index))
     options = {**IN_A_ROW, "name": "puppet_environment_motion", "networks__pipeline": {}}
     stage_of(init, **options).save(out)
-    after = read_json(out / "model_index.json")
+    after = read_settings(out / "model_index.json")
     own = {"size": [32, 32], "stretch": False}
     assert {name: after[name] for name in ANIMATE_ANYONE} == {name: index[name] for name in ANIMATE_ANYONE} | own
     with pytest.raises(InputError, match="stretch is true; stage environment goes without"):
@@ -501,7 +502,7 @@ def test_a_checkpoint_from_before_the_place_had_a_name_goes_on(start: dict[str, 
     (output / "checkpoint" / "state.json").write_text(json.dumps(state))
     for steps in (2, 3):  # the second time the checkpoint names it
         model = run(small(output, start["parts"], steps=steps), resume=True)
-    assert read_json(model / "denoising_unet" / "config.json")["blending_place"] == "attention"
+    assert read_settings(model / "denoising_unet" / "config.json")["blending_place"] == "attention"
     assert any("attn1.spatial_blending" in name for name in tensors(model))
     run(small(tmp_path / "new", start["parts"], steps=1))
     with pytest.raises(InputError, match="trained with another environment"):

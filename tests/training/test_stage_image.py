@@ -17,7 +17,7 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.models.image_tokens import image_tokens
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.clips import pose_of
 from animate_anyone.training.stage_image import ImageBatch, ImageStage
 from animate_anyone.training.stage_motion import MotionStage

@@ -20,7 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.checkpoint import load_checkpoint
 from animate_anyone.training.loop import train
 from animate_anyone.training.stages import build_stage, run

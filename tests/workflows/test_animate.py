@@ -24,7 +24,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
 from animate_anyone.workflows.animate import Settings, animate, dry_run, warp_reference
 from animate_anyone.workflows.driving import Driver, open_driver

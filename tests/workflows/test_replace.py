@@ -27,7 +27,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
 from animate_anyone.perception.person.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.workflows import job, source_video

@@ -14,7 +14,7 @@ from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.first_guess.limb_warp import warp_limbs
-from animate_anyone.sampling.models import load_pipeline
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import NUM_KEYPOINTS, MaskTrack, PoseSequence, Scene, Subject
 from animate_anyone.synthetic.scenes import sample_scene_clip

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from animate_anyone.cli.options import shown_progress
+
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The video to write.")] = Path("out/demo.mp4"),
@@ -15,12 +17,11 @@ def demo(
     frames: Annotated[int, typer.Option(min=1, help="How many frames.")] = 48,
 ) -> None:
     """Show the shipped model at work: a character it never saw dances somebody else's dance. Needs nothing."""
-    from animate_anyone.cli.options import shown_progress
     from animate_anyone.errors import InputError
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, write_picture
-    from animate_anyone.sampling.models import model_folder
+    from animate_anyone.models.folder import model_folder
     from animate_anyone.synthetic.dataset import sample_clip
-    from animate_anyone.workflows import animate as story
+    from animate_anyone.workflows import animate as workflow
 
     if output.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"{output}: cannot be written; end the name in {' or '.join(VIDEO_SUFFIXES)}")
@@ -36,7 +37,6 @@ def demo(
         picture, poses = output.with_name("character.png"), output.with_name("dance.npz")
         write_picture(picture, character.frames[0].cpu().numpy())
         dance.pose.save(poses)
-        report = story.animate(picture, poses, output, character_pose=character.pose, progress=progress)
-    for line in report.lines:
-        print(line)
+        report = workflow.animate(picture, poses, output, character_pose=character.pose, progress=progress)
+    print(*report.lines, sep="\n")
     print(f"the character: {picture}; the dance: {poses}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from animate_anyone.cli.options import bars, shown_progress
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Weights: what there is, and getting more.")
 
@@ -15,10 +16,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Weights: wha
 @app.command("list")
 def list_models() -> None:
     """Show what is shipped, what is known, and what is already here."""
-    from animate_anyone.cli.model_facts import listing
+    from animate_anyone.interop.model_facts import listing
 
-    for line in listing():
-        print(line)
+    print(*listing(), sep="\n")
 
 
 @app.command()
@@ -27,13 +27,11 @@ def show(
     digest: Annotated[bool, typer.Option(help="Read all weights files once to digest them.")] = True,
 ) -> None:
     """Show what a model is made of, or what published weights are. Reads headers and settings; loads nothing."""
-    from animate_anyone.cli.model_facts import describe
-    from animate_anyone.cli.options import shown_progress
+    from animate_anyone.interop.model_facts import describe
 
     with shown_progress() as progress:
         lines = describe(model, digest, progress)
-    for line in lines:
-        print(line)
+    print(*lines, sep="\n")
 
 
 @app.command()
@@ -49,34 +47,27 @@ def pull(
     ] = None,
 ) -> None:
     """Download published weights. Goes on where it was stopped; every file's digest is checked."""
-    from animate_anyone.cli.model_facts import shipped_folders
     from animate_anyone.errors import InputError
     from animate_anyone.interop import catalog, source
     from animate_anyone.interop.pull import fetch, plan
-    from animate_anyone.progress import SILENT, Progress, TerminalProgress
+    from animate_anyone.models.shipped import SHIPPED
 
-    shipped = shipped_folders()
-    if name in shipped:
+    if name in SHIPPED:
         raise InputError(f"{name}: is shipped and needs no download; type: animate-anyone models show {name}")
-    entry = catalog.find(name, shipped)
+    entry = catalog.find(name, SHIPPED)
     folder = output or source.default_folder(entry)
-
-    def bars() -> AbstractContextManager[Progress]:
-        # Not options.shown_progress, which imports the model libraries; and no line is printed between bars.
-        return TerminalProgress() if sys.stderr.isatty() else nullcontext(SILENT)
 
     try:
         with bars() as progress:
             what = plan(entry, folder, revision, progress)
-        for line in what.lines:
+        for line in what.lines:  # none between bars
             print(line, flush=True)
         with bars() as progress:
             done = fetch(what, progress)
     except KeyboardInterrupt:
         print("what came so far is kept; type the same command to go on", file=sys.stderr)
         raise
-    for line in done:
-        print(line)
+    print(*done, sep="\n")
     if entry.model and what.missing:
         print(
             f"to make a model of it, type: animate-anyone models convert {name if output is None else folder} -o FOLDER"
@@ -101,13 +92,11 @@ def convert(
     ] = None,
 ) -> None:
     """Make a model folder of published weights."""
-    from animate_anyone.cli.model_facts import pulled_folder
-    from animate_anyone.cli.options import shown_progress
+    from animate_anyone.interop.model_facts import pulled_folder
 
     folder = pulled_folder(weights)
     from animate_anyone.interop.convert import convert_folder
 
     with shown_progress() as progress:
         report = convert_folder(folder, output, dtype, progress, beta_schedule=schedule, motion_heads=motion_heads)
-    for line in report.lines:
-        print(line)
+    print(*report.lines, sep="\n")

@@ -1,15 +1,62 @@
-"""What several verbs read in the same way."""
+"""Options that several verbs have, each declared once, and how their texts are read."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from animate_anyone.errors import InputError, shortened
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
+
+Character = Annotated[Path, typer.Argument(help="A picture of the character.", show_default=False)]
+OutputVideo = Annotated[Path, typer.Option("--output", "-o", help="The video to write: .mp4, .mov or .mkv.")]
+Model = Annotated[str, typer.Option(help="A shipped model's name or a model folder.")]
+VideoFrames = Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the video, B left out.")]
+PoseEstimatorName = Annotated[str, typer.Option(help="mediapipe or rtmlib.")]
+CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (.npz of one frame) where it is known.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How a video is denoised."""
+
+    steps: Steps = None
+    guidance: Guidance = None
+    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a long video is divided."""
+
+    window: Annotated[int | None, typer.Option(min=1, help="Frames denoised together.")] = None
+    overlap: Annotated[int | None, typer.Option(min=0, help="Frames shared with the next window.")] = None
+    window_batch: Annotated[int, typer.Option(min=1, help="Windows at once: speed against memory.")] = 1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a model is put onto this machine."""
+
+    device: Device = "auto"
+    dtype: DType = "auto"
+    offload: Annotated[str, typer.Option(help="none, model or group: what waits beside the GPU.")] = "none"
+    vae_tiling: Annotated[bool, typer.Option("--vae-tiling", help="Decode large frames in tiles.")] = False
+    attention: Annotated[str, typer.Option(help="Attention backend; auto leaves it to PyTorch.")] = "auto"
+    quantize: Annotated[
+        str, typer.Option(help="none, bitsandbytes-8bit, bitsandbytes-4bit or torchao-int8: small weights.")
+    ] = "none"
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -35,9 +82,13 @@ def parse_fps(text: str | None) -> Fraction | None:
     raise InputError(f"--fps {shortened(text)}: not a number; give frames per second, e.g. 24 or 30000/1001")
 
 
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """Progress bars on the terminal, none where nobody looks at one, and the model libraries' own turned off."""
+def bars() -> AbstractContextManager[Progress]:
+    """Progress bars on the terminal, none where nobody looks at one."""
+    return TerminalProgress() if sys.stderr.isatty() else nullcontext(SILENT)
+
+
+def shown_progress() -> AbstractContextManager[Progress]:
+    """:func:`bars`, and the model libraries' own turned off; their import takes seconds."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -45,8 +96,4 @@ def shown_progress() -> Iterator[Progress]:
     transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    if not sys.stderr.isatty():
-        yield SILENT
-        return
-    with TerminalProgress() as progress:
-        yield progress
+    return bars()

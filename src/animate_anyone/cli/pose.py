@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
+from animate_anyone.cli.options import PoseEstimatorName, VideoFrames, shown_progress
+
 
 def pose(
     source: Annotated[Path, typer.Argument(help="A video, a folder of frames, or a picture.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The poses to write (.npz).")] = Path("poses.npz"),
     preview: Annotated[Path | None, typer.Option(help="Also write the skeletons laid over the video (.mp4).")] = None,
-    frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the video, B left out.")] = None,
-    pose_estimator: Annotated[str, typer.Option(help="mediapipe or rtmlib.")] = "mediapipe",
+    frames: VideoFrames = None,
+    pose_estimator: PoseEstimatorName = "mediapipe",
     smooth: Annotated[bool, typer.Option(help="Fill gaps, drop outliers, smooth jitter.")] = True,
 ) -> None:
     """Find the poses of the main person of a video or picture."""
-    from animate_anyone.cli.options import shown_progress
     from animate_anyone.media import VIDEO_SUFFIXES, check_writable, parse_range
     from animate_anyone.workflows.pose import estimate_file
 
@@ -28,5 +29,4 @@ def pose(
         chosen = None if frames is None else parse_range(frames)
         poses, lines = estimate_file(source, chosen, pose_estimator, smooth, preview, progress)
     poses.save(output)
-    for line in [*lines, f"{output}: poses of {len(poses)} frames"]:
-        print(line)
+    print(*lines, f"{output}: poses of {len(poses)} frames", sep="\n")

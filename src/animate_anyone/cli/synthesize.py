@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from animate_anyone.cli.options import parse_size, shown_progress
+
 
 def synthesize(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.", show_default=False)],
@@ -26,7 +28,6 @@ def synthesize(
     """Render clips of synthetic characters: video, first frame, poses, masks."""
     import numpy as np
 
-    from animate_anyone.cli.options import parse_size, shown_progress
     from animate_anyone.errors import InputError
     from animate_anyone.media import VideoWriter, whole_file, write_picture
     from animate_anyone.synthetic.dataset import sample_clip

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from animate_anyone.cli.options import shown_progress
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/puppet_image.yaml.", show_default=False)],
@@ -22,7 +24,6 @@ def train(
 ) -> None:
     """Train by a recipe; writes checkpoints, a log and the resulting model folder."""
     began = time.monotonic()
-    from animate_anyone.cli.options import shown_progress
     from animate_anyone.training.config import load_recipe
     from animate_anyone.training.stages import run
     from animate_anyone.training.time_limit import TimeLimit, closing_line

@@ -13,7 +13,7 @@ from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop.key_map import KeyMap, Part, fit
+from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.weight_file import WeightFile
 
 SECOND_TABLE = "attention_blocks.1.pos_encoder.pe"
@@ -71,7 +71,7 @@ def position_tables(network: nn.Module) -> dict[str, Tensor]:
     return out
 
 
-def read_motion_adapter(file: WeightFile, heads: int = 8) -> Part:
+def read_motion_adapter(file: WeightFile, heads: int = 8) -> MappedNetwork:
     """An AnimateDiff file, or a folder of diffusers' ``MotionAdapter``, as a motion adapter."""
     names = motion_names(file.shapes)
     if not names:

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-from animate_anyone.interop.key_map import KeyMap, Part, fit
+from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.stable_diffusion import single_file_naming
 from animate_anyone.interop.weight_file import WeightFile
 
@@ -34,7 +34,7 @@ FOLDER = KeyMap(
 )
 
 
-def read_vae(file: WeightFile, config: dict[str, Any]) -> Part:
+def read_vae(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """The autoencoder from a ``vae/`` folder or Stable Diffusion's single file."""
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(config)

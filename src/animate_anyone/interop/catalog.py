@@ -77,7 +77,11 @@ class Entry:
         return self.sources[0].licence
 
 
-NETWORKS = ("denoising_unet.pth", "reference_unet.pth", "motion_module.pth", "pose_guider.pth")
+# The files of a model as Moore-AnimateAnyone and those who train with its code write them, without their endings.
+DENOISING_UNET, REFERENCE_UNET = "denoising_unet", "reference_unet"
+MOTION_MODULE, POSE_GUIDER = "motion_module", "pose_guider"
+FILES = (DENOISING_UNET, REFERENCE_UNET, MOTION_MODULE, POSE_GUIDER)
+NETWORKS = tuple(f"{name}.pth" for name in FILES)
 
 # 83.65 and 303.97 million weights in float32.
 VAE = Source(

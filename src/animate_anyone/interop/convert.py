@@ -1,4 +1,4 @@
-"""From a folder of foreign files to a model folder of ours; nothing is written before everything fits."""
+"""Published weights become a model folder of ours; nothing is written before everything fits."""
 
 from __future__ import annotations
 
@@ -8,34 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from diffusers import DDIMScheduler
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop import moore, musepose, novita
+from animate_anyone.interop import catalog, moore, musepose, novita
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
 from animate_anyone.interop.autoencoder import SINGLE_FILE as VAE_INSIDE
 from animate_anyone.interop.autoencoder import VAE, read_vae
-from animate_anyone.interop.clip import read_image_encoder
-from animate_anyone.interop.key_map import Part
-from animate_anyone.interop.model_folder import DTYPES, check_space, new_folder, write_part
-from animate_anyone.interop.preset import SCHEDULE, GivenSettings, Preset
+from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config, single_source
+from animate_anyone.interop.image_encoder import read_image_encoder
+from animate_anyone.interop.key_map import MappedNetwork
+from animate_anyone.interop.preset import SCHEDULE, Preset
 from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
 from animate_anyone.interop.stable_diffusion import UNET, read_unet
-from animate_anyone.interop.weight_file import SUFFIXES, WeightFile
-from animate_anyone.models.weight_files import read_settings
+from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.interop.writing import check_space, new_folder, write_part
+from animate_anyone.models.folder import AA1, NETWORKS, index_entry
+from animate_anyone.models.number_types import DTYPES
+from animate_anyone.models.shipped import INDEX
 from animate_anyone.progress import SILENT, Progress
-
-DEPTH = 3  # folders below the source that are looked into
-# model_index.json: what loads each part.
-CLASSES = {
-    "denoising_unet": ["animate_anyone.models.denoising_unet", "DenoisingUNet"],
-    "reference_net": ["animate_anyone.models.reference_net", "ReferenceNet"],
-    "pose_guider": ["animate_anyone.models.pose_guider", "PoseGuider"],
-    "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
-    "vae": ["diffusers", "AutoencoderKL"],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-}
 
 
 @dataclass
@@ -53,7 +44,7 @@ class Converted:
 
 @dataclass
 class _Plan:
-    parts: dict[str, Part]
+    parts: dict[str, MappedNetwork]
     lines: list[str]
     scheduler: DDIMScheduler | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -97,21 +88,26 @@ def convert_folder(
             write_part(folder / name if name else folder, part, dtype, progress, name or "motion modules")
         if plan.scheduler is not None:
             plan.scheduler.save_pretrained(folder / "scheduler")
+            classes = {part: index_entry(kind) for part, kind in {**NETWORKS, "scheduler": DDIMScheduler}.items()}
             index = {
-                "_class_name": "AnimateAnyonePipeline",
+                "_class_name": AA1,
                 "_diffusers_version": importlib.metadata.version("diffusers"),
             }
-            (folder / "model_index.json").write_text(json.dumps(index | CLASSES | plan.options, indent=2) + "\n")
+            (folder / INDEX).write_text(json.dumps(index | classes | plan.options, indent=2) + "\n")
     return Converted(output, [*plan.lines, f"{output}: written"])
 
 
 def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> _Plan:
     """Find out what is there and fit it; reads names and shapes only."""
-    if source.is_dir() and (found := {name: _find(source, name) for name in moore.FILES}) and any(found.values()):
+    if (
+        source.is_dir()
+        and (found := {name: find_weights(source, name) for name in catalog.FILES})
+        and any(found.values())
+    ):
         return _plan_model(source, found, beta_schedule, motion_heads)
     if beta_schedule is not None:
         raise InputError(f"{source}: not a model, so there is no schedule to choose")
-    file = WeightFile(_single(source))
+    file = WeightFile(single_source(source))
     inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
     if motion_names(file.shapes) and not any(inside.values()):
         part = read_motion_adapter(file, motion_heads or 8)
@@ -125,9 +121,9 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
             parts["vae"] = read_vae(file, VAE)
         return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
     if "conv_in.weight" in file.shapes and any("transformer_blocks" in name for name in file.shapes):
-        return _Plan({"unet": read_unet(file, _config(source, UNET))}, ["Stable Diffusion's UNet"])
+        return _Plan({"unet": read_unet(file, read_config(source, UNET))}, ["Stable Diffusion's UNet"])
     raise InputError(
-        f"{source}: neither Animate Anyone ({', '.join(moore.FILES)}) nor AnimateDiff nor Stable Diffusion 1.5"
+        f"{source}: neither Animate Anyone ({', '.join(catalog.FILES)}) nor AnimateDiff nor Stable Diffusion 1.5"
     )
 
 
@@ -135,41 +131,41 @@ def _plan_model(
     source: Path, found: dict[str, list[Path]], beta_schedule: str | None, motion_heads: int | None
 ) -> _Plan:
     lines: list[str] = []
-    settings = _settings(source, lines)
-    unet_file = _find_config(source, "unet")
-    unet = _config(unet_file.parent, UNET) if unet_file else UNET
+    settings = given_settings(source, lines)
+    unet_file = find_config(source, "unet")
+    unet = read_config(unet_file.parent, UNET) if unet_file else UNET
     if unet_file is None:
         lines.append("no unet/config.json there: Stable Diffusion 1.5's configuration is taken")
 
     files = {name: WeightFile(paths[0]) for name, paths in found.items() if paths}
-    for name in (moore.DENOISING_UNET, moore.REFERENCE_UNET, moore.POSE_GUIDER):
+    for name in (catalog.DENOISING_UNET, catalog.REFERENCE_UNET, catalog.POSE_GUIDER):
         if name not in files:
             raise InputError(f"{source}: {name}.pth (or .safetensors) is missing; the model needs it")
-    denoising, motion = files[moore.DENOISING_UNET], files.get(moore.MOTION_MODULE)
+    denoising, motion = files[catalog.DENOISING_UNET], files.get(catalog.MOTION_MODULE)
     if motion_names(denoising.shapes):
         if motion is not None:
             lines.append(f"{motion.path.name}: not used, {denoising.path.name} has motion modules inside")
         motion = None
     elif motion is None:
         raise InputError(
-            f"{source}: {moore.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
+            f"{source}: {catalog.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
         )
-    preset = _recognise(motion or denoising, files[moore.POSE_GUIDER])
+    preset = _recognise(motion or denoising, files[catalog.POSE_GUIDER])
     heads = motion_heads or settings.motion_heads
     parts = {
         "denoising_unet": moore.read_denoising_unet(unet, denoising, motion, preset, heads),
-        "reference_net": moore.read_reference_net(unet, files[moore.REFERENCE_UNET]),
-        "pose_guider": moore.read_pose_guider(files[moore.POSE_GUIDER]),
+        "reference_net": moore.read_reference_net(unet, files[catalog.REFERENCE_UNET]),
+        "pose_guider": moore.read_pose_guider(files[catalog.POSE_GUIDER]),
     }
     lines += _check_twins(found, files)
     for part, kind, read, default, usual in (
         ("image_encoder", "CLIP image encoder", read_image_encoder, None, "image_encoder/"),
         ("vae", "autoencoder", read_vae, VAE, "vae/ or sd-vae-ft-mse/"),
     ):
-        config_file = _find_config(source, part)
+        config_file = find_config(source, part)
         if config_file is None:
             raise InputError(f"{source}: the {kind} is missing: {usual} with config.json and its weights")
-        parts[part] = read(WeightFile(config_file.parent), _config(config_file.parent, default))
+        parts[part] = read(WeightFile(config_file.parent), read_config(config_file.parent, default))
     _check_widths(source, parts)
     guider = parts["pose_guider"].config
     motion_config = parts["denoising_unet"].config
@@ -210,7 +206,7 @@ def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> 
     return lines
 
 
-def _check_widths(source: Path, parts: dict[str, Part]) -> None:
+def _check_widths(source: Path, parts: dict[str, MappedNetwork]) -> None:
     """The networks' widths against each other, where one's output is another's input."""
     config = {name: part.config for name, part in parts.items()}
     for part, setting, other, name in (
@@ -226,91 +222,9 @@ def _check_widths(source: Path, parts: dict[str, Part]) -> None:
         )
 
 
-def _left(parts: dict[str, Part]) -> list[str]:
+def _left(parts: dict[str, MappedNetwork]) -> list[str]:
     reasons: dict[str, int] = {}
     for part in parts.values():
         for why in part.left.values():
             reasons[why] = reasons.get(why, 0) + 1
     return [f"left out: {count} x {why}" for why, count in reasons.items()]
-
-
-def _find(source: Path, name: str) -> list[Path]:
-    """``name``'s files in the nearest folder that has one, safetensors first."""
-    for depth in range(DEPTH):
-        found = [
-            path
-            for suffix in SUFFIXES
-            for path in sorted(source.glob(f"{'*/' * depth}{name}{suffix}"))
-            if path.is_file()
-        ]
-        folders = sorted({path.parent for path in found})
-        if len(folders) > 1:
-            raise InputError(f"{source}: {name} is in {folders[0]} and in {folders[1]}; give the folder of one model")
-        if found:
-            return found
-    return []
-
-
-# What a part's config.json says it is.
-_KINDS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVisionModelWithProjection"}
-
-
-def _find_config(source: Path, part: str) -> Path | None:
-    """The nearest ``config.json`` that says it is this part."""
-    for depth in range(DEPTH + 1):
-        found = []
-        for path in sorted(source.glob(f"{'*/' * depth}config.json")):
-            told = read_settings(path)
-            says = told.get("_class_name") or next(iter(told.get("architectures") or []), None)
-            if says == _KINDS[part]:
-                found.append(path)
-        found = [path for path in found if path.parent.name == part] or found
-        if any(_network(path) != _network(found[0]) for path in found):
-            raise InputError(
-                f"{source}: {part} is in {found[0].parent} and in {found[1].parent}; leave the one that is meant"
-            )
-        if found:
-            return found[0]
-    return None
-
-
-def _network(config_file: Path) -> dict[str, Any]:
-    """What a configuration says of the network, without remarks on where it came from."""
-    return {key: value for key, value in read_settings(config_file).items() if not key.startswith("_")}
-
-
-def _single(source: Path) -> Path:
-    if source.is_dir() and (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file():
-        return source / "unet"
-    return source
-
-
-def _config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
-    for file in (folder / "config.json", folder / "unet" / "config.json"):
-        if file.is_file():
-            return read_settings(file)
-    if default is None:
-        raise InputError(f"{folder}: config.json is missing")
-    return default
-
-
-def _settings(source: Path, lines: list[str]) -> GivenSettings:
-    """From the inference configuration, where the project's own lies beside the weights."""
-    for depth in range(DEPTH):
-        for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
-            try:
-                told = yaml.safe_load(path.read_text())
-                heads = (
-                    told.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
-                )
-                schedule = {
-                    k: v for k, v in told.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
-                }
-            except (OSError, ValueError, AttributeError, yaml.YAMLError):
-                raise InputError(f"{path}: cannot be read as YAML settings; mend it or take it away") from None
-            unknown = sorted(schedule.keys() - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
-            if unknown:
-                raise InputError(f"{path}: noise_scheduler_kwargs has an unknown setting {unknown[0]}")
-            lines.append(f"schedule and heads from {path.name}")
-            return GivenSettings(schedule, heads)
-    return GivenSettings()

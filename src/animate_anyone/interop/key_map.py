@@ -61,7 +61,7 @@ class KeyMap:
 
 
 @dataclass
-class Part:
+class MappedNetwork:
     """One network of a model, and where each of its tensors comes from.
 
     Attributes:
@@ -107,7 +107,7 @@ def fit(
     network: nn.Module,
     sources: Sequence[tuple[WeightFile, Naming]],
     computed: Mapping[str, Tensor] | None = None,
-) -> Part:
+) -> MappedNetwork:
     """Find every tensor of ``network`` in the files, and a place for every tensor of the files.
 
     Args:
@@ -148,7 +148,7 @@ def fit(
         files = " and ".join(str(file.path) for file, _ in sources)
         raise InputError(f"{files}: nothing for {absent[0]}{_more(absent)}; the file is not whole, or another model's")
     missing = {name: value for name, value in (computed or {}).items() if name not in tensors}
-    return Part(network, wanted, tensors, missing, left)
+    return MappedNetwork(network, wanted, tensors, missing, left)
 
 
 def _same(theirs: Shape, ours: Shape) -> bool:

@@ -11,17 +11,13 @@ from diffusers import UNet2DConditionModel
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop.animatediff import MOTION, motion_names, position_tables, positions
-from animate_anyone.interop.key_map import KeyMap, Part, fit
+from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.preset import Preset
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 
-DENOISING_UNET, REFERENCE_UNET = "denoising_unet", "reference_unet"
-MOTION_MODULE, POSE_GUIDER = "motion_module", "pose_guider"
-FILES = (DENOISING_UNET, REFERENCE_UNET, MOTION_MODULE, POSE_GUIDER)
-GUIDER_WIDTHS = (16, 32, 96, 256)
 PRESET = Preset(
     project="Moore-AnimateAnyone",
     beta_schedule="linear",
@@ -34,7 +30,7 @@ GUIDER = KeyMap()
 
 def read_denoising_unet(
     unet: dict[str, Any], denoising: WeightFile, motion: WeightFile | None, preset: Preset, heads: int | None = None
-) -> Part:
+) -> MappedNetwork:
     """The denoising UNet with motion modules: in the same file, or in one of their own.
 
     Args:
@@ -63,14 +59,14 @@ def read_denoising_unet(
     return fit(network, sources, position_tables(network) if in_file is None else None)
 
 
-def read_reference_net(unet: dict[str, Any], file: WeightFile) -> Part:
+def read_reference_net(unet: dict[str, Any], file: WeightFile) -> MappedNetwork:
     """ReferenceNet."""
     with torch.device("meta"):
         network = ReferenceNet.from_unet2d(UNet2DConditionModel.from_config(unet))
     return fit(network, [(file, REFERENCE)])
 
 
-def read_pose_guider(file: WeightFile) -> Part:
+def read_pose_guider(file: WeightFile) -> MappedNetwork:
     """The Pose Guider, in the ``open`` layout with the widths that the file shows."""
     channels, widths, out = guider_widths(file)
     with torch.device("meta"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
@@ -54,11 +54,3 @@ class Preset:
             "stretch": True,
             "reference_control": [None, None],
         }
-
-
-@dataclass
-class GivenSettings:
-    """What a configuration file beside the weights changes; empty where there is none."""
-
-    schedule: dict[str, Any] = field(default_factory=dict)
-    motion_heads: int | None = None

@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-from animate_anyone.interop.key_map import Named, Part, fit
+from animate_anyone.interop.key_map import MappedNetwork, Named, fit
 from animate_anyone.interop.weight_file import WeightFile
 
 UNET: dict[str, Any] = {
@@ -63,7 +63,7 @@ def single_file_naming(prefix: str, convert: Any, config: dict[str, Any]) -> Any
     return naming
 
 
-def read_unet(file: WeightFile, config: dict[str, Any]) -> Part:
+def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """Stable Diffusion's UNet from a ``unet/`` folder or a single file."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)

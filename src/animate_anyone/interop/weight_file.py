@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.weight_files import check_content, plain_name, shards
+from animate_anyone.models.number_types import SAFETENSORS_DTYPES
+from animate_anyone.models.weight_files import check_content, first_line, plain_name, read_headers, shards
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class WeightFile:
@@ -57,14 +57,10 @@ class WeightFile:
         return out
 
     def _list_safetensors(self, file: Path) -> None:
-        try:
-            with safe_open(file, "pt") as opened:
-                for written in opened.keys():  # noqa: SIM118
-                    part, name = opened.get_slice(written), plain_name(written)
-                    self._written[name] = written
-                    self._add(file, name, tuple(part.get_shape()), _DTYPES.get(part.get_dtype()))
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{file}: damaged, or not a safetensors file: {_one_line(error)}") from None
+        for written, (shape, dtype) in read_headers(file).items():
+            name = plain_name(written)
+            self._written[name] = written
+            self._add(file, name, shape, SAFETENSORS_DTYPES.get(dtype))
 
     def _list_pickle(self, file: Path) -> None:
         for name, tensor in _tensors_of_pickle(file).items():
@@ -129,9 +125,4 @@ def _load_pickle(file: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: damaged, or not a file of weights: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{text[:200]}…" if len(text) > 200 else text or type(error).__name__
+        raise InputError(f"{file}: damaged, or not a file of weights: {first_line(error)}") from None

@@ -1,4 +1,4 @@
-"""Which number types a device computes with at full speed."""
+"""Number types: those of a model, those of files, and which of them a device computes with at full speed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pathlib import Path
 
 import torch
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What a model may be loaded or written as, by the name that is typed."""
+SAFETENSORS_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Floating-point numbers as headers of safetensors files name them."""
 # What a CPU that computes with bfloat16 says of itself: x86, ARM (as in /proc/cpuinfo and in PyTorch alike).
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16", "sve_bf16"}
 _CPUINFO = Path("/proc/cpuinfo")

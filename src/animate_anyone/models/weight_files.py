@@ -48,6 +48,28 @@ def check_content(file: Path) -> None:
         raise InputError(f"{file}: holds a line of text, not weights: {text[:200]!r}; download the file again")
 
 
+def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and number type, such as ``F32``, of every tensor in a safetensors file, by name; no values are read.
+
+    Raises:
+        InputError: it is no such file, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            tensors = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            return {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: damaged, or not a safetensors file: {first_line(error)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line of at most 300 characters; its kind, where it says nothing."""
+    text = " ".join(str(error).split())
+    return f"{text[:300]}…" if len(text) > 300 else text or type(error).__name__
+
+
 def _text(content: bytes) -> str:
     """Content as one line, where it is text; else nothing."""
     try:
@@ -70,6 +92,18 @@ def read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds no settings; copy or download the model again")
     return content
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """The files that a network is loaded from: those that an index names, else all; their content looked at."""
+    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    named = [shards(index) for index in indexes]  # whichever is read, none names a file elsewhere
+    found = named[0] if named else sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise InputError(f"{folder}: no .safetensors file there; weights in other formats are not read")
+    for file in found:
+        check_content(file)
+    return found
 
 
 def shards(index: Path) -> list[Path]:

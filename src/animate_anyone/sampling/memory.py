@@ -136,7 +136,7 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
     """Estimate what ``work`` needs.
 
     Args:
-        pipeline: from :func:`~animate_anyone.sampling.models.load_shapes`; its networks lie on the meta
+        pipeline: from :func:`~animate_anyone.sampling.loading.load_shapes`; its networks lie on the meta
             device and are turned to ``work.dtype``.
     """
     networks: dict[str, nn.Module] = {part: getattr(pipeline, part) for part in parts_of(pipeline)}

@@ -21,10 +21,9 @@ from transformers import BitsAndBytesConfig as TransformersBitsAndBytesConfig
 from transformers import TorchAoConfig as TransformersTorchAoConfig
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.number_types import has_bfloat16_units
+from animate_anyone.models.number_types import DTYPES, has_bfloat16_units
 from animate_anyone.optional import require
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SMALL = 200 << 20
 """Bytes of weights under which half precision saves nothing that matters."""
 OFFLOADS = ("none", "model", "group")

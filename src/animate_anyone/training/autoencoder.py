@@ -20,7 +20,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.models import load_network
+from animate_anyone.sampling.loading import load_network
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import Clip
 from animate_anyone.training.config import Recipe

@@ -63,10 +63,13 @@ class RenderPool:
 
     def close(self) -> None:
         """End the processes; what they have begun is not finished."""
-        begun = list((self._executor._processes or {}).values())
+        begun, results = list((self._executor._processes or {}).values()), self._executor._result_queue
         self._executor.shutdown(wait=False, cancel_futures=True)
         for process in begun:
             process.terminate()
+        # The executor's thread waits for the rest of a result that a process was sending, and this process, when it
+        # ends, for that thread: without a writer left the result ends here.
+        results._writer.close()
 
     def __enter__(self) -> RenderPool:
         return self

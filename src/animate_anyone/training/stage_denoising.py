@@ -26,9 +26,10 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.initial_noise import initial_noise
-from animate_anyone.sampling.models import load_network, read_json
+from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.config import Recipe
@@ -387,6 +388,6 @@ def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
         raise InputError(f"recipe: networks.pipeline.{name} is not known; give {where}")
     index, options = init / "model_index.json", {}
     if (init / "denoising_unet").is_dir() and index.is_file():
-        known = read_json(index)
+        known = read_settings(index)
         options = {k: known[k] for k in _OPTIONS if k in known}
     return options | changes

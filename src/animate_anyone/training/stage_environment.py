@@ -23,7 +23,8 @@ from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
-from animate_anyone.sampling.models import load_network, read_json
+from animate_anyone.models.weight_files import read_settings
+from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.training.clip_cache import Clip
 from animate_anyone.training.config import Environment
@@ -94,7 +95,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     def _build(self, init: Path) -> None:
         self.object_guider = None
         unet_config = init / "denoising_unet" / "config.json"
-        if unet_config.is_file() and read_json(unet_config).get("environment_channels"):
+        if unet_config.is_file() and read_settings(unet_config).get("environment_channels"):
             self._load(init)
         else:
             super()._build(init)

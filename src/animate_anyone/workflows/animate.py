@@ -21,9 +21,10 @@ from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.limb_warp import WarpedPictures
+from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import PoseSequence, Subject
 from animate_anyone.workflows.driving import Driver

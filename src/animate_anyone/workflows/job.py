@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture
+from animate_anyone.models.folder import bytes_on_disk
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.loading import head_sizes
 from animate_anyone.sampling.memory import describe, estimate, readable
-from animate_anyone.sampling.models import bytes_on_disk, head_sizes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import check_attention
 from animate_anyone.sampling.work import Work

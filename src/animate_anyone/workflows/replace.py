@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.errors import InputError
+from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
-from animate_anyone.sampling.models import check_verb, load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import ObjectMark, PoseSequence
 from animate_anyone.workflows.compositing import Compositor, background_lines

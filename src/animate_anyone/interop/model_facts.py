@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.resources import files
 from math import prod
 from pathlib import Path
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop import catalog, source
 from animate_anyone.interop.catalog import Entry, shown_size
+from animate_anyone.models.shipped import INDEX, SHIPPED, shipped_folder
+from animate_anyone.models.weight_files import read_headers, read_settings
 from animate_anyone.progress import SILENT, Progress
-
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-INDEX = "model_index.json"
-
-
-def shipped_folders() -> dict[str, Path]:
-    """Models that came with the package, by name; the heavy libraries are not needed to know."""
-    weights = Path(str(files("animate_anyone") / "weights"))
-    return {index.parent.name: index.parent for index in sorted(weights.glob(f"*/{INDEX}"))}
 
 
 def listing() -> list[str]:
     """Lines of ``models list``."""
     lines = ["shipped"]
-    for name, folder in shipped_folders().items():
-        lines.append(f"  {name:<21}{_weight(folder):>9}  {catalog.APACHE}")
+    for name in SHIPPED:
+        lines.append(f"  {name:<21}{_weight(shipped_folder(name)):>9}  {catalog.APACHE}")
     lines.append("known; to get one: animate-anyone models pull NAME")
     for entry in catalog.ENTRIES:
         about = "~" if entry.measure == "computed" else ""
@@ -55,7 +47,7 @@ def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> li
     Raises:
         InputError: it is nothing of these, or a model folder that would not load.
     """
-    from animate_anyone.sampling.models import SHIPPED, check_classes, check_weights, model_folder, networks_of
+    from animate_anyone.models.folder import check_classes, check_weights, model_folder, networks_of
 
     if model not in SHIPPED and not Path(model).exists() and not _is_path(model):
         entry = catalog.find(model, SHIPPED)
@@ -125,18 +117,16 @@ def _pulled(folder: Path) -> list[str]:
 
 def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
     """A line per network: class, weights, dtype, bytes."""
-    from safetensors import safe_open
+    from animate_anyone.models.number_types import SAFETENSORS_DTYPES
 
     lines, everything = [], 0
     for part, kind in classes.items():
         weights, dtypes, size = 0, set(), 0
         for file in sorted((folder / part).glob("*.safetensors")):
             size += file.stat().st_size
-            with safe_open(file, "pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118
-                    tensor = tensors.get_slice(name)
-                    weights += prod(tensor.get_shape())
-                    dtypes.add(DTYPES.get(tensor.get_dtype(), tensor.get_dtype()))
+            for shape, dtype in read_headers(file).values():
+                weights += prod(shape)
+                dtypes.add(str(SAFETENSORS_DTYPES.get(dtype, dtype)).removeprefix("torch."))
         everything += weights
         shown = f"{weights / 1e6:.2f} M weights  {' and '.join(sorted(dtypes))}  {shown_size(size)}"
         lines.append(f"  {part:<20}{kind:<30}{shown}")
@@ -145,11 +135,9 @@ def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
 
 def _settings(folder: Path) -> list[str]:
     """Schedule, guider, motion, and what the pipeline was trained with."""
-    from animate_anyone.sampling.models import read_json
-
-    index, schedule = read_json(folder / INDEX), read_json(folder / "scheduler" / "scheduler_config.json")
-    told = "pose_modulation" if (folder / "pose_modulation").is_dir() else "pose_guider"  # Animate Anyone 2 or 1
-    guider, unet = (read_json(folder / part / "config.json") for part in (told, "denoising_unet"))
+    index, schedule = read_settings(folder / INDEX), read_settings(folder / "scheduler" / "scheduler_config.json")
+    poses = "pose_modulation" if (folder / "pose_modulation").is_dir() else "pose_guider"  # Animate Anyone 2 or 1
+    guider, unet = (read_settings(folder / part / "config.json") for part in (poses, "denoising_unet"))
     motion = unet.get("motion_max_seq_length") if unet.get("use_motion_module", True) else None
     widths = ", ".join(map(str, guider.get("block_out_channels", ["?"])))
     named = {
@@ -158,7 +146,7 @@ def _settings(folder: Path) -> list[str]:
         f"{schedule.get('timestep_spacing')} spacing, offset {schedule.get('steps_offset')}",
         "prediction": f"{schedule.get('prediction_type')}, "
         f"{'zero' if schedule.get('rescale_betas_zero_snr') else 'not zero'} terminal SNR",
-        told.replace("_", " "): f"layout {guider.get('layout')}, widths {widths}",
+        poses.replace("_", " "): f"layout {guider.get('layout')}, widths {widths}",
         "positions": "no motion modules" if motion is None else f"{motion} frames at most in a window",
         "size": "x".join(map(str, index.get("size", ["?"]))),
         "skeleton style": index.get("skeleton_style"),

@@ -15,15 +15,15 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop.key_map import Part
+from animate_anyone.interop.key_map import MappedNetwork
+from animate_anyone.models.number_types import DTYPES
 from animate_anyone.progress import Progress
 from animate_anyone.system.whole_files import unfinished, writing
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 1_000_000_000
 
 
-def write_part(folder: Path, part: Part, dtype: str | None, progress: Progress, what: str) -> None:
+def write_part(folder: Path, part: MappedNetwork, dtype: str | None, progress: Progress, what: str) -> None:
     """A network's configuration and its tensors, a shard at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     is_clip = isinstance(part.network, CLIPVisionModelWithProjection)
@@ -58,12 +58,12 @@ def _cast(name: str, tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
     if dtype is None or not tensor.is_floating_point():
         return tensor
     cast = tensor.to(DTYPES[dtype])
-    if not torch.isfinite(cast).all():  # the tensor itself is, see `Part.read`
+    if not torch.isfinite(cast).all():  # the tensor itself is, see `MappedNetwork.read`
         raise InputError(f"{name} holds values too large for {dtype}; give --dtype float32 or bfloat16")
     return cast
 
 
-def _bytes(part: Part, name: str, dtype: str | None) -> int:
+def _bytes(part: MappedNetwork, name: str, dtype: str | None) -> int:
     if name in part.computed:
         kind: torch.dtype | None = part.computed[name].dtype
     else:
@@ -75,7 +75,7 @@ def _bytes(part: Part, name: str, dtype: str | None) -> int:
     return count * (DTYPES[dtype] if dtype is not None else kind).itemsize
 
 
-def check_space(output: Path, parts: dict[str, Part], dtype: str | None) -> None:
+def check_space(output: Path, parts: dict[str, MappedNetwork], dtype: str | None) -> None:
     """Refuse, before anything is written, what will not fit or must not be written there."""
     needed = sum(_bytes(part, name, dtype) for part in parts.values() for name in part.shapes)
     above = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())

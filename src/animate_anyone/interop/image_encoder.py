@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from animate_anyone.interop.key_map import KeyMap, Part, fit
+from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.weight_file import WeightFile
 
 FOLDER = KeyMap(
@@ -18,7 +18,7 @@ FOLDER = KeyMap(
 )
 
 
-def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> Part:
+def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """The image encoder from an ``image_encoder/`` folder."""
     with torch.device("meta"):
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))

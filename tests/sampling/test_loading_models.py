@@ -16,15 +16,8 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.sampling.models import (
-    NETWORKS,
-    PARTS,
-    bytes_on_disk,
-    load_network,
-    load_pipeline,
-    load_shapes,
-    model_folder,
-)
+from animate_anyone.models.folder import NETWORKS, PARTS
+from animate_anyone.sampling.loading import load_network, load_pipeline, load_shapes
 
 
 @pytest.fixture
@@ -109,8 +102,6 @@ def test_unknown_name() -> None:
 
 def test_not_a_model_folder(tmp_path: Path) -> None:
     assert "model_index.json" in refused(tmp_path)
-    with pytest.raises(InputError, match="no such folder"):
-        model_folder(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -358,13 +349,6 @@ def test_shapes_are_read_as_strictly(folder: Path) -> None:
     file.write_bytes(half(file.read_bytes()))
     with pytest.raises(InputError, match="damaged"):
         load_shapes(folder)
-
-
-def test_bytes_on_disk(folder: Path) -> None:
-    before = bytes_on_disk(folder)
-    with weights(folder, "vae").open("ab") as file:
-        file.write(b"1234")
-    assert bytes_on_disk(folder) == before + 4
 
 
 def test_a_guider_that_sees_the_references_pose_needs_it(folder: Path) -> None:

@@ -1,0 +1,110 @@
+"""Which of a folder's files are which part of a foreign model: weights, configurations, settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from diffusers import DDIMScheduler
+
+from animate_anyone.errors import InputError
+from animate_anyone.interop.weight_file import SUFFIXES
+from animate_anyone.models.weight_files import read_settings
+
+DEPTH = 3  # folders below the source that are looked into
+# The class that the ``config.json`` of a foreign part names.
+_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVisionModelWithProjection"}
+
+
+@dataclass
+class GivenSettings:
+    """What a configuration file beside the weights changes; empty where there is none."""
+
+    schedule: dict[str, Any] = field(default_factory=dict)
+    motion_heads: int | None = None
+
+
+def find_weights(source: Path, name: str) -> list[Path]:
+    """``name``'s files in the nearest folder that has one, safetensors first."""
+    for depth in range(DEPTH):
+        found = [
+            path
+            for suffix in SUFFIXES
+            for path in sorted(source.glob(f"{'*/' * depth}{name}{suffix}"))
+            if path.is_file()
+        ]
+        folders = sorted({path.parent for path in found})
+        if len(folders) > 1:
+            raise InputError(f"{source}: {name} is in {folders[0]} and in {folders[1]}; give the folder of one model")
+        if found:
+            return found
+    return []
+
+
+def find_config(source: Path, part: str) -> Path | None:
+    """The nearest ``config.json`` that says it is this part."""
+    for depth in range(DEPTH + 1):
+        found = []
+        for path in sorted(source.glob(f"{'*/' * depth}config.json")):
+            config = read_settings(path)
+            class_name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+            if class_name == _CLASSES[part]:
+                found.append(path)
+        found = [path for path in found if path.parent.name == part] or found
+        if any(_network(path) != _network(found[0]) for path in found):
+            raise InputError(
+                f"{source}: {part} is in {found[0].parent} and in {found[1].parent}; leave the one that is meant"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def _network(config_file: Path) -> dict[str, Any]:
+    """What a configuration says of the network, without remarks on where it came from."""
+    return {key: value for key, value in read_settings(config_file).items() if not key.startswith("_")}
+
+
+def single_source(source: Path) -> Path:
+    """The file or folder that holds one network: the source, or the ``unet/`` of a whole Stable Diffusion."""
+    if source.is_dir() and (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file():
+        return source / "unet"
+    return source
+
+
+def read_config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
+    """A network's configuration, in its folder or in ``unet/`` below; ``default`` where there is none.
+
+    Raises:
+        InputError: there is none, and no default; or it cannot be read.
+    """
+    for file in (folder / "config.json", folder / "unet" / "config.json"):
+        if file.is_file():
+            return read_settings(file)
+    if default is None:
+        raise InputError(f"{folder}: config.json is missing")
+    return default
+
+
+def given_settings(source: Path, lines: list[str]) -> GivenSettings:
+    """From the inference configuration, where the project's own lies beside the weights; ``lines`` get its name."""
+    for depth in range(DEPTH):
+        for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
+            try:
+                content = yaml.safe_load(path.read_text())
+                heads = (
+                    content.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
+                )
+                schedule = {
+                    k: v for k, v in content.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
+                }
+            except (OSError, ValueError, AttributeError, yaml.YAMLError):
+                raise InputError(f"{path}: cannot be read as YAML settings; mend it or take it away") from None
+            unknown = sorted(schedule.keys() - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
+            if unknown:
+                raise InputError(f"{path}: noise_scheduler_kwargs has an unknown setting {unknown[0]}")
+            lines.append(f"schedule and heads from {path.name}")
+            return GivenSettings(schedule, heads)
+    return GivenSettings()

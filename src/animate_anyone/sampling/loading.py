@@ -1,0 +1,187 @@
+"""How a model folder becomes a pipeline: strictly."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers import DDIMScheduler
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.folder import (
+    ALL_NETWORKS,
+    UNUSABLE,
+    bytes_on_disk,
+    check_classes,
+    check_weights,
+    class_name,
+    from_config,
+    model_folder,
+    networks_of,
+)
+from animate_anyone.models.pose_modulation import PoseModulation
+from animate_anyone.models.reference_attention import spatial_attention_layers
+from animate_anyone.models.shipped import INDEX
+from animate_anyone.models.weight_files import first_line, plain_name, read_headers, read_settings, weights_of
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_PIPELINES = {kind.__name__: kind for kind in (AnimateAnyonePipeline, AnimateAnyone2Pipeline)}
+
+
+def load_pipeline(
+    model: str | Path, device: str = "auto", dtype: str = "auto", *, placement: Placement | None = None
+) -> AnimateAnyonePipeline:
+    """Load a model folder: an ``AnimateAnyonePipeline``, or an ``AnimateAnyone2Pipeline`` where its index says so.
+
+    Args:
+        model: a shipped model's name or a model folder.
+        device, dtype: short for a placement that says nothing else.
+        placement: how it is put onto this machine, instead.
+
+    Raises:
+        InputError: an unknown name, a missing part, weights that are missing, left over or of a
+            wrong shape, each by name; or a placement that this machine does not allow.
+    """
+    folder = model_folder(model)
+    placement = placement or Placement(device, dtype)
+    placement.resolve()  # what this machine lacks is told before any file is read
+    check_classes(folder)
+    networks = {part: check_weights(folder / part) for part in networks_of(folder)}
+    target, number_type = placement.resolve(bytes_on_disk(folder))
+    sizes = head_sizes(networks["denoising_unet"])
+    modulation = networks.get("pose_modulation")
+    if isinstance(modulation, PoseModulation):
+        sizes |= {modulation.attention.head_size}
+    check_attention(placement.attention, sizes, target, number_type)
+    wrapped = [part for part in networks if _is_wrapped(folder / part)]
+    if wrapped and placement.quantize != "none":
+        raise InputError(f"{folder / wrapped[0]}: holds a compiled network's names; it cannot be quantised so")
+    try:
+        pipeline = _PIPELINES[class_name(folder)].from_pretrained(
+            folder,
+            **{part: _load_wrapped(ALL_NETWORKS[part], folder / part, number_type) for part in wrapped},
+            dtype=number_type,
+            local_files_only=True,
+            use_safetensors=True,
+            quantization_config=quantization_config(placement.quantize, number_type),
+        )
+    except (*UNUSABLE, ImportError) as error:  # an import fails where a quantiser is too old
+        raise InputError(f"{folder}: cannot be loaded: {first_line(error)}") from error
+    check_fit(folder, pipeline)
+    put(pipeline, placement, target)
+    return pipeline
+
+
+def load_shapes(model: str | Path) -> AnimateAnyonePipeline:
+    """A model folder's pipeline with networks that have shapes and no values (torch's meta device): to plan with.
+
+    Raises :class:`InputError` as :func:`load_pipeline` does.
+    """
+    folder = model_folder(model)
+    check_classes(folder)
+    kind = _PIPELINES[class_name(folder)]
+    options = inspect.signature(kind.__init__).parameters
+    networks: dict[str, Any] = {part: None for part in ALL_NETWORKS if part in options}
+    networks |= {part: check_weights(folder / part) for part in networks_of(folder)}
+    known = read_settings(folder / INDEX)
+    index = {k: v for k, v in known.items() if k in options and k not in (*ALL_NETWORKS, "scheduler")}
+    try:
+        scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        pipeline = kind(**networks, scheduler=scheduler, **index)
+    except UNUSABLE as error:
+        raise InputError(f"{folder}: cannot be loaded: {first_line(error)}") from error
+    check_fit(folder, pipeline)
+    return pipeline
+
+
+def head_sizes(unet: nn.Module) -> set[int]:
+    """Channels per head of a network's attentions over space."""
+    return {attn.to_q.out_features // attn.heads for attn in spatial_attention_layers(unet).values()}
+
+
+def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
+    """Hold the networks' widths against each other, where one's output is another's input."""
+    unet = pipeline.denoising_unet.config
+    references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
+    poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
+    guider = getattr(pipeline, poses).config
+    for part, setting, got, want in (
+        (poses, "out_channels", guider["out_channels"], unet["block_out_channels"][0]),
+        ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
+        ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["out_channels"]),
+        *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
+        ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
+        *_fit_of_scene(pipeline),
+    ):
+        if got != want:
+            raise InputError(f"{folder / part}: {setting} is {got}; the other networks of this model need {want}")
+    if guider["conditioning_channels"] == 6 and not pipeline.config["reference_pose"]:
+        raise InputError(f"{folder / poses}: conditioning_channels is 6, which needs reference_pose in the index")
+
+
+def _fit_of_scene(pipeline: AnimateAnyonePipeline) -> list[tuple[str, str, Any, Any]]:
+    """Part, setting, what it is and must be, of what Animate Anyone 2 adds."""
+    unet = pipeline.denoising_unet.config
+    if not isinstance(pipeline, AnimateAnyone2Pipeline):
+        return [("denoising_unet", "environment_channels", unet["environment_channels"], 0)]
+    channels = pipeline.num_environment_channels
+    fit: list[tuple[str, str, Any, Any]] = [
+        ("denoising_unet", "environment_channels", unet["environment_channels"], channels)
+    ]
+    if pipeline.object_guider is not None:
+        guider = pipeline.object_guider.config
+        fit += [
+            ("object_guider", "in_channels", guider["in_channels"], unet["out_channels"]),
+            ("object_guider", "block_out_channels", [*guider["block_out_channels"]], [*unet["block_out_channels"]]),
+            ("denoising_unet", "blends objects", unet["object_blending"] != "none", True),
+        ]
+    return fit
+
+
+def load_network(kind: type[Network], folder: Path) -> Network:
+    """One network of a model folder, float32, from files alone: nothing is looked for on the net.
+
+    Raises :class:`InputError` where it is not there or cannot be loaded.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not there; give a model folder that has {folder.name}/")
+    try:
+        if _is_wrapped(folder):
+            return _load_wrapped(kind, folder, torch.float32)
+        return kind.from_pretrained(  # type: ignore[attr-defined, no-any-return]
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+    except UNUSABLE as error:
+        raise InputError(f"{folder}: cannot be loaded: {first_line(error)}") from error
+
+
+def _is_wrapped(folder: Path) -> bool:
+    """Whether a network's files name tensors as a wrapper does (``torch.compile``), which the libraries do not know."""
+    for file in weights_of(folder):
+        with suppress(InputError):  # whoever loads it says so
+            if any(name != plain_name(name) for name in read_headers(file)):
+                return True
+    return False
+
+
+def _load_wrapped(kind: type[Network], folder: Path, dtype: torch.dtype) -> Network:
+    """A network whose files name tensors as a wrapper does."""
+    network = from_config(kind, folder)
+    tensors: dict[str, Tensor] = {}
+    for file in weights_of(folder):
+        tensors |= {plain_name(name): tensor for name, tensor in load_file(file).items()}
+    buffers = {name for name, _ in network.named_buffers()}
+    missing, unknown = network.load_state_dict(tensors, strict=False)
+    odd = [name for name in (*missing, *unknown) if name not in buffers]
+    if odd:
+        raise InputError(f"{folder}: {odd[0]} is missing or unknown; the weights are not this model's")
+    return network.to(dtype).eval()  # type: ignore[return-value]
