@@ -220,3 +220,15 @@ def test_as_many_processes_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes.share_of_cores() == 3
     assert count_workers(Data()) == 3
     assert count_workers(DATA) == 1
+
+
+def test_a_pool_ends_though_a_result_was_cut_short() -> None:
+    """A process that is ended while it sends a result leaves half of it, and nothing waits for the other half."""
+    pool = RenderPool(1)
+    assert list(pool.each(abs, [(-1,)])) == [1]
+    waiting = pool._executor._executor_manager_thread
+    results: Any = pool._executor._result_queue
+    results._writer._send((100).to_bytes(4, "big"))  # the length of a message that never comes
+    pool.close()
+    waiting.join(60)
+    assert not waiting.is_alive()

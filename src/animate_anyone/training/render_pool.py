@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -63,13 +63,14 @@ class RenderPool:
 
     def close(self) -> None:
         """End the processes; what they have begun is not finished."""
-        begun, results = list((self._executor._processes or {}).values()), self._executor._result_queue
+        begun, results = list((self._executor._processes or {}).values()), cast(Any, self._executor._result_queue)
         self._executor.shutdown(wait=False, cancel_futures=True)
         for process in begun:
             process.terminate()
         # The executor's thread waits for the rest of a result that a process was sending, and this process, when it
         # ends, for that thread: without a writer left the result ends here.
-        results._writer.close()
+        if results is not None:
+            results._writer.close()
 
     def __enter__(self) -> RenderPool:
         return self
