@@ -14,6 +14,7 @@ import tiny
 from animate_anyone.conditions.environment import empty
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.placement import OFFLOADS, Placement
+from animate_anyone.sampling.scene import SceneInputs
 from pretended_gpu import pretended_gpu
 
 FRAMES = 6
@@ -24,13 +25,8 @@ MASK = np.zeros((FRAMES, 64, 64), bool)
 MASK[:, 16:48, 24:40] = True
 HELD = np.zeros_like(MASK)
 HELD[2:5, 30:44, 40:52] = True
-SCENE = {
-    "environment": empty(PICTURES, MASK),
-    "mask": MASK,
-    "objects": empty(PICTURES, ~HELD),
-    "object_mask": HELD,
-    "depth": RANDOM.random((FRAMES, 128, 128)).astype(np.float32),
-}
+NEAR = RANDOM.random((FRAMES, 128, 128)).astype(np.float32)
+SCENE = {"scene": SceneInputs(empty(PICTURES, MASK), MASK, empty(PICTURES, ~HELD), HELD, NEAR)}
 CARRIED = {"reference_latents": True, "carried_reference": True, "keep_detail": True}
 KINDS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {  # maker, the model's options, the call's
     "plain": (tiny.pipeline, {}, {}),

@@ -222,7 +222,7 @@ def test_things_in_a_panorama_are_those_the_turned_camera_sees() -> None:
     view = _View(setup.shot.middle, setup.style, (64, 64), 8, torch.device("cpu"))
     table, paints, placed = gather(standing)
     present = seen_from(at_moments(placed, [23]), [setup.shot.cameras[23]], view.camera)
-    geometry = assemble(table, present, view.camera.rotation, view.camera.position, view.where)
+    geometry = assemble(table, present, view.camera.rotation, view.camera.position, view.device)
     large, wanted = _scenery(view, setup.shot, [23], standing, geometry), view.props(geometry, table, paints)
     assert (large.cover - wanted.cover).abs().mean() < 0.005 < 0.1 * wanted.cover.mean()
     both = torch.isfinite(large.depth) & torch.isfinite(wanted.depth)

@@ -29,6 +29,7 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import estimate
+from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.sampling.work import Work
 from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
@@ -557,9 +558,8 @@ def test_a_model_with_finest_attention_loads_animates_and_trains_on(start: dict[
     reference, environment, poses = (rng.integers(0, 256, (3, s, s, 3), np.uint8) for s in (32, 32, 64))
     mask = np.zeros((3, 32, 32), bool)
     mask[:, 8:24, 8:24] = True
-    told = {"objects": environment, "object_mask": mask, "depth": np.ones((3, 64, 64), np.float32)}
-    told |= {"environment": environment, "mask": mask, "reference_pose": poses[0], "output_type": "np"}
-    frames = pipeline(reference[0], poses, num_inference_steps=1, **told).frames
+    scene = SceneInputs(environment, mask, environment, mask, np.ones((3, 64, 64), np.float32))
+    frames = pipeline(reference[0], poses, scene, num_inference_steps=1, reference_pose=poses[0]).frames
     assert frames.shape == (3, 32, 32, 3)
     activations = {
         wanted: estimate(load_shapes(folder), Work(size=(32, 32), frames=3, window=3)).steps
