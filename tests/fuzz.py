@@ -27,6 +27,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -227,13 +228,13 @@ def _odd_tree(rng: random.Random, tree: Any) -> Any:
     node, key = rng.choice(places)
     what = rng.random()
     if what < 0.75:
-        node[key] = rng.choice(ODD)
+        node[key] = deepcopy(rng.choice(ODD))
     elif what < 0.85:
         del node[key]
     elif isinstance(node, dict):
-        node[rng.choice(("", "size", "objects", "unknown", 3, "a\nb", f"{key}s"))] = node[key]
+        node[rng.choice(("", "size", "objects", "unknown", 3, "a\nb", f"{key}s"))] = deepcopy(node[key])
     else:
-        node.append(node[key])
+        node.append(deepcopy(node[key]))
     return tree
 
 
@@ -322,7 +323,7 @@ def _odd_weights(rng: random.Random, data: bytes) -> bytes:
     name = rng.choice(names)
     change = rng.randrange(7)
     if change == 0:
-        header[name] = rng.choice(ODD)
+        header[name] = deepcopy(rng.choice(ODD))
     elif change == 1:
         header[name]["dtype"] = rng.choice(("F16", "BF16", "F64", "I32", "U8", "BOOL", "F8_E4M3", "NONE", 3))
     elif change == 2:
@@ -338,7 +339,7 @@ def _odd_weights(rng: random.Random, data: bytes) -> bytes:
         value = np.array(rng.choice((math.nan, math.inf, -math.inf, 3e38)), "<f4").tobytes()
         rest = rest[:first] + value * ((last - first) // 4) + rest[last:]
     else:
-        header["__metadata__"] = rng.choice(ODD)
+        header["__metadata__"] = deepcopy(rng.choice(ODD))
     text = json.dumps(header).encode()
     size = rng.choice((0, 2**63, len(text) + 1, 10**9)) if rng.random() < 0.1 else len(text)
     return size.to_bytes(8, "little") + text + rest
