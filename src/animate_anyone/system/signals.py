@@ -47,6 +47,7 @@ class Signals:
         self._process, self._thread = os.getpid(), _thread.get_ident()
         self._status: int | None = None
         self._told_again = False
+        self._stderr = 2
 
     def catch(self) -> None:
         """From now on signals end the command. One that is ignored, as ``nohup`` has it, stays ignored."""
@@ -56,6 +57,10 @@ class Signals:
                     _signal.signal(number, self._handle)
                 except ValueError:  # not the main thread, which alone may do this
                     return
+        try:  # noqa: SIM105 - contextlib is not imported for it
+            self._stderr = os.dup(2)  # libraries in C are silenced by turning descriptor 2 elsewhere for a while
+        except OSError:  # there is none
+            pass
         shown = sys.unraisablehook
 
         def show(unraisable: Any) -> None:  # what a destructor or a library in C has swallowed comes again
@@ -92,7 +97,7 @@ class Signals:
         assert self.caught is not None
         self.remove_unfinished()
         try:
-            os.write(2, f"{_SHOW_CURSOR if os.isatty(2) else ''}{WORDS}\n".encode())
+            os.write(self._stderr, f"{_SHOW_CURSOR if os.isatty(2) else ''}{WORDS}\n".encode())
         finally:
             os._exit(128 + self.caught)
 

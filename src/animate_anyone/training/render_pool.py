@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, TypeVar, cast
 
@@ -52,7 +53,8 @@ class RenderPool:
         Raises:
             InputError: a process was killed, as happens where memory is short.
         """
-        futures = [self._executor.submit(function, *job) for job in jobs]
+        with _deaf_children():
+            futures = [self._executor.submit(function, *job) for job in jobs]
         try:
             for future in futures if in_order else as_completed(futures):
                 yield future.result()
@@ -80,6 +82,19 @@ class RenderPool:
             self._executor.shutdown(wait=True)
         else:
             self.close()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started here never see Ctrl-C, while they import neither; one that comes now comes after."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
