@@ -62,6 +62,24 @@ def test_nothing_heavy_is_imported_before_signals_are_caught() -> None:
 
 
 @posix
+def test_who_is_stopped_while_a_library_is_silenced_says_so(tmp_path: Path) -> None:
+    """Descriptor 2 leads elsewhere, and the second signal does not wait for the block that leads it back."""
+    body = """
+import os
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+for _ in range(2):
+    try:
+        os.kill(os.getpid(), 15)
+        time.sleep(60)
+    except Stopped:
+        pass
+"""
+    result = run("-c", CAUGHT.format(body=body), cwd=tmp_path)
+    assert result.returncode == 128 + signal.SIGTERM
+    assert result.stderr.decode() == "stopped; nothing half-written is left\n"
+
+
+@posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_unwinds(name: str, tmp_path: Path) -> None:
     body = """

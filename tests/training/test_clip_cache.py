@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -232,3 +233,12 @@ def test_a_pool_ends_though_a_result_was_cut_short() -> None:
     pool.close()
     waiting.join(60)
     assert not waiting.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signal masks as POSIX has them")
+def test_processes_of_a_pool_never_see_ctrl_c() -> None:
+    """From their first moment on: it is blocked where they are started, and not here afterwards."""
+    with RenderPool(1) as pool:
+        (blocked,) = pool.each(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())])
+    assert signal.SIGINT in blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -97,7 +97,7 @@ class Signals:
         assert self.caught is not None
         self.remove_unfinished()
         try:
-            os.write(self._stderr, f"{_SHOW_CURSOR if os.isatty(2) else ''}{WORDS}\n".encode())
+            os.write(self._stderr, f"{_SHOW_CURSOR if os.isatty(self._stderr) else ''}{WORDS}\n".encode())
         finally:
             os._exit(128 + self.caught)
 
