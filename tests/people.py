@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import BODY_JOINTS, JOINT
-from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 
 # Torso lengths from the neck, x to the picture's right; the person faces us.
 _STANDING = {
@@ -98,3 +98,10 @@ class FoundEverywhere:
 
     def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence:
         return person(1).scaled_to((picture.shape[1], picture.shape[0]))
+
+
+def body_alone(pose: PoseSequence) -> PoseSequence:
+    """The pose without hands and face."""
+    scores = pose.scores.copy()
+    scores[:, BODY.stop :] = 0
+    return replace(pose, scores=scores)

@@ -13,7 +13,7 @@ from animate_anyone.conditions.draw import STYLES, SkeletonStyle, draw_frames, d
 from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS, JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
-from people import person
+from people import body_alone, person
 
 
 def only(pose: PoseSequence, *joints: int) -> PoseSequence:
@@ -60,10 +60,6 @@ def test_hands_are_rainbow_and_blue_the_face_is_white() -> None:
     assert set(map(tuple, face.reshape(-1, 3))) == {(0, 0, 0), (255, 255, 255)}
     assert (face[:, 8].max(axis=-1) > 0).sum() == 7  # a disc of radius 3
 
-    assert not draw_pose(pose, (512, 512), hands=False)[0][40, 40].any()
-    only_face = only(pose, *range(FACE.start, FACE.stop))
-    assert not draw_pose(only_face, (512, 512), face=False).any()
-
 
 def test_close_to_opencv() -> None:
     """The same strokes by OpenCV, which the published drawings were made with, differ at few pixels."""
@@ -71,7 +67,7 @@ def test_close_to_opencv() -> None:
     rng = np.random.default_rng(3)
     points = rng.uniform(30, 480, (NUM_KEYPOINTS, 2)).astype(np.float32)
     pose = replace(person(size=(512, 512)), keypoints=points[None])
-    ours = draw_pose(pose, (512, 512), hands=False, face=False)[0]
+    ours = draw_pose(body_alone(pose), (512, 512))[0]
 
     theirs = np.zeros((512, 512, 3), np.uint8)
     for (start, end), colour in zip(BODY_LIMBS, BODY_COLOURS, strict=False):
@@ -124,19 +120,6 @@ def test_points_outside_are_cut_off() -> None:
         assert draw_pose(far, (64, 48), style=style).shape == (1, 48, 64, 3)
 
 
-def test_near_limbs_cover_far_ones_on_request() -> None:
-    pose = person(size=(200, 200))
-    points, depth = pose.keypoints.copy(), np.zeros(pose.scores.shape, np.float32)
-    arm, leg = (JOINT["right_elbow"], JOINT["right_wrist"]), (JOINT["left_knee"], JOINT["left_ankle"])
-    points[0, arm[0]], points[0, arm[1]] = (20, 100), (180, 100)
-    points[0, leg[0]], points[0, leg[1]] = (100, 20), (100, 180)
-    depth[0, list(leg)] = 1.0
-    pose = only(replace(pose, keypoints=points, depth=depth), *arm, *leg)
-    colour = {name: tuple(int(0.6 * c) for c in BODY_COLOURS[BODY_LIMBS.index(name)]) for name in (arm, leg)}
-    assert tuple(draw_pose(pose, (200, 200))[0][100, 100]) == colour[leg]
-    assert tuple(draw_pose(pose, (200, 200), depth_order=True)[0][100, 100]) == colour[arm]
-
-
 def test_frames_come_one_by_one() -> None:
     pose = person(frames=3)
     frames = draw_frames(pose, (64, 96))
@@ -148,8 +131,6 @@ def test_mistakes_are_told_in_one_line() -> None:
     pose = person()
     with pytest.raises(InputError, match="no skeleton style 'dwpos'; there are: dwpose, scaled"):
         draw_pose(pose, (64, 64), style="dwpos")
-    with pytest.raises(InputError, match="no depth"):
-        draw_frames(pose, (64, 64), depth_order=True)
     with pytest.raises(InputError, match="0x64"):
         draw_pose(pose, (0, 64))
     with pytest.raises(InputError, match="stick_width is -1"):

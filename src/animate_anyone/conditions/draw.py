@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS, MIN_SCORE
 from animate_anyone.errors import InputError
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture, PoseSequence
 
 _LIMB_DARKENING = 0.6
 _LIMBS = np.array(BODY_LIMBS)
@@ -79,94 +79,57 @@ STYLES = {
 of the picture at any size, equal in width to ``dwpose`` at height 512; for small pictures."""
 
 
-def draw_pose(
-    pose: PoseSequence,
-    size: tuple[int, int],
-    *,
-    style: str | SkeletonStyle = "dwpose",
-    hands: bool = True,
-    face: bool = True,
-    depth_order: bool = False,
-    min_score: float = MIN_SCORE,
-) -> NDArray[np.uint8]:
+def draw_pose(pose: PoseSequence, size: tuple[int, int], *, style: str | SkeletonStyle = "dwpose") -> Picture:
     """Draw all frames; :func:`draw_frames` does it one by one for clips of any length.
+
+    Points below ``MIN_SCORE`` are left out, and limbs with such an end.
 
     Args:
         pose: the poses; they are rescaled from ``pose.size`` to ``size``, each axis by itself.
         size: ``(width, height)`` of the pictures, pixels.
         style: a name in :data:`STYLES`, or a style of your own.
-        hands: draw the hands.
-        face: draw the face dots.
-        depth_order: draw far limbs first, so that near ones cover them (needs ``pose.depth``);
-            otherwise in the fixed order that released weights saw.
-        min_score: points below it are left out, and limbs with such an end.
 
     Returns:
         ``(frames, height, width, 3)`` uint8, RGB, 0 to 255.
 
     Raises:
-        InputError: unknown style, a size below 1, or ``depth_order`` for poses without depth.
+        InputError: unknown style, or a size below 1.
     """
-    frames = draw_frames(pose, size, style=style, hands=hands, face=face, depth_order=depth_order, min_score=min_score)
     pictures = np.empty((len(pose), size[1], size[0], 3), np.uint8)
-    for picture, frame in zip(pictures, frames, strict=True):
+    for picture, frame in zip(pictures, draw_frames(pose, size, style=style), strict=True):
         picture[:] = frame
     return pictures
 
 
 def draw_frames(
-    pose: PoseSequence,
-    size: tuple[int, int],
-    *,
-    style: str | SkeletonStyle = "dwpose",
-    hands: bool = True,
-    face: bool = True,
-    depth_order: bool = False,
-    min_score: float = MIN_SCORE,
-) -> Iterator[NDArray[np.uint8]]:
+    pose: PoseSequence, size: tuple[int, int], *, style: str | SkeletonStyle = "dwpose"
+) -> Iterator[Picture]:
     """As :func:`draw_pose`, one ``(height, width, 3)`` picture at a time; mistakes raise at once."""
-    strokes = named_style(style)
+    strokes = checked_style(style, size)
+    points = pose.scaled_to(size).keypoints.astype(np.float64)
+    return (_draw_frame(*frame, size, strokes) for frame in zip(points, pose.scores >= MIN_SCORE, strict=True))
+
+
+def checked_style(style: str | SkeletonStyle, size: tuple[int, int]) -> SkeletonStyle:
+    """The style itself, or the one of that name in :data:`STYLES`, for pictures of ``size`` ``(width, height)``.
+
+    Raises:
+        InputError: unknown style, or a size below 1.
+    """
+    if not isinstance(style, SkeletonStyle) and style not in STYLES:
+        raise InputError(f"there is no skeleton style {style!r}; there are: {', '.join(STYLES)}")
     if min(size) < 1:
         raise InputError(f"pictures of {size[0]}x{size[1]} cannot be drawn; give a width and height of 1 or more")
-    if depth_order and pose.depth is None:
-        raise InputError("these poses have no depth to order limbs by; leave depth_order off, or estimate them anew")
-    pose = pose.scaled_to(size)
-    return (
-        _draw_frame(
-            pose.keypoints[frame].astype(np.float64),
-            pose.scores[frame] >= min_score,
-            pose.depth[frame] if depth_order and pose.depth is not None else None,
-            size,
-            strokes,
-            hands,
-            face,
-        )
-        for frame in range(len(pose))
-    )
-
-
-def named_style(style: str | SkeletonStyle) -> SkeletonStyle:
-    """The style itself, or the one of that name in :data:`STYLES`; an unknown name is an :class:`InputError`."""
-    if isinstance(style, SkeletonStyle):
-        return style
-    if style not in STYLES:
-        raise InputError(f"there is no skeleton style {style!r}; there are: {', '.join(STYLES)}")
-    return STYLES[style]
+    return style if isinstance(style, SkeletonStyle) else STYLES[style]
 
 
 def _draw_frame(
-    points: NDArray[np.float64],
-    seen: NDArray[np.bool_],
-    depth: NDArray[np.float32] | None,
-    size: tuple[int, int],
-    style: SkeletonStyle,
-    hands: bool,
-    face: bool,
-) -> NDArray[np.uint8]:
+    points: NDArray[np.float64], seen: NDArray[np.bool_], size: tuple[int, int], style: SkeletonStyle
+) -> Picture:
     width, height = size
     canvas = np.zeros((height * width, 3), np.uint8)
     strokes = Strokes(canvas, size, style)
-    for group in stroke_groups(seen, depth, hands, face):
+    for group in stroke_groups(seen):
         strokes.draw(group, points)
     return canvas.reshape(height, width, 3)
 
@@ -188,29 +151,19 @@ class StrokeGroup:
     colour: NDArray[np.float32]
 
 
-def stroke_groups(
-    seen: NDArray[np.bool_], depth: NDArray[np.float32] | None = None, hands: bool = True, face: bool = True
-) -> Iterator[StrokeGroup]:
-    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later groups over earlier ones.
-
-    ``depth``, ``(128,)``, larger is farther, puts the far limbs and joints of the body first.
-    """
+def stroke_groups(seen: NDArray[np.bool_]) -> Iterator[StrokeGroup]:
+    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later groups over earlier ones."""
     limbs = np.flatnonzero(seen[BODY][_LIMBS].all(axis=1))
     joints = np.flatnonzero(seen[BODY])
-    if depth is not None:  # far (large) first
-        limbs = limbs[np.argsort(-depth[BODY][_LIMBS[limbs]].mean(axis=1), kind="stable")]
-        joints = joints[np.argsort(-depth[BODY][joints], kind="stable")]
     yield StrokeGroup("limb", _LIMBS[limbs], "stick_width", _LIMB_COLOURS[limbs])
     yield StrokeGroup("dot", joints[:, None], "joint_radius", _JOINT_COLOURS[joints])
-    if hands:
-        for group in (LEFT_HAND, RIGHT_HAND):
-            edges = np.flatnonzero(seen[group][_FINGERS].all(axis=1))
-            dots = group.start + np.flatnonzero(seen[group])
-            yield StrokeGroup("line", group.start + _FINGERS[edges], "hand_thickness", _FINGER_COLOURS[edges])
-            yield StrokeGroup("dot", dots[:, None], "hand_radius", _HAND_DOT)
-    if face:
-        dots = FACE.start + np.flatnonzero(seen[FACE])
-        yield StrokeGroup("dot", dots[:, None], "face_radius", _FACE_DOT)
+    for group in (LEFT_HAND, RIGHT_HAND):
+        edges = np.flatnonzero(seen[group][_FINGERS].all(axis=1))
+        dots = group.start + np.flatnonzero(seen[group])
+        yield StrokeGroup("line", group.start + _FINGERS[edges], "hand_thickness", _FINGER_COLOURS[edges])
+        yield StrokeGroup("dot", dots[:, None], "hand_radius", _HAND_DOT)
+    dots = FACE.start + np.flatnonzero(seen[FACE])
+    yield StrokeGroup("dot", dots[:, None], "face_radius", _FACE_DOT)
 
 
 class Strokes:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import clip_torso_length
-from animate_anyone.conditions.draw import SkeletonStyle, Strokes, named_style, stroke_groups
+from animate_anyone.conditions.draw import SkeletonStyle, Strokes, checked_style, stroke_groups
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import PoseSequence
@@ -31,9 +31,6 @@ def draw_limb_depth(
     depth_map: NDArray[np.floating] | None = None,
     *,
     style: str | SkeletonStyle = "dwpose",
-    hands: bool = True,
-    face: bool = True,
-    min_score: float = MIN_SCORE,
 ) -> NDArray[np.float32]:
     """Draw the skeleton's strokes in values of nearness; near ones cover far ones.
 
@@ -48,9 +45,6 @@ def draw_limb_depth(
         depth_map: ``(frames, height, width)`` in ``size``, larger is farther, any zero and unit; ``None``
             takes the depth of the joints.
         style: a name in :data:`~animate_anyone.conditions.draw.STYLES`, or a style; that of the skeleton picture.
-        hands: draw the hands.
-        face: draw the face's points.
-        min_score: points below it are left out, and limbs with such an end.
 
     Returns:
         ``(frames, height, width)`` float32: 0 where nothing is, else in [0.1, 1], larger is nearer.
@@ -58,9 +52,7 @@ def draw_limb_depth(
     Raises:
         InputError: there is neither depth, or the map has another shape, or values that are not finite.
     """
-    strokes = named_style(style)
-    if min(size) < 1:
-        raise InputError(f"pictures of {size[0]}x{size[1]} cannot be drawn; give a width and height of 1 or more")
+    strokes = checked_style(style, size)
     if depth_map is not None:
         want = (len(pose), size[1], size[0])
         if depth_map.shape != want or not np.isfinite(depth_map).all():
@@ -77,14 +69,9 @@ def draw_limb_depth(
     result = np.zeros((len(pose), size[1], size[0]), np.float32)
     for frame, canvas in enumerate(result):
         painter = _Nearest(canvas.reshape(-1), size, strokes)
-        for group in stroke_groups(pose.scores[frame] >= min_score, hands=hands, face=face):
+        for group in stroke_groups(pose.scores[frame] >= MIN_SCORE):
             painter.draw(group, points[frame], near[frame][group.points])
     return result if depth_map is None else _inside(result > 0, depth_map)
-
-
-def binarise(skeletons: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where anything is drawn in skeleton pictures ``(frames, height, width, 3)``: ``(frames, height, width)``."""
-    return skeletons.max(axis=-1) > 0
 
 
 class _Nearest(Strokes):

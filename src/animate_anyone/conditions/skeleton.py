@@ -6,6 +6,8 @@ are the person's own. Colours are RGB, 0 to 255.
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,70 +23,28 @@ MIN_BODY_POINTS = 4
 """Number of the body's 18 keypoints that must be seen for a pose to be a person's."""
 
 BODY_JOINTS = (
-    "nose",
-    "neck",
-    "right_shoulder",
-    "right_elbow",
-    "right_wrist",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "right_hip",
-    "right_knee",
-    "right_ankle",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
-    "right_eye",
-    "left_eye",
-    "right_ear",
-    "left_ear",
+    *("nose", "neck"),
+    *("right_shoulder", "right_elbow", "right_wrist"),
+    *("left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle"),
+    *("left_hip", "left_knee", "left_ankle"),
+    *("right_eye", "left_eye", "right_ear", "left_ear"),
 )
 JOINT = {name: index for index, name in enumerate(BODY_JOINTS)}
 HEAD = tuple(JOINT[name] for name in ("nose", "right_eye", "left_eye", "right_ear", "left_ear"))
 
 # The 17 limbs, in drawing order: (from, to).
 BODY_LIMBS = (
-    (1, 2),
-    (1, 5),
-    (2, 3),
-    (3, 4),
-    (5, 6),
-    (6, 7),
-    (1, 8),
-    (8, 9),
-    (9, 10),
-    (1, 11),
-    (11, 12),
-    (12, 13),
-    (1, 0),
-    (0, 14),
-    (14, 16),
-    (0, 15),
-    (15, 17),
+    *((1, 2), (1, 5)),  # shoulders
+    *((2, 3), (3, 4)),  # right arm
+    *((5, 6), (6, 7)),  # left arm
+    *((1, 8), (8, 9), (9, 10)),  # right leg
+    *((1, 11), (11, 12), (12, 13)),  # left leg
+    *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),  # head
 )
 
-# Limb k takes colour k; joint k takes colour k.
-BODY_COLOURS = (
-    (255, 0, 0),
-    (255, 85, 0),
-    (255, 170, 0),
-    (255, 255, 0),
-    (170, 255, 0),
-    (85, 255, 0),
-    (0, 255, 0),
-    (0, 255, 85),
-    (0, 255, 170),
-    (0, 255, 255),
-    (0, 170, 255),
-    (0, 85, 255),
-    (0, 0, 255),
-    (85, 0, 255),
-    (170, 0, 255),
-    (255, 0, 255),
-    (255, 0, 170),
-    (255, 0, 85),
-)
+# Limb k takes colour k, joint k takes colour k: 18 hues, evenly spaced from red.
+BODY_COLOURS = tuple(tuple(round(255 * channel) for channel in hsv_to_rgb(k / 18, 1, 1)) for k in range(18))
 
 # One hand: the wrist is 0, then thumb, index, middle, ring, little finger, four points each.
 HAND_LIMBS = tuple(

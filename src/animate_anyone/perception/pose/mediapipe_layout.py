@@ -18,28 +18,9 @@ from animate_anyone.perception.pose.single_pose import Pose, nobody
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
 
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 11, 12
-# MediaPipe's landmark for each of our body joints; the neck is made from the shoulders.
-_BODY_SOURCE = {
-    "nose": 0,
-    "right_shoulder": 12,
-    "right_elbow": 14,
-    "right_wrist": 16,
-    "left_shoulder": 11,
-    "left_elbow": 13,
-    "left_wrist": 15,
-    "right_hip": 24,
-    "right_knee": 26,
-    "right_ankle": 28,
-    "left_hip": 23,
-    "left_knee": 25,
-    "left_ankle": 27,
-    "right_eye": 5,
-    "left_eye": 2,
-    "right_ear": 8,
-    "left_ear": 7,
-}
-_BODY_TO = np.array([JOINT[name] for name in _BODY_SOURCE])
-_BODY_FROM = np.array(list(_BODY_SOURCE.values()))
+# Our body joints and MediaPipe's landmark for each; the neck, which is made from the shoulders, has none.
+_BODY_TO = np.array([joint for name, joint in JOINT.items() if name != "neck"])
+_BODY_FROM = np.array([0, *(12, 14, 16), *(11, 13, 15), *(24, 26, 28), *(23, 25, 27), *(5, 2, 8, 7)])
 
 # The mesh vertex nearest to each of the common 68 face points.
 FACE_68 = np.array(
