@@ -13,7 +13,7 @@ def test_every_colour_has_its_bin() -> None:
     assert colour_bins(colours, (2, 2, 4)).tolist() == [0, 15, 9]
 
 
-@pytest.mark.parametrize(("beyond", "corner"), [("constant", 0.5**3), ("edge", 0.75**3), ("wrap", 0.5**3)])
+@pytest.mark.parametrize(("beyond", "corner"), [("constant", 0.5**3), ("nearest", 0.75**3), ("wrap", 0.5**3)])
 def test_the_blur_keeps_or_loses_what_leaves_the_last_bin(beyond: str, corner: float) -> None:
     counts = colour_histogram(np.zeros((8, 3), np.uint8), (4, 4, 4), beyond)  # type: ignore[arg-type]
     assert counts[0, 0, 0] == 8 * corner

@@ -1,8 +1,7 @@
-"""Depth maps with a tiny random network: direction, sizes, and the joints' own depth."""
+"""Depth maps with a tiny random network: direction and sizes."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +11,7 @@ from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
-from animate_anyone.perception.depth import DepthAnything, DepthEstimator, from_pose
+from animate_anyone.perception.depth import DepthAnything, DepthEstimator
 from people import person
 
 FRAMES = [np.random.default_rng(i).integers(0, 255, (30, 50, 3), np.uint8) for i in range(2)]
@@ -55,14 +54,6 @@ def test_larger_is_farther() -> None:
     frame[:, 25:] = 255
     (depth,) = DepthAnything(model=Brightness(), side=28).estimate([frame], (50, 30))
     assert depth[15, 5] > depth[15, 45]
-
-
-def test_the_joints_own_depth() -> None:
-    pose = person(2)
-    depth = np.ones(pose.scores.shape, np.float32)
-    np.testing.assert_array_equal(from_pose(replace(pose, depth=depth)), depth)
-    with pytest.raises(InputError, match="have no depth; estimate"):
-        from_pose(pose)
 
 
 def test_mistakes_are_told_in_one_line() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from animate_anyone.errors import InputError
 from animate_anyone.media.bare_picture import bare_picture, orientation
 from animate_anyone.media.files import check_writable, whole_file
+from animate_anyone.system.silence import silent_stderr
 
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"),
@@ -121,7 +121,7 @@ def _read(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with _without_stderr() if image.format == "TIFF" else nullcontext():
+                with silent_stderr() if image.format == "TIFF" else nullcontext():
                     image.load()
                 method = _TURNED.get(_orientation(image) if turned is None else turned)
                 return _to_rgb(image if method is None else image.transpose(method), background)
@@ -136,23 +136,6 @@ def _opened(source: Path | BinaryIO) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(source, formats=FORMATS)
-
-
-@contextmanager
-def _without_stderr() -> Iterator[None]:
-    """For libtiff, which writes what it finds wrong to the process's standard error by itself."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -211,7 +194,7 @@ def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
     """
     path = check_writable(path, WRITTEN_SUFFIXES)
     kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
-    content = io.BytesIO()  # written to a file, PIL does not see where the last bytes found no room
+    content = BytesIO()  # written to a file, PIL does not see where the last bytes found no room
     Image.fromarray(picture).save(content, format=kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}))
     with whole_file(path) as part:
         part.write_bytes(content.getvalue())
@@ -238,25 +221,13 @@ def contact_sheet(
     text = 18 if labels is not None else 0
     heights = [max((picture.shape[0] for picture in row), default=0) for row in rows]
     widths = [max(row[k].shape[1] for row in rows if k < len(row)) for k in range(max(len(row) for row in rows))]
-    sheet = np.full(
-        (gap + sum(text + height + gap for height in heights), gap + sum(width + gap for width in widths), 3),
-        255,
-        np.uint8,
-    )
-    lines: list[tuple[int, str]] = []
+    size = gap + sum(width + gap for width in widths), gap + sum(text + height + gap for height in heights)
+    sheet = Image.new("RGB", size, WHITE)
     top = gap
     for number, row in enumerate(rows):
         if labels is not None:
-            lines.append((top, labels[number]))
-        left = gap
-        for picture, width in zip(row, widths, strict=False):
-            height = picture.shape[0]
-            sheet[top + text : top + text + height, left : left + picture.shape[1]] = picture
-            left += width + gap
+            ImageDraw.Draw(sheet).text((gap, top), labels[number], (0, 0, 0), ImageFont.load_default(size=13))
+        for k, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture), (gap + sum(width + gap for width in widths[:k]), top + text))
         top += text + heights[number] + gap
-    if not lines:
-        return sheet
-    image = Image.fromarray(sheet)
-    for y, line in lines:
-        ImageDraw.Draw(image).text((gap, y), line, fill=(0, 0, 0), font=ImageFont.load_default(size=13))
-    return np.array(image)
+    return np.array(sheet)

@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from typing import Any
 
-from animate_anyone.errors import InputError
+from animate_anyone.perception.backends import load_backend
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.perception.pose.quality import PoseQuality, report
 from animate_anyone.perception.pose.skeleton_video import is_skeleton_video
@@ -25,11 +23,7 @@ __all__ = [
     "report",
 ]
 
-# Name, module in this package, class. A module is imported when its estimator is asked for.
-_BACKENDS = {
-    "mediapipe": ("pose.mediapipe", "MediapipePose"),
-    "rtmlib": ("pose.rtmlib", "RtmlibPose"),
-}
+_BACKENDS = {"mediapipe": ("pose.mediapipe", "MediapipePose"), "rtmlib": ("pose.rtmlib", "RtmlibPose")}
 ESTIMATORS = tuple(_BACKENDS)
 """Names that :func:`load_estimator` knows."""
 WITH_DEPTH = ("mediapipe",)
@@ -48,14 +42,6 @@ def load_estimator(name: str = "mediapipe", device: str = "cpu", **options: Any)
     Raises:
         InputError: there is no such estimator or option, or its package is not installed.
     """
-    if name not in _BACKENDS:
-        raise InputError(f"there is no pose estimator {name!r}; there are: {', '.join(ESTIMATORS)}")
-    module, class_name = _BACKENDS[name]
-    estimator = getattr(importlib.import_module(f"animate_anyone.perception.{module}"), class_name)
-    known = inspect.signature(estimator).parameters
-    for option in options:
-        if option not in known:
-            raise InputError(f"pose estimator {name} has no option {option!r}; there are: {', '.join(known)}")
-    if "device" in known:
-        options["device"] = device
-    return estimator(**options)
+    on_device = {"device": device} if name == "rtmlib" else {}
+    estimator: PoseEstimator = load_backend("pose estimator", _BACKENDS, name, options | on_device)
+    return estimator

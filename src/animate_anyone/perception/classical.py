@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -103,30 +102,25 @@ def grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 
 
 class Flow:
-    """Warps a plane ``(height, width)`` from one picture to the next by dense optical flow (DIS)."""
+    """Dense optical flow (DIS) from one picture to the next."""
 
     def __init__(self) -> None:
         cv2 = load_opencv()
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def between(
-        self, before: NDArray[np.uint8], now: NDArray[np.uint8]
-    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """A function that warps planes from ``before`` to ``now``, both ``(height, width, 3)``."""
+    def warp(
+        self, plane: NDArray[np.float32], before: NDArray[np.uint8], now: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        """A plane ``(height, width)`` of the picture ``before`` as it is in ``now``, both ``(height, width, 3)``."""
         cv2 = load_opencv()
         grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
         if min(grey[0].shape) < 16:  # smaller than the flow's patches
-            return lambda plane: plane
+            return plane
         flow = self._flow.calc(*grey, None)
         height, width = grey[0].shape
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        at_x, at_y = x + flow[..., 0], y + flow[..., 1]
-
-        def warp(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-            warped: NDArray[np.float32] = cv2.remap(plane, at_x, at_y, cv2.INTER_LINEAR)
-            return warped
-
-        return warp
+        warped: NDArray[np.float32] = cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+        return warped
 
 
 def load_opencv() -> ModuleType:

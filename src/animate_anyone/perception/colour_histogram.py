@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import convolve1d
 
 Bins = tuple[int, int, int]
 """Number of bins of each of three channels."""
@@ -18,7 +19,7 @@ def colour_bins(colours: NDArray[np.uint8], bins: Bins) -> NDArray[np.intp]:
 
 
 def colour_histogram(
-    colours: NDArray[np.uint8], bins: Bins, beyond: Literal["constant", "edge", "wrap"]
+    colours: NDArray[np.uint8], bins: Bins, beyond: Literal["constant", "nearest", "wrap"]
 ) -> NDArray[np.float64]:
     """How many of the colours ``(pixels, 3)`` fall in each bin, blurred by (1, 2, 1) / 4 along each channel.
 
@@ -30,12 +31,10 @@ def colour_histogram(
     Returns:
         ``bins`` float64.
     """
-    counts = np.bincount(colour_bins(colours, bins), minlength=bins[0] * bins[1] * bins[2]).reshape(bins)
-    for axis, number in enumerate(bins):
-        padded = np.pad(counts, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode=beyond)
-        low, middle, high = (np.take(padded, range(start, start + number), axis) for start in range(3))
-        counts = 0.5 * middle + 0.25 * (low + high)
-    return np.asarray(counts, np.float64)
+    counts = np.bincount(colour_bins(colours, bins), minlength=bins[0] * bins[1] * bins[2]).reshape(bins).astype(float)
+    for axis in range(3):
+        counts = convolve1d(counts, [0.25, 0.5, 0.25], axis, mode=beyond)
+    return counts
 
 
 def likeness(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:

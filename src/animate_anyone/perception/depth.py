@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception.weights import load_network
+from animate_anyone.perception.backends import load_network, network_input
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import PoseSequence
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PATCH = 14  # sides that the network takes are multiples of it
 
 
@@ -62,29 +60,16 @@ class DepthAnything:
         """See :class:`DepthEstimator`."""
         import torch
 
-        mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
         maps = []
         for frame in progress.track(frames, description="depth"):
             height, width = frame.shape[:2]
             scale = self._side / min(height, width)
             shown = [max(round(v * scale / _PATCH), 1) * _PATCH for v in (height, width)]
-            pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
-            pixels = torch.nn.functional.interpolate(pixels, shown, mode="bicubic", antialias=True)
+            pixels = network_input(frame, shown, "bicubic")
             with torch.inference_mode():
-                inverse = self._model(((pixels - mean) / deviation).to(self._device)).predicted_depth.float()
+                inverse = self._model(pixels.to(self._device)).predicted_depth.float()
             enlarged = torch.nn.functional.interpolate(inverse[:, None], size[::-1], mode="bilinear")
             maps.append(-enlarged[0, 0].cpu().numpy())
         if not maps:
             raise InputError("there are no frames to estimate depth from; give a video with 1 frame or more")
         return np.stack(maps).astype(np.float32)
-
-
-def from_pose(pose: PoseSequence) -> NDArray[np.float32]:
-    """The depth of the joints, ``(frames, 128)``, frame heights from the hips, larger is farther.
-
-    Raises:
-        InputError: the poses have none.
-    """
-    if pose.depth is None:
-        raise InputError("these poses have no depth; estimate them with --pose-estimator mediapipe")
-    return pose.depth

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.perception.backends import load_network, network_input
 from animate_anyone.perception.track_checks import finished
-from animate_anyone.perception.weights import load_network
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import MaskTrack, ObjectMark
 
 if TYPE_CHECKING:
     import torch
 
-# What the published networks were trained on: ImageNet's mean and deviation of RGB in [0, 1].
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _INSIDE, _OUTSIDE, _TOP_LEFT, _BOTTOM_RIGHT = 1, 0, 2, 3  # SAM2's labels of points
 _ABSENT = 0.0  # object score below which SAM2 says that the object is not there
 
@@ -113,10 +111,4 @@ class _Prepared:
         return len(self._frames)
 
     def __getitem__(self, number: int) -> torch.Tensor:
-        import torch
-
-        pixels = torch.from_numpy(np.ascontiguousarray(self._frames[number])).permute(2, 0, 1)[None].float() / 255
-        pixels = torch.nn.functional.interpolate(pixels, (self._side, self._side), mode="bilinear", antialias=True)
-        mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
-        prepared: torch.Tensor = ((pixels - mean) / deviation)[0].to(self._dtype)
-        return prepared
+        return network_input(self._frames[number], (self._side, self._side), "bilinear")[0].to(self._dtype)

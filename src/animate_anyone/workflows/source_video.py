@@ -12,6 +12,7 @@ from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.perception import PoseEstimator, load_estimator
+from animate_anyone.perception.backends import check_folder
 from animate_anyone.perception.objects.locators import TextLocator
 from animate_anyone.perception.objects.marks_file import read_object_file
 from animate_anyone.perception.objects.tracking import (
@@ -26,7 +27,6 @@ from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
 from animate_anyone.perception.person.people import track_person
 from animate_anyone.perception.pose.quality import report as quality_report
-from animate_anyone.perception.weights import check_folder
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
 from animate_anyone.workflows.driving import Driver

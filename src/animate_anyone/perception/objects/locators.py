@@ -19,7 +19,7 @@ from PIL import Image
 
 from animate_anyone.conditions.boxes import Box, box_overlap
 from animate_anyone.errors import InputError
-from animate_anyone.perception.weights import check_folder, load_network, load_processor
+from animate_anyone.perception.backends import check_folder, load_network, load_processor
 from animate_anyone.structures import ObjectMark
 
 Detector = Callable[[NDArray[np.uint8], list[str]], list[tuple[str, float, Box]]]

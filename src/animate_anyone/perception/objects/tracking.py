@@ -6,7 +6,6 @@ the whole clip from it. ``find_objects`` does both.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,10 +14,10 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
+from animate_anyone.perception.backends import load_backend
 from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
 from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.pose.protocol import check_frame
-from animate_anyone.perception.sam2 import Sam2Tracker
 from animate_anyone.perception.track_checks import finished
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import MaskTrack, ObjectMark
@@ -101,9 +100,8 @@ class ClassicalTracker:
             model, area = _colours(small[mark.frame], mask), int(mask.sum())
             for frame in progress.track(steps, description=mark.name):
                 if frame != mark.frame and mask.any():
-                    before = frame - steps.step
-                    warped = flow.between(small[before], small[frame])(mask.astype(np.float32)) > 0.5
-                    mask = _recut(small[frame], warped, area)
+                    warped = flow.warp(mask.astype(np.float32), small[frame - steps.step], small[frame])
+                    mask = _recut(small[frame], warped > 0.5, area)
                 masks[frame] = enlarge(mask, size)
                 if mask.any() and likeness(model, _colours(small[frame], mask)) < _ALIKE:
                     flagged.append((frame, UNLIKE))
@@ -133,7 +131,7 @@ def find_objects(
     return (tracker or ClassicalTracker()).track(frames, marks, progress)
 
 
-_TRACKERS = {"classical": ClassicalTracker, "sam2": Sam2Tracker}
+_TRACKERS = {"classical": ("objects.tracking", "ClassicalTracker"), "sam2": ("sam2", "Sam2Tracker")}
 TRACKERS = tuple(_TRACKERS)
 """Names that :func:`load_tracker` knows."""
 
@@ -144,13 +142,7 @@ def load_tracker(name: str = "classical", **options: Any) -> ObjectTracker:
     Raises:
         InputError: there is no such tracker or option, or its weights are missing.
     """
-    if name not in _TRACKERS:
-        raise InputError(f"there is no object tracker {name!r}; there are: {', '.join(TRACKERS)}")
-    known = inspect.signature(_TRACKERS[name]).parameters
-    for option in options:
-        if option not in known:
-            raise InputError(f"object tracker {name} has no option {option!r}; there are: {', '.join(known)}")
-    tracker: ObjectTracker = _TRACKERS[name](**options)
+    tracker: ObjectTracker = load_backend("object tracker", _TRACKERS, name, options)
     return tracker
 
 
@@ -180,11 +172,7 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
         possible = near(mark.points, _POINT_REACH * max(picture.shape))
     outside = near(mark.outside, 2 * dot)
     front, likely, possible = front & ~outside, likely & ~outside, possible & ~outside
-    rows, columns = _window(possible)
-    mask = np.zeros(picture.shape[:2], bool)
-    mask[rows, columns] = cut_out(
-        picture[rows, columns], front[rows, columns], likely[rows, columns], possible[rows, columns], rounds=4
-    )
+    mask = _cut_out_around(picture, front, likely, possible, rounds=4)
     return tidy(mask, front) if mask.any() else mask
 
 
@@ -195,22 +183,27 @@ def _recut(picture: NDArray[np.uint8], warped: NDArray[np.bool_], area: int) -> 
     margin = max(round(0.12 * float(np.sqrt(warped.sum()))), 1)
     possible = grow(warped, margin)
     front = grow(warped, -margin)
-    rows, columns = _window(possible)
-    mask = np.zeros(warped.shape, bool)
-    mask[rows, columns] = cut_out(
-        picture[rows, columns], front[rows, columns], warped[rows, columns], possible[rows, columns]
-    )
+    mask = _cut_out_around(picture, front, warped, possible, rounds=1)
     if mask.any():
         mask = tidy(mask, front if front.any() else warped)
     trusted = warped.sum() / _CHANGE <= mask.sum() <= warped.sum() * _CHANGE and mask.sum() <= 3 * max(area, 1)
     return mask if trusted else warped
 
 
-def _window(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns around a mask with as much again on every side, for the colours of the background."""
-    box = bounding_box(mask)
+def _cut_out_around(
+    picture: NDArray[np.uint8],
+    front: NDArray[np.bool_],
+    likely: NDArray[np.bool_],
+    possible: NDArray[np.bool_],
+    rounds: int,
+) -> NDArray[np.bool_]:
+    """As :func:`cut_out`, in ``possible`` and as much again on every side, for the colours of the background."""
+    box = bounding_box(possible)
     margin = 8 if box is None else max(*(side.stop - side.start for side in box), 8)
-    return bounding_box(mask, margin) or (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
+    window = bounding_box(possible, margin) or (slice(None), slice(None))
+    mask = np.zeros(possible.shape, bool)
+    mask[window] = cut_out(picture[window], front[window], likely[window], possible[window], rounds)
+    return mask
 
 
 def _colours(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:

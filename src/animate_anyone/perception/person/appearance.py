@@ -35,7 +35,7 @@ def colours(frame: NDArray[np.uint8], pose: PoseSequence) -> NDArray[np.float32]
     if body.sum() < 20:
         return None
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[body]
-    counts = colour_histogram(lab, _BINS, "edge").astype(np.float32)
+    counts = colour_histogram(lab, _BINS, "nearest").astype(np.float32)
     return np.asarray(counts / counts.sum())
 
 

@@ -7,7 +7,6 @@ no download.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
+from animate_anyone.perception.backends import load_backend
 from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, load_opencv, shrink, tidy
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import flag_masks
@@ -79,7 +79,7 @@ class GrabCutMasker:
                 masks.append(np.zeros(small.shape[:2], bool))
                 before = None
                 continue
-            warped = None if before is None else flow.between(before[0], small)(before[1])
+            warped = None if before is None else flow.warp(before[1], before[0], small)
             mask = self._one(frame, small, pose, number, warped)
             before = small, mask.astype(np.float32)
             masks.append(mask)
@@ -234,7 +234,11 @@ def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:
     return ObjectMark("person", frame, box, tuple((float(x), float(y)) for x, y in points))
 
 
-_MASKERS = {"mediapipe": MediapipeMasker, "grabcut": GrabCutMasker, "sam2": Sam2Masker}
+_MASKERS = {
+    "mediapipe": ("person.masks", "MediapipeMasker"),
+    "grabcut": ("person.masks", "GrabCutMasker"),
+    "sam2": ("person.masks", "Sam2Masker"),
+}
 MASKERS = tuple(_MASKERS)
 """Names that :func:`load_masker` knows."""
 
@@ -249,13 +253,7 @@ def load_masker(name: str = "mediapipe", **options: Any) -> PersonMasker:
     Raises:
         InputError: there is no such masker or option, or its package or weights are missing.
     """
-    if name not in _MASKERS:
-        raise InputError(f"there is no person masker {name!r}; there are: {', '.join(MASKERS)}")
-    known = inspect.signature(_MASKERS[name]).parameters
-    for option in options:
-        if option not in known:
-            raise InputError(f"person masker {name} has no option {option!r}; there are: {', '.join(known)}")
-    masker: PersonMasker = _MASKERS[name](**options)
+    masker: PersonMasker = load_backend("person masker", _MASKERS, name, options)
     return masker
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.pose.mediapipe import load_solutions, silent_stderr
+from animate_anyone.perception.pose.mediapipe import load_solutions
+from animate_anyone.system.silence import silent_stderr
 
 
 class Segmentation:

@@ -8,8 +8,7 @@ a single picture is tried in several ways.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from types import ModuleType
@@ -27,6 +26,7 @@ from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import nobody, seen
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
+from animate_anyone.system.silence import silent_stderr
 
 _WRISTS = {"left_hand": (15, 13), "right_hand": (16, 14)}  # MediaPipe's wrist and elbow
 _NOSE = 0
@@ -227,21 +227,3 @@ def load_solutions() -> ModuleType:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silent_stderr():
         return require("mediapipe", extra="pose").solutions
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Nothing written to file descriptor 2, not by C++ either, is seen in this block."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(nowhere)
-        os.close(kept)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 from skimage.measure import label
 
 from animate_anyone.errors import InputError
@@ -71,8 +72,7 @@ def find_skeletons(frames: Sequence[NDArray[np.uint8]], told: bool = False) -> S
         return look.larger(step)
     if any(look.background) and (look.levels != USUAL or max(look.background) - min(look.background) > BLACK):
         return None  # of pictures on a colour, or dim ones on grey, there are too many
-    verdicts = [verdict for frame in small if (verdict := _hangs_together(frame, look)) is not None]
-    return look.larger(step) if verdicts and float(np.mean(verdicts)) >= _MIN_SHARE else None
+    return look.larger(step) if _mostly([_hangs_together(frame, look) for frame in small]) else None
 
 
 def _plainness(frame: NDArray[np.uint8]) -> float:
@@ -95,16 +95,16 @@ def is_skeleton_video(frames: Iterable[NDArray[np.uint8]]) -> bool:
     Raises:
         InputError: there are no frames.
     """
-    number = 0
-    verdicts = []
-    for frame in frames:
-        number += 1
-        verdict = _looks_drawn(frame)
-        if verdict is not None:
-            verdicts.append(verdict)
-    if number == 0:
+    verdicts = [_looks_drawn(frame) for frame in frames]
+    if not verdicts:
         raise InputError("there are no frames to look at; give a video with 1 frame or more")
-    return bool(verdicts) and float(np.mean(verdicts)) >= _MIN_SHARE
+    return _mostly(verdicts)
+
+
+def _mostly(verdicts: Sequence[bool | None]) -> bool:
+    """Whether enough of the frames that say something show skeletons."""
+    said = [verdict for verdict in verdicts if verdict is not None]
+    return bool(said) and float(np.mean(said)) >= _MIN_SHARE
 
 
 def _looks_drawn(frame: NDArray[np.uint8]) -> bool | None:
@@ -185,10 +185,7 @@ def _evenness(hues: NDArray[np.int_]) -> float:
 
 def _pieces(mask: NDArray[np.bool_], gap: int) -> NDArray[np.int_]:
     """The number of the connected piece, from 1, that each pixel of a mask is of; 0 outside. Small gaps connect."""
-    wide = mask
-    for axis in (0, 1):
-        padded = np.pad(wide, [(gap, gap) if axis == a else (0, 0) for a in (0, 1)])
-        wide = np.lib.stride_tricks.sliding_window_view(padded, 2 * gap + 1, axis=axis).any(axis=-1)
+    wide = maximum_filter(mask, 2 * gap + 1, mode="constant")
     return np.asarray(label(wide, connectivity=2) * mask)
 
 
@@ -207,10 +204,4 @@ def _hue(colours: NDArray[np.int16]) -> NDArray[np.float64]:
 
 def _deep_inside(mask: NDArray[np.bool_], depth: int) -> NDArray[np.bool_]:
     """The pixels whose square neighbourhood, ``depth`` pixels to each side, is in the mask."""
-    for axis in (0, 1):
-        padded = np.pad(mask, [(depth, depth) if axis == a else (0, 0) for a in (0, 1)])
-        counts = np.cumsum(np.insert(padded.astype(np.int32), 0, 0, axis=axis), axis=axis)
-        length = 2 * depth + 1
-        stop, start = np.split(counts, [length], axis=axis)[1], np.split(counts, [mask.shape[axis]], axis=axis)[0]
-        mask = stop - start == length
-    return mask
+    return np.asarray(minimum_filter(mask, 2 * depth + 1, mode="constant"))
