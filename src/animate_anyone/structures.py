@@ -20,6 +20,10 @@ from animate_anyone.system.whole_files import whole_file
 
 Picture = NDArray[np.uint8]
 """``(height, width, 3)``, RGB; of several frames ``(frames, height, width, 3)``."""
+Mask = NDArray[np.bool_]
+"""``(height, width)``, true on the thing; of several frames ``(frames, height, width)``."""
+Size = tuple[int, int]
+"""``(width, height)``, pixels."""
 
 # One person is 128 points: OpenPose's 18 of the body, 21 of each hand, 68 of the face.
 # "Left" is the person's own left. Names, limbs and colours: conditions/skeleton.py.
@@ -51,7 +55,7 @@ class PoseSequence:
 
     keypoints: NDArray[np.float32]
     scores: NDArray[np.float32]
-    size: tuple[int, int]
+    size: Size
     fps: Fraction = Fraction(24)
     times: NDArray[np.float64] | None = None
     depth: NDArray[np.float32] | None = None
@@ -91,7 +95,7 @@ class PoseSequence:
         """``(frames,)``: ``times``, or where there are none the even times of ``fps``."""
         return np.arange(len(self)) / float(self.fps) if self.times is None else self.times
 
-    def scaled_to(self, size: tuple[int, int]) -> PoseSequence:
+    def scaled_to(self, size: Size) -> PoseSequence:
         """The same poses in pixels of another frame size ``(width, height)``; axes scale apart."""
         factor = np.array([size[0] / self.size[0], size[1] / self.size[1]], np.float32)
         return replace(self, keypoints=self.keypoints * factor, size=size)
@@ -158,9 +162,9 @@ class Subject:
         silhouette: ``(height, width)`` bool, the person in it; ``None`` where that is not known.
     """
 
-    picture: NDArray[np.uint8]
+    picture: Picture
     pose: PoseSequence | None
-    silhouette: NDArray[np.bool_] | None = None
+    silhouette: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class MaskTrack:
         flagged: frames whose mask may be wrong, ``(frame, reason)``, in order of the frames.
     """
 
-    masks: NDArray[np.bool_]
+    masks: Mask
     name: str = "person"
     flagged: tuple[tuple[int, str], ...] = ()
 
@@ -210,7 +214,7 @@ class Scene:
         objects: the things that the person holds or touches.
     """
 
-    frames: NDArray[np.uint8]
+    frames: Picture
     pose: PoseSequence
     person: MaskTrack
     objects: tuple[MaskTrack, ...] = ()
@@ -227,7 +231,7 @@ class Scene:
                     f"Scene: masks of {track.name} have shape {track.masks.shape}; it must be {self.frames.shape[:3]}"
                 )
 
-    def object_masks(self) -> NDArray[np.bool_]:
+    def object_masks(self) -> Mask:
         """``(objects, frames, height, width)``; no object is ``(0, ...)``."""
         return np.array([track.masks for track in self.objects], bool).reshape(-1, *self.frames.shape[:3])
 

@@ -66,13 +66,6 @@ def test_ssim_in_grey_is_that_of_disco(pair: tuple[NDArray[np.uint8], NDArray[np
     assert ssim(*pair) == pytest.approx(structural_similarity(*grey), abs=1e-4)  # one level of grey, now and then
 
 
-def test_ssim_in_colour(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
-    first, second = (picture.astype(np.float64) for picture in pair)
-    channels = [structural_similarity(first[..., k], second[..., k], data_range=255) for k in range(3)]
-    assert ssim(*pair, kind="colour") == pytest.approx(np.mean(channels), abs=1e-9)
-    assert abs(ssim(*pair, kind="colour") - ssim(*pair)) > 1e-3, "the two kinds must differ"
-
-
 def test_ssim_by_its_formula() -> None:
     """One window: means, sample variances and covariance put into the equation of Wang et al. 2004."""
     generator = np.random.default_rng(2)
@@ -87,12 +80,6 @@ def test_ssim_by_its_formula() -> None:
     assert ssim(first, first) == pytest.approx(1.0)
 
 
-def test_floating_point_pictures_give_the_same(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
-    unit = [(picture / 255).astype(np.float64) for picture in pair]
-    for metric in (l1, psnr, ssim):
-        assert metric(*unit) == pytest.approx(metric(*pair), abs=1e-9)
-
-
 @pytest.mark.parametrize("metric", [l1, psnr, ssim])
 def test_what_cannot_be_compared_is_refused(metric: Callable[..., float]) -> None:
     picture = np.zeros((9, 9, 3), np.uint8)
@@ -101,8 +88,7 @@ def test_what_cannot_be_compared_is_refused(metric: Callable[..., float]) -> Non
         (picture[..., 0], picture[..., 0]),
         (picture, picture.astype(np.float32)),
         (picture.astype(np.int64), picture.astype(np.int64)),
-        (picture + 1.5, picture + 0.5),
-        (np.full((9, 9, 3), np.nan), np.zeros((9, 9, 3))),
+        (picture / 255, picture / 255),
         (picture[:0], picture[:0]),
     ):
         with pytest.raises(ValueError, match="picture"):

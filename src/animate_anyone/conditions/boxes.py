@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from animate_anyone.structures import Mask
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, pixels."""
 
 
-def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice] | None:
+def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, slice] | None:
     """Rows and columns of the smallest box around a mask ``(height, width)``; ``None`` if it is empty.
 
     Args:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.shape_agnostic import check_masks
-from animate_anyone.structures import MaskTrack, Scene
+from animate_anyone.structures import Mask, MaskTrack, Scene, Size
 
 MARGIN = 1.3
 """Sides of the part, over those of the box around all masks: room for a larger character and for surroundings."""
@@ -25,7 +24,7 @@ class Crop:
     height: int
 
     @classmethod
-    def around(cls, masks: NDArray[np.bool_], size: tuple[int, int], margin: float = MARGIN) -> Crop:
+    def around(cls, masks: Mask, size: Size, margin: float = MARGIN) -> Crop:
         """The part that holds what is masked in any frame, one for the whole clip, so that nothing in it moves.
 
         It has the shape of ``size`` ``(width, height)`` as far as the frame allows, and is the whole frame where
@@ -49,7 +48,7 @@ class Crop:
         return cls(left, top, wide, tall)
 
     @classmethod
-    def whole(cls, size: tuple[int, int]) -> Crop:
+    def whole(cls, size: Size) -> Crop:
         """All of a frame of ``size`` ``(width, height)``."""
         return cls(0, 0, *size)
 

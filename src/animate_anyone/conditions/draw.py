@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS, MIN_SCORE
 from animate_anyone.errors import InputError
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture, PoseSequence
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture, PoseSequence, Size
 
 _LIMB_DARKENING = 0.6
 _LIMBS = np.array(BODY_LIMBS)
@@ -79,7 +79,7 @@ STYLES = {
 of the picture at any size, equal in width to ``dwpose`` at height 512; for small pictures."""
 
 
-def draw_pose(pose: PoseSequence, size: tuple[int, int], *, style: str | SkeletonStyle = "dwpose") -> Picture:
+def draw_pose(pose: PoseSequence, size: Size, *, style: str | SkeletonStyle = "dwpose") -> Picture:
     """Draw all frames; :func:`draw_frames` does it one by one for clips of any length.
 
     Points below ``MIN_SCORE`` are left out, and limbs with such an end.
@@ -101,16 +101,14 @@ def draw_pose(pose: PoseSequence, size: tuple[int, int], *, style: str | Skeleto
     return pictures
 
 
-def draw_frames(
-    pose: PoseSequence, size: tuple[int, int], *, style: str | SkeletonStyle = "dwpose"
-) -> Iterator[Picture]:
+def draw_frames(pose: PoseSequence, size: Size, *, style: str | SkeletonStyle = "dwpose") -> Iterator[Picture]:
     """As :func:`draw_pose`, one ``(height, width, 3)`` picture at a time; mistakes raise at once."""
     strokes = checked_style(style, size)
     points = pose.scaled_to(size).keypoints.astype(np.float64)
     return (_draw_frame(*frame, size, strokes) for frame in zip(points, pose.scores >= MIN_SCORE, strict=True))
 
 
-def checked_style(style: str | SkeletonStyle, size: tuple[int, int]) -> SkeletonStyle:
+def checked_style(style: str | SkeletonStyle, size: Size) -> SkeletonStyle:
     """The style itself, or the one of that name in :data:`STYLES`, for pictures of ``size`` ``(width, height)``.
 
     Raises:
@@ -123,9 +121,7 @@ def checked_style(style: str | SkeletonStyle, size: tuple[int, int]) -> Skeleton
     return style if isinstance(style, SkeletonStyle) else STYLES[style]
 
 
-def _draw_frame(
-    points: NDArray[np.float64], seen: NDArray[np.bool_], size: tuple[int, int], style: SkeletonStyle
-) -> Picture:
+def _draw_frame(points: NDArray[np.float64], seen: NDArray[np.bool_], size: Size, style: SkeletonStyle) -> Picture:
     width, height = size
     canvas = np.zeros((height * width, 3), np.uint8)
     strokes = Strokes(canvas, size, style)
@@ -172,7 +168,7 @@ class Strokes:
     Centres are ``(strokes, 2)``, ends ``(strokes, 2, 2)`` pixels; a colour is ``(3,)`` or ``(strokes, 3)``.
     """
 
-    def __init__(self, canvas: NDArray[Any], size: tuple[int, int], style: SkeletonStyle) -> None:
+    def __init__(self, canvas: NDArray[Any], size: Size, style: SkeletonStyle) -> None:
         self.canvas, self.size, self.style, self.smooth = canvas, size, style, style.smooth
         # Hard-edged lines and limbs, not dots, take in the pixels that their outline runs through.
         self._outline = 0.0 if self.smooth else 0.5
@@ -238,7 +234,7 @@ class Strokes:
 
 
 def _pixels_near(
-    start: NDArray, end: NDArray, reach: float, size: tuple[int, int]
+    start: NDArray, end: NDArray, reach: float, size: Size
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """All pixels that may lie within ``reach`` of each segment: stroke number, column, row of each.
 

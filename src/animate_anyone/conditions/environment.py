@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.shape_agnostic import BlockShares, check_masks, shape_agnostic
 from animate_anyone.errors import InputError
+from animate_anyone.structures import Mask, Picture
 
 FORMULATIONS = ("shape_agnostic", "box", "exact")
 """What of the person's mask is taken out of the environment, the paper's ablation: blocks of its
@@ -25,9 +26,7 @@ EMPTY = 127
 LATENT_FACTOR = 8
 
 
-def formulate(
-    masks: NDArray[np.bool_], formulation: str = "shape_agnostic", shares: BlockShares | None = None
-) -> NDArray[np.bool_]:
+def formulate(masks: Mask, formulation: str = "shape_agnostic", shares: BlockShares | None = None) -> Mask:
     """The region that is taken out, ``(frames, height, width)`` bool, from the person's masks.
 
     Args:
@@ -53,13 +52,13 @@ def formulate(
     return region
 
 
-def empty(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def empty(frames: Picture, region: Mask) -> Picture:
     """Frames ``(frames, height, width, 3)`` uint8 with :data:`EMPTY` in the region ``(frames, height, width)``."""
     check_alike(frames, region)
     return np.where(region[..., None], np.uint8(EMPTY), frames)
 
 
-def fill(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def fill(frames: Picture, region: Mask) -> Picture:
     """Frames ``(frames, height, width, 3)`` uint8 whose region ``(frames, height, width)`` goes over from edge to edge.
 
     Means of what is known, over ever larger squares, until there is something; a frame without a known pixel is grey.
@@ -78,7 +77,7 @@ def fill(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uin
     return filled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def latent_mask(region: NDArray[np.bool_], factor: int = LATENT_FACTOR) -> NDArray[np.bool_]:
+def latent_mask(region: Mask, factor: int = LATENT_FACTOR) -> Mask:
     """A region ``(frames, height, width)`` on the latent grid, ``(frames, height / factor, width / factor)``.
 
     A cell is masked where any of its pixels is: its latent saw :data:`EMPTY`, so none of it can be
@@ -96,7 +95,7 @@ def latent_mask(region: NDArray[np.bool_], factor: int = LATENT_FACTOR) -> NDArr
     return region.reshape(frames, height // factor, factor, width // factor, factor).any(axis=(2, 4))
 
 
-def feather(region: NDArray[np.bool_], pixels: int) -> NDArray[np.float32]:
+def feather(region: Mask, pixels: int) -> NDArray[np.float32]:
     """Opacity ``(frames, height, width)`` in [0, 1]: 1 in the region, down to 0 at ``pixels`` outside it.
 
     The ramp lies outside, so that all of the region shows the result; 0 gives hard edges.
@@ -117,9 +116,7 @@ def feather(region: NDArray[np.bool_], pixels: int) -> NDArray[np.float32]:
     return opacity
 
 
-def keep_background(
-    result: NDArray[np.uint8], source: NDArray[np.uint8], region: NDArray[np.bool_], pixels: int = 0
-) -> NDArray[np.uint8]:
+def keep_background(result: Picture, source: Picture, region: Mask, pixels: int = 0) -> Picture:
     """The result in the feathered region, elsewhere the source's own pixels, bit for bit.
 
     Args:
@@ -144,7 +141,7 @@ def keep_background(
     return kept
 
 
-def check_alike(frames: NDArray[np.uint8], region: NDArray[np.bool_]) -> None:
+def check_alike(frames: Picture, region: Mask) -> None:
     """Raise :class:`InputError` where ``region`` is not that of ``frames`` ``(frames, height, width, 3)`` uint8."""
     check_masks(region)
     if frames.shape != (*region.shape, 3) or frames.dtype != np.uint8:

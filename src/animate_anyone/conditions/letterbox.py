@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.structures import Picture, PoseSequence
+from animate_anyone.structures import Picture, PoseSequence, Size
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Letterbox:
         left, top: pixels of the frame left of and above the scaled picture.
     """
 
-    size: tuple[int, int]
-    inner: tuple[int, int]
+    size: Size
+    inner: Size
     left: int
     top: int
 
     @classmethod
-    def into(cls, picture_size: tuple[int, int], size: tuple[int, int]) -> Letterbox:
+    def into(cls, picture_size: Size, size: Size) -> Letterbox:
         """A whole picture of ``picture_size`` in a frame of ``size``, both ``(width, height)``."""
         width, height = picture_size
         scale = min(size[0] / width, size[1] / height)
@@ -35,7 +35,7 @@ class Letterbox:
         return cls(size, inner, (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
 
     @classmethod
-    def stretched(cls, size: tuple[int, int]) -> Letterbox:
+    def stretched(cls, size: Size) -> Letterbox:
         """A picture of any shape over the whole frame, its aspect not kept."""
         return cls(size, size, 0, 0)
 
@@ -53,7 +53,7 @@ class Letterbox:
         depth = None if poses.depth is None else poses.depth * np.float32(self.inner[1] / self.size[1])
         return replace(inside, keypoints=inside.keypoints + shift, size=self.size, depth=depth)
 
-    def matrix(self, picture_size: tuple[int, int]) -> NDArray[np.float64]:
+    def matrix(self, picture_size: Size) -> NDArray[np.float64]:
         """``(3, 3)``: takes pixels ``(x, y, 1)`` of a picture of ``picture_size`` ``(width, height)`` to the frame's.
 
         The middles of pixels are whole numbers, as OpenCV counts them.

@@ -13,7 +13,7 @@ from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.draw import SkeletonStyle, Strokes, checked_style, stroke_groups
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Mask, PoseSequence, Size
 
 FARTHEST = 0.1
 """Value of the farthest limb: above 0, which means that nothing is drawn."""
@@ -27,7 +27,7 @@ _OUTLIERS = 0.02  # share of a depth map's values, at either end, that do not se
 
 def draw_limb_depth(
     pose: PoseSequence,
-    size: tuple[int, int],
+    size: Size,
     depth_map: NDArray[np.floating] | None = None,
     *,
     style: str | SkeletonStyle = "dwpose",
@@ -100,7 +100,7 @@ def _nearness(pose: PoseSequence) -> NDArray[np.float64]:
     return FARTHEST + (1 - FARTHEST) * np.clip(0.5 - np.nan_to_num(pose.depth) / (2 * reach), 0, 1)
 
 
-def _inside(drawn: NDArray[np.bool_], depth_map: NDArray[np.floating]) -> NDArray[np.float32]:
+def _inside(drawn: Mask, depth_map: NDArray[np.floating]) -> NDArray[np.float32]:
     """A depth map inside the skeleton, on one scale for the clip."""
     result = np.zeros(drawn.shape, np.float32)
     if not drawn.any():

@@ -17,7 +17,7 @@ from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.environment import EMPTY
 from animate_anyone.conditions.shape_agnostic import check_masks
 from animate_anyone.errors import InputError
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Mask, Picture, PoseSequence
 
 SMALLEST, LARGEST = 0.7, 1.4
 """Bounds of the scale in training; the paper gives none."""
@@ -36,11 +36,11 @@ class Rescaled:
             ``EMPTY``; a loss leaves it out. It lies within the character's old masks.
     """
 
-    frames: NDArray[np.uint8]
-    person: NDArray[np.bool_]
-    objects: NDArray[np.bool_]
+    frames: Picture
+    person: Mask
+    objects: Mask
     pose: PoseSequence | None
-    unknown: NDArray[np.bool_]
+    unknown: Mask
 
 
 def draw_scale(generator: np.random.Generator, smallest: float = SMALLEST, largest: float = LARGEST) -> float:
@@ -55,13 +55,13 @@ def draw_scale(generator: np.random.Generator, smallest: float = SMALLEST, large
 
 
 def rescale_character(
-    frames: NDArray[np.uint8],
-    person: NDArray[np.bool_],
-    objects: NDArray[np.bool_],
+    frames: Picture,
+    person: Mask,
+    objects: Mask,
     pose: PoseSequence | None,
     scale: float,
     *,
-    background: NDArray[np.uint8] | None = None,
+    background: Picture | None = None,
 ) -> Rescaled:
     """Cut the character and its objects out, scale them about the feet and put them back.
 
@@ -130,7 +130,7 @@ def _sample(plane: NDArray[np.float32], rows: _Axis, columns: _Axis) -> NDArray[
     return stretched * (rows.inside[:, None] & columns.inside)[..., None]
 
 
-def _moved(masks: NDArray[np.bool_], rows: _Axis, columns: _Axis) -> NDArray[np.bool_]:
+def _moved(masks: Mask, rows: _Axis, columns: _Axis) -> Mask:
     moved = [_sample(mask[..., None].astype(np.float32), rows, columns)[..., 0] >= 0.5 for mask in masks]
     return np.stack(moved) if moved else masks.copy()
 
@@ -143,7 +143,7 @@ def _moved_pose(pose: PoseSequence | None, point: tuple[float, float], scale: fl
     return replace(pose, keypoints=(fixed + (pose.keypoints - fixed) * np.float32(scale)), depth=depth)
 
 
-def _fixed_point(person: NDArray[np.bool_]) -> tuple[float, float] | None:
+def _fixed_point(person: Mask) -> tuple[float, float] | None:
     """``(x, y)`` in pixels; ``None`` if no frame has a person."""
     boxes = [box for mask in person if (box := bounding_box(mask)) is not None]
     if not boxes:
@@ -153,12 +153,7 @@ def _fixed_point(person: NDArray[np.bool_]) -> tuple[float, float] | None:
 
 
 def _check(
-    frames: NDArray[np.uint8],
-    person: NDArray[np.bool_],
-    objects: NDArray[np.bool_],
-    pose: PoseSequence | None,
-    scale: float,
-    background: NDArray[np.uint8] | None,
+    frames: Picture, person: Mask, objects: Mask, pose: PoseSequence | None, scale: float, background: Picture | None
 ) -> None:
     check_masks(person)
     for name, value, want in (

@@ -28,7 +28,7 @@ from animate_anyone.conditions.body_lengths import (
 )
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence, Size
 
 _NECK, _NOSE = JOINT["neck"], JOINT["nose"]
 _ANKLES = [JOINT["right_ankle"], JOINT["left_ankle"]]
@@ -132,7 +132,7 @@ def compare_bodies(driving: PoseSequence, reference: PoseSequence, limit: float 
 def retarget(
     driving: PoseSequence,
     reference: PoseSequence,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     *,
     comparison: BodyComparison | None = None,
 ) -> PoseSequence:
@@ -176,7 +176,7 @@ def retarget(
     return result if size is None or size == reference.size else result.scaled_to(size)
 
 
-def fit_into_frame(driving: PoseSequence, size: tuple[int, int]) -> PoseSequence:
+def fit_into_frame(driving: PoseSequence, size: Size) -> PoseSequence:
     """The driver's poses without alignment: scaled into ``(width, height)``, aspect kept, centred."""
     scale = min(size[0] / driving.size[0], size[1] / driving.size[1])
     rest = (np.array(size) - scale * np.array(driving.size)) / 2

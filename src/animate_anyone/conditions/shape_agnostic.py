@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
+from animate_anyone.structures import Mask
 
 INFERENCE_BLOCK = 10
 """Side of a block at inference, pixels: the paper's k_h = h / 10, k_w = w / 10."""
@@ -55,7 +56,7 @@ def inference_blocks(height: int, width: int) -> tuple[int, int]:
     return max(height // INFERENCE_BLOCK, 1), max(width // INFERENCE_BLOCK, 1)
 
 
-def shape_agnostic(masks: NDArray[np.bool_], shares: BlockShares | None = None) -> NDArray[np.bool_]:
+def shape_agnostic(masks: Mask, shares: BlockShares | None = None) -> Mask:
     """The shape-agnostic masks of a clip.
 
     Args:
@@ -79,7 +80,7 @@ def shape_agnostic(masks: NDArray[np.bool_], shares: BlockShares | None = None) 
     return result
 
 
-def block_maxima(mask: NDArray[np.bool_], rows: int, columns: int) -> NDArray[np.bool_]:
+def block_maxima(mask: Mask, rows: int, columns: int) -> Mask:
     """One mask ``(height, width)`` with ``rows`` by ``columns`` blocks in its bounding box.
 
     Sides that do not divide evenly get blocks that differ by one pixel; more blocks than pixels
@@ -101,7 +102,7 @@ def block_maxima(mask: NDArray[np.bool_], rows: int, columns: int) -> NDArray[np
     return result
 
 
-def check_masks(masks: NDArray[np.bool_]) -> None:
+def check_masks(masks: Mask) -> None:
     """Raise :class:`InputError` unless these are bool ``(frames, height, width)``."""
     if masks.ndim != 3 or masks.dtype != bool:
         raise InputError(f"masks are {masks.dtype} {masks.shape}; give bool (frames, height, width)")

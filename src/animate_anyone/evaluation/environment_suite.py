@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.environment import empty, feather, formulate, keep_background
@@ -30,7 +29,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs
-from animate_anyone.structures import Subject
+from animate_anyone.structures import Mask, Picture, Size, Subject
 from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
 SCENES = 24
@@ -59,8 +58,6 @@ environment shows no object."""
 MEASURES = tuple(TITLES)
 WHO = ("model", "copy_source", "paste", "collage")
 
-Frames = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class SuiteScene:
@@ -74,13 +71,13 @@ class SuiteScene:
     """
 
     truth: SceneClip
-    frames: Frames
-    environment: Frames
-    region: NDArray[np.bool_]
+    frames: Picture
+    environment: Picture
+    region: Mask
     character: Subject
 
     @classmethod
-    def of(cls, seed: int, size: tuple[int, int], formulation: str, frames: int = FRAMES) -> SuiteScene:
+    def of(cls, seed: int, size: Size, formulation: str, frames: int = FRAMES) -> SuiteScene:
         """Scene ``seed`` of the held-out split at ``size`` (width, height)."""
         clip = sample_scene_clip(seed, split="held_out", num_frames=frames, size=size)
         pictures = clip.frames.cpu().numpy()
@@ -89,12 +86,12 @@ class SuiteScene:
         return cls(clip, pictures, empty(pictures, region), region, character)
 
     @property
-    def objects(self) -> tuple[Frames, NDArray[np.bool_]] | tuple[None, None]:
+    def objects(self) -> tuple[Picture, Mask] | tuple[None, None]:
         """Frames of the objects and where they are seen; ``None`` where there are none."""
         held = self.truth.object_mask.cpu().numpy()
         return (self.truth.object_frames.cpu().numpy(), held) if held.any() else (None, None)
 
-    def where(self) -> dict[str, NDArray[np.bool_]]:
+    def where(self) -> dict[str, Mask]:
         """The pixels ``(frames, H, W)`` that each of ``MEASURES`` looks at."""
         person, whole = self.truth.mask.cpu().numpy(), self.truth.person_full_mask.cpu().numpy()
         hidden = (whole & ~person).sum((1, 2)) > OCCLUDED * np.maximum(whole.sum((1, 2)), 1)
@@ -111,7 +108,7 @@ class SuiteScene:
         }
 
 
-def measure(result: Frames, scene: SuiteScene) -> dict[str, float | None]:
+def measure(result: Picture, scene: SuiteScene) -> dict[str, float | None]:
     """PSNR over the pixels of every measure, dB, mean over the frames that have some; ``None`` where none has."""
     figures: dict[str, float | None] = {}
     for name, pixels in scene.where().items():
@@ -128,7 +125,7 @@ def put_back(
     guidance: float | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> Frames:
+) -> Picture:
     """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults."""
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
@@ -154,7 +151,7 @@ def put_back(
     )[0]
 
 
-def first_guess(scene: SuiteScene, with_objects: bool = True) -> Frames:
+def first_guess(scene: SuiteScene, with_objects: bool = True) -> Picture:
     """What is laid together for models with ``carried_reference``, and a baseline of their own."""
     character = scene.character
     alone = np.abs(character.picture.astype(int) - character.picture[0, 0]).max(-1) > PLAIN
@@ -164,7 +161,7 @@ def first_guess(scene: SuiteScene, with_objects: bool = True) -> Frames:
     )
 
 
-def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, progress: Progress = SILENT) -> Frames:
+def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, progress: Progress = SILENT) -> Picture:
     """The baseline: what a model of Animate Anyone makes of the character's picture, pasted through the character's own
     outline: that method does not know what stands in front of it."""
     config, character = animator.config, scene.character
@@ -191,7 +188,7 @@ def evaluate_environment(
     guidance: float | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> tuple[dict[str, Any], Frames]:
+) -> tuple[dict[str, Any], Picture]:
     """Run the suite.
 
     Args:
@@ -212,7 +209,7 @@ def evaluate_environment(
         )
     width, height = pipeline.config["size"]
     size, formulation = (width, height), pipeline.config["formulation"]
-    makers: dict[str, Callable[[SuiteScene, int], Frames]] = {
+    makers: dict[str, Callable[[SuiteScene, int], Picture]] = {
         "model": lambda scene, number: put_back(
             pipeline, scene, steps=steps, guidance=guidance, seed=seed + number, progress=progress
         ),
@@ -224,7 +221,7 @@ def evaluate_environment(
         makers["collage"] = lambda scene, number: first_guess(scene, pipeline.config["uses_objects"])
     started = time.perf_counter()
     scenes: list[dict[str, Any]] = []
-    rows: list[list[Frames]] = []
+    rows: list[list[Picture]] = []
     for number in progress.track(range(characters), characters, "suite"):
         scene = SuiteScene.of(number, size, formulation)
         made = {who: make(scene, number) for who, make in makers.items()}
@@ -268,7 +265,7 @@ def environment_table(report: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
-def _own_pose(character: Subject, drawn: tuple[int, int], style: str) -> Frames:
+def _own_pose(character: Subject, drawn: Size, style: str) -> Picture:
     assert character.pose is not None
     return draw_pose(character.pose, drawn, style=style)[0]
 

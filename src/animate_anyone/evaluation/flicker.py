@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.structures import Mask, Picture
+
 # The truth stands still where no channel changes by more than this, in 8-bit units.
 STILL = 1
 
 
-def change_error(result: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float32]:
+def change_error(result: Picture, truth: Picture) -> NDArray[np.float32]:
     """``(frames - 1, H, W)``: the absolute error of each pixel's change to the next frame, mean of channels, 0 to 510.
 
     Args:
@@ -32,7 +34,7 @@ def change_error(result: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray
     return np.abs(np.diff(error, axis=0)).mean(-1, dtype=np.float32)
 
 
-def flicker(result: NDArray[np.uint8], truth: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, float | None]:
+def flicker(result: Picture, truth: Picture, mask: Mask) -> dict[str, float | None]:
     """Mean error of the frame-to-frame change, in units of 8 bits: 0 for the truth.
 
     Args:
@@ -72,10 +74,7 @@ def seams(schedule: Sequence[Sequence[int]], num_frames: int) -> NDArray[np.bool
 
 
 def seam_flicker(
-    result: NDArray[np.uint8],
-    truth: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
-    schedule: Sequence[Sequence[int]],
+    result: Picture, truth: Picture, mask: Mask, schedule: Sequence[Sequence[int]]
 ) -> dict[str, float | None]:
     """Flicker of a long clip's person where windows meet, beside what it is elsewhere.
 
@@ -110,5 +109,5 @@ def seam_flicker(
     return {"at_seams": found, "elsewhere": elsewhere, "seam_ratio": found / least if least > 0 else None}
 
 
-def _mean(error: NDArray[np.float32], where: NDArray[np.bool_]) -> float | None:
+def _mean(error: NDArray[np.float32], where: Mask) -> float | None:
     return float(error[where].mean(dtype=np.float64)) if where.any() else None

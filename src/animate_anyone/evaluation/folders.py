@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-
 from animate_anyone.errors import InputError
 from animate_anyone.media import PICTURE_SUFFIXES, probe, read_frames, read_picture
+from animate_anyone.structures import Picture, Size
 
 LAYOUTS = ("plain", "ubc", "tiktok")
 VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -40,7 +38,7 @@ class ClipFiles:
         info = probe(self.path)
         return info.num_frames, info.width, info.height
 
-    def frames(self) -> Iterator[NDArray[np.uint8]]:
+    def frames(self) -> Iterator[Picture]:
         """Frames ``(H, W, 3)`` uint8, one after another. Raises :class:`InputError` at one that is broken."""
         if not self.files:
             yield from (frame for _, frame in read_frames(self.path))
@@ -62,7 +60,7 @@ class Pair:
     generated: ClipFiles
     truth: ClipFiles
     num_frames: int
-    size: tuple[int, int]
+    size: Size
 
 
 def find_clips(folder: Path, layout: str = "plain") -> dict[str, ClipFiles]:

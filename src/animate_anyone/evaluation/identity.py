@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.structures import Picture
 from animate_anyone.synthetic.figure.bricks import Label
 
 HEAD = (Label.HEAD, Label.HAIR, Label.HAT)
@@ -21,7 +22,7 @@ _BINS = (6, 9, 9)
 _FIRST, _STEP = np.array([0.0, -80.0, -80.0]), np.array([20.0, 20.0, 20.0])
 
 
-def head_descriptors(frames: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def head_descriptors(frames: Picture, labels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """``(frames, features)``: rows whose inner product is a similarity, 0 to 1; rows of zeros show no head.
 
     Args:

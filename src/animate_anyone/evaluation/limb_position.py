@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from animate_anyone.structures import Picture
 from animate_anyone.synthetic.figure.bricks import Label
 
 LIMBS = tuple(range(int(Label.LEFT_UPPER_ARM), int(Label.RIGHT_FOOT) + 1))
@@ -49,9 +50,7 @@ class LimbError:
     reach: int
 
 
-def limb_error(
-    result: NDArray[np.uint8], truth: NDArray[np.uint8], labels: NDArray[np.uint8], every: int = 3
-) -> LimbError:
+def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every: int = 3) -> LimbError:
     """Find each limb of the truth in the result.
 
     Left out are limbs that show fewer than 20 pixels, and those that cannot be told in the truth itself:
@@ -80,7 +79,7 @@ def limb_error(
 
 
 def _distances(
-    result: NDArray[np.uint8], truth: NDArray[np.uint8], labels: NDArray[np.uint8], reach: int, rim: int
+    result: Picture, truth: Picture, labels: NDArray[np.uint8], reach: int, rim: int
 ) -> Iterator[float | None]:
     """Of every limb that can be told: how far it is from its place, ``None`` where it is not found."""
     room = reach + rim

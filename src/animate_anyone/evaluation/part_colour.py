@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.structures import Mask, Picture
 from animate_anyone.synthetic.figure.bricks import Label
 
 # Clothes carry the label of the limb they cover: a shirt is the torso and, with sleeves, the arms.
@@ -25,9 +26,7 @@ GROUPS: dict[str, tuple[Label, ...]] = {
 LEAST_PIXELS = 12
 
 
-def colour_error(
-    result: NDArray[np.uint8], truth: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> dict[str, float | None]:
+def colour_error(result: Picture, truth: Picture, labels: NDArray[np.uint8]) -> dict[str, float | None]:
     """CIEDE2000 between the mean colours of each part, the mean over frames.
 
     Parts count by their pixels. The outermost pixel of a part is left out where enough remain, for
@@ -57,7 +56,7 @@ def colour_error(
     chosen = key[used]
     count = np.maximum(np.bincount(chosen, minlength=num_frames * kinds), 1)
 
-    def means(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def means(frames: Picture) -> NDArray[np.float64]:
         sums = [np.bincount(chosen, frames[..., c][used], num_frames * kinds) for c in range(3)]
         return np.asarray(rgb2lab((np.stack(sums, -1) / count[:, None] / 255)[None])[0])
 
@@ -73,7 +72,7 @@ def colour_error(
     return {"all": mean(list(range(kinds))), **{name: mean([int(k) for k in of]) for name, of in GROUPS.items()}}
 
 
-def _inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _inside(labels: NDArray[np.uint8]) -> Mask:
     """Where all four neighbours carry the same label."""
     padded = np.pad(labels, ((0, 0), (1, 1), (1, 1)), mode="edge")
     beside = (padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])

@@ -14,7 +14,6 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from animate_anyone.evaluation import weights
 from animate_anyone.evaluation.backbones import i3d, inception, lpips_vgg, resnet3d
 from animate_anyone.evaluation.frechet import Gaussian, frechet_distance
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.structures import Picture
 
 SHRINK = 1  # of all networks; more than 1 for tests alone
 _BATCH = 16  # frames that FID's network takes at once
@@ -59,7 +59,7 @@ def load(network: nn.Module, file: Path, unused: tuple[str, ...], again: str) ->
     network.requires_grad_(False).eval()
 
 
-def resized(frame: NDArray[np.uint8], side: int) -> Tensor:
+def resized(frame: Picture, side: int) -> Tensor:
     """A frame ``(H, W, 3)`` uint8 as ``(3, side, side)`` float32, 0 to 255 and a little over at edges.
 
     Bicubic with antialiasing, never rounded, as clean-fid and DisCo's script do; proportions are not kept.
@@ -82,7 +82,7 @@ class Lpips:
             network.to(device)
 
     @torch.inference_mode()
-    def __call__(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    def __call__(self, first: Picture, second: Picture) -> float:
         """The distance of two frames ``(H, W, 3)``: 0 where alike."""
         pictures = [torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None] for p in (first, second)]
         if self._signed:
@@ -152,7 +152,7 @@ class Distribution:
         """How many features there are of the generated videos, and of the true ones as many."""
         return self._sets[0].count + len(self._waiting[0])
 
-    def add(self, generated: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+    def add(self, generated: Picture, truth: Picture) -> None:
         """Take in the next frame ``(H, W, 3)`` of both."""
         for side, frame in enumerate((generated, truth)):
             self._windows[side].append(resized(frame, self._made.side))

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.errors import InputError
+from animate_anyone.structures import Picture
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Protocol:
     clip_stride: int
     disco_columns: bool
 
-    def prepare(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def prepare(self, frame: Picture) -> Picture:
         """A frame ``(H, W, 3)`` uint8 as it is compared."""
         if self.side is None:
             return frame

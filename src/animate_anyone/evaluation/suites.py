@@ -30,6 +30,7 @@ from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.structures import Mask, Picture, Size
 from animate_anyone.synthetic.dataset import sample_clip
 
 CHARACTERS = 24
@@ -61,27 +62,25 @@ class SuiteClip:
     """
 
     seed: int
-    frames: NDArray[np.uint8]
-    masks: NDArray[np.bool_]
-    poses: NDArray[np.uint8]
-    reference: NDArray[np.uint8]
-    reference_pose: NDArray[np.uint8]
+    frames: Picture
+    masks: Mask
+    poses: Picture
+    reference: Picture
+    reference_pose: Picture
     labels: NDArray[np.uint8]
-    carried: Sequence[NDArray[np.uint8]] = ()
+    carried: Sequence[Picture] = ()
 
     @property
-    def copied(self) -> NDArray[np.uint8]:
+    def copied(self) -> Picture:
         """The baseline ``copy_reference``: the reference for every frame."""
         return np.repeat(self.reference[None], len(self.frames), 0)
 
-    def baselines(self, carried: bool) -> dict[str, NDArray[np.uint8]]:
+    def baselines(self, carried: bool) -> dict[str, Picture]:
         """What a result is held against, by name."""
         return {"copy_reference": self.copied} | ({"carried_reference": np.stack(self.carried)} if carried else {})
 
 
-def puppet_clip(
-    seed: int, size: tuple[int, int], pose_size: tuple[int, int], style: str, frames: int = FRAMES
-) -> SuiteClip:
+def puppet_clip(seed: int, size: Size, pose_size: Size, style: str, frames: int = FRAMES) -> SuiteClip:
     """Character ``seed`` of the held-out split at ``size`` (width, height)."""
     reference = frames + int(np.random.default_rng(seed).integers(_AFTER))
     shown = [*range(frames), reference]
@@ -92,7 +91,7 @@ def puppet_clip(
     return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
 
 
-def measure(result: NDArray[np.uint8], clip: SuiteClip) -> dict[str, Any]:
+def measure(result: Picture, clip: SuiteClip) -> dict[str, Any]:
     """What can be said of one result by itself, means over its frames; ``None`` for what its truth does not show.
 
     Returns:
@@ -126,7 +125,7 @@ def evaluate_puppet(
     motion: bool = True,
     compare_motion: bool = False,
     progress: Progress = SILENT,
-) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+) -> tuple[dict[str, Any], Picture]:
     """Run the suite.
 
     Args:
@@ -156,7 +155,7 @@ def evaluate_puppet(
     def show(number: int, frames: int = FRAMES) -> SuiteClip:
         return puppet_clip(number, size, pipeline.pose_picture_size(size), pipeline.config["skeleton_style"], frames)
 
-    def animate(clip: SuiteClip) -> NDArray[np.uint8]:
+    def animate(clip: SuiteClip) -> Picture:
         return pipeline(
             clip.reference,
             clip.poses,
@@ -169,7 +168,7 @@ def evaluate_puppet(
         )[0]
 
     clips: list[dict[str, Any]] = []
-    rows: list[list[NDArray[np.uint8]]] = []
+    rows: list[list[Picture]] = []
     heads: dict[str, list[NDArray[np.float32]]] = {who: [] for who in ("truth", *WHO)}
     started = time.perf_counter()
     with nullcontext() if motion else without_motion(unet):
@@ -257,7 +256,7 @@ def _long_clips(
     seeds: Sequence[int],
     schedule: list[list[int]],
     show: Callable[[int, int], SuiteClip],
-    animate: Callable[[SuiteClip], NDArray[np.uint8]],
+    animate: Callable[[SuiteClip], Picture],
     carrying: bool,
     progress: Progress,
 ) -> dict[str, Any] | None:

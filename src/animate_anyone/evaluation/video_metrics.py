@@ -8,19 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from animate_anyone.evaluation import weights
 from animate_anyone.evaluation.folders import WHOLE, Pair, find_clips, pair_clips, read_split
 from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_wrapped, ssim
 from animate_anyone.evaluation.protocols import FRAME_METRICS, METRICS, Protocol
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import Picture
 
 if TYPE_CHECKING:
     from animate_anyone.evaluation.perceptual import Distribution, Lpips
 
-Frame = NDArray[np.uint8]
 _OVER_CLIPS = ("fid_vid", "fvd")
 
 
@@ -90,7 +87,7 @@ def evaluate_videos(
     return report
 
 
-def frame_figures(generated: Frame, truth: Frame, metrics: Sequence[str], protocol: Protocol) -> dict[str, float]:
+def frame_figures(generated: Picture, truth: Picture, metrics: Sequence[str], protocol: Protocol) -> dict[str, float]:
     """The figures of one pair of prepared frames that need no network; PSNR infinite where alike."""
     figures: dict[str, float] = {}
     if "psnr" in metrics:

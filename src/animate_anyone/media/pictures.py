@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from animate_anyone.errors import InputError
 from animate_anyone.media.bare_picture import bare_picture, orientation
 from animate_anyone.media.files import check_writable, whole_file
+from animate_anyone.structures import Picture
 from animate_anyone.system.silence import silent_stderr
 
 PICTURE_SUFFIXES = (
@@ -43,9 +43,7 @@ _TURNED = {
 }
 
 
-def read_picture(
-    path: str | Path, background: tuple[int, int, int] = WHITE, min_side: int = MIN_SIDE
-) -> NDArray[np.uint8]:
+def read_picture(path: str | Path, background: tuple[int, int, int] = WHITE, min_side: int = MIN_SIDE) -> Picture:
     """Read a picture, turned upright.
 
     The EXIF orientation is applied, transparency is composited on ``background``, 16-bit grey is
@@ -98,12 +96,8 @@ def is_picture(path: str | Path) -> bool:
 
 
 def _read(
-    path: Path,
-    source: Path | BinaryIO,
-    background: tuple[int, int, int],
-    min_side: int,
-    turned: int | None = None,
-) -> NDArray[np.uint8]:
+    path: Path, source: Path | BinaryIO, background: tuple[int, int, int], min_side: int, turned: int | None = None
+) -> Picture:
     """The picture in ``source``, called ``path`` in errors; ``turned`` is its EXIF orientation where it is known.
 
     Pillow raises whatever its parsers meet.
@@ -161,7 +155,7 @@ def check_size(path: Path, width: int, height: int, min_side: int = 1) -> None:
         )
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Picture:
     if image.mode.startswith("I"):  # 16-bit grey; PIL's own conversion clips at 255 instead of scaling
         grey = np.asarray(image).astype(np.float64).clip(0, 65535)
         return np.repeat((grey / 257).round().astype(np.uint8)[..., None], 3, axis=2)
@@ -187,7 +181,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
+def write_picture(path: str | Path, picture: Picture) -> None:
     """Write ``(height, width, 3)`` uint8 RGB as PNG, or as JPEG of quality 95, by the name's ending.
 
     The file appears only when complete. Raises :class:`InputError` where it cannot be written.
@@ -200,9 +194,7 @@ def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
         part.write_bytes(content.getvalue())
 
 
-def contact_sheet(
-    rows: Sequence[Sequence[NDArray[np.uint8]]], labels: Sequence[str] | None = None, gap: int = 4
-) -> NDArray[np.uint8]:
+def contact_sheet(rows: Sequence[Sequence[Picture]], labels: Sequence[str] | None = None, gap: int = 4) -> Picture:
     """Lay pictures out in rows on white, to look at them together.
 
     Args:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from animate_anyone.errors import InputError
 from animate_anyone.media.opening import BROKEN
 from animate_anyone.media.pictures import check_size
+from animate_anyone.structures import Picture, Size
 
 BACKGROUND = (0, 0, 0)
 """RGB, seen through transparent parts of videos: black, as finished skeletons are drawn on."""
@@ -43,7 +44,7 @@ class Shown:
         rotation: degrees that the stored pictures are turned by, anticlockwise: 0, 90, 180 or 270.
     """
 
-    size: tuple[int, int]
+    size: Size
     aspect: Fraction
     transposed: bool
     mirrored: tuple[bool, bool]
@@ -61,16 +62,16 @@ class Shown:
         return shown
 
     @property
-    def scaled(self) -> tuple[int, int]:
+    def scaled(self) -> Size:
         """``(width, height)`` with square pixels, not yet turned."""
         return max(1, round(self.size[0] * self.aspect)), self.size[1]
 
     @property
-    def outer(self) -> tuple[int, int]:
+    def outer(self) -> Size:
         """``(width, height)`` as shown."""
         return self.scaled[::-1] if self.transposed else self.scaled
 
-    def picture(self, path: Path, frame: av.VideoFrame) -> NDArray[np.uint8]:
+    def picture(self, path: Path, frame: av.VideoFrame) -> Picture:
         """``(height, width, 3)`` uint8, RGB. Untagged HD is read with the HD matrix (BT.709), as players do.
 
         Raises :class:`InputError` for colours that cannot be converted.
@@ -141,7 +142,7 @@ def has_alpha(frame: av.VideoFrame) -> bool:
     return frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
 
 
-def _on_background(picture: NDArray[Any]) -> NDArray[np.uint8]:
+def _on_background(picture: NDArray[Any]) -> Picture:
     """``(height, width, 4)`` uint8 RGBA, colours not multiplied by alpha, laid on the background."""
     alpha = picture[..., 3:].astype(np.uint16)
     if (alpha == 255).all():

@@ -25,6 +25,7 @@ from animate_anyone.media.pictures import PICTURE_SUFFIXES, read_picture
 from animate_anyone.media.shown import BACKGROUND, Shown, decoder_of, remarks_on
 from animate_anyone.media.sound import Sound, SoundChoice
 from animate_anyone.media.timeline import Timeline, read_timeline
+from animate_anyone.structures import Picture
 
 FOLDER_FPS = Fraction(24)  # a folder of pictures has no clock of its own
 
@@ -72,7 +73,7 @@ class Video:
     timeline: Timeline | None = None
     shown: Shown | None = None
 
-    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    def frames(self, wanted: Sequence[int]) -> Iterator[tuple[float, Picture]]:
         """Some frames, by increasing numbers, each with its time; see :func:`read_frames`."""
         if self.timeline is None or self.shown is None:
             return _folder_frames(_pictures_in(self.path), wanted)
@@ -180,7 +181,7 @@ def frame_range(frames: slice | range | None, num_frames: int, source: str | Pat
     return range(first, last, step)
 
 
-def read_frames(path: str | Path, frames: slice | range | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def read_frames(path: str | Path, frames: slice | range | None = None) -> Iterator[tuple[float, Picture]]:
     """Read frames of a video one after another.
 
     Args:
@@ -213,7 +214,7 @@ def _decoded(
 
 def _file_frames(
     path: Path, timeline: Timeline, shown: Shown, times: NDArray[np.float64], wanted: Sequence[int]
-) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+) -> Iterator[tuple[float, Picture]]:
     with open_media(path) as container:
         stream = video_stream(path, container)
         decoder = decoder_of(stream)
@@ -248,7 +249,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     return sorted(files, key=lambda f: [int(p) if k % 2 else p for k, p in enumerate(re.split(r"([0-9]+)", f.name))])
 
 
-def _folder_frames(files: list[Path], wanted: Sequence[int]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def _folder_frames(files: list[Path], wanted: Sequence[int]) -> Iterator[tuple[float, Picture]]:
     shape = None
     for number in wanted:
         picture = read_picture(files[number], BACKGROUND, min_side=1)

@@ -15,12 +15,12 @@ import av.error
 import av.filter
 import numpy as np
 from av.video.frame import PictureType
-from numpy.typing import NDArray
 
 from animate_anyone.media.files import check_writable
 from animate_anyone.media.opening import BROKEN, moving_pictures, open_media
 from animate_anyone.media.sound import Sound, SoundTrack, find_sound
 from animate_anyone.media.video_reading import open_video
+from animate_anyone.structures import Picture, Size
 from animate_anyone.system.whole_files import part_of, writing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
@@ -67,7 +67,7 @@ class VideoWriter:
     def __init__(
         self,
         path: str | Path,
-        size: tuple[int, int],
+        size: Size,
         fps: Fraction | int,
         *,
         audio_from: str | Path | Sound | None = None,
@@ -131,7 +131,7 @@ class VideoWriter:
             self._open = stack.pop_all()
         return self
 
-    def write(self, frame: NDArray[np.uint8], time: float | None = None) -> None:
+    def write(self, frame: Picture, time: float | None = None) -> None:
         """Append a frame.
 
         Args:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.optional import require
+from animate_anyone.structures import Mask, Picture, Size
 
 WORKING_SIDE = 384
 """Longer side of the pictures in which masks are found, pixels; masks are scaled up again."""
@@ -16,7 +17,7 @@ _BACK, _FRONT, _MAYBE_BACK, _MAYBE_FRONT = 0, 1, 2, 3  # GrabCut's labels
 _SEED = 7
 
 
-def shrink(frame: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uint8]:
+def shrink(frame: Picture, side: int = WORKING_SIDE) -> Picture:
     """A frame ``(height, width, 3)`` with its longer side at most ``side`` pixels."""
     height, width = frame.shape[:2]
     scale = side / max(height, width)
@@ -24,26 +25,20 @@ def shrink(frame: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uin
         return frame
     cv2 = load_opencv()
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    shrunk: NDArray[np.uint8] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    shrunk: Picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     return shrunk
 
 
-def enlarge(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def enlarge(mask: Mask, size: Size) -> Mask:
     """A mask in another size ``(width, height)``, its edge smooth."""
     if mask.shape == size[::-1]:
         return mask
     cv2 = load_opencv()
-    grown: NDArray[np.bool_] = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    grown: Mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
     return grown
 
 
-def cut_out(
-    picture: NDArray[np.uint8],
-    front: NDArray[np.bool_],
-    likely: NDArray[np.bool_],
-    possible: NDArray[np.bool_],
-    rounds: int = 1,
-) -> NDArray[np.bool_]:
+def cut_out(picture: Picture, front: Mask, likely: Mask, possible: Mask, rounds: int = 1) -> Mask:
     """What belongs to the foreground by its colours, ``(height, width)`` bool.
 
     Args:
@@ -69,7 +64,7 @@ def cut_out(
     return (labels == _FRONT) | (labels == _MAYBE_FRONT)
 
 
-def tidy(mask: NDArray[np.bool_], keep: NDArray[np.bool_], smallest: float = 0.03) -> NDArray[np.bool_]:
+def tidy(mask: Mask, keep: Mask, smallest: float = 0.03) -> Mask:
     """Without specks and small holes: parts that touch ``keep`` and have this share of the mask stay."""
     cv2 = load_opencv()
     cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -86,18 +81,18 @@ def tidy(mask: NDArray[np.bool_], keep: NDArray[np.bool_], smallest: float = 0.0
     count, holes, sizes, _ = cv2.connectedComponentsWithStats((~result).astype(np.uint8), connectivity=4)
     small = sizes[:, cv2.CC_STAT_AREA] < 0.01 * max(result.sum(), 1)
     small[0] = False
-    filled: NDArray[np.bool_] = result | small[holes]
+    filled: Mask = result | small[holes]
     return filled
 
 
-def grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+def grow(mask: Mask, pixels: int) -> Mask:
     """The mask with a margin of some pixels; a negative number takes them off."""
     if pixels == 0:
         return mask
     cv2 = load_opencv()
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
     change = cv2.dilate if pixels > 0 else cv2.erode
-    changed: NDArray[np.bool_] = change(mask.astype(np.uint8), disc) > 0
+    changed: Mask = change(mask.astype(np.uint8), disc) > 0
     return changed
 
 
@@ -108,9 +103,7 @@ class Flow:
         cv2 = load_opencv()
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def warp(
-        self, plane: NDArray[np.float32], before: NDArray[np.uint8], now: NDArray[np.uint8]
-    ) -> NDArray[np.float32]:
+    def warp(self, plane: NDArray[np.float32], before: Picture, now: Picture) -> NDArray[np.float32]:
         """A plane ``(height, width)`` of the picture ``before`` as it is in ``now``, both ``(height, width, 3)``."""
         cv2 = load_opencv()
         grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]

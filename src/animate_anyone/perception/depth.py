@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from animate_anyone.errors import InputError
 from animate_anyone.perception.backends import load_network, network_input
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.structures import Picture, Size
 
 _PATCH = 14  # sides that the network takes are multiples of it
 
@@ -23,9 +24,7 @@ _PATCH = 14  # sides that the network takes are multiples of it
 class DepthEstimator(Protocol):
     """Says how far each pixel is."""
 
-    def estimate(
-        self, frames: Iterable[NDArray[np.uint8]], size: tuple[int, int], progress: Progress = SILENT
-    ) -> NDArray[np.float32]:
+    def estimate(self, frames: Iterable[Picture], size: Size, progress: Progress = SILENT) -> NDArray[np.float32]:
         """``(frames, height, width)`` in ``size`` ``(width, height)``, larger is farther; zero and unit are unknown."""
         ...
 
@@ -54,9 +53,7 @@ class DepthAnything:
         self._model = loaded.eval().to(device)
         self._device, self._side = device, side
 
-    def estimate(
-        self, frames: Iterable[NDArray[np.uint8]], size: tuple[int, int], progress: Progress = SILENT
-    ) -> NDArray[np.float32]:
+    def estimate(self, frames: Iterable[Picture], size: Size, progress: Progress = SILENT) -> NDArray[np.float32]:
         """See :class:`DepthEstimator`."""
         import torch
 

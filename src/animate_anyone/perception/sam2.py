@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.perception.backends import load_network, network_input
 from animate_anyone.perception.track_checks import finished
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import MaskTrack, ObjectMark
+from animate_anyone.structures import Mask, MaskTrack, ObjectMark, Picture, Size
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +41,7 @@ class Sam2Tracker:
         self._device = device
 
     def track(
-        self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
+        self, frames: Sequence[Picture], marks: Sequence[ObjectMark], progress: Progress = SILENT
     ) -> tuple[MaskTrack, ...]:
         """One track an object, in the order of the marks; see the protocol."""
         import torch
@@ -90,21 +89,21 @@ class Sam2Tracker:
         )
         session.obj_with_new_inputs = [1]
 
-    def _mask(self, found: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    def _mask(self, found: Any, size: Size) -> Mask:
         import torch
 
         if found.object_score_logits is not None and float(found.object_score_logits.max()) < _ABSENT:
             return np.zeros(size, bool)
         logits = found.pred_masks.float().reshape(1, 1, *found.pred_masks.shape[-2:])
         enlarged = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
-        mask: NDArray[np.bool_] = (enlarged[0, 0] > 0).cpu().numpy()
+        mask: Mask = (enlarged[0, 0] > 0).cpu().numpy()
         return mask
 
 
 class _Prepared:
     """Frames as SAM2 takes them, ``(3, side, side)``, made when asked for: all at once would fill the memory."""
 
-    def __init__(self, frames: Sequence[NDArray[np.uint8]], side: int, dtype: torch.dtype) -> None:
+    def __init__(self, frames: Sequence[Picture], side: int, dtype: torch.dtype) -> None:
         self._frames, self._side, self._dtype = frames, side, dtype
 
     def __len__(self) -> int:

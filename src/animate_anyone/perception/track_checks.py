@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.structures import MaskTrack, ObjectMark
+from animate_anyone.structures import Mask, MaskTrack, ObjectMark
 
 LOST, JUMPS, SIZE, UNMARKED = (
     "not found",
@@ -19,12 +19,7 @@ _SIZE = 4.0  # times the area of the nearest mark
 _LEAP = 1.6  # of the object's own size, from one frame to the next
 
 
-def finished(
-    masks: NDArray[np.bool_],
-    name: str,
-    marks: Sequence[ObjectMark],
-    flagged: Sequence[tuple[int, str]] = (),
-) -> MaskTrack:
+def finished(masks: Mask, name: str, marks: Sequence[ObjectMark], flagged: Sequence[tuple[int, str]] = ()) -> MaskTrack:
     """The track of the object ``name`` from masks ``(frames, height, width)``; ``flagged`` are the frames that the
     tracker itself flags."""
     own = [mark for mark in marks if mark.name == name]
@@ -53,7 +48,7 @@ def finished(
     return MaskTrack(masks, name, tuple(dict.fromkeys(sorted(found))))
 
 
-def _holds(mask: NDArray[np.bool_], mark: ObjectMark) -> bool:
+def _holds(mask: Mask, mark: ObjectMark) -> bool:
     """Whether a mask lies where its mark says: most points, or half of it in the box."""
     if not mask.any():
         return False

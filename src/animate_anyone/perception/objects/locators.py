@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.conditions.boxes import Box, box_overlap
 from animate_anyone.errors import InputError
 from animate_anyone.perception.backends import check_folder, load_network, load_processor
-from animate_anyone.structures import ObjectMark
+from animate_anyone.structures import ObjectMark, Picture, Size
 
-Detector = Callable[[NDArray[np.uint8], list[str]], list[tuple[str, float, Box]]]
+Detector = Callable[[Picture, list[str]], list[tuple[str, float, Box]]]
 """A picture and names in; found name, score in [0, 1], and box (left, top, right, bottom, pixels) out."""
 
-Asker = Callable[[NDArray[np.uint8], str], str]
+Asker = Callable[[Picture, str], str]
 """A picture and a question in, the reply out."""
 
 GRID = 1000
@@ -72,7 +71,7 @@ class TextLocator:
         self._least, self._looks = least, looks
         self._detect = detector or grounding_dino(weights, device)
 
-    def locate(self, frames: Sequence[NDArray[np.uint8]]) -> list[ObjectMark]:
+    def locate(self, frames: Sequence[Picture]) -> list[ObjectMark]:
         """One mark a name that was found; see :class:`~animate_anyone.perception.objects.tracking.ObjectLocator`."""
         best: dict[str, tuple[float, ObjectMark]] = {}
         for number in _spread(len(frames), self._looks):
@@ -102,7 +101,7 @@ class AskingLocator:
         self._looks = looks
         self._ask = asker or qwen_vl(weights, device)
 
-    def locate(self, frames: Sequence[NDArray[np.uint8]]) -> list[ObjectMark]:
+    def locate(self, frames: Sequence[Picture]) -> list[ObjectMark]:
         """Marks of what was named, the first frame in which it was; the protocol's other rules hold."""
         found: dict[str, ObjectMark] = {}
         for number in _spread(len(frames), self._looks):
@@ -114,7 +113,7 @@ class AskingLocator:
         return list(found.values())
 
 
-def parse_reply(reply: str, size: tuple[int, int]) -> list[tuple[str, Box]]:
+def parse_reply(reply: str, size: Size) -> list[tuple[str, Box]]:
     """Names and boxes, in pixels of ``size``, from a reply to :data:`QUESTION`.
 
     A list in a fence of backticks is taken; anything else around it is not.
@@ -156,7 +155,7 @@ def grounding_dino(weights: str | Path | None, device: str = "cpu") -> Detector:
     model: Any = load_network("GroundingDinoForObjectDetection", weights, "Grounding DINO").eval().to(device)
     processor = load_processor("AutoProcessor", weights, "Grounding DINO")
 
-    def detect(picture: NDArray[np.uint8], names: list[str]) -> list[tuple[str, float, Box]]:
+    def detect(picture: Picture, names: list[str]) -> list[tuple[str, float, Box]]:
         import torch
 
         text = " ".join(f"{name}." for name in names)
@@ -185,7 +184,7 @@ def qwen_vl(weights: str | Path | None, device: str = "cpu") -> Asker:
     model: Any = load_network("Qwen3VLForConditionalGeneration", folder, "Qwen-VL").eval().to(device)
     processor = load_processor("AutoProcessor", folder, "Qwen-VL")
 
-    def ask(picture: NDArray[np.uint8], question: str) -> str:
+    def ask(picture: Picture, question: str) -> str:
         import torch
 
         content = [{"type": "image", "image": Image.fromarray(picture)}, {"type": "text", "text": question}]
@@ -219,6 +218,6 @@ def _is_box(values: list[Any]) -> bool:
     return len(values) == 4 and all(type(v) in (int, float) and math.isfinite(v) for v in values)
 
 
-def _inside(box: Box, size: tuple[int, int]) -> Box | None:
+def _inside(box: Box, size: Size) -> Box | None:
     left, top, right, bottom = (float(np.clip(v, 0, limit)) for v, limit in zip(box, size * 2, strict=True))
     return (left, top, right, bottom) if left < right and top < bottom else None

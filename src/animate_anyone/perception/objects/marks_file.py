@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from animate_anyone.errors import InputError
-from animate_anyone.structures import ObjectMark
+from animate_anyone.structures import ObjectMark, Size
 
 Point = tuple[float, float]
 LARGEST = 1e9  # of the numbers in a file; no picture has so many pixels a side
 
 
-def read_object_file(path: str | Path, size: tuple[int, int], num_frames: int) -> list[ObjectMark]:
+def read_object_file(path: str | Path, size: Size, num_frames: int) -> list[ObjectMark]:
     """The marks of a file, in pixels of ``size``, ordered by object and frame.
 
     Args:
@@ -37,7 +37,7 @@ def read_object_file(path: str | Path, size: tuple[int, int], num_frames: int) -
         raise InputError(f"{path}: {error}") from None
 
 
-def parse_objects(content: Any, size: tuple[int, int], num_frames: int) -> list[ObjectMark]:
+def parse_objects(content: Any, size: Size, num_frames: int) -> list[ObjectMark]:
     """As :func:`read_object_file`, from what the JSON holds."""
     top = _fields(content, "the file", {"objects"}, {"size"})
     factor = (1.0, 1.0)
@@ -77,7 +77,7 @@ def _mark(
     name: str,
     lifetime: tuple[int, ...] | None,
     factor: tuple[float, float],
-    size: tuple[int, int],
+    size: Size,
     num_frames: int,
 ) -> ObjectMark:
     mark = _fields(content, where, {"frame"}, {"box", "points", "outside"})
@@ -101,7 +101,7 @@ def _mark(
     return ObjectMark(name, frame, box, inside, outside, None if lifetime is None else (lifetime[0], lifetime[1]))
 
 
-def _point(content: Any, where: str, factor: tuple[float, float], size: tuple[int, int]) -> Point:
+def _point(content: Any, where: str, factor: tuple[float, float], size: Size) -> Point:
     x, y = _numbers(content, 2, where)
     x, y = x * factor[0], y * factor[1]
     if not (0 <= x <= size[0] and 0 <= y <= size[1]):

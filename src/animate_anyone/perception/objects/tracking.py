@@ -20,7 +20,7 @@ from animate_anyone.perception.colour_histogram import colour_histogram, likenes
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.perception.track_checks import finished
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import MaskTrack, ObjectMark
+from animate_anyone.structures import Mask, MaskTrack, ObjectMark, Picture, Size
 
 UNLIKE = "looks unlike where it was marked"
 _ALIKE = 0.35  # correlation of the colours with those at the mark
@@ -32,7 +32,7 @@ _POINT_REACH = 0.12  # of the longer side: how far an object reaches around its 
 class ObjectLocator(Protocol):
     """Finds objects in a clip."""
 
-    def locate(self, frames: Sequence[NDArray[np.uint8]]) -> list[ObjectMark]:
+    def locate(self, frames: Sequence[Picture]) -> list[ObjectMark]:
         """Marks, in pixels of the frames ``(height, width, 3)`` uint8; none if nothing is found."""
         ...
 
@@ -42,7 +42,7 @@ class ObjectTracker(Protocol):
     """Makes masks from marks."""
 
     def track(
-        self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
+        self, frames: Sequence[Picture], marks: Sequence[ObjectMark], progress: Progress = SILENT
     ) -> tuple[MaskTrack, ...]:
         """One track an object (marks of one name are one), ``(frames, height, width)``, with flagged frames."""
         ...
@@ -54,7 +54,7 @@ class GivenMarks:
     def __init__(self, marks: Sequence[ObjectMark]) -> None:
         self._marks = list(marks)
 
-    def locate(self, frames: Sequence[NDArray[np.uint8]]) -> list[ObjectMark]:
+    def locate(self, frames: Sequence[Picture]) -> list[ObjectMark]:
         """The marks."""
         return list(self._marks)
 
@@ -72,7 +72,7 @@ class ClassicalTracker:
         self._side = side
 
     def track(
-        self, frames: Sequence[NDArray[np.uint8]], marks: Sequence[ObjectMark], progress: Progress = SILENT
+        self, frames: Sequence[Picture], marks: Sequence[ObjectMark], progress: Progress = SILENT
     ) -> tuple[MaskTrack, ...]:
         """See :class:`ObjectTracker`."""
         if not marks:
@@ -84,9 +84,7 @@ class ClassicalTracker:
             tracks.append(self._one(small, (frames[0].shape[1], frames[0].shape[0]), own, progress))
         return tuple(tracks)
 
-    def _one(
-        self, small: list[NDArray[np.uint8]], size: tuple[int, int], own: list[ObjectMark], progress: Progress
-    ) -> MaskTrack:
+    def _one(self, small: list[Picture], size: Size, own: list[ObjectMark], progress: Progress) -> MaskTrack:
         masks = np.zeros((len(small), size[1], size[0]), bool)
         flagged: list[tuple[int, str]] = []
         scale = small[0].shape[1] / size[0]
@@ -109,10 +107,7 @@ class ClassicalTracker:
 
 
 def find_objects(
-    frames: Sequence[NDArray[np.uint8]],
-    locator: ObjectLocator,
-    tracker: ObjectTracker | None = None,
-    progress: Progress = SILENT,
+    frames: Sequence[Picture], locator: ObjectLocator, tracker: ObjectTracker | None = None, progress: Progress = SILENT
 ) -> tuple[MaskTrack, ...]:
     """Locate, then follow; ``tracker`` is ``classical`` unless given. Nothing found is an empty tuple.
 
@@ -146,11 +141,11 @@ def load_tracker(name: str = "classical", **options: Any) -> ObjectTracker:
     return tracker
 
 
-def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray[np.bool_]:
+def _seed(picture: Picture, mark: ObjectMark, scale: float) -> Mask:
     """The object's mask in the picture ``(height, width, 3)`` where it is marked."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
 
-    def near(points: Sequence[tuple[float, float]], reach: float) -> NDArray[np.bool_]:
+    def near(points: Sequence[tuple[float, float]], reach: float) -> Mask:
         found = np.zeros(picture.shape[:2], bool)
         for px, py in points:
             found |= np.hypot(x - px * scale, y - py * scale) <= reach
@@ -176,7 +171,7 @@ def _seed(picture: NDArray[np.uint8], mark: ObjectMark, scale: float) -> NDArray
     return tidy(mask, front) if mask.any() else mask
 
 
-def _recut(picture: NDArray[np.uint8], warped: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
+def _recut(picture: Picture, warped: Mask, area: int) -> Mask:
     """The mask warped on, its edge put where the colours have it, unless they make something else of it."""
     if not warped.any():
         return warped
@@ -190,13 +185,7 @@ def _recut(picture: NDArray[np.uint8], warped: NDArray[np.bool_], area: int) -> 
     return mask if trusted else warped
 
 
-def _cut_out_around(
-    picture: NDArray[np.uint8],
-    front: NDArray[np.bool_],
-    likely: NDArray[np.bool_],
-    possible: NDArray[np.bool_],
-    rounds: int,
-) -> NDArray[np.bool_]:
+def _cut_out_around(picture: Picture, front: Mask, likely: Mask, possible: Mask, rounds: int) -> Mask:
     """As :func:`cut_out`, in ``possible`` and as much again on every side, for the colours of the background."""
     box = bounding_box(possible)
     margin = 8 if box is None else max(*(side.stop - side.start for side in box), 8)
@@ -206,7 +195,7 @@ def _cut_out_around(
     return mask
 
 
-def _colours(picture: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _colours(picture: Picture, mask: Mask) -> NDArray[np.float64]:
     """Shares of the colours under the mask, ``(6, 6, 6)``, sum 1."""
     counts = colour_histogram(picture[mask], (6, 6, 6), "constant")
     return counts / max(counts.sum(), 1e-9)

@@ -12,7 +12,7 @@ from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.perception.classical import load_opencv, shrink
 from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.structures import BODY, PoseSequence
+from animate_anyone.structures import BODY, Picture, PoseSequence
 
 _SIDE = 256  # longer side of the pictures in which colours are counted
 _BINS = (8, 16, 16)  # of lightness and the two colour axes
@@ -25,7 +25,7 @@ _ALIKE, _ALONE = 0.75, 0.6  # likeness from which somebody elsewhere may be the 
 _DIFFERENT = 0.85  # likeness under which somebody is worth remembering as another
 
 
-def colours(frame: NDArray[np.uint8], pose: PoseSequence) -> NDArray[np.float32] | None:
+def colours(frame: Picture, pose: PoseSequence) -> NDArray[np.float32] | None:
     """How often each colour is there on the body of a one-frame ``pose``; sums to 1. ``None`` where no body is."""
     cv2 = load_opencv()
     small = shrink(frame, _SIDE)
@@ -48,16 +48,16 @@ class PersonAppearance:
         others: those of the others there.
     """
 
-    def __init__(self, frame: NDArray[np.uint8], pose: PoseSequence, others: Sequence[PoseSequence] = ()) -> None:
+    def __init__(self, frame: Picture, pose: PoseSequence, others: Sequence[PoseSequence] = ()) -> None:
         self.last = pose
         self._own = colours(frame, pose)
         self._others = [known for other in others if (known := colours(frame, other)) is not None]
 
-    def here(self, frame: NDArray[np.uint8], pose: PoseSequence, seconds: float) -> bool:
+    def here(self, frame: Picture, pose: PoseSequence, seconds: float) -> bool:
         """Whether a pose is the person's, ``seconds`` after the last: it is near, and nobody else's by its colours."""
         return bool(is_person(pose.scores[0])) and self.near(pose, seconds) and self._own_by(frame, pose, least=0.0)
 
-    def again(self, frame: NDArray[np.uint8], pose: PoseSequence) -> bool:
+    def again(self, frame: Picture, pose: PoseSequence) -> bool:
         """Whether a pose at another place is the person's, by its colours."""
         return bool(is_person(pose.scores[0])) and self._own_by(frame, pose, least=_ALIKE if self._others else _ALONE)
 
@@ -71,7 +71,7 @@ class PersonAppearance:
         reach = min(_LEAP + _SPEED * seconds, _FARTHEST) * max(torsos)
         return bool(np.median(moved) < reach and max(torsos) < _GROWTH * (1 + seconds) * min(torsos))
 
-    def accept(self, frame: NDArray[np.uint8], pose: PoseSequence) -> None:
+    def accept(self, frame: Picture, pose: PoseSequence) -> None:
         """Take this pose for the person's last one, and learn its colours."""
         self.last = pose
         seen = colours(frame, pose)
@@ -80,7 +80,7 @@ class PersonAppearance:
         elif seen is not None:
             self._own = (1 - _LEARN) * self._own + _LEARN * seen
 
-    def learn_other(self, frame: NDArray[np.uint8], pose: PoseSequence) -> None:
+    def learn_other(self, frame: Picture, pose: PoseSequence) -> None:
         """Remember somebody who is not the person, unless that one is known or looks like the person."""
         seen = colours(frame, pose)
         if seen is None or self._own is None or likeness(seen, self._own) > _DIFFERENT:
@@ -88,7 +88,7 @@ class PersonAppearance:
         if all(likeness(seen, other) < _DIFFERENT for other in self._others):
             self._others.append(seen)
 
-    def _own_by(self, frame: NDArray[np.uint8], pose: PoseSequence, least: float) -> bool:
+    def _own_by(self, frame: Picture, pose: PoseSequence, least: float) -> bool:
         if self._own is None or (least == 0 and not self._others):
             return True
         seen = colours(frame, pose)

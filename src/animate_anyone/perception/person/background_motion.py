@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.perception.classical import load_opencv
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Mask, Picture, PoseSequence
 
 _MOST_CORNERS, _MIN_CORNERS = 300, 12
 _AGREE = 0.5  # share of the corners that must move alike
@@ -26,7 +26,7 @@ class Background:
         pose: the person's, in pixels of the frames.
     """
 
-    def __init__(self, frames: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_], pose: PoseSequence) -> None:
+    def __init__(self, frames: Sequence[Picture], masks: Mask, pose: PoseSequence) -> None:
         cv2 = load_opencv()
         # Of every frame: the stretch of frames without a break that it is in, and the way to it from where that begins.
         self._ways: list[tuple[int, NDArray[np.float64]]] = [(0, np.eye(3))]
@@ -44,9 +44,7 @@ class Background:
         return further @ np.linalg.inv(there) if before == after else None
 
 
-def _step(
-    cv2: ModuleType, now: NDArray[np.uint8], then: NDArray[np.uint8], outside: NDArray[np.bool_]
-) -> NDArray[np.float64] | None:
+def _step(cv2: ModuleType, now: Picture, then: Picture, outside: Mask) -> NDArray[np.float64] | None:
     """The background's shift, turn and scale from one grey picture to the next."""
     corners = cv2.goodFeaturesToTrack(now, _MOST_CORNERS, 0.01, 5, mask=outside.astype(np.uint8))
     if corners is None or len(corners) < _MIN_CORNERS:

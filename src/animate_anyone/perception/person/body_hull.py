@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.perception.classical import load_opencv
-from animate_anyone.structures import LEFT_HAND, RIGHT_HAND
+from animate_anyone.structures import LEFT_HAND, RIGHT_HAND, Mask, Size
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
 _LIMBS: tuple[tuple[str, str, float, float], ...] = (
@@ -24,9 +24,7 @@ _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
 
 
-def body_hulls(
-    points: NDArray[np.floating], scores: NDArray[np.float32], size: tuple[int, int]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: Size) -> tuple[Mask, Mask]:
     """Two masks ``(height, width)``: surely body, and everything that may be body.
 
     Args:

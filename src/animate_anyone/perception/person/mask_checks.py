@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
-from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, Mask, PoseSequence
 
 NOBODY, SOMEBODY_ELSE, EMPTY, SPILLS, BESIDE, CUT, JUMPS, UNCOVERED = (
     "no person",
@@ -29,7 +29,7 @@ _COVERED = 0.75  # share of the joints on the mask, or near it
 _NEAR = 0.1  # torso lengths
 
 
-def flag_masks(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int, str], ...]:
+def flag_masks(masks: Mask, pose: PoseSequence) -> tuple[tuple[int, str], ...]:
     """``(frame, reason)`` for each mask that may be wrong, ``(frames, height, width)`` in pixels of ``pose.size``."""
     flagged: list[tuple[int, str]] = []
     before: int | None = None
@@ -55,7 +55,7 @@ def flag_masks(masks: NDArray[np.bool_], pose: PoseSequence) -> tuple[tuple[int,
     return tuple(flagged)
 
 
-def _beyond(mask: NDArray[np.bool_], points: NDArray, scores: NDArray, torso: float) -> int:
+def _beyond(mask: Mask, points: NDArray, scores: NDArray, torso: float) -> int:
     """Pixels of the mask outside the box of the points that are seen, widened by what clothes may need."""
     seen = np.flatnonzero(scores >= SURE_SCORE)
     if not len(seen):
@@ -77,7 +77,7 @@ def _moved(pose: PoseSequence, before: int, now: int) -> NDArray[np.int_]:
     return np.rint(np.median((pose.keypoints[now] - pose.keypoints[before])[BODY][both], axis=0)).astype(int)
 
 
-def _overlap(before: NDArray[np.bool_], now: NDArray[np.bool_], moved: NDArray[np.int_]) -> float:
+def _overlap(before: Mask, now: Mask, moved: NDArray[np.int_]) -> float:
     """Intersection over union after moving ``before``; what moves in from outside the frame is left out."""
     height, width = now.shape
     x, y = (int(v) for v in moved)
@@ -88,7 +88,7 @@ def _overlap(before: NDArray[np.bool_], now: NDArray[np.bool_], moved: NDArray[n
     return float((then & here).sum() / max((then | here).sum(), 1))
 
 
-def _covered(mask: NDArray[np.bool_], points: NDArray, scores: NDArray, torso: float) -> float:
+def _covered(mask: Mask, points: NDArray, scores: NDArray, torso: float) -> float:
     """Share of the body's surely seen points in the frame that lie on the mask, or near it."""
     height, width = mask.shape
     sure = np.flatnonzero(scores[: max(LEFT_HAND.stop, RIGHT_HAND.stop)] >= SURE_SCORE)

@@ -23,7 +23,7 @@ from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, PoseSequence
+from animate_anyone.structures import BODY, Mask, Picture, PoseSequence
 
 Window = tuple[slice, slice]
 
@@ -54,8 +54,8 @@ _MARGIN = 8  # pixels around what is compared
 
 
 def find_spills(
-    frames: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_], pose: PoseSequence, progress: Progress = SILENT
-) -> tuple[NDArray[np.bool_], tuple[tuple[int, str], ...]]:
+    frames: Sequence[Picture], masks: Mask, pose: PoseSequence, progress: Progress = SILENT
+) -> tuple[Mask, tuple[tuple[int, str], ...]]:
     """The parts of a person's masks that are background for certain, and masks that may hold more of it.
 
     Args:
@@ -112,9 +112,7 @@ def _others(number: int, pose: PoseSequence, seconds: Sequence[float]) -> list[i
     return [other for other in others if 0 <= other < len(pose) and is_person(pose.scores[other])]
 
 
-def _likely(
-    cv2: ModuleType, frame: NDArray[np.uint8], mask: NDArray[np.bool_], far: NDArray[np.float16]
-) -> NDArray[np.bool_]:
+def _likely(cv2: ModuleType, frame: Picture, mask: Mask, far: NDArray[np.float16]) -> Mask:
     """What of a mask lies beside the sure body and is rather of the surroundings' colours."""
     beside = mask & (far > _SKIN)
     if not beside.any():
@@ -165,7 +163,7 @@ def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], tors
     return parts
 
 
-def _commonness(cv2: ModuleType, frame: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _commonness(cv2: ModuleType, frame: Picture, where: Mask) -> NDArray[np.float32]:
     """For each pixel of a frame the share of the pixels ``where`` that have its colour, or nearly."""
     lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
     counts = colour_histogram(lab[where], _BINS, "wrap").astype(np.float32)
@@ -174,14 +172,14 @@ def _commonness(cv2: ModuleType, frame: NDArray[np.uint8], where: NDArray[np.boo
 
 def _compare(
     cv2: ModuleType,
-    frames: Sequence[NDArray[np.uint8]],
+    frames: Sequence[Picture],
     pose: PoseSequence,
     number: int,
     other: int,
     move: NDArray[np.float64],
     far: NDArray[np.float16],
     window: Window,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[Mask, Mask]:
     """Which pixels of a window have surely moved as the background has, and which as a limb nearby has.
 
     ``far`` is of the other frame: pixels that are behind the body there are not counted for the body here.
@@ -232,31 +230,19 @@ def _fetch(cv2: ModuleType, plane: NDArray[np.float32], at_x: NDArray, at_y: NDA
     return fetched
 
 
-def _warped_spill(
-    cv2: ModuleType,
-    here: NDArray[np.uint8],
-    there: NDArray[np.uint8],
-    found: NDArray[np.bool_],
-    move: NDArray[np.float64],
-) -> NDArray[np.bool_]:
+def _warped_spill(cv2: ModuleType, here: Picture, there: Picture, found: Mask, move: NDArray[np.float64]) -> Mask:
     """The spill found in another frame, warped by the background's movement, where the colours still match."""
     y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
     at = _moved(move, x, y)
     warped = _fetch(cv2, found.astype(np.float32), *at) > 0.5
     difference = np.abs(here.astype(np.float32) - _fetch(cv2, there.astype(np.float32), *at)).mean(axis=2)
-    same: NDArray[np.bool_] = warped & (cv2.blur(difference, (5, 5)) < _SAME)
+    same: Mask = warped & (cv2.blur(difference, (5, 5)) < _SAME)
     return same
 
 
 def _grown(
-    cv2: ModuleType,
-    frame: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
-    far: NDArray[np.float16],
-    torso: float,
-    likely: NDArray[np.bool_],
-    seed: NDArray[np.bool_],
-) -> NDArray[np.bool_]:
+    cv2: ModuleType, frame: Picture, mask: Mask, far: NDArray[np.float16], torso: float, likely: Mask, seed: Mask
+) -> Mask:
     """The spill around what was found: without specks, with more of the same colours, and its edge."""
     seed = _opened(cv2, seed, 1)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(seed.astype(np.uint8), connectivity=4)
@@ -275,7 +261,7 @@ def _grown(
     return spill | thin
 
 
-def _widest(cv2: ModuleType, part: NDArray[np.bool_], far: NDArray[np.float16], torso: float) -> int:
+def _widest(cv2: ModuleType, part: Mask, far: NDArray[np.float16], torso: float) -> int:
     """Pixels of the largest piece that is wide and reaches out far."""
     if not part.any():
         return 0
@@ -285,6 +271,6 @@ def _widest(cv2: ModuleType, part: NDArray[np.bool_], far: NDArray[np.float16], 
     return max((int(sizes[n, cv2.CC_STAT_AREA]) for n in reaches), default=0)
 
 
-def _opened(cv2: ModuleType, mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+def _opened(cv2: ModuleType, mask: Mask, pixels: int) -> Mask:
     """Without what is thinner than twice so many pixels."""
     return grow(grow(mask, -pixels), pixels)

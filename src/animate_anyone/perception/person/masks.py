@@ -25,7 +25,7 @@ from animate_anyone.perception.person.mask_checks import flag_masks
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, MaskTrack, ObjectMark, PoseSequence
+from animate_anyone.structures import BODY, Mask, MaskTrack, ObjectMark, Picture, PoseSequence
 
 _MARGIN = 0.05  # of the window's side around everything that may be body
 _WINDOW = 256  # side of the pictures that the segmentation network sees
@@ -36,7 +36,7 @@ _WARPED = 0.25  # weight of the mask before, warped to this frame
 class PersonMasker(Protocol):
     """Cuts out the person whose poses are given."""
 
-    def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
+    def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """The person's masks.
 
         Args:
@@ -66,11 +66,11 @@ class GrabCutMasker:
         load_opencv()
         self._side = side
 
-    def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
+    def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
         self._begin()
-        smalls: list[NDArray[np.uint8]] = []
-        masks: list[NDArray[np.bool_]] = []
+        smalls: list[Picture] = []
+        masks: list[Mask] = []
         flow, before = Flow(), None
         for number, frame in _numbered(progress.track(frames, description="person"), pose):
             small = shrink(frame, self._side)
@@ -89,13 +89,8 @@ class GrabCutMasker:
         """Forget the frames of the video before."""
 
     def _one(
-        self,
-        frame: NDArray[np.uint8],
-        small: NDArray[np.uint8],
-        pose: PoseSequence,
-        number: int,
-        warped: NDArray[np.float32] | None,
-    ) -> NDArray[np.bool_]:
+        self, frame: Picture, small: Picture, pose: PoseSequence, number: int, warped: NDArray[np.float32] | None
+    ) -> Mask:
         size = (small.shape[1], small.shape[0])
         points, scores = pose[number : number + 1].scaled_to(size).keypoints[0], pose.scores[number]
         sure, maybe = body_hulls(points, scores, size)
@@ -106,14 +101,7 @@ class GrabCutMasker:
         result = cut_out(small, front, maybe & (chance > 0.5), maybe & (chance > 0.12))
         return tidy(result, sure) if result.any() else result
 
-    def _chance(
-        self,
-        frame: NDArray[np.uint8],
-        small: NDArray[np.uint8],
-        sure: NDArray[np.bool_],
-        maybe: NDArray[np.bool_],
-        torso: float,
-    ) -> NDArray[np.float32]:
+    def _chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
         """How likely each pixel of ``small`` is the person's, in [0, 1]."""
         near = grow(sure, max(round(0.12 * torso), 1)) & maybe
         return np.where(sure, 0.85, np.where(near, 0.6, np.where(maybe, 0.3, 0.0))).astype(np.float32)
@@ -135,14 +123,7 @@ class MediapipeMasker(GrabCutMasker):
     def _begin(self) -> None:
         self._networks.forget()
 
-    def _chance(
-        self,
-        frame: NDArray[np.uint8],
-        small: NDArray[np.uint8],
-        sure: NDArray[np.bool_],
-        maybe: NDArray[np.bool_],
-        torso: float,
-    ) -> NDArray[np.float32]:
+    def _chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
         cv2 = load_opencv()
         if not maybe.any():
             return np.zeros(maybe.shape, np.float32)
@@ -154,7 +135,7 @@ class MediapipeMasker(GrabCutMasker):
         mean: NDArray[np.float32] = np.mean(answers, axis=0)
         return mean
 
-    def _in_window(self, cv2: ModuleType, frame: NDArray[np.uint8], maybe: NDArray[np.bool_]) -> list[NDArray]:
+    def _in_window(self, cv2: ModuleType, frame: Picture, maybe: Mask) -> list[NDArray]:
         """What the selfie networks say of the square around the person; 0 outside it."""
         height, width = frame.shape[:2]
         scale = np.array([width / maybe.shape[1], height / maybe.shape[0]])
@@ -191,7 +172,7 @@ class Sam2Masker:
             tracker = Sam2Tracker(weights, device)
         self._tracker = tracker
 
-    def mask(self, frames: Iterable[NDArray[np.uint8]], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
+    def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
         pictures = [frame for _, frame in _numbered(frames, pose)]
         there = is_person(pose.scores)
@@ -204,9 +185,7 @@ class Sam2Masker:
         return person_track([shrink(picture) for picture in pictures], masks, pose, progress)
 
 
-def person_track(
-    smalls: Sequence[NDArray[np.uint8]], masks: Iterable[NDArray[np.bool_]], pose: PoseSequence, progress: Progress
-) -> MaskTrack:
+def person_track(smalls: Sequence[Picture], masks: Iterable[Mask], pose: PoseSequence, progress: Progress) -> MaskTrack:
     """The track of masks ``(height, width)`` of any size: spills are cut off, and frames flagged.
 
     ``smalls`` are the frames as small as they are compared; ``pose`` has the size of the track.
@@ -257,7 +236,7 @@ def load_masker(name: str = "mediapipe", **options: Any) -> PersonMasker:
     return masker
 
 
-def _numbered(frames: Iterable[NDArray[np.uint8]], pose: PoseSequence) -> Iterable[tuple[int, NDArray[np.uint8]]]:
+def _numbered(frames: Iterable[Picture], pose: PoseSequence) -> Iterable[tuple[int, Picture]]:
     count = 0
     for frame in frames:
         check_frame(frame, pose.size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.shape_agnostic import check_masks
@@ -11,13 +10,13 @@ from animate_anyone.conditions.skeleton import HEAD
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import grow, load_opencv
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Mask, PoseSequence
 
 _ERROR = 0.06  # torso lengths by which masks and poses may err
 _WIDE = 0.35  # around a hidden bone, likewise: a limb in its clothes
 
 
-def find_occluders(pose: PoseSequence, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def find_occluders(pose: PoseSequence, masks: Mask) -> Mask:
     """The region around hidden limbs, ``(frames, height, width)`` bool: what lies there is taken to be an occluder.
 
     Args:
@@ -44,8 +43,8 @@ def find_occluders(pose: PoseSequence, masks: NDArray[np.bool_]) -> NDArray[np.b
     return result
 
 
-def _grown(mask: NDArray[np.bool_], by: float) -> NDArray[np.bool_]:
+def _grown(mask: Mask, by: float) -> Mask:
     """Dilated by a square: at a video's own size the discs of ``grow`` take 0.2 to 1 s a frame."""
     side = 2 * max(1, round(by)) + 1
-    grown: NDArray[np.bool_] = load_opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+    grown: Mask = load_opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
     return grown

@@ -18,7 +18,7 @@ from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence
+from animate_anyone.structures import BODY, NUM_KEYPOINTS, Mask, Picture, PoseSequence, Size
 
 _CHUNK_SECONDS = 0.5  # after so long the window is put around the person anew
 _PATIENCE_SECONDS = 1.0  # after so long without the person their last place says nothing
@@ -29,7 +29,7 @@ _SAME = 0.5  # torso lengths between the points of poses that are one person
 
 
 def find_people(
-    picture: NDArray[np.uint8], estimator: PoseEstimator, most: int = 4, known: PoseSequence | None = None
+    picture: Picture, estimator: PoseEstimator, most: int = 4, known: PoseSequence | None = None
 ) -> list[PoseSequence]:
     """The people in a picture ``(height, width, 3)``, the largest first; each one pose, in its pixels.
 
@@ -103,7 +103,7 @@ def who_was_taken(people: list[PoseSequence], poses: PoseSequence, frame: int, a
 
 
 def track_person(
-    frames: Sequence[NDArray[np.uint8]],
+    frames: Sequence[Picture],
     fps: Fraction,
     estimator: PoseEstimator,
     person: int = 0,
@@ -167,7 +167,7 @@ class _Search:
 
     def __init__(
         self,
-        frames: Sequence[NDArray[np.uint8]],
+        frames: Sequence[Picture],
         estimator: PoseEstimator,
         found: PoseSequence,
         appearance: PersonAppearance,
@@ -303,9 +303,7 @@ class _Search:
         return next((pose for pose in people if self._again(number, pose)), None)
 
 
-def _first_people(
-    frames: Sequence[NDArray[np.uint8]], estimator: PoseEstimator, chunk: int
-) -> tuple[int, list[PoseSequence]]:
+def _first_people(frames: Sequence[Picture], estimator: PoseEstimator, chunk: int) -> tuple[int, list[PoseSequence]]:
     """The first of every so many frames in which there is anybody, and who."""
     people: list[PoseSequence] = []
     number = 0
@@ -316,7 +314,7 @@ def _first_people(
     return number, people
 
 
-def _without(picture: NDArray[np.uint8], other: PoseSequence, own: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _without(picture: Picture, other: PoseSequence, own: Mask) -> Picture:
     """A picture with somebody painted over, but for where the person was, ``own``."""
     body, _ = body_hulls(other.keypoints[0], other.scores[0], other.size)
     wide = grow(body, max(round(_PAINT * frame_torso_length(other.keypoints[0], other.scores[0])), 1))
@@ -325,7 +323,7 @@ def _without(picture: NDArray[np.uint8], other: PoseSequence, own: NDArray[np.bo
     return shown
 
 
-def _window(pose: PoseSequence, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _window(pose: PoseSequence, size: Size) -> tuple[int, int, int, int]:
     """Left, top, right, bottom around a pose with a margin, inside the frame."""
     seen = pose.scores[0, BODY] >= MIN_SCORE
     points = pose.keypoints[0, BODY][seen]

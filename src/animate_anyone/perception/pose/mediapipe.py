@@ -25,7 +25,7 @@ from animate_anyone.perception.pose.pose_tracker import PoseTracker, look_thorou
 from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import nobody, seen
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Picture, PoseSequence, Size
 from animate_anyone.system.silence import silent_stderr
 
 _WRISTS = {"left_hand": (15, 13), "right_hand": (16, 14)}  # MediaPipe's wrist and elbow
@@ -53,8 +53,8 @@ class MediapipePose:
 
     def estimate(
         self,
-        frames: Iterable[NDArray[np.uint8]],
-        size: tuple[int, int],
+        frames: Iterable[Picture],
+        size: Size,
         fps: Fraction,
         times: NDArray[np.float64] | None = None,
         progress: Progress = SILENT,
@@ -70,7 +70,7 @@ class MediapipePose:
                 poses.append(tracker.next(frame) or nobody())
         return collect(poses, size, fps, times)
 
-    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
+    def estimate_picture(self, picture: Picture) -> PoseSequence | None:
         """The pose in one picture, drawn characters included, or ``None``; see the protocol.
 
         The picture is tried as it is, padded, mirrored, with more contrast and cropped to what was
@@ -120,7 +120,7 @@ class _Finder:
         shown = attempt.picture
         return attempt.with_pose(*to_pose(self.find(shown), (shown.shape[1], shown.shape[0])))
 
-    def find(self, picture: NDArray[np.uint8]) -> Landmarks:
+    def find(self, picture: Picture) -> Landmarks:
         result = self._run("holistic", picture)
         found = Landmarks(
             _array(result.pose_landmarks, visibility=True),
@@ -130,7 +130,7 @@ class _Finder:
         )
         return self._with_missing_hands(self._with_missing_face(found, picture), picture) if self._search else found
 
-    def _run(self, name: str, picture: NDArray[np.uint8]) -> Any:
+    def _run(self, name: str, picture: Picture) -> Any:
         # The C++ side writes warnings until each of its networks has run once.
         if name in self._warm:
             return self._graphs[name].process(picture)
@@ -150,7 +150,7 @@ class _Finder:
             return self._solutions.hands.Hands(static_image_mode=True, max_num_hands=2, min_detection_confidence=0.4)
         return self._solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1)
 
-    def _with_missing_face(self, found: Landmarks, picture: NDArray[np.uint8]) -> Landmarks:
+    def _with_missing_face(self, found: Landmarks, picture: Picture) -> Landmarks:
         if found.body is None or found.face is not None:
             return found
         frame = np.array([picture.shape[1], picture.shape[0]])
@@ -165,7 +165,7 @@ class _Finder:
         assert face is not None
         return replace(found, face=_placed(face, len(window), corner, frame))
 
-    def _with_missing_hands(self, found: Landmarks, picture: NDArray[np.uint8]) -> Landmarks:
+    def _with_missing_hands(self, found: Landmarks, picture: Picture) -> Landmarks:
         if found.body is None:
             return found
         frame = np.array([picture.shape[1], picture.shape[0]])
@@ -201,7 +201,7 @@ def _placed(
     return np.column_stack([(part[:, :2] * side + corner) / frame, part[:, 2] * side / frame[0]])
 
 
-def _window(picture: NDArray[np.uint8], corner: NDArray[np.int_], side: int) -> NDArray[np.uint8] | None:
+def _window(picture: Picture, corner: NDArray[np.int_], side: int) -> Picture | None:
     """The square ``side`` wide from ``corner`` (x, y); grey where it leaves the picture."""
     height, width = picture.shape[:2]
     x, y = int(corner[0]), int(corner[1])

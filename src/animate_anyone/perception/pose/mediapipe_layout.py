@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.perception.pose.single_pose import Pose, nobody
-from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
+from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND, Size
 
 _LEFT_SHOULDER, _RIGHT_SHOULDER = 11, 12
 # Our body joints and MediaPipe's landmark for each; the neck, which is made from the shoulders, has none.
@@ -63,7 +63,7 @@ class Landmarks:
     face: NDArray[np.float64] | None = None
 
 
-def to_pose(found: Landmarks, size: tuple[int, int]) -> Pose:
+def to_pose(found: Landmarks, size: Size) -> Pose:
     """Points ``(128, 2)`` in pixels of ``size``, scores ``(128,)``, depth ``(128,)`` in frame heights.
 
     A hand or face that does not sit at its wrist or nose belongs to somebody else, or is a

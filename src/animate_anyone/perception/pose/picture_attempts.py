@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE
 from animate_anyone.perception.pose.single_pose import MIRROR, Pose, plausibility, seen
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture
 
 _LONG_SIDE = 1280  # crops are scaled to this, pixels
 
@@ -43,7 +43,7 @@ class Attempt:
         pose: what was found, in pixels of the original; ``None`` before looking, or for nobody.
     """
 
-    picture: NDArray[np.uint8] = field(repr=False)
+    picture: Picture = field(repr=False)
     height: int
     corner: tuple[float, float] = (0.0, 0.0)
     scale: float = 1.0
@@ -64,7 +64,7 @@ class Attempt:
         return replace(self, pose=(points, scores, depth * np.float32(tried_height / self.scale / self.height)))
 
 
-def attempts(picture: NDArray[np.uint8], around: Pose | None = None) -> Iterator[Attempt]:
+def attempts(picture: Picture, around: Pose | None = None) -> Iterator[Attempt]:
     """Versions of a picture to look at; with ``around``, closer looks at the pose found there."""
     height, width = picture.shape[:2]
     if around is None:
@@ -81,7 +81,7 @@ def attempts(picture: NDArray[np.uint8], around: Pose | None = None) -> Iterator
         yield replace(close, picture=np.ascontiguousarray(close.picture[:, ::-1]), mirrored=True)
 
 
-def closer(picture: NDArray[np.uint8], around: Pose, margin: float, long_side: int | None = None) -> Attempt:
+def closer(picture: Picture, around: Pose, margin: float, long_side: int | None = None) -> Attempt:
     """The part of a picture around a pose, padded where it leaves the picture.
 
     Args:
@@ -137,7 +137,7 @@ def _agreement(pose: Pose, poses: list[Pose]) -> float:
     return float(np.mean(near))
 
 
-def _cut(picture: NDArray[np.uint8], left: int, top: int, right: int, bottom: int) -> NDArray[np.uint8]:
+def _cut(picture: Picture, left: int, top: int, right: int, bottom: int) -> Picture:
     """A rectangle that may leave the picture; outside it has the median colour of the border."""
     height, width = picture.shape[:2]
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import unscored_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.perception.pose.picture_attempts import Attempt, attempts, best_pose, closer
 from animate_anyone.perception.pose.single_pose import Pose, plausibility
-from animate_anyone.structures import BODY
+from animate_anyone.structures import BODY, Picture
 
 _ENOUGH = 0.6  # share of the last pose's plausibility below which the frame is searched again
 _REACH = 0.3  # torso lengths of movement in one frame that lower the rating by a factor of e
@@ -35,16 +34,13 @@ class PoseTracker:
     """
 
     def __init__(
-        self,
-        track: Callable[[NDArray[np.uint8]], Pose | None],
-        look: Callable[[Attempt], Attempt],
-        restart: Callable[[], None],
+        self, track: Callable[[Picture], Pose | None], look: Callable[[Attempt], Attempt], restart: Callable[[], None]
     ) -> None:
         self._track, self._look, self._restart = track, look, restart
         self._last: Pose | None = None
         self._since_thorough = _PATIENCE
 
-    def next(self, frame: NDArray[np.uint8]) -> Pose | None:
+    def next(self, frame: Picture) -> Pose | None:
         """The person's pose in the next frame ``(height, width, 3)``, or ``None``."""
         self._since_thorough += 1
         found = self._search(frame)
@@ -52,7 +48,7 @@ class PoseTracker:
             self._last = found
         return found
 
-    def _search(self, frame: NDArray[np.uint8]) -> Pose | None:
+    def _search(self, frame: Picture) -> Pose | None:
         if self._last is None:
             return self._thorough(frame) or self._track(frame)
         wanted = _ENOUGH * plausibility(self._last)
@@ -76,14 +72,14 @@ class PoseTracker:
         moved = np.hypot(*(pose[0] - self._last[0])[BODY][both].T)
         return plausibility(pose) * float(np.exp(-np.median(moved) / (_REACH * unscored_torso_length(self._last[0]))))
 
-    def _thorough(self, frame: NDArray[np.uint8]) -> Pose | None:
+    def _thorough(self, frame: Picture) -> Pose | None:
         if self._since_thorough < _PATIENCE:
             return None
         self._since_thorough = 0
         return look_thoroughly(frame, self._look)
 
 
-def look_thoroughly(picture: NDArray[np.uint8], look: Callable[[Attempt], Attempt]) -> Pose | None:
+def look_thoroughly(picture: Picture, look: Callable[[Attempt], Attempt]) -> Pose | None:
     """The pose in one picture, tried in all the ways of :func:`attempts`, or ``None`` for nobody."""
     tried = [look(attempt) for attempt in attempts(picture)]
     first = best_pose(tried)

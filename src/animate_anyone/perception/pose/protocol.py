@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Picture, PoseSequence, Size
 
 
 @runtime_checkable
@@ -25,8 +25,8 @@ class PoseEstimator(Protocol):
 
     def estimate(
         self,
-        frames: Iterable[NDArray[np.uint8]],
-        size: tuple[int, int],
+        frames: Iterable[Picture],
+        size: Size,
         fps: Fraction,
         times: NDArray[np.float64] | None = None,
         progress: Progress = SILENT,
@@ -48,12 +48,12 @@ class PoseEstimator(Protocol):
         """
         ...
 
-    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
+    def estimate_picture(self, picture: Picture) -> PoseSequence | None:
         """The pose in one picture ``(height, width, 3)`` uint8, RGB, or ``None`` if nobody is found."""
         ...
 
 
-def check_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> None:
+def check_frame(frame: Picture, size: Size) -> None:
     """Raise :class:`InputError` unless the frame is an RGB picture of ``size`` (width, height)."""
     want = (size[1], size[0], 3)
     if frame.shape != want or frame.dtype != np.uint8:
@@ -65,7 +65,7 @@ def check_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> None:
 
 def collect(
     poses: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]],
-    size: tuple[int, int],
+    size: Size,
     fps: Fraction,
     times: NDArray[np.float64] | None,
 ) -> PoseSequence:

@@ -23,9 +23,9 @@ from animate_anyone.perception.pose.pose_tracker import look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import Pose, nobody, seen
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, Picture, PoseSequence, Size
 
-WholeBody = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
+WholeBody = Callable[[Picture], tuple[NDArray[np.floating], NDArray[np.floating]]]
 """rtmlib's ``Wholebody``: a BGR picture in, points ``(people, 134, 2)`` and scores ``(people, 134)`` out."""
 
 MODES = ("lightweight", "balanced", "performance")
@@ -59,7 +59,7 @@ class RtmlibPose:
         mode: str = "balanced",
         detector: str | Path | None = None,
         pose: str | Path | None = None,
-        pose_input_size: tuple[int, int] | None = None,
+        pose_input_size: Size | None = None,
         backend: str = "onnxruntime",
         device: str = "cpu",
         network: WholeBody | None = None,
@@ -87,8 +87,8 @@ class RtmlibPose:
 
     def estimate(
         self,
-        frames: Iterable[NDArray[np.uint8]],
-        size: tuple[int, int],
+        frames: Iterable[Picture],
+        size: Size,
         fps: Fraction,
         times: NDArray[np.float64] | None = None,
         progress: Progress = SILENT,
@@ -101,7 +101,7 @@ class RtmlibPose:
             poses.append((*(chooser.choose(self._people(frame)) or nobody())[:2], None))
         return collect(poses, size, fps, times)
 
-    def estimate_picture(self, picture: NDArray[np.uint8]) -> PoseSequence | None:
+    def estimate_picture(self, picture: Picture) -> PoseSequence | None:
         """The main person's pose in one picture, or ``None``; see the protocol.
 
         Where nobody is found at first, the picture is tried padded, mirrored and with more contrast.
@@ -111,7 +111,7 @@ class RtmlibPose:
         pose = PersonChooser().choose(self._people(picture)) or look_thoroughly(picture, self._look)
         return None if pose is None else collect([(*pose[:2], None)], (width, height), Fraction(24), None)
 
-    def _people(self, frame: NDArray[np.uint8]) -> list[Pose]:
+    def _people(self, frame: Picture) -> list[Pose]:
         points, scores = self._network(np.ascontiguousarray(frame[..., ::-1]))
         people = (from_openpose_134(*person) for person in zip(points, scores, strict=True))
         return [person for person in people if seen(*person) is not None]
@@ -193,7 +193,7 @@ def _onnxruntime_has_cuda() -> bool:
     return "CUDAExecutionProvider" in require("onnxruntime", extra="rtmlib").get_available_providers()
 
 
-def _input_size(pose: str | Path | None) -> tuple[int, int]:
+def _input_size(pose: str | Path | None) -> Size:
     named = None if pose is None else re.search(r"(\d{3})x(\d{3})", Path(pose).name)
     return (288, 384) if named is None else (int(named[2]), int(named[1]))
 

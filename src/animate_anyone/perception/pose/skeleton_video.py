@@ -24,6 +24,7 @@ from animate_anyone.perception.pose.skeleton_look import (
     least,
     saturation,
 )
+from animate_anyone.structures import Mask, Picture
 
 _LONG_SIDE = 384  # frames are looked at in about this size, pixels
 _DRAWN = 70  # brightest channel of a pixel that is surely part of a stroke
@@ -48,7 +49,7 @@ _GAP = 0.008  # of the frame's longer side, between parts that hang together
 _EVEN = 0.75  # share of neighbours on a piece that are of one hue: limbs are, sparks are not
 
 
-def find_skeletons(frames: Sequence[NDArray[np.uint8]], told: bool = False) -> SkeletonLook | None:
+def find_skeletons(frames: Sequence[Picture], told: bool = False) -> SkeletonLook | None:
     """How the skeletons of a finished skeleton video are drawn; ``None`` where these frames show something else.
 
     Args:
@@ -75,14 +76,14 @@ def find_skeletons(frames: Sequence[NDArray[np.uint8]], told: bool = False) -> S
     return look.larger(step) if _mostly([_hangs_together(frame, look) for frame in small]) else None
 
 
-def _plainness(frame: NDArray[np.uint8]) -> float:
+def _plainness(frame: Picture) -> float:
     """Share of the pixels that have the commonest colour, or nearly; most of a drawing is background, or margin."""
     coarse = (frame.astype(np.int32) + _PLAIN // 2) // _PLAIN
     counts = np.bincount(((coarse[..., 0] * 8 + coarse[..., 1]) * 8 + coarse[..., 2]).ravel())
     return float(np.sort(counts)[-2:].sum() / coarse[..., 0].size)
 
 
-def is_skeleton_video(frames: Iterable[NDArray[np.uint8]]) -> bool:
+def is_skeleton_video(frames: Iterable[Picture]) -> bool:
     """Whether these frames show a drawn OpenPose skeleton on black, of the usual brightness.
 
     What tells it from a real video at night, or a bright thing before black: the strokes are
@@ -107,7 +108,7 @@ def _mostly(verdicts: Sequence[bool | None]) -> bool:
     return bool(said) and float(np.mean(said)) >= _MIN_SHARE
 
 
-def _looks_drawn(frame: NDArray[np.uint8]) -> bool | None:
+def _looks_drawn(frame: Picture) -> bool | None:
     """``None`` for a frame that is all black."""
     step = max(round(max(frame.shape[:2]) / _LONG_SIDE), 1)
     small = frame[::step, ::step].astype(np.int16)
@@ -135,7 +136,7 @@ def _looks_drawn(frame: NDArray[np.uint8]) -> bool | None:
     return bool(_deep_inside(drawn, depth).sum() < _MAX_THICK * drawn.sum())
 
 
-def _hangs_together(frame: NDArray[np.uint8], look: SkeletonLook) -> bool | None:
+def _hangs_together(frame: Picture, look: SkeletonLook) -> bool | None:
     """Whether a frame shows thin connected strokes of many colours, each of one; ``None`` where nothing is drawn."""
     cleared = look.on_black(frame)
     away = largest(np.abs(frame.astype(np.int16) - np.asarray(look.background)))
@@ -183,7 +184,7 @@ def _evenness(hues: NDArray[np.int_]) -> float:
     return same / max(pairs, 1)
 
 
-def _pieces(mask: NDArray[np.bool_], gap: int) -> NDArray[np.int_]:
+def _pieces(mask: Mask, gap: int) -> NDArray[np.int_]:
     """The number of the connected piece, from 1, that each pixel of a mask is of; 0 outside. Small gaps connect."""
     wide = maximum_filter(mask, 2 * gap + 1, mode="constant")
     return np.asarray(label(wide, connectivity=2) * mask)
@@ -202,6 +203,6 @@ def _hue(colours: NDArray[np.int16]) -> NDArray[np.float64]:
     return sector / 6 % 1.0
 
 
-def _deep_inside(mask: NDArray[np.bool_], depth: int) -> NDArray[np.bool_]:
+def _deep_inside(mask: Mask, depth: int) -> Mask:
     """The pixels whose square neighbourhood, ``depth`` pixels to each side, is in the mask."""
     return np.asarray(minimum_filter(mask, 2 * depth + 1, mode="constant"))
