@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from animate_anyone.evaluation.without_motion import temporal_layers, without_motion
+from animate_anyone.evaluation.suites import temporal_layers, without_motion
 from animate_anyone.models.denoising_unet import DenoisingUNet, NoMotion
 
 

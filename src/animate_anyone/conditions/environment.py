@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.shape_agnostic import BlockShares, check_masks, shape_agnostic
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Mask, Picture
@@ -42,14 +41,8 @@ def formulate(masks: Mask, formulation: str = "shape_agnostic", shares: BlockSha
         raise InputError(f"there is no environment formulation {formulation!r}; there are: {', '.join(FORMULATIONS)}")
     if formulation == "exact":
         return masks.copy()
-    if formulation == "shape_agnostic":
-        return shape_agnostic(masks, shares)
-    region = np.zeros(masks.shape, bool)
-    for frame, mask in enumerate(masks):
-        box = bounding_box(mask)
-        if box is not None:
-            region[frame][box] = True
-    return region
+    one_block = BlockShares(0.0, 0.0)
+    return shape_agnostic(masks, shares if formulation == "shape_agnostic" else one_block)
 
 
 def empty(frames: Picture, region: Mask) -> Picture:

@@ -95,10 +95,8 @@ def rescale_character(
         result[frame] = np.rint(colours + (1 - opacity) * base).astype(np.uint8)
         if background is None:
             unknown[frame] = cut & (opacity[..., 0] < 1)
-    moved_objects = np.zeros(objects.shape, bool)
-    for number, track in enumerate(objects):
-        moved_objects[number] = _moved(track, rows, columns)
-    return Rescaled(result, _moved(person, rows, columns), moved_objects, _moved_pose(pose, point, scale), unknown)
+    moved_person, moved_objects = (_moved(masks, rows, columns) for masks in (person, objects))
+    return Rescaled(result, moved_person, moved_objects, _moved_pose(pose, point, scale), unknown)
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,9 @@ def _sample(plane: NDArray[np.float32], rows: _Axis, columns: _Axis) -> NDArray[
 
 
 def _moved(masks: Mask, rows: _Axis, columns: _Axis) -> Mask:
-    moved = [_sample(mask[..., None].astype(np.float32), rows, columns)[..., 0] >= 0.5 for mask in masks]
-    return np.stack(moved) if moved else masks.copy()
+    """Masks ``(..., height, width)``."""
+    planes = (mask[..., None].astype(np.float32) for mask in masks.reshape(-1, *masks.shape[-2:]))
+    return np.array([_sample(plane, rows, columns) >= 0.5 for plane in planes], bool).reshape(masks.shape)
 
 
 def _moved_pose(pose: PoseSequence | None, point: tuple[float, float], scale: float) -> PoseSequence | None:

@@ -74,32 +74,21 @@ def shape_agnostic(masks: Mask, shares: BlockShares | None = None) -> Mask:
     for frame, mask in enumerate(masks):
         box = bounding_box(mask)
         if box is not None:
-            height, width = box[0].stop - box[0].start, box[1].stop - box[1].start
-            blocks = inference_blocks(height, width) if shares is None else shares.blocks(height, width)
-            result[frame] = block_maxima(mask, *blocks)
+            inside = mask[box]
+            blocks = inference_blocks(*inside.shape) if shares is None else shares.blocks(*inside.shape)
+            result[frame][box] = block_maxima(inside, *blocks)
     return result
 
 
 def block_maxima(mask: Mask, rows: int, columns: int) -> Mask:
-    """One mask ``(height, width)`` with ``rows`` by ``columns`` blocks in its bounding box.
+    """A mask ``(height, width)`` cut into ``rows`` by ``columns`` blocks, those that hold any of it masked whole.
 
     Sides that do not divide evenly get blocks that differ by one pixel; more blocks than pixels
     count as one a pixel.
-
-    Raises:
-        InputError: less than one block.
     """
-    if min(rows, columns) < 1:
-        raise InputError(f"{rows}x{columns} blocks cannot fill a box; give 1x1 or more")
-    result = np.zeros(mask.shape, bool)
-    box = bounding_box(mask)
-    if box is None:
-        return result
-    inside = mask[box]
-    vertical, horizontal = (_edges(side, blocks) for side, blocks in zip(inside.shape, (rows, columns), strict=True))
-    maxima = np.logical_or.reduceat(np.logical_or.reduceat(inside, vertical[:-1], axis=0), horizontal[:-1], axis=1)
-    result[box] = maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
-    return result
+    vertical, horizontal = (_edges(side, blocks) for side, blocks in zip(mask.shape, (rows, columns), strict=True))
+    maxima = np.logical_or.reduceat(np.logical_or.reduceat(mask, vertical[:-1], axis=0), horizontal[:-1], axis=1)
+    return maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
 
 
 def check_masks(masks: Mask) -> None:

@@ -57,5 +57,4 @@ HAND_LIMBS = tuple(
 
 def is_person(scores: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether enough keypoints of the body are seen: scores ``(..., 128)``, result ``(...)``."""
-    enough: NDArray[np.bool_] = (scores[..., BODY] >= MIN_SCORE).sum(axis=-1) >= MIN_BODY_POINTS
-    return enough
+    return (scores[..., BODY] >= MIN_SCORE).sum(axis=-1) >= MIN_BODY_POINTS

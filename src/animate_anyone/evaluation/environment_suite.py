@@ -9,7 +9,7 @@ its result pasted through the character's outline; and, where the model makes it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from animate_anyone.conditions.environment import empty, feather, formulate, kee
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
-from animate_anyone.evaluation.suites import aligned, cell
+from animate_anyone.evaluation.suites import aligned, cell, mean_of, sampling_settings
 from animate_anyone.first_guess.collage import collage
 from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.media import contact_sheet
@@ -113,7 +113,7 @@ def measure(result: Picture, scene: SuiteScene) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     for name, pixels in scene.where().items():
         frames = zip(result, scene.frames, pixels, strict=True)
-        figures[name] = _mean(min(psnr_masked(a, b, mask), MOST) for a, b, mask in frames if mask.any())
+        figures[name] = mean_of(min(psnr_masked(a, b, mask), MOST) for a, b, mask in frames if mask.any())
     return figures
 
 
@@ -240,10 +240,7 @@ def evaluate_environment(
         "settings": {
             "scenes": characters,
             "frames": FRAMES,
-            "size": list(size),
-            "steps": pipeline.config["num_inference_steps"] if steps is None else steps,
-            "guidance": pipeline.config["guidance_scale"] if guidance is None else guidance,
-            "seed": seed,
+            **sampling_settings(pipeline, steps, guidance, seed),
             "formulation": formulation,
             "reference": "the character alone on a plain colour",
             "psnr": f"mean over frames, in dB, of 8-bit RGB; {MOST:g} where alike",
@@ -251,7 +248,7 @@ def evaluate_environment(
             "occluded": f"frames in which more than {OCCLUDED:g} of the person are hidden",
         },
         "seconds": round(time.perf_counter() - started, 1),
-        **{who: {m: _mean(s[who][m] for s in scenes) for m in MEASURES} for who in makers},
+        **{who: {m: mean_of(s[who][m] for s in scenes) for m in MEASURES} for who in makers},
         "scenes": scenes,
     }
     labels = [f"{s['seed']}: object {s['object']}, person {cell(s['model']['person'], '{:.1f} dB')}" for s in scenes]
@@ -268,8 +265,3 @@ def environment_table(report: Mapping[str, Any]) -> str:
 def _own_pose(character: Subject, drawn: Size, style: str) -> Picture:
     assert character.pose is not None
     return draw_pose(character.pose, drawn, style=style)[0]
-
-
-def _mean(figures: Iterable[float | None]) -> float | None:
-    there = [figure for figure in figures if figure is not None]
-    return round(float(np.mean(there)), 4) if there else None

@@ -170,11 +170,9 @@ def _clip_of(entry: Path, layout: str) -> ClipFiles | None:
     if entry.is_file():
         is_video = entry.suffix.lower() in VIDEO_FILES
         return ClipFiles(_plain_name(entry.name, layout), entry) if is_video else None
-    if layout == "tiktok" and (entry / "images").is_dir():
-        frames = _frames_in(entry / "images")
-        return ClipFiles(_plain_name(entry.name, layout), entry / "images", tuple(frames)) if frames else None
-    frames = _frames_in(entry)
-    return ClipFiles(_plain_name(entry.name, layout), entry, tuple(frames)) if frames else None
+    folder = entry / "images" if layout == "tiktok" and (entry / "images").is_dir() else entry
+    frames = _frames_in(folder)
+    return ClipFiles(_plain_name(entry.name, layout), folder, tuple(frames)) if frames else None
 
 
 def _frames_in(folder: Path) -> list[Path]:

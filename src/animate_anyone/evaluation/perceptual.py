@@ -15,7 +15,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation import weights
@@ -24,23 +24,20 @@ from animate_anyone.evaluation.frechet import Gaussian, frechet_distance
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.structures import Picture
 
+Network = lpips_vgg.VGG | lpips_vgg.Weights | inception.Inception | resnet3d.ResNet3D | i3d.I3D
 SHRINK = 1  # of all networks; more than 1 for tests alone
 _BATCH = 16  # frames that FID's network takes at once
 _SHOWN = 4  # names in an error
 
 
-def load(network: nn.Module, file: Path, unused: tuple[str, ...], again: str) -> None:
-    """Fill a network from a published file, and make it ready to use; nothing but tensors is read.
-
-    Args:
-        network: its tensors' names are the file's.
-        unused: tensors that the file may hold beside them.
-        again: the command that gets the right file, for errors.
+def load(network: Network, folder: Path, source: weights.Source, device: torch.device) -> None:
+    """Fill a network from its published file in ``folder``, and make it ready to use; nothing but tensors is read.
 
     Raises:
         InputError: damaged, more than tensors, or tensors missing, left over or of another shape, by name. Counts of
             batches, which old files lack and nobody uses, may be there or not.
     """
+    file = folder / source.name
     found = WeightFile(file)
     there = {name: shape for name, shape in found.shapes.items() if not name.endswith("num_batches_tracked")}
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
@@ -48,15 +45,16 @@ def load(network: nn.Module, file: Path, unused: tuple[str, ...], again: str) ->
         f"{what} {_listed(names)}"
         for what, names in (
             ("lacks", sorted(wanted.keys() - there.keys())),
-            ("has besides", sorted(there.keys() - wanted.keys() - set(unused))),
+            ("has besides", sorted(there.keys() - wanted.keys() - set(network.unused))),
             ("has another shape of", sorted(n for n in wanted.keys() & there.keys() if wanted[n] != there[n])),
         )
         if names
     ]
     if faults:
+        again = weights.get_line(source, folder)
         raise InputError(f"{file}: is another network's: {'; '.join(faults)}; to get the right file: {again}")
     network.load_state_dict({n: t.float() for n, t in found.read(list(wanted)).items()}, strict=False)
-    network.requires_grad_(False).eval()
+    network.requires_grad_(False).eval().to(device)
 
 
 def resized(frame: Picture, side: int) -> Tensor:
@@ -78,8 +76,7 @@ class Lpips:
         self._device, self._signed = device, value_range == "[-1, 1]"
         self._vgg, self._weights = lpips_vgg.VGG(SHRINK), lpips_vgg.Weights(SHRINK)
         for network, source in ((self._vgg, weights.VGG), (self._weights, weights.LPIPS)):
-            load(network, folder / source.name, network.unused, weights.get_line(source, folder))
-            network.to(device)
+            load(network, folder, source, device)
 
     @torch.inference_mode()
     def __call__(self, first: Picture, second: Picture) -> float:
@@ -138,9 +135,7 @@ class Distribution:
         self._made, self._device = FEATURES[metric], device
         self._length, self._stride = (1, 1) if self._made.single else (length, stride)
         self._network = self._made.network(SHRINK)
-        source = self._made.source
-        load(self._network, folder / source.name, self._network.unused, weights.get_line(source, folder))
-        self._network.to(device)
+        load(self._network, folder, self._made.source, device)
         self.dimension = self._network.width
         self._sets = (Gaussian(self.dimension), Gaussian(self.dimension))
         self._windows: tuple[deque[Tensor], ...] = (deque(maxlen=self._length), deque(maxlen=self._length))

@@ -27,8 +27,7 @@ _ABSENT = "–"
 def published() -> dict[str, Any]:
     """The published tables by name: ``title``, ``source``, and ``rows`` of figures by :data:`COLUMNS`."""
     text = files("animate_anyone.evaluation").joinpath("published.json").read_text(encoding="utf-8")
-    tables: dict[str, Any] = json.loads(text)["tables"]
-    return tables
+    return json.loads(text)["tables"]
 
 
 def read_result(file: Path) -> dict[str, Any]:
@@ -50,8 +49,7 @@ def read_result(file: Path) -> dict[str, Any]:
         known = False
     if not known:
         raise InputError(f"{file}: no result of evaluate --generated; give a file that it wrote with --json")
-    checked: dict[str, Any] = result
-    return checked
+    return result
 
 
 def choose_table(asked: str | None, results: Sequence[dict[str, Any]]) -> str:

@@ -8,13 +8,14 @@ given the reference carried into every pose, with that as it is too (``carried_r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_pose
@@ -24,9 +25,9 @@ from animate_anyone.evaluation.identity import head_descriptors, identity
 from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
 from animate_anyone.evaluation.limb_position import limb_error
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
-from animate_anyone.evaluation.without_motion import temporal_layers, without_motion
 from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.media import contact_sheet
+from animate_anyone.models.denoising_unet import DenoisingUNet, NoMotion
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -44,8 +45,6 @@ IDENTITY = ("identity", "identity_drift", "identity_rank1")
 MEASURES = (*PICTURES, "colour", "limb_px", "limb_found", *FLICKER, *IDENTITY)
 SEAMS = ("at_seams", "elsewhere", "seam_ratio")
 WHO = ("model", "copy_reference", "carried_reference")
-
-Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -194,10 +193,7 @@ def evaluate_puppet(
         "settings": {
             "characters": characters,
             "frames": FRAMES,
-            "size": list(size),
-            "steps": pipeline.config["num_inference_steps"] if steps is None else steps,
-            "guidance": pipeline.config["guidance_scale"] if guidance is None else guidance,
-            "seed": seed,
+            **sampling_settings(pipeline, steps, guidance, seed),
             "temporal_layers": ("on" if motion else "off") if layered else "none",
             "reference": "another frame of the same clip",
             "ssim": "grey, 7x7 uniform window, mean over frames",
@@ -209,7 +205,7 @@ def evaluate_puppet(
         report[who] = _means([c[who] for c in clips])
     report["above_copy_reference"] = {m: _difference(report["model"][m], report["copy_reference"][m]) for m in MEASURES}
     if compare_motion and layered:
-        without = {m: _mean(c["without_temporal_layers"][m] for c in clips) for m in FLICKER}
+        without = {m: mean_of(c["without_temporal_layers"][m] for c in clips) for m in FLICKER}
         report["without_temporal_layers"] = {m: {"with": report["model"][m], "without": without[m]} for m in FLICKER}
     if long is not None:
         report["long_clips"] = long
@@ -252,6 +248,24 @@ def suite_table(report: dict[str, Any]) -> str:
     return "\n\n".join(aligned(table) for table in tables)
 
 
+def temporal_layers(unet: DenoisingUNet) -> dict[str, AnimateDiffTransformer3D]:
+    """The motion modules of a network by their names; empty for a network of single frames."""
+    return {name: module for name, module in unet.named_modules() if isinstance(module, AnimateDiffTransformer3D)}
+
+
+@contextmanager
+def without_motion(unet: DenoisingUNet) -> Iterator[None]:
+    """Every frame by itself within this context: motion modules give back what they are given."""
+    layers = temporal_layers(unet)
+    try:
+        for name in layers:
+            unet.set_submodule(name, NoMotion())
+        yield
+    finally:
+        for name, module in layers.items():
+            unet.set_submodule(name, module)
+
+
 def _long_clips(
     seeds: Sequence[int],
     schedule: list[list[int]],
@@ -273,26 +287,39 @@ def _long_clips(
                 **seam_flicker(frames, clip.frames, clip.masks, schedule),
             }
         clips.append(figures)
-    means = {who: {m: _mean(c[who][m] for c in clips) for m in (*FLICKER, *SEAMS)} for who in WHO if who in clips[0]}
+    means = {who: {m: mean_of(c[who][m] for c in clips) for m in (*FLICKER, *SEAMS)} for who in WHO if who in clips[0]}
     return {"frames": LONG_FRAMES, "windows": len(schedule), **means, "clips": clips}
 
 
 def _means(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of every measure and part the mean of the clips that have it; of limbs the mean of all limbs."""
-    means: dict[str, Any] = {m: _mean(c[m] for c in clips) for m in MEASURES}
+    means: dict[str, Any] = {m: mean_of(c[m] for c in clips) for m in MEASURES}
     for name in ("limb_px", "limb_found"):
-        means[name] = _mean(c[name] for c in clips for _ in range(c["limbs"]))
-    means["parts"] = {name: _mean(c["parts"][name] for c in clips) for name in GROUPS}
+        means[name] = mean_of(c[name] for c in clips for _ in range(c["limbs"]))
+    means["parts"] = {name: mean_of(c["parts"][name] for c in clips) for name in GROUPS}
     return means
 
 
-def _mean(figures: Iterable[float | None]) -> float | None:
+def mean_of(figures: Iterable[float | None]) -> float | None:
+    """To four digits, of those that are not ``None``; ``None`` where all are."""
     there = [figure for figure in figures if figure is not None]
     return round(float(np.mean(there)), 4) if there else None
 
 
 def _difference(figure: float | None, baseline: float | None) -> float | None:
     return None if figure is None or baseline is None else round(figure - baseline, 4)
+
+
+def sampling_settings(
+    pipeline: AnimateAnyonePipeline, steps: int | None, guidance: float | None, seed: int
+) -> dict[str, Any]:
+    """What a report tells of how a model was asked; ``None`` takes the model's default."""
+    return {
+        "size": list(pipeline.config["size"]),
+        "steps": pipeline.config["num_inference_steps"] if steps is None else steps,
+        "guidance": pipeline.config["guidance_scale"] if guidance is None else guidance,
+        "seed": seed,
+    }
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -4,9 +4,7 @@ from animate_anyone.media.files import check_folder, check_writable, whole_file
 from animate_anyone.media.pictures import PICTURE_SUFFIXES, contact_sheet, is_picture, read_picture, write_picture
 from animate_anyone.media.sound import Sound
 from animate_anyone.media.video_reading import (
-    FOLDER_FPS,
     Video,
-    VideoInfo,
     frame_range,
     frame_times,
     open_video,
@@ -17,12 +15,10 @@ from animate_anyone.media.video_reading import (
 from animate_anyone.media.video_writing import VIDEO_SUFFIXES, VideoWriter
 
 __all__ = [
-    "FOLDER_FPS",
     "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Sound",
     "Video",
-    "VideoInfo",
     "VideoWriter",
     "check_folder",
     "check_writable",

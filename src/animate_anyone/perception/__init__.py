@@ -10,14 +10,13 @@ from typing import Any
 
 from animate_anyone.perception.backends import load_backend
 from animate_anyone.perception.pose.protocol import PoseEstimator
-from animate_anyone.perception.pose.quality import PoseQuality, report
+from animate_anyone.perception.pose.quality import report
 from animate_anyone.perception.pose.skeleton_video import is_skeleton_video
 
 __all__ = [
     "ESTIMATORS",
     "WITH_DEPTH",
     "PoseEstimator",
-    "PoseQuality",
     "is_skeleton_video",
     "load_estimator",
     "report",
@@ -43,5 +42,4 @@ def load_estimator(name: str = "mediapipe", device: str = "cpu", **options: Any)
         InputError: there is no such estimator or option, or its package is not installed.
     """
     on_device = {"device": device} if name == "rtmlib" else {}
-    estimator: PoseEstimator = load_backend("pose estimator", _BACKENDS, name, options | on_device)
-    return estimator
+    return load_backend("pose estimator", _BACKENDS, name, options | on_device)

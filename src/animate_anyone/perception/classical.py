@@ -25,8 +25,7 @@ def shrink(frame: Picture, side: int = WORKING_SIDE) -> Picture:
         return frame
     cv2 = load_opencv()
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    shrunk: Picture = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return shrunk
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def enlarge(mask: Mask, size: Size) -> Mask:
@@ -34,8 +33,7 @@ def enlarge(mask: Mask, size: Size) -> Mask:
     if mask.shape == size[::-1]:
         return mask
     cv2 = load_opencv()
-    grown: Mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
-    return grown
+    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
 
 
 def cut_out(picture: Picture, front: Mask, likely: Mask, possible: Mask, rounds: int = 1) -> Mask:
@@ -81,8 +79,7 @@ def tidy(mask: Mask, keep: Mask, smallest: float = 0.03) -> Mask:
     count, holes, sizes, _ = cv2.connectedComponentsWithStats((~result).astype(np.uint8), connectivity=4)
     small = sizes[:, cv2.CC_STAT_AREA] < 0.01 * max(result.sum(), 1)
     small[0] = False
-    filled: Mask = result | small[holes]
-    return filled
+    return result | small[holes]
 
 
 def grow(mask: Mask, pixels: int) -> Mask:
@@ -92,8 +89,7 @@ def grow(mask: Mask, pixels: int) -> Mask:
     cv2 = load_opencv()
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
     change = cv2.dilate if pixels > 0 else cv2.erode
-    changed: Mask = change(mask.astype(np.uint8), disc) > 0
-    return changed
+    return change(mask.astype(np.uint8), disc) > 0
 
 
 class Flow:
@@ -112,8 +108,7 @@ class Flow:
         flow = self._flow.calc(*grey, None)
         height, width = grey[0].shape
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        warped: NDArray[np.float32] = cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-        return warped
+        return cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
 
 
 def load_opencv() -> ModuleType:

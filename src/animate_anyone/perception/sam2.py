@@ -96,8 +96,7 @@ class Sam2Tracker:
             return np.zeros(size, bool)
         logits = found.pred_masks.float().reshape(1, 1, *found.pred_masks.shape[-2:])
         enlarged = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
-        mask: Mask = (enlarged[0, 0] > 0).cpu().numpy()
-        return mask
+        return (enlarged[0, 0] > 0).cpu().numpy()
 
 
 class _Prepared:

@@ -185,7 +185,7 @@ class FollowingGraph:
 
 def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
-    from animate_anyone.perception.person import mediapipe_segmentation as module
+    from animate_anyone.perception.person import mediapipe_masks as module
 
     networks = SimpleNamespace(
         pose=SimpleNamespace(Pose=FollowingGraph),
@@ -197,12 +197,13 @@ def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest
     masker = load_masker("mediapipe")
     asked: list[NDArray[np.float32] | None] = []
 
-    def seen(frame: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        asked.append(in_frame(frame))
-        return asked[-1]
+    def seen(name: str, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        found = answer(name, picture)
+        asked.extend([found] if name == "pose" else [])
+        return found
 
-    in_frame = masker._networks.in_frame  # type: ignore[attr-defined]
-    monkeypatch.setattr(masker._networks, "in_frame", seen)  # type: ignore[attr-defined]
+    answer = masker._answer  # type: ignore[attr-defined]
+    monkeypatch.setattr(masker, "_answer", seen)
     pose = person(2, size=(80, 60), torso=15, neck=(40, 15))
     masker.mask([left, left], pose)
     masker.mask([right], pose[:1])

@@ -197,8 +197,7 @@ def qwen_vl(weights: str | Path | None, device: str = "cpu") -> Asker:
         ).to(device)
         with torch.inference_mode():
             written = model.generate(**inputs, max_new_tokens=512, do_sample=False)
-        reply: str = processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
-        return reply
+        return processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
 
     return ask
 

@@ -137,8 +137,7 @@ def load_tracker(name: str = "classical", **options: Any) -> ObjectTracker:
     Raises:
         InputError: there is no such tracker or option, or its weights are missing.
     """
-    tracker: ObjectTracker = load_backend("object tracker", _TRACKERS, name, options)
-    return tracker
+    return load_backend("object tracker", _TRACKERS, name, options)
 
 
 def _seed(picture: Picture, mark: ObjectMark, scale: float) -> Mask:

@@ -224,10 +224,9 @@ def _moved(way: NDArray[np.float64], x: NDArray, y: NDArray) -> tuple[NDArray[np
 
 def _fetch(cv2: ModuleType, plane: NDArray[np.float32], at_x: NDArray, at_y: NDArray) -> NDArray[np.float32]:
     """A plane's values at these places; beyond its edge those of the edge."""
-    fetched: NDArray[np.float32] = cv2.remap(
+    return cv2.remap(
         plane, at_x.astype(np.float32), at_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return fetched
 
 
 def _warped_spill(cv2: ModuleType, here: Picture, there: Picture, found: Mask, move: NDArray[np.float64]) -> Mask:
@@ -236,8 +235,7 @@ def _warped_spill(cv2: ModuleType, here: Picture, there: Picture, found: Mask, m
     at = _moved(move, x, y)
     warped = _fetch(cv2, found.astype(np.float32), *at) > 0.5
     difference = np.abs(here.astype(np.float32) - _fetch(cv2, there.astype(np.float32), *at)).mean(axis=2)
-    same: Mask = warped & (cv2.blur(difference, (5, 5)) < _SAME)
-    return same
+    return warped & (cv2.blur(difference, (5, 5)) < _SAME)
 
 
 def _grown(

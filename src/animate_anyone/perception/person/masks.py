@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,8 +26,6 @@ from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, Mask, MaskTrack, ObjectMark, Picture, PoseSequence
 
-_MARGIN = 0.05  # of the window's side around everything that may be body
-_WINDOW = 256  # side of the pictures that the segmentation network sees
 _WARPED = 0.25  # weight of the mask before, warped to this frame
 
 
@@ -68,7 +65,7 @@ class GrabCutMasker:
 
     def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
-        self._begin()
+        self.begin()
         smalls: list[Picture] = []
         masks: list[Mask] = []
         flow, before = Flow(), None
@@ -85,8 +82,8 @@ class GrabCutMasker:
             masks.append(mask)
         return person_track(smalls, masks, pose, progress)
 
-    def _begin(self) -> None:
-        """Forget the frames of the video before."""
+    def begin(self) -> None:
+        """Called before the first frame of a video."""
 
     def _one(
         self, frame: Picture, small: Picture, pose: PoseSequence, number: int, warped: NDArray[np.float32] | None
@@ -94,66 +91,17 @@ class GrabCutMasker:
         size = (small.shape[1], small.shape[0])
         points, scores = pose[number : number + 1].scaled_to(size).keypoints[0], pose.scores[number]
         sure, maybe = body_hulls(points, scores, size)
-        chance = self._chance(frame, small, sure, maybe, frame_torso_length(points, scores))
+        chance = self.chance(frame, small, sure, maybe, frame_torso_length(points, scores))
         if warped is not None:
             chance = (1 - _WARPED) * chance + _WARPED * warped
         front = (sure & (chance > 0.15)) | (maybe & (chance > 0.9))
         result = cut_out(small, front, maybe & (chance > 0.5), maybe & (chance > 0.12))
         return tidy(result, sure) if result.any() else result
 
-    def _chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
+    def chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
         """How likely each pixel of ``small`` is the person's, in [0, 1]."""
         near = grow(sure, max(round(0.12 * torso), 1)) & maybe
         return np.where(sure, 0.85, np.where(near, 0.6, np.where(maybe, 0.3, 0.0))).astype(np.float32)
-
-
-class MediapipeMasker(GrabCutMasker):
-    """Masker ``mediapipe``: MediaPipe's segmentation networks, inside its wheel, then as ``grabcut``.
-
-    Three answers are averaged: both selfie networks on the square around the person, and the mask of
-    the pose network on the whole frame; what the skeleton cannot reach is left out.
-    """
-
-    def __init__(self, side: int = WORKING_SIDE) -> None:
-        super().__init__(side)
-        from animate_anyone.perception.person.mediapipe_segmentation import Segmentation
-
-        self._networks = Segmentation()
-
-    def _begin(self) -> None:
-        self._networks.forget()
-
-    def _chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
-        cv2 = load_opencv()
-        if not maybe.any():
-            return np.zeros(maybe.shape, np.float32)
-        size = small.shape[1::-1]
-        answers = self._in_window(cv2, frame, maybe)
-        whole = self._networks.in_frame(frame)
-        if whole is not None:
-            answers.append(cv2.resize(whole, size))
-        mean: NDArray[np.float32] = np.mean(answers, axis=0)
-        return mean
-
-    def _in_window(self, cv2: ModuleType, frame: Picture, maybe: Mask) -> list[NDArray]:
-        """What the selfie networks say of the square around the person; 0 outside it."""
-        height, width = frame.shape[:2]
-        scale = np.array([width / maybe.shape[1], height / maybe.shape[0]])
-        spots = np.argwhere(maybe)[:, ::-1]
-        low, high = spots.min(axis=0) * scale, (spots.max(axis=0) + 1) * scale
-        side = max(round(float((high - low).max()) * (1 + 2 * _MARGIN)), 16)
-        x, y = (int(v) for v in (low + high - side) / 2)
-        left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
-        window = np.full((side, side, 3), 127, np.uint8)
-        window[top - y : bottom - y, left - x : right - x] = frame[top:bottom, left:right]
-        shown = cv2.resize(window, (_WINDOW, _WINDOW), interpolation=cv2.INTER_AREA)
-        answers = []
-        for answer in self._networks.in_window(shown):
-            whole = np.zeros((height, width), np.float32)
-            enlarged = cv2.resize(answer, (side, side))
-            whole[top:bottom, left:right] = enlarged[top - y : bottom - y, left - x : right - x]
-            answers.append(cv2.resize(whole, maybe.shape[::-1], interpolation=cv2.INTER_AREA))
-        return answers
 
 
 class Sam2Masker:
@@ -214,7 +162,7 @@ def person_mark(pose: PoseSequence, frame: int) -> ObjectMark:
 
 
 _MASKERS = {
-    "mediapipe": ("person.masks", "MediapipeMasker"),
+    "mediapipe": ("person.mediapipe_masks", "MediapipeMasker"),
     "grabcut": ("person.masks", "GrabCutMasker"),
     "sam2": ("person.masks", "Sam2Masker"),
 }
@@ -232,8 +180,7 @@ def load_masker(name: str = "mediapipe", **options: Any) -> PersonMasker:
     Raises:
         InputError: there is no such masker or option, or its package or weights are missing.
     """
-    masker: PersonMasker = load_backend("person masker", _MASKERS, name, options)
-    return masker
+    return load_backend("person masker", _MASKERS, name, options)
 
 
 def _numbered(frames: Iterable[Picture], pose: PoseSequence) -> Iterable[tuple[int, Picture]]:

@@ -46,5 +46,4 @@ def find_occluders(pose: PoseSequence, masks: Mask) -> Mask:
 def _grown(mask: Mask, by: float) -> Mask:
     """Dilated by a square: at a video's own size the discs of ``grow`` take 0.2 to 1 s a frame."""
     side = 2 * max(1, round(by)) + 1
-    grown: Mask = load_opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
-    return grown
+    return load_opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
