@@ -122,11 +122,9 @@ def compare_bodies(driving: PoseSequence, reference: PoseSequence, limit: float 
         ratios[part] = float(np.clip(ratio, scale / reach, scale * reach))
         if ratios[part] != ratio:
             clamped.append(part)
-    notes = []
-    unseen = [bone for bone in _SCALE_BONES if bone not in known]
-    if unseen:
-        notes.append(f"not seen in both, so scaled like the whole body: {', '.join(unseen)}")
-    return BodyComparison(scale, ratios, tuple(clamped), tuple(notes))
+    unseen = ", ".join(bone for bone in _SCALE_BONES if bone not in known)
+    notes = (f"not seen in both, so scaled like the whole body: {unseen}",) if unseen else ()
+    return BodyComparison(scale, ratios, tuple(clamped), notes)
 
 
 def retarget(

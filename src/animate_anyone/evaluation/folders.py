@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from animate_anyone.errors import InputError
-from animate_anyone.media import PICTURE_SUFFIXES, probe, read_frames, read_picture
+from animate_anyone.media import PICTURE_SUFFIXES, natural_order, probe, read_frames, read_picture
 from animate_anyone.structures import Picture, Size
 
 LAYOUTS = ("plain", "ubc", "tiktok")
@@ -17,7 +17,6 @@ VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 FRAME_FILES = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix not in VIDEO_FILES)
 WHOLE = "."  # the name of a folder's only video where the folder itself is that video
 MIN_SIDE = 32  # below, the networks have nothing left to look at
-_SHOWN = 6  # of a list in an error
 # TiktokDance_00337_0010.png, as DisCo names frames; its results end in `png.png`.
 _TIKTOK_FRAME = re.compile(r"(?:TiktokDance_)?([A-Za-z0-9]+)_\d+(?:png)?", re.IGNORECASE)
 
@@ -117,7 +116,7 @@ def read_split(file: Path, layout: str = "plain") -> list[str]:
     names = [_plain_name(line, layout) for line in (line.partition("#")[0].strip() for line in lines) if line]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"--split {file}: names {_listed(twice)} more than once")
+        raise InputError(f"--split {file}: names {listed(twice)} more than once")
     if not names:
         raise InputError(f"--split {file}: names no video; give one name a line")
     return names
@@ -137,7 +136,7 @@ def pair_clips(
     """
     wanted = list(split) if split is not None else sorted({*generated, *truth})
     lacking = [
-        f"the {side} videos lack {_listed(missing)}"
+        f"the {side} videos lack {listed(missing)}"
         for side, clips in (("generated", generated), ("true", truth))
         if (missing := [name for name in wanted if name not in clips])
     ]
@@ -159,7 +158,7 @@ def pair_clips(
             raise InputError(f"{generated[name].path}: {size[0]}×{size[1]} pixels; at least {MIN_SIDE} a side")
         pairs.append(Pair(name, generated[name], truth[name], count, (size[0], size[1])))
     if lengths or sizes:
-        kinds = [f"{what} differ: {_listed(of)}" for what, of in (("lengths", lengths), ("sizes", sizes)) if of]
+        kinds = [f"{what} differ: {listed(of)}" for what, of in (("lengths", lengths), ("sizes", sizes)) if of]
         raise InputError(f"generated and true {'; '.join(kinds)}; cut or scale one side so that both are alike")
     return pairs
 
@@ -177,11 +176,7 @@ def _clip_of(entry: Path, layout: str) -> ClipFiles | None:
 
 def _frames_in(folder: Path) -> list[Path]:
     files = [f for f in folder.iterdir() if f.suffix.lower() in FRAME_FILES and not f.name.startswith(".")]
-    return sorted(files, key=_natural)
-
-
-def _natural(file: Path) -> list[int | str]:
-    return [int(p) if k % 2 else p for k, p in enumerate(re.split(r"([0-9]+)", file.name))]
+    return sorted(files, key=natural_order)
 
 
 def _persons(folder: Path, files: Sequence[Path]) -> list[ClipFiles]:
@@ -203,6 +198,7 @@ def _plain_name(text: str, layout: str) -> str:
     return re.sub(r"^TiktokDance_", "", name, flags=re.IGNORECASE) if layout == "tiktok" else name
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

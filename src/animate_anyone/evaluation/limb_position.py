@@ -10,7 +10,7 @@ are left out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,25 +32,7 @@ RIVAL = 0.8  # in the truth no place further off than 4/3 of the rim's width may
 LEAST_ANSWER = 0.2  # of the truth's answer: a limb whose answer is weaker is not found
 
 
-@dataclass(frozen=True)
-class LimbError:
-    """How far limbs are from their places.
-
-    Attributes:
-        pixels: mean distance; a limb that is not found counts as ``reach``. ``None`` where no limb of the
-            truth can be told from what is round it.
-        found: share of the limbs that were found, 0 to 1, or ``None`` likewise.
-        measured: how many limbs were looked for, all frames together.
-        reach: how far was searched each way, pixels; no distance counts for more.
-    """
-
-    pixels: float | None
-    found: float | None
-    measured: int
-    reach: int
-
-
-def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every: int = 3) -> LimbError:
+def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every: int = 3) -> dict[str, Any]:
     """Find each limb of the truth in the result.
 
     Left out are limbs that show fewer than 20 pixels, and those that cannot be told in the truth itself:
@@ -60,6 +42,11 @@ def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every
         result, truth: ``(frames, H, W, 3)`` uint8 RGB.
         labels: ``(frames, H, W)`` uint8 of the truth, :class:`Label`.
         every: look at every so many frames.
+
+    Returns:
+        ``limb_px``: mean distance, pixels; a limb that is not found, or farther off, counts as how far is searched.
+        ``limb_found``: share of the limbs that were found, 0 to 1. Both ``None`` where no limb of the truth differs
+        enough from what is round it. ``limbs``: how many were looked for, all frames together.
 
     Raises:
         ValueError: the three do not belong to one clip.
@@ -72,10 +59,10 @@ def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every
     for t in range(0, len(truth), every):
         distances += _distances(result[t], truth[t], labels[t], reach, rim)
     if not distances:
-        return LimbError(None, None, 0, reach)
+        return {"limb_px": None, "limb_found": None, "limbs": 0}
     found = sum(d is not None for d in distances) / len(distances)
     pixels = float(np.mean([reach if d is None else min(d, reach) for d in distances]))
-    return LimbError(pixels, found, len(distances), reach)
+    return {"limb_px": pixels, "limb_found": found, "limbs": len(distances)}
 
 
 def _distances(

@@ -7,10 +7,9 @@ Networks are in :mod:`~animate_anyone.evaluation.backbones`, their files in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation import weights
 from animate_anyone.evaluation.backbones import i3d, inception, lpips_vgg, resnet3d
+from animate_anyone.evaluation.folders import listed
 from animate_anyone.evaluation.frechet import Gaussian, frechet_distance
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.structures import Picture
@@ -27,7 +27,6 @@ from animate_anyone.structures import Picture
 Network = lpips_vgg.VGG | lpips_vgg.Weights | inception.Inception | resnet3d.ResNet3D | i3d.I3D
 SHRINK = 1  # of all networks; more than 1 for tests alone
 _BATCH = 16  # frames that FID's network takes at once
-_SHOWN = 4  # names in an error
 
 
 def load(network: Network, folder: Path, source: weights.Source, device: torch.device) -> None:
@@ -42,7 +41,7 @@ def load(network: Network, folder: Path, source: weights.Source, device: torch.d
     there = {name: shape for name, shape in found.shapes.items() if not name.endswith("num_batches_tracked")}
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
     faults = [
-        f"{what} {_listed(names)}"
+        f"{what} {listed(names, most=4)}"
         for what, names in (
             ("lacks", sorted(wanted.keys() - there.keys())),
             ("has besides", sorted(there.keys() - wanted.keys() - set(network.unused))),
@@ -111,13 +110,11 @@ def _less_mean(clips: Tensor) -> Tensor:
     return clips - clips.new_tensor(resnet3d.MEAN)[:, None, None, None]
 
 
-FEATURES: Mapping[str, Features] = MappingProxyType(
-    {
-        "fid": Features(weights.INCEPTION, inception.Inception, 299, lambda x: (x - 128) / 128, single=True),
-        "fid_vid": Features(weights.RESNET, resnet3d.ResNet3D, 112, _less_mean),
-        "fvd": Features(weights.I3D, i3d.I3D, 224, lambda x: x / 127.5 - 1),
-    }
-)
+FEATURES = {
+    "fid": Features(weights.INCEPTION, inception.Inception, 299, lambda x: (x - 128) / 128, single=True),
+    "fid_vid": Features(weights.RESNET, resnet3d.ResNet3D, 112, _less_mean),
+    "fvd": Features(weights.I3D, i3d.I3D, 224, lambda x: x / 127.5 - 1),
+}
 
 
 class Distribution:
@@ -178,8 +175,3 @@ class Distribution:
         features = self._network(clips.squeeze(2) if self._made.single else clips)
         self._sets[side].add(features.float().cpu().numpy())
         self._waiting[side].clear()
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

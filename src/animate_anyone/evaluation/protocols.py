@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -72,15 +70,10 @@ class Protocol:
         return what
 
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            Protocol("clean", None, "[-1, 1]", clip_length=16, clip_stride=16, disco_columns=False),
-            Protocol("disco-legacy", 256, "[0, 1]", clip_length=16, clip_stride=1, disco_columns=True),
-        )
-    }
-)
+PROTOCOLS = {
+    "clean": Protocol("clean", None, "[-1, 1]", clip_length=16, clip_stride=16, disco_columns=False),
+    "disco-legacy": Protocol("disco-legacy", 256, "[0, 1]", clip_length=16, clip_stride=1, disco_columns=True),
+}
 
 FRAME_METRICS = ("psnr", "ssim", "l1")
 METRICS = (*FRAME_METRICS, "lpips", "fid", "fid_vid", "fvd")

@@ -99,16 +99,13 @@ def measure(result: Picture, clip: SuiteClip) -> dict[str, Any]:
     """
     pairs = list(zip(result, clip.frames, clip.masks, strict=True))
     colours = colour_error(result, clip.frames, clip.labels)
-    limbs = limb_error(result, clip.frames, clip.labels)
     return {
         "person_psnr": float(np.mean([psnr_masked(a, b, mask) for a, b, mask in pairs if mask.any()])),
         "psnr": float(np.mean([psnr(a, b) for a, b, _ in pairs])),
         "ssim": float(np.mean([ssim(a, b) for a, b, _ in pairs])),
         "colour": colours.pop("all"),
-        "limb_px": limbs.pixels,
-        "limb_found": limbs.found,
+        **limb_error(result, clip.frames, clip.labels),
         **flicker(result, clip.frames, clip.masks),
-        "limbs": limbs.measured,
         "parts": colours,
     }
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 FOLDER_VARIABLE = "ANIMATE_ANYONE_METRICS"
 
@@ -42,9 +40,7 @@ RESNET = Source(
     "https://github.com/yjh0410/YOWOF/releases/download/yowof-weight/resnet-50-kinetics.pth",
 )
 
-SOURCES: Mapping[str, tuple[Source, ...]] = MappingProxyType(
-    {"lpips": (VGG, LPIPS), "fid": (INCEPTION,), "fid_vid": (RESNET,), "fvd": (I3D,)}
-)
+SOURCES = {"lpips": (VGG, LPIPS), "fid": (INCEPTION,), "fid_vid": (RESNET,), "fvd": (I3D,)}
 
 
 def weights_folder(given: Path | None = None) -> Path:

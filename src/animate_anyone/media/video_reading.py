@@ -242,11 +242,16 @@ def _file_frames(
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, numbers in their names counted as numbers: 2.png before 10.png."""
+    """The pictures of a folder, in :func:`natural_order`."""
     files = [f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith(".")]
     if not files:
         raise InputError(f"{folder}: no pictures in this folder; {WANTED}")
-    return sorted(files, key=lambda f: [int(p) if k % 2 else p for k, p in enumerate(re.split(r"([0-9]+)", f.name))])
+    return sorted(files, key=natural_order)
+
+
+def natural_order(file: Path) -> list[int | str]:
+    """A key to sort files by, numbers in their names counted as numbers: 2.png before 10.png."""
+    return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"([0-9]+)", file.name))]
 
 
 def _folder_frames(files: list[Path], wanted: Sequence[int]) -> Iterator[tuple[float, Picture]]:

@@ -37,19 +37,12 @@ _MIN_WRIST_VISIBILITY = 0.3
 class MediapipePose:
     """Estimator ``mediapipe``; see :class:`~animate_anyone.perception.pose.protocol.PoseEstimator`.
 
-    Args:
-        min_detection: confidence in [0, 1] from which somebody counts as found.
-        min_tracking: confidence in [0, 1] under which the person is looked for anew.
-        search_again: look once more, close up, for hands and a face that were not found.
-
     Raises:
         InputError: MediaPipe is not installed (the message names the command).
     """
 
-    def __init__(self, min_detection: float = 0.5, min_tracking: float = 0.5, search_again: bool = True) -> None:
+    def __init__(self) -> None:
         self._solutions = load_solutions()
-        self._min_detection, self._min_tracking = min_detection, min_tracking
-        self._search_again = search_again
 
     def estimate(
         self,
@@ -61,7 +54,7 @@ class MediapipePose:
     ) -> PoseSequence:
         """The poses of a video, in pixels of ``size``, with depth; see the protocol."""
         poses = []
-        with self._finder(still=False) as moving, self._finder(still=True) as still:
+        with _Finder(self._solutions, still=False) as moving, _Finder(self._solutions, still=True) as still:
             tracker = PoseTracker(
                 track=lambda frame: seen(*to_pose(moving.find(frame), size)), look=still.look, restart=moving.restart
             )
@@ -78,29 +71,22 @@ class MediapipePose:
         """
         height, width = picture.shape[:2]
         check_frame(picture, (width, height))
-        with self._finder(still=True) as finder:
+        with _Finder(self._solutions, still=True) as finder:
             pose = look_thoroughly(picture, finder.look)
         return None if pose is None else collect([pose], (width, height), Fraction(24), None)
-
-    def _finder(self, still: bool) -> _Finder:
-        detection = min(self._min_detection, 0.3) if still else self._min_detection
-        return _Finder(self._solutions, still, detection, self._min_tracking, self._search_again)
 
 
 class _Finder:
     """MediaPipe's graphs, opened when first needed and closed at the end of a ``with`` block."""
 
-    def __init__(
-        self, solutions: ModuleType, still: bool, min_detection: float, min_tracking: float, search_again: bool
-    ) -> None:
+    def __init__(self, solutions: ModuleType, still: bool) -> None:
         self._solutions = solutions
         self._options = {
             "static_image_mode": still,
             "smooth_landmarks": False,  # smoothing is conditions/smooth.py, which does not lag
-            "min_detection_confidence": min_detection,
-            "min_tracking_confidence": min_tracking,
+            "min_detection_confidence": 0.3 if still else 0.5,
+            "min_tracking_confidence": 0.5,
         }
-        self._search = search_again
         self._graphs: dict[str, Any] = {}
         self._warm: set[str] = set()
 
@@ -128,7 +114,7 @@ class _Finder:
             _array(result.right_hand_landmarks),
             _array(result.face_landmarks),
         )
-        return self._with_missing_hands(self._with_missing_face(found, picture), picture) if self._search else found
+        return self._with_missing_hands(self._with_missing_face(found, picture), picture)
 
     def _run(self, name: str, picture: Picture) -> Any:
         # The C++ side writes warnings until each of its networks has run once.
@@ -216,9 +202,7 @@ def _window(picture: Picture, corner: NDArray[np.int_], side: int) -> Picture | 
 def _array(landmarks: Any, visibility: bool = False) -> NDArray[np.float64] | None:
     if landmarks is None:
         return None
-    if visibility:
-        return np.array([(p.x, p.y, p.z, p.visibility) for p in landmarks.landmark])
-    return np.array([(p.x, p.y, p.z) for p in landmarks.landmark])
+    return np.array([(p.x, p.y, p.z, *([p.visibility] if visibility else [])) for p in landmarks.landmark])
 
 
 def load_solutions() -> ModuleType:

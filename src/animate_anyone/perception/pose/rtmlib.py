@@ -23,7 +23,7 @@ from animate_anyone.perception.pose.pose_tracker import look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import Pose, nobody, seen
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, Picture, PoseSequence, Size
+from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture, PoseSequence, Size
 
 WholeBody = Callable[[Picture], tuple[NDArray[np.floating], NDArray[np.floating]]]
 """rtmlib's ``Wholebody``: a BGR picture in, points ``(people, 134, 2)`` and scores ``(people, 134)`` out."""
@@ -196,6 +196,3 @@ def _onnxruntime_has_cuda() -> bool:
 def _input_size(pose: str | Path | None) -> Size:
     named = None if pose is None else re.search(r"(\d{3})x(\d{3})", Path(pose).name)
     return (288, 384) if named is None else (int(named[2]), int(named[1]))
-
-
-assert sum(group.stop - group.start for group, _ in _GROUPS) == NUM_KEYPOINTS
