@@ -165,7 +165,7 @@ def stroke_groups(seen: NDArray[np.bool_]) -> Iterator[StrokeGroup]:
 class Strokes:
     """Paints on one ``(height * width, 3)`` canvas; later strokes cover earlier ones.
 
-    Centres are ``(strokes, 2)``, ends ``(strokes, 2, 2)`` pixels; a colour is ``(3,)`` or ``(strokes, 3)``.
+    Ends are ``(strokes, 2, 2)`` pixels; a colour is ``(3,)`` or ``(strokes, 3)``.
     """
 
     def __init__(self, canvas: NDArray[Any], size: Size, style: SkeletonStyle) -> None:
@@ -177,21 +177,14 @@ class Strokes:
         """Paint a group of strokes of the pose with these ``points`` ``(128, 2)``; in other colours, if given."""
         colour = group.colour if colour is None else colour
         thickness = getattr(self.style, group.thickness) * self.style.scale(self.size[1])
+        ends = points[group.points]  # (strokes, 2, 2), of dots (strokes, 1, 2)
         if group.kind == "limb":
-            self.limbs(points[group.points], thickness, colour)
-        elif group.kind == "line":
-            self.lines(points[group.points], thickness / 2, colour)
+            self._draw_limbs(ends, thickness, colour)
         else:
-            self.dots(points[group.points[:, 0]], thickness, colour)
+            radius = thickness if group.kind == "dot" else thickness / 2 + self._outline
+            self.paint(self._snap(ends[:, 0]), self._snap(ends[:, -1]), radius, colour, ellipse=False)
 
-    def dots(self, centre: NDArray, radius: float, colour: NDArray) -> None:
-        centre = self._snap(centre)
-        self.paint(centre, centre, radius, colour, ellipse=False)
-
-    def lines(self, ends: NDArray, radius: float, colour: NDArray) -> None:
-        self.paint(self._snap(ends[:, 0]), self._snap(ends[:, 1]), radius + self._outline, colour, ellipse=False)
-
-    def limbs(self, ends: NDArray, radius: float, colour: NDArray) -> None:
+    def _draw_limbs(self, ends: NDArray, radius: float, colour: NDArray) -> None:
         """Ellipses whose long axis runs from end to end; ``radius`` is the other half axis."""
         along = (ends[:, 1] - ends[:, 0]) / 2
         centre = ends.mean(axis=1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
@@ -86,7 +85,8 @@ def block_maxima(mask: Mask, rows: int, columns: int) -> Mask:
     Sides that do not divide evenly get blocks that differ by one pixel; more blocks than pixels
     count as one a pixel.
     """
-    vertical, horizontal = (_edges(side, blocks) for side, blocks in zip(mask.shape, (rows, columns), strict=True))
+    counts = zip(mask.shape, np.minimum(mask.shape, (rows, columns)).tolist(), strict=True)
+    vertical, horizontal = (np.arange(count + 1) * side // count for side, count in counts)  # where blocks begin
     maxima = np.logical_or.reduceat(np.logical_or.reduceat(mask, vertical[:-1], axis=0), horizontal[:-1], axis=1)
     return maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
 
@@ -95,9 +95,3 @@ def check_masks(masks: Mask) -> None:
     """Raise :class:`InputError` unless these are bool ``(frames, height, width)``."""
     if masks.ndim != 3 or masks.dtype != bool:
         raise InputError(f"masks are {masks.dtype} {masks.shape}; give bool (frames, height, width)")
-
-
-def _edges(side: int, blocks: int) -> NDArray[np.intp]:
-    """Where the blocks of a side begin, and its end."""
-    count = min(blocks, side)
-    return (np.arange(count + 1) * side // count).astype(np.intp)

@@ -112,7 +112,9 @@ def _less_mean(clips: Tensor) -> Tensor:
 
 FEATURES = {
     "fid": Features(weights.INCEPTION, inception.Inception, 299, lambda x: (x - 128) / 128, single=True),
-    "fid_vid": Features(weights.RESNET, resnet3d.ResNet3D, 112, _less_mean),
+    "fid_vid": Features(
+        weights.RESNET, resnet3d.ResNet3D, 112, lambda x: x - x.new_tensor(resnet3d.MEAN)[:, None, None, None]
+    ),
     "fvd": Features(weights.I3D, i3d.I3D, 224, lambda x: x / 127.5 - 1),
 }
 

@@ -80,22 +80,23 @@ def markdown(results: Sequence[tuple[str, dict[str, Any]]], table: str) -> str:
             f"results of several protocols ({', '.join(protocols)}) do not compare; give those of one at a time"
         )
     comparable = protocols == [PUBLISHED_PROTOCOL]
-    told = published()[table]
-    rows = [(row["method"], row) for row in told["rows"]]
+    chosen = published()[table]
+    rows = [(row["method"], row) for row in chosen["rows"]]
     for name, result in results:
         figures = result["metrics"]
         shown = figures if comparable else {"psnr": figures.get("psnr")}
         rows.append((f"**{_escaped(name)} (ours)**" + ("" if comparable else " [^1]"), shown))
     lines = [
-        f"## {told['title']}",
+        f"## {chosen['title']}",
         "",
         "| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
     for name, figures in rows:
-        cells = [_cell(figures.get(key), digits) for key, (_, digits) in COLUMNS.items()]
+        found = [(figures.get(key), digits) for key, (_, digits) in COLUMNS.items()]
+        cells = [_ABSENT if figure is None else f"{figure:.{digits}f}" for figure, digits in found]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", f"Published rows: {told['source']}. {_measured(results)}"]
+    lines += ["", f"Published rows: {chosen['source']}. {_measured(results)}"]
     if not comparable:
         lines += [
             "",
@@ -106,22 +107,18 @@ def markdown(results: Sequence[tuple[str, dict[str, Any]]], table: str) -> str:
 
 
 def _measured(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    told = []
+    sentences = []
     for name, result in results:
         alike = result["metrics"].get("frames_alike") or 0
         digests = [f"{m}: {b['file']} {b['sha256'][:12]}" for m, of in result.get("backbones", {}).items() for b in of]
-        told.append(
+        sentences.append(
             f"{_escaped(name)}: protocol {result['protocol']['name']}, {result.get('num_videos')} videos, "
             f"{result.get('num_frames')} frames"
             + (f", {alike} alike and left out of PSNR (true)" if alike else "")
             + (f", weights {'; '.join(digests)}" if digests else "")
             + "".join(f"; {metric.replace('_', '-')} not measured" for metric in result.get("needs", {}))
         )
-    return f"Ours: {'. '.join(told)}."
-
-
-def _cell(figure: float | None, digits: int) -> str:
-    return _ABSENT if figure is None else f"{figure:.{digits}f}"
+    return f"Ours: {'. '.join(sentences)}."
 
 
 def _escaped(name: str) -> str:

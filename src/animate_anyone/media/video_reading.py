@@ -169,11 +169,9 @@ def frame_range(frames: slice | range | None, num_frames: int, source: str | Pat
     Raises:
         InputError: the choice is empty, negative, or reaches past the end.
     """
-    if frames is None:
-        frames = slice(None)
-    first = 0 if frames.start is None else frames.start
-    last = num_frames if frames.stop is None else frames.stop
-    step = 1 if frames.step is None else frames.step
+    chosen = slice(None) if frames is None else frames
+    given, usual = (chosen.start, chosen.stop, chosen.step), (0, num_frames, 1)
+    first, last, step = (b if a is None else a for a, b in zip(given, usual, strict=True))
     if not (0 <= first < last <= num_frames and step >= 1):
         raise InputError(
             f"--frames {first}:{last}: {source} has {num_frames} frames; give A:B with 0 <= A < B <= {num_frames}"

@@ -39,6 +39,13 @@ def colours(frame: Picture, pose: PoseSequence) -> NDArray[np.float32] | None:
     return np.asarray(counts / counts.sum())
 
 
+def joints_apart(one: PoseSequence, other: PoseSequence) -> float:
+    """Median distance, pixels, between the body's joints that two one-frame poses share; infinite where none is."""
+    both = np.minimum(one.scores[0], other.scores[0])[BODY] >= MIN_SCORE
+    apart = np.linalg.norm((one.keypoints - other.keypoints)[0, BODY][both], axis=1)
+    return float(np.median(apart)) if both.any() else np.inf
+
+
 class PersonAppearance:
     """Decides whether a pose is the tracked person's, by position and colours.
 
@@ -63,13 +70,9 @@ class PersonAppearance:
 
     def near(self, pose: PoseSequence, seconds: float) -> bool:
         """Whether the person can have got there in this time."""
-        both = np.minimum(pose.scores[0], self.last.scores[0])[BODY] >= MIN_SCORE
-        if not both.any():
-            return False
         torsos = [frame_torso_length(p.keypoints[0], p.scores[0]) for p in (pose, self.last)]
-        moved = np.linalg.norm((pose.keypoints - self.last.keypoints)[0, BODY][both], axis=1)
         reach = min(_LEAP + _SPEED * seconds, _FARTHEST) * max(torsos)
-        return bool(np.median(moved) < reach and max(torsos) < _GROWTH * (1 + seconds) * min(torsos))
+        return joints_apart(pose, self.last) < reach and max(torsos) < _GROWTH * (1 + seconds) * min(torsos)
 
     def accept(self, frame: Picture, pose: PoseSequence) -> None:
         """Take this pose for the person's last one, and learn its colours."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
-from animate_anyone.structures import BODY, LEFT_HAND, RIGHT_HAND, Mask, PoseSequence
+from animate_anyone.structures import BODY, Mask, PoseSequence
 
 NOBODY, SOMEBODY_ELSE, EMPTY, SPILLS, BESIDE, CUT, JUMPS, UNCOVERED = (
     "no person",
@@ -91,8 +91,8 @@ def _overlap(before: Mask, now: Mask, moved: NDArray[np.int_]) -> float:
 def _covered(mask: Mask, points: NDArray, scores: NDArray, torso: float) -> float:
     """Share of the body's surely seen points in the frame that lie on the mask, or near it."""
     height, width = mask.shape
-    sure = np.flatnonzero(scores[: max(LEFT_HAND.stop, RIGHT_HAND.stop)] >= SURE_SCORE)
-    inside = [p for p in points[sure[sure < BODY.stop]] if 0 <= p[0] < width and 0 <= p[1] < height]
+    sure = points[BODY][scores[BODY] >= SURE_SCORE]
+    inside = [p for p in sure if 0 <= p[0] < width and 0 <= p[1] < height]
     if not inside:
         return 1.0
     near = max(round(_NEAR * torso), 1)

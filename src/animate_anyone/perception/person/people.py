@@ -13,7 +13,7 @@ from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import grow
-from animate_anyone.perception.person.appearance import PersonAppearance
+from animate_anyone.perception.person.appearance import PersonAppearance, joints_apart
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import SOMEBODY_ELSE
 from animate_anyone.perception.pose.protocol import PoseEstimator
@@ -343,8 +343,4 @@ def _size(pose: PoseSequence) -> float:
 
 
 def _same(one: PoseSequence, other: PoseSequence) -> bool:
-    both = np.minimum(one.scores[0], other.scores[0])[BODY] >= MIN_SCORE
-    if not both.any():
-        return False
-    apart = np.linalg.norm((one.keypoints - other.keypoints)[0, BODY][both], axis=1)
-    return bool(np.median(apart) < _SAME * frame_torso_length(other.keypoints[0], other.scores[0]))
+    return joints_apart(one, other) < _SAME * frame_torso_length(other.keypoints[0], other.scores[0])

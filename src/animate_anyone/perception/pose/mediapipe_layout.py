@@ -100,7 +100,7 @@ def to_pose(found: Landmarks, size: Size) -> Pose:
         scores[FACE] = PART_SCORE
         depth[FACE] = depth[nose] + (found.face[FACE_68, 2] - found.face[_NOSE_TIP, 2]) * to_depth
         _head_from_face(points)
-    elif _seen_from_behind(points, torso):
+    elif points[JOINT["right_shoulder"], 0] - points[JOINT["left_shoulder"], 0] > 0.3 * torso:  # seen from behind
         scores[[nose, JOINT["right_eye"], JOINT["left_eye"]]] = 0
 
     margin = _OUT_OF_FRAME * max(size)
@@ -115,7 +115,3 @@ def _head_from_face(points: NDArray[np.float32]) -> None:
     seen = np.stack([face[30], face[36:42].mean(axis=0), face[42:48].mean(axis=0)])
     points[[JOINT["right_ear"], JOINT["left_ear"]]] += (seen - points[head]).mean(axis=0)
     points[head] = seen
-
-
-def _seen_from_behind(points: NDArray[np.float32], torso: float) -> bool:
-    return bool(points[JOINT["right_shoulder"], 0] - points[JOINT["left_shoulder"], 0] > 0.3 * torso)

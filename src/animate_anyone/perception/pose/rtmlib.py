@@ -70,10 +70,12 @@ class RtmlibPose:
             if path is not None and not Path(path).is_file():
                 raise InputError(f"{path}: no such file; give an .onnx file, or leave it out to download one")
         self.remarks: tuple[str, ...] = ()
-        if network is None and backend == "onnxruntime" and device.startswith("cuda") and not _onnxruntime_has_cuda():
-            self.remarks = (f"poses: by rtmlib on the CPU; on {device} it needs onnxruntime-gpu (pip install)",)
-            device = "cpu"
         if network is None:
+            if backend == "onnxruntime" and device.startswith("cuda"):
+                known = require("onnxruntime", extra="rtmlib").get_available_providers()
+                if "CUDAExecutionProvider" not in known:
+                    self.remarks = (f"poses: by rtmlib on the CPU; on {device} it needs onnxruntime-gpu (pip install)",)
+                    device = "cpu"
             network = require("rtmlib", extra="rtmlib").Wholebody(
                 det=None if detector is None else str(detector),
                 pose=None if pose is None else str(pose),
@@ -187,10 +189,6 @@ def _box(pose: Pose) -> Box:
 def _distance(one: Pose, other: Pose) -> float:
     both = np.minimum(one[1], other[1])[BODY] >= MIN_SCORE
     return float(np.linalg.norm((one[0] - other[0])[BODY][both], axis=1).mean()) if both.any() else np.inf
-
-
-def _onnxruntime_has_cuda() -> bool:
-    return "CUDAExecutionProvider" in require("onnxruntime", extra="rtmlib").get_available_providers()
 
 
 def _input_size(pose: str | Path | None) -> Size:
