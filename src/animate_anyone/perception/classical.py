@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.optional import require
 from animate_anyone.structures import Mask, Picture, Size
+
+
+class _OpenCV:
+    """OpenCV, imported when something of it is first used. Raises :class:`InputError` where it is missing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(require("cv2", extra="pose"), name)
+
+
+cv2 = _OpenCV()
 
 WORKING_SIDE = 384
 """Longer side of the pictures in which masks are found, pixels; masks are scaled up again."""
@@ -23,7 +33,6 @@ def shrink(frame: Picture, side: int = WORKING_SIDE) -> Picture:
     scale = side / max(height, width)
     if scale >= 1:
         return frame
-    cv2 = load_opencv()
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
@@ -32,7 +41,6 @@ def enlarge(mask: Mask, size: Size) -> Mask:
     """A mask in another size ``(width, height)``, its edge smooth."""
     if mask.shape == size[::-1]:
         return mask
-    cv2 = load_opencv()
     return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
 
 
@@ -54,7 +62,6 @@ def cut_out(picture: Picture, front: Mask, likely: Mask, possible: Mask, rounds:
     # GrabCut wants some pixels on either side, five colours' worth of each.
     if min(start.sum(), (~start).sum()) < 12:
         return start
-    cv2 = load_opencv()
     cv2.setRNGSeed(_SEED)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     bgr = np.ascontiguousarray(picture[..., ::-1])
@@ -64,7 +71,6 @@ def cut_out(picture: Picture, front: Mask, likely: Mask, possible: Mask, rounds:
 
 def tidy(mask: Mask, keep: Mask, smallest: float = 0.03) -> Mask:
     """Without specks and small holes: parts that touch ``keep`` and have this share of the mask stay."""
-    cv2 = load_opencv()
     cross = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
     smooth = cv2.morphologyEx(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, cross), cv2.MORPH_OPEN, cross)
     least = smallest * smooth.sum()
@@ -86,7 +92,6 @@ def grow(mask: Mask, pixels: int) -> Mask:
     """The mask with a margin of some pixels; a negative number takes them off."""
     if pixels == 0:
         return mask
-    cv2 = load_opencv()
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
     change = cv2.dilate if pixels > 0 else cv2.erode
     return change(mask.astype(np.uint8), disc) > 0
@@ -96,12 +101,10 @@ class Flow:
     """Dense optical flow (DIS) from one picture to the next."""
 
     def __init__(self) -> None:
-        cv2 = load_opencv()
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def warp(self, plane: NDArray[np.float32], before: Picture, now: Picture) -> NDArray[np.float32]:
         """A plane ``(height, width)`` of the picture ``before`` as it is in ``now``, both ``(height, width, 3)``."""
-        cv2 = load_opencv()
         grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
         if min(grey[0].shape) < 16:  # smaller than the flow's patches
             return plane
@@ -109,8 +112,3 @@ class Flow:
         height, width = grey[0].shape
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         return cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-
-
-def load_opencv() -> ModuleType:
-    """OpenCV, which comes with the ``pose`` extra. Raises :class:`InputError` where it is missing."""
-    return require("cv2", extra="pose")

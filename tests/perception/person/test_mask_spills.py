@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.perception.classical import grow, load_opencv
+from animate_anyone.perception.classical import cv2, grow
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
@@ -28,7 +28,6 @@ Planes = NDArray[np.bool_]
 
 def texture(size: tuple[int, int], colour: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
     """Blots in shades of one colour, ``(height, width, 3)``."""
-    cv2 = load_opencv()
     shades = np.random.default_rng(seed).uniform(0.5, 1.0, (size[1] // 6, size[0] // 6)).astype(np.float32)
     shades = cv2.resize(shades, size, interpolation=cv2.INTER_CUBIC)
     return (shades[..., None] * np.array(colour)).clip(0, 255).astype(np.uint8)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
-from animate_anyone.perception.classical import load_opencv, shrink
+from animate_anyone.perception.classical import cv2, shrink
 from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.structures import BODY, Picture, PoseSequence
@@ -27,7 +27,6 @@ _DIFFERENT = 0.85  # likeness under which somebody is worth remembering as anoth
 
 def colours(frame: Picture, pose: PoseSequence) -> NDArray[np.float32] | None:
     """How often each colour is there on the body of a one-frame ``pose``; sums to 1. ``None`` where no body is."""
-    cv2 = load_opencv()
     small = shrink(frame, _SIDE)
     size = (small.shape[1], small.shape[0])
     scaled = pose.scaled_to(size)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.classical import load_opencv
+from animate_anyone.perception.classical import cv2
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.structures import Mask, Picture, PoseSequence
 
@@ -27,14 +26,13 @@ class Background:
     """
 
     def __init__(self, frames: Sequence[Picture], masks: Mask, pose: PoseSequence) -> None:
-        cv2 = load_opencv()
         # Of every frame: the stretch of frames without a break that it is in, and the way to it from where that begins.
         self._ways: list[tuple[int, NDArray[np.float64]]] = [(0, np.eye(3))]
         then = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)
         for number in range(len(frames) - 1):
             now, then = then, cv2.cvtColor(frames[number + 1], cv2.COLOR_RGB2GRAY)
             _, maybe = body_hulls(pose.keypoints[number], pose.scores[number], pose.size)
-            step = _step(cv2, now, then, ~masks[number] & ~maybe)
+            step = _step(now, then, ~masks[number] & ~maybe)
             stretch, way = self._ways[-1]
             self._ways.append((stretch + 1, np.eye(3)) if step is None else (stretch, step @ way))
 
@@ -44,7 +42,7 @@ class Background:
         return further @ np.linalg.inv(there) if before == after else None
 
 
-def _step(cv2: ModuleType, now: Picture, then: Picture, outside: Mask) -> NDArray[np.float64] | None:
+def _step(now: Picture, then: Picture, outside: Mask) -> NDArray[np.float64] | None:
     """The background's shift, turn and scale from one grey picture to the next."""
     corners = cv2.goodFeaturesToTrack(now, _MOST_CORNERS, 0.01, 5, mask=outside.astype(np.uint8))
     if corners is None or len(corners) < _MIN_CORNERS:

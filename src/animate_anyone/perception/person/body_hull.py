@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
-from animate_anyone.perception.classical import load_opencv
+from animate_anyone.perception.classical import cv2
 from animate_anyone.structures import LEFT_HAND, RIGHT_HAND, Mask, Size
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
@@ -33,7 +31,6 @@ def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: 
             be straight below the shoulders.
         size: ``(width, height)`` of the masks.
     """
-    cv2 = load_opencv()
     torso = frame_torso_length(points, scores)
     seen = {name: scores[joint] >= MIN_SCORE for name, joint in JOINT.items()}
     at = {name: np.asarray(points[joint], float) for name, joint in JOINT.items()}
@@ -73,17 +70,12 @@ def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: 
             stroke(middle, at["neck"], (0.07, 0.3))
             up = (middle - at["neck"]) / max(float(np.hypot(*(middle - at["neck"]))), 1.0)
             stroke(middle, middle + 0.14 * torso * up, (0.13, 0.0))
-    _trunk(cv2, sure, maybe, at, seen, torso)
+    _trunk(sure, maybe, at, seen, torso)
     return sure > 0, maybe > 0
 
 
 def _trunk(
-    cv2: ModuleType,
-    sure: NDArray[np.uint8],
-    maybe: NDArray[np.uint8],
-    at: dict[str, NDArray],
-    seen: dict[str, bool],
-    torso: float,
+    sure: NDArray[np.uint8], maybe: NDArray[np.uint8], at: dict[str, NDArray], seen: dict[str, bool], torso: float
 ) -> None:
     """Fill shoulders to hips, and, for what may be, the gap between the legs as under a skirt or coat."""
     quad = [

@@ -9,7 +9,6 @@ possible, and the mask is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.skeleton import HEAD, JOINT, MIN_SCORE, SURE_SCORE, is_person
-from animate_anyone.perception.classical import grow, load_opencv
+from animate_anyone.perception.classical import cv2, grow
 from animate_anyone.perception.colour_histogram import colour_bins, colour_histogram
 from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.body_hull import body_hulls
@@ -69,10 +68,9 @@ def find_spills(
         ``(frame, reason)`` for each mask that loses much so, or in which something wide beside the body, of the
         surroundings' colours, is not seen to move with it.
     """
-    cv2 = load_opencv()
     background = Background(frames, masks, pose)
-    far = [_distance(cv2, pose, number) for number in range(len(pose))]
-    likely = [_likely(cv2, *seen) for seen in zip(frames, masks, far, strict=True)]
+    far = [_distance(pose, number) for number in range(len(pose))]
+    likely = [_likely(*seen) for seen in zip(frames, masks, far, strict=True)]
     found, alive = np.zeros_like(masks), np.zeros_like(masks)
     for number in progress.track(range(len(masks)), description="beside the person"):
         if likely[number].sum() <= _LEAST * masks[number].sum():
@@ -83,7 +81,7 @@ def find_spills(
         for other in _others(number, pose, _APART_SECONDS):
             move = background.between(number, other)
             if move is not None:
-                votes = _compare(cv2, frames, pose, number, other, move, far[other], window)
+                votes = _compare(frames, pose, number, other, move, far[other], window)
                 still[window] += votes[0]
                 own[window] += votes[1]
         found[number], alive[number] = likely[number] & (still > own), own > still
@@ -95,12 +93,12 @@ def find_spills(
         for other in _others(number, pose, _SHARED_SECONDS):
             move = background.between(number, other) if found[other].any() and likely[number].any() else None
             if move is not None:
-                seed |= likely[number] & _warped_spill(cv2, frames[number], frames[other], found[other], move)
+                seed |= likely[number] & _warped_spill(frames[number], frames[other], found[other], move)
         if seed.any():
-            spills[number] = _grown(cv2, frames[number], masks[number], far[number], torso, likely[number], seed)
+            spills[number] = _grown(frames[number], masks[number], far[number], torso, likely[number], seed)
         if spills[number].sum() > _MUCH * area:
             flagged.append((number, CUT))
-        if _widest(cv2, likely[number] & ~spills[number] & ~alive[number], far[number], torso) > _MUCH * area:
+        if _widest(likely[number] & ~spills[number] & ~alive[number], far[number], torso) > _MUCH * area:
             flagged.append((number, BESIDE))
     return spills, tuple(flagged)
 
@@ -112,17 +110,17 @@ def _others(number: int, pose: PoseSequence, seconds: Sequence[float]) -> list[i
     return [other for other in others if 0 <= other < len(pose) and is_person(pose.scores[other])]
 
 
-def _likely(cv2: ModuleType, frame: Picture, mask: Mask, far: NDArray[np.float16]) -> Mask:
+def _likely(frame: Picture, mask: Mask, far: NDArray[np.float16]) -> Mask:
     """What of a mask lies beside the sure body and is rather of the surroundings' colours."""
     beside = mask & (far > _SKIN)
     if not beside.any():
         return beside
-    own = _commonness(cv2, frame, mask & (far == 0))
-    outside = _commonness(cv2, frame, ~grow(mask, 1) & (far > _SURROUNDINGS))
+    own = _commonness(frame, mask & (far == 0))
+    outside = _commonness(frame, ~grow(mask, 1) & (far > _SURROUNDINGS))
     return beside & (outside > np.maximum(own, _SEEN_OUTSIDE))
 
 
-def _distance(cv2: ModuleType, pose: PoseSequence, number: int) -> NDArray[np.float16]:
+def _distance(pose: PoseSequence, number: int) -> NDArray[np.float16]:
     """How far pixels are from what is body for sure, torso lengths; 0 everywhere where nobody is."""
     points, scores = pose.keypoints[number], pose.scores[number]
     if not is_person(scores):
@@ -163,7 +161,7 @@ def _solid_parts(points: NDArray[np.floating], scores: NDArray[np.float32], tors
     return parts
 
 
-def _commonness(cv2: ModuleType, frame: Picture, where: Mask) -> NDArray[np.float32]:
+def _commonness(frame: Picture, where: Mask) -> NDArray[np.float32]:
     """For each pixel of a frame the share of the pixels ``where`` that have its colour, or nearly."""
     lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)
     counts = colour_histogram(lab[where], _BINS, "wrap").astype(np.float32)
@@ -171,7 +169,6 @@ def _commonness(cv2: ModuleType, frame: Picture, where: Mask) -> NDArray[np.floa
 
 
 def _compare(
-    cv2: ModuleType,
     frames: Sequence[Picture],
     pose: PoseSequence,
     number: int,
@@ -207,13 +204,13 @@ def _compare(
     side = 2 * max(round(_PATCH * torso), 2) + 1
 
     def unlike(at_x: NDArray[np.float32], at_y: NDArray[np.float32]) -> NDArray[np.float32]:
-        difference: NDArray[np.float32] = np.abs(here[window] - _fetch(cv2, there, at_x, at_y)).mean(axis=2)
+        difference: NDArray[np.float32] = np.abs(here[window] - _fetch(there, at_x, at_y)).mean(axis=2)
         return cv2.blur(difference, (side, side))  # type: ignore[no-any-return]
 
     as_background = unlike(back_x, back_y)
     as_body = np.min([unlike(*way) for way in ways], axis=0)
     still = decidable & (as_background < _SAME) & (as_body > np.maximum(2 * as_background, _OTHER))
-    seen = _fetch(cv2, far.astype(np.float32), back_x, back_y) > _SKIN + _PATCH
+    seen = _fetch(far.astype(np.float32), back_x, back_y) > _SKIN + _PATCH
     return still, decidable & seen & (as_body < as_background) & (as_background > _OTHER)
 
 
@@ -222,53 +219,51 @@ def _moved(way: NDArray[np.float64], x: NDArray, y: NDArray) -> tuple[NDArray[np
     return at_x.astype(np.float32), at_y.astype(np.float32)
 
 
-def _fetch(cv2: ModuleType, plane: NDArray[np.float32], at_x: NDArray, at_y: NDArray) -> NDArray[np.float32]:
+def _fetch(plane: NDArray[np.float32], at_x: NDArray, at_y: NDArray) -> NDArray[np.float32]:
     """A plane's values at these places; beyond its edge those of the edge."""
     return cv2.remap(
         plane, at_x.astype(np.float32), at_y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
 
 
-def _warped_spill(cv2: ModuleType, here: Picture, there: Picture, found: Mask, move: NDArray[np.float64]) -> Mask:
+def _warped_spill(here: Picture, there: Picture, found: Mask, move: NDArray[np.float64]) -> Mask:
     """The spill found in another frame, warped by the background's movement, where the colours still match."""
     y, x = np.mgrid[: here.shape[0], : here.shape[1]].astype(np.float32)
     at = _moved(move, x, y)
-    warped = _fetch(cv2, found.astype(np.float32), *at) > 0.5
-    difference = np.abs(here.astype(np.float32) - _fetch(cv2, there.astype(np.float32), *at)).mean(axis=2)
+    warped = _fetch(found.astype(np.float32), *at) > 0.5
+    difference = np.abs(here.astype(np.float32) - _fetch(there.astype(np.float32), *at)).mean(axis=2)
     return warped & (cv2.blur(difference, (5, 5)) < _SAME)
 
 
-def _grown(
-    cv2: ModuleType, frame: Picture, mask: Mask, far: NDArray[np.float16], torso: float, likely: Mask, seed: Mask
-) -> Mask:
+def _grown(frame: Picture, mask: Mask, far: NDArray[np.float16], torso: float, likely: Mask, seed: Mask) -> Mask:
     """The spill around what was found: without specks, with more of the same colours, and its edge."""
-    seed = _opened(cv2, seed, 1)
+    seed = _opened(seed, 1)
     count, parts, sizes, _ = cv2.connectedComponentsWithStats(seed.astype(np.uint8), connectivity=4)
     least = _LEAST * mask.sum()
     good = [n > 0 and sizes[n, cv2.CC_STAT_AREA] >= least and far[parts == n].max() > _FAR for n in range(count)]
     seed = np.array(good)[parts]
     if not seed.any():
         return seed
-    alike = _commonness(cv2, frame, seed) > 2 * _commonness(cv2, frame, mask & (far == 0))
-    more = _opened(cv2, likely & alike & grow(seed, round(_NEXT * torso)), 1) | seed
+    alike = _commonness(frame, seed) > 2 * _commonness(frame, mask & (far == 0))
+    more = _opened(likely & alike & grow(seed, round(_NEXT * torso)), 1) | seed
     _, parts = cv2.connectedComponents(more.astype(np.uint8), connectivity=4)
     spill = np.isin(parts, np.unique(parts[seed]))
     rim = max(round(_RIM * torso), 1)
     rest = mask & ~spill
-    thin = rest & ~_opened(cv2, rest, rim) & grow(spill, 2 * rim) & (far > _SKIN)
+    thin = rest & ~_opened(rest, rim) & grow(spill, 2 * rim) & (far > _SKIN)
     return spill | thin
 
 
-def _widest(cv2: ModuleType, part: Mask, far: NDArray[np.float16], torso: float) -> int:
+def _widest(part: Mask, far: NDArray[np.float16], torso: float) -> int:
     """Pixels of the largest piece that is wide and reaches out far."""
     if not part.any():
         return 0
-    wide = _opened(cv2, part, max(round(_WIDE * torso), 1))
+    wide = _opened(part, max(round(_WIDE * torso), 1))
     _, parts, sizes, _ = cv2.connectedComponentsWithStats(wide.astype(np.uint8), connectivity=4)
     reaches = np.unique(parts[wide & (far > _FARTHER)])
     return max((int(sizes[n, cv2.CC_STAT_AREA]) for n in reaches), default=0)
 
 
-def _opened(cv2: ModuleType, mask: Mask, pixels: int) -> Mask:
+def _opened(mask: Mask, pixels: int) -> Mask:
     """Without what is thinner than twice so many pixels."""
     return grow(grow(mask, -pixels), pixels)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
+from animate_anyone.optional import require
 from animate_anyone.perception.backends import load_backend
-from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, load_opencv, shrink, tidy
+from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import flag_masks
 from animate_anyone.perception.person.mask_spills import find_spills
@@ -60,7 +61,7 @@ class GrabCutMasker:
     def __init__(self, side: int = WORKING_SIDE) -> None:
         if side < 64:
             raise InputError(f"a working side of {side} pixels is too small to cut people out; give 64 or more")
-        load_opencv()
+        require("cv2", extra="pose")  # before the work begins
         self._side = side
 
     def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.classical import WORKING_SIDE, load_opencv
+from animate_anyone.perception.classical import WORKING_SIDE, cv2
 from animate_anyone.perception.person.masks import GrabCutMasker
 from animate_anyone.perception.pose.mediapipe import load_solutions
 from animate_anyone.structures import Mask, Picture
@@ -39,12 +39,11 @@ class MediapipeMasker(GrabCutMasker):
         answers = self._in_window(frame, maybe)
         whole = self._answer("pose", frame)
         if whole is not None:
-            answers.append(load_opencv().resize(whole, small.shape[1::-1]))
+            answers.append(cv2.resize(whole, small.shape[1::-1]))
         return np.mean(answers, axis=0)
 
     def _in_window(self, frame: Picture, maybe: Mask) -> list[NDArray]:
         """What the selfie networks say of the square around the person; 0 outside it."""
-        cv2 = load_opencv()
         height, width = frame.shape[:2]
         scale = np.array([width / maybe.shape[1], height / maybe.shape[0]])
         spots = np.argwhere(maybe)[:, ::-1]

@@ -8,7 +8,7 @@ from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.shape_agnostic import check_masks
 from animate_anyone.conditions.skeleton import HEAD
 from animate_anyone.errors import InputError
-from animate_anyone.perception.classical import grow, load_opencv
+from animate_anyone.perception.classical import cv2, grow
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.structures import Mask, PoseSequence
 
@@ -46,4 +46,4 @@ def find_occluders(pose: PoseSequence, masks: Mask) -> Mask:
 def _grown(mask: Mask, by: float) -> Mask:
     """Dilated by a square: at a video's own size the discs of ``grow`` take 0.2 to 1 s a frame."""
     side = 2 * max(1, round(by)) + 1
-    return load_opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
