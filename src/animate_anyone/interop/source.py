@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop.catalog import Entry, Source
-from animate_anyone.media.files import whole_file
+from animate_anyone.system.whole_files import whole_file
 
 NAME = "source.json"
 CHUNK = 1 << 20  # bytes read at once

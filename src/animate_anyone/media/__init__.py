@@ -1,6 +1,6 @@
 """Pictures and videos in and out: ``uint8`` arrays ``(height, width, 3)``, RGB, here; files there."""
 
-from animate_anyone.media.files import check_folder, check_writable, whole_file
+from animate_anyone.media.files import check_folder, check_writable
 from animate_anyone.media.pictures import PICTURE_SUFFIXES, contact_sheet, is_picture, read_picture, write_picture
 from animate_anyone.media.sound import Sound
 from animate_anyone.media.video_reading import (
@@ -14,6 +14,7 @@ from animate_anyone.media.video_reading import (
     read_frames,
 )
 from animate_anyone.media.video_writing import VIDEO_SUFFIXES, VideoWriter
+from animate_anyone.system.whole_files import whole_file
 
 __all__ = [
     "PICTURE_SUFFIXES",

@@ -7,9 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from animate_anyone.errors import InputError
-from animate_anyone.system.whole_files import link_target, try_folder, try_to_write, whole_file
-
-__all__ = ["check_folder", "check_writable", "whole_file"]
+from animate_anyone.system.whole_files import link_target, try_folder, try_to_write
 
 
 def check_writable(path: str | Path, suffixes: Collection[str] = (), inputs: Iterable[str | Path] = ()) -> Path:
@@ -74,7 +72,7 @@ def check_folder(folder: Path, option: str, names: Collection[str], taken: Itera
         place = Path(os.path.realpath(file))
         # Some disks take small and capital letters for the same.
         clash = place.parent == inside and place.name.casefold() in {name.casefold() for name in names}
-        if clash or any(os.path.exists(file) and _same(inside / name, file) for name in names):
+        if clash or any((inside / n).exists() and (inside / n).samefile(file) for n in names if os.path.exists(file)):
             raise InputError(f"{option} {folder}: {file} would be replaced by what is kept; give another folder")
     for name in names:
         if (inside / name).is_dir():
@@ -83,7 +81,3 @@ def check_folder(folder: Path, option: str, names: Collection[str], taken: Itera
         try_folder(folder)
     except OSError as error:
         raise InputError(f"{option} {folder}: cannot be written to ({error.strerror}); give another folder") from None
-
-
-def _same(one: Path, other: str | Path) -> bool:
-    return one.exists() and one.samefile(other)

@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from animate_anyone.errors import InputError
 from animate_anyone.media.bare_picture import bare_picture, orientation
-from animate_anyone.media.files import check_writable, whole_file
+from animate_anyone.media.files import check_writable
 from animate_anyone.structures import Picture
 from animate_anyone.system.silence import silent_stderr
+from animate_anyone.system.whole_files import whole_file
 
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"),

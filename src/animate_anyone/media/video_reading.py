@@ -77,7 +77,33 @@ class Video:
         """Some frames, by increasing numbers, each with its time; see :func:`read_frames`."""
         if self.timeline is None or self.shown is None:
             return _folder_frames(_pictures_in(self.path), wanted)
-        return _file_frames(self.path, self.timeline, self.shown, self.times, wanted)
+        return self._file_frames(self.timeline, self.shown, wanted)
+
+    def _file_frames(self, timeline: Timeline, shown: Shown, wanted: Sequence[int]) -> Iterator[tuple[float, Picture]]:
+        with open_media(self.path) as container:
+            stream = video_stream(self.path, container)
+            decoder = decoder_of(stream)
+            decoded, number = _decoded(container, stream, decoder), 0
+            for want in wanted:
+                before = np.searchsorted(timeline.keys[:, 0], timeline.pts[want], side="right") - 1
+                if before >= 0 and timeline.keys[before, 0] > timeline.pts[number]:
+                    # What is shown from a key frame on can be decoded from there.
+                    container.seek(int(timeline.keys[before, 1]), stream=stream)
+                    decoder.flush_buffers()
+                    decoded, number = _decoded(container, stream, decoder), want
+                while number <= want:
+                    frame = next(decoded, None)
+                    if frame is not None and timeline.exact and (frame.pts or 0) < timeline.pts[number]:
+                        continue  # between the key frame and the first one wanted
+                    if frame is None or frame.is_corrupt or (timeline.exact and frame.pts != timeline.pts[number]):
+                        raise InputError(
+                            f"{self.path}: damaged at frame {number}; copy it again, or leave that out with --frames"
+                        )
+                    if (frame.width, frame.height) != shown.size:
+                        raise InputError(f"{self.path}: changes its size at frame {number}; convert it to one size")
+                    if number == want:
+                        yield float(self.times[number]), shown.picture(self.path, frame)
+                    number += 1
 
 
 def open_video(path: str | Path) -> Video:
@@ -208,35 +234,6 @@ def _decoded(
     for packet in container.demux(stream):
         with suppress(*BROKEN):
             yield from decoder.decode(packet)
-
-
-def _file_frames(
-    path: Path, timeline: Timeline, shown: Shown, times: NDArray[np.float64], wanted: Sequence[int]
-) -> Iterator[tuple[float, Picture]]:
-    with open_media(path) as container:
-        stream = video_stream(path, container)
-        decoder = decoder_of(stream)
-        decoded, number = _decoded(container, stream, decoder), 0
-        for want in wanted:
-            before = np.searchsorted(timeline.keys[:, 0], timeline.pts[want], side="right") - 1
-            if before >= 0 and timeline.keys[before, 0] > timeline.pts[number]:
-                # What is shown from a key frame on can be decoded from there.
-                container.seek(int(timeline.keys[before, 1]), stream=stream)
-                decoder.flush_buffers()
-                decoded, number = _decoded(container, stream, decoder), want
-            while number <= want:
-                frame = next(decoded, None)
-                if frame is not None and timeline.exact and (frame.pts or 0) < timeline.pts[number]:
-                    continue  # between the key frame and the first one wanted
-                if frame is None or frame.is_corrupt or (timeline.exact and frame.pts != timeline.pts[number]):
-                    raise InputError(
-                        f"{path}: damaged at frame {number}; copy it again, or leave that out with --frames"
-                    )
-                if (frame.width, frame.height) != shown.size:
-                    raise InputError(f"{path}: changes its size at frame {number}; convert it to one size")
-                if number == want:
-                    yield float(times[number]), shown.picture(path, frame)
-                number += 1
 
 
 def _pictures_in(folder: Path) -> list[Path]:

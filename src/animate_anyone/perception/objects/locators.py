@@ -40,7 +40,7 @@ _SAME = 0.6  # overlap of two boxes that are one object
 
 
 class TextLocator:
-    """Finds what it is told by name, in the frame where it is surest of it.
+    """Finds objects by name, each in the frame in which it gets the highest score.
 
     Args:
         names: what to look for: ``["ball", "umbrella"]``.

@@ -156,10 +156,9 @@ def _seed(picture: Picture, mark: ObjectMark, scale: float) -> Mask:
         left, top, right, bottom = (v * scale for v in mark.box)
         likely = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
         if not mark.points:  # the middle of a box is the object, more often than not
-            middle = ((x - (left + right) / 2) / max(right - left, 1)) ** 2 + (
-                (y - (top + bottom) / 2) / max(bottom - top, 1)
-            ) ** 2
-            front = middle < 0.15**2
+            across = (x - (left + right) / 2) / max(right - left, 1)
+            down = (y - (top + bottom) / 2) / max(bottom - top, 1)
+            front = across**2 + down**2 < 0.15**2
         possible = likely
     else:
         likely = near(mark.points, _POINT_REACH * max(picture.shape) / 4)

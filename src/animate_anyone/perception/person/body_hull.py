@@ -78,10 +78,7 @@ def _trunk(
     sure: NDArray[np.uint8], maybe: NDArray[np.uint8], at: dict[str, NDArray], seen: dict[str, bool], torso: float
 ) -> None:
     """Fill shoulders to hips, and, for what may be, the gap between the legs as under a skirt or coat."""
-    quad = [
-        f"{side}_{name}"
-        for side, name in (("right", "shoulder"), ("left", "shoulder"), ("left", "hip"), ("right", "hip"))
-    ]
+    quad = ["right_shoulder", "left_shoulder", "left_hip", "right_hip"]
     if all(seen[name] for name in quad):
         corners = np.array([at[name] for name in quad])
         middle = corners.mean(axis=0)
@@ -90,7 +87,7 @@ def _trunk(
         hull = cv2.convexHull(np.rint(corners).astype(np.int32))
         cv2.fillConvexPoly(maybe, hull, 1)
         cv2.polylines(maybe, [hull], True, 1, max(round(2 * _TRUNK_MARGIN * torso), 1))
-    legs = [f"{side}_{name}" for side in ("right", "left") for name in ("hip", "knee")]
+    legs = ["right_hip", "right_knee", "left_hip", "left_knee"]
     if all(seen[name] for name in legs):
         hull = cv2.convexHull(np.rint([at[name] for name in legs]).astype(np.int32))
         cv2.fillConvexPoly(maybe, hull, 1)

@@ -205,7 +205,7 @@ def _compare(
 
     def unlike(at_x: NDArray[np.float32], at_y: NDArray[np.float32]) -> NDArray[np.float32]:
         difference: NDArray[np.float32] = np.abs(here[window] - _fetch(there, at_x, at_y)).mean(axis=2)
-        return cv2.blur(difference, (side, side))  # type: ignore[no-any-return]
+        return cv2.blur(difference, (side, side))
 
     as_background = unlike(back_x, back_y)
     as_body = np.min([unlike(*way) for way in ways], axis=0)
