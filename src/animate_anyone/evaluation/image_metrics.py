@@ -24,8 +24,7 @@ def l1(first: Picture, second: Picture) -> float:
 def psnr(first: Picture, second: Picture) -> float:
     """Peak signal-to-noise ratio in dB, the squared error averaged over pixels and channels; infinite where alike.
 
-    Computed on real numbers. Figures of 28 to 31 dB in papers that follow DisCo come from subtracting
-    unsigned bytes, which wraps round: they are another quantity, :func:`psnr_wrapped`.
+    Of real numbers. Figures of 28 to 31 dB in papers that follow DisCo are another quantity, :func:`psnr_wrapped`.
     """
     a, b = _pair(first, second)
     return _decibel(float(np.square(a - b).mean()))

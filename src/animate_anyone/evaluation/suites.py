@@ -8,7 +8,7 @@ given the reference carried into every pose, with that as it is too (``carried_r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -99,13 +99,16 @@ def measure(result: Picture, clip: SuiteClip) -> dict[str, Any]:
     """
     pairs = list(zip(result, clip.frames, clip.masks, strict=True))
     colours = colour_error(result, clip.frames, clip.labels)
+    limbs = limb_error(result, clip.frames, clip.labels)
+    count = limbs.pop("limbs")
     return {
         "person_psnr": float(np.mean([psnr_masked(a, b, mask) for a, b, mask in pairs if mask.any()])),
         "psnr": float(np.mean([psnr(a, b) for a, b, _ in pairs])),
         "ssim": float(np.mean([ssim(a, b) for a, b, _ in pairs])),
         "colour": colours.pop("all"),
-        **limb_error(result, clip.frames, clip.labels),
+        **limbs,
         **flicker(result, clip.frames, clip.masks),
+        "limbs": count,
         "parts": colours,
     }
 
@@ -163,6 +166,15 @@ def evaluate_puppet(
             progress=progress,
         )[0]
 
+    def long_clip(number: int) -> dict[str, Any]:
+        """Flicker of a clip of several windows, where those meet and elsewhere."""
+        clip = show(number, LONG_FRAMES)
+        figures: dict[str, Any] = {"seed": number}
+        for who, frames in {"model": animate(clip), **clip.baselines(carrying)}.items():
+            figures[who] = flicker(frames, clip.frames, clip.masks)
+            figures[who] |= seam_flicker(frames, clip.frames, clip.masks, schedule)
+        return figures
+
     clips: list[dict[str, Any]] = []
     rows: list[list[Picture]] = []
     heads: dict[str, list[NDArray[np.float32]]] = {who: [] for who in ("truth", *WHO)}
@@ -181,7 +193,8 @@ def evaluate_puppet(
             shown = np.linspace(0, len(result) - 1, 4).round().astype(int)
             rows.append([clip.reference, *(picture for i in shown for picture in (clip.frames[i], result[i]))])
         schedule = pipeline.plan(LONG_FRAMES, steps, guidance)
-        long = _long_clips(range(min(long_clips, characters)), schedule, show, animate, carrying, progress)
+        numbers = range(min(long_clips, characters))
+        long = [long_clip(number) for number in progress.track(numbers, len(numbers), "long clips")] if numbers else []
     for own, figures in enumerate(clips):
         for who in set(WHO) & set(figures):
             figures[who] |= identity(heads[who][own], heads["truth"], own)
@@ -204,8 +217,11 @@ def evaluate_puppet(
     if compare_motion and layered:
         without = {m: mean_of(c["without_temporal_layers"][m] for c in clips) for m in FLICKER}
         report["without_temporal_layers"] = {m: {"with": report["model"][m], "without": without[m]} for m in FLICKER}
-    if long is not None:
-        report["long_clips"] = long
+    if long:
+        means = {
+            who: {m: mean_of(c[who][m] for c in long) for m in (*FLICKER, *SEAMS)} for who in WHO if who in long[0]
+        }
+        report["long_clips"] = {"frames": LONG_FRAMES, "windows": len(schedule), **means, "clips": long}
     report["clips"] = clips
     labels = [
         f"{c['seed']}: person {c['model']['person_psnr']:.1f} dB ({c['copy_reference']['person_psnr']:.1f})"
@@ -261,31 +277,6 @@ def without_motion(unet: DenoisingUNet) -> Iterator[None]:
     finally:
         for name, module in layers.items():
             unet.set_submodule(name, module)
-
-
-def _long_clips(
-    seeds: Sequence[int],
-    schedule: list[list[int]],
-    show: Callable[[int, int], SuiteClip],
-    animate: Callable[[SuiteClip], Picture],
-    carrying: bool,
-    progress: Progress,
-) -> dict[str, Any] | None:
-    """Flicker of clips of several windows, where those meet and elsewhere; ``None`` for no clips."""
-    if not seeds:
-        return None
-    clips: list[dict[str, Any]] = []
-    for seed in progress.track(seeds, len(seeds), "long clips"):
-        clip = show(seed, LONG_FRAMES)
-        figures: dict[str, Any] = {"seed": seed}
-        for who, frames in {"model": animate(clip), **clip.baselines(carrying)}.items():
-            figures[who] = {
-                **flicker(frames, clip.frames, clip.masks),
-                **seam_flicker(frames, clip.frames, clip.masks, schedule),
-            }
-        clips.append(figures)
-    means = {who: {m: mean_of(c[who][m] for c in clips) for m in (*FLICKER, *SEAMS)} for who in WHO if who in clips[0]}
-    return {"frames": LONG_FRAMES, "windows": len(schedule), **means, "clips": clips}
 
 
 def _means(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,6 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import Picture, Size
 
 _PATCH = 14  # sides that the network takes are multiples of it
-
-
-@runtime_checkable
-class DepthEstimator(Protocol):
-    """Says how far each pixel is."""
-
-    def estimate(self, frames: Iterable[Picture], size: Size, progress: Progress = SILENT) -> NDArray[np.float32]:
-        """``(frames, height, width)`` in ``size`` ``(width, height)``, larger is farther; zero and unit are unknown."""
-        ...
 
 
 class DepthAnything:
@@ -54,7 +45,7 @@ class DepthAnything:
         self._device, self._side = device, side
 
     def estimate(self, frames: Iterable[Picture], size: Size, progress: Progress = SILENT) -> NDArray[np.float32]:
-        """See :class:`DepthEstimator`."""
+        """``(frames, height, width)`` in ``size`` ``(width, height)``, larger is farther; zero and unit are unknown."""
         import torch
 
         maps = []

@@ -221,7 +221,7 @@ class _Search:
             seen = [pose for pose in (self._whole(number), close.get(number)) if pose is not None]
             here = next((pose for pose in seen if self._here(number, pose)), None)
             somebody = next((pose for pose in seen if is_person(pose.scores[0])), None)
-            if here is None and somebody is not None and self._again(number, seen[0]):
+            if here is None and somebody is not None and self._appearance.again(self._frames[number], seen[0]):
                 here = seen[0]
             if here is None and somebody is not None and behind is None:
                 behind = self._look(range(number, part.stop), hidden=somebody)
@@ -255,9 +255,6 @@ class _Search:
 
     def _here(self, number: int, pose: PoseSequence) -> bool:
         return self._appearance.here(self._frames[number], pose, self._seconds(number))
-
-    def _again(self, number: int, pose: PoseSequence) -> bool:
-        return self._appearance.again(self._frames[number], pose)
 
     def _look(self, part: range, hidden: PoseSequence | None = None) -> dict[int, PoseSequence]:
         """Poses in the window around the person's last place; with ``hidden`` painted over, where it moves too."""
@@ -300,7 +297,7 @@ class _Search:
             return None
         self._searched = number
         people = find_people(self._frames[number], self._estimator)
-        return next((pose for pose in people if self._again(number, pose)), None)
+        return next((pose for pose in people if self._appearance.again(self._frames[number], pose)), None)
 
 
 def _first_people(frames: Sequence[Picture], estimator: PoseEstimator, chunk: int) -> tuple[int, list[PoseSequence]]:
