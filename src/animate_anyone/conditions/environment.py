@@ -22,8 +22,6 @@ EMPTY = 127
 """What stands where the person was taken out, of 0 to 255: mid grey, the middle of what a VAE sees
 (-0.004 in [-1, 1]), which favours neither dark nor bright surroundings."""
 
-LATENT_FACTOR = 8
-
 
 def formulate(masks: Mask, formulation: str = "shape_agnostic", shares: BlockShares | None = None) -> Mask:
     """The region that is taken out, ``(frames, height, width)`` bool, from the person's masks.
@@ -70,7 +68,7 @@ def fill(frames: Picture, region: Mask) -> Picture:
     return filled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def latent_mask(region: Mask, factor: int = LATENT_FACTOR) -> Mask:
+def latent_mask(region: Mask, factor: int = 8) -> Mask:
     """A region ``(frames, height, width)`` on the latent grid, ``(frames, height / factor, width / factor)``.
 
     A cell is masked where any of its pixels is: its latent saw :data:`EMPTY`, so none of it can be

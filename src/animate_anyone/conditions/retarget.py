@@ -30,6 +30,9 @@ from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence, Size
 
+Points = NDArray[np.float64]
+"""Pixels ``(..., x and y)``; the points of a pose and the middle of its hips are 129."""
+
 _NECK, _NOSE = JOINT["neck"], JOINT["nose"]
 _ANKLES = [JOINT["right_ankle"], JOINT["left_ankle"]]
 _HALF_FRAMES = 0.5
@@ -232,9 +235,7 @@ def _head_ratio(known: dict[str, _Ratio], scale: float) -> float | None:
     return float(np.exp(np.average(logs, weights=[size.weight + 1e-3 for size in sizes])))
 
 
-def _walk(
-    points: NDArray[np.float64], seen: NDArray[np.bool_], ratios: dict[str, float], going: float
-) -> NDArray[np.float64]:
+def _walk(points: Points, seen: NDArray[np.bool_], ratios: dict[str, float], going: float) -> Points:
     """Forward kinematics from the neck: each bone keeps its direction and takes its new length.
 
     The neck's own path is scaled by ``going``. A joint that is missing in a frame takes
@@ -263,13 +264,8 @@ def _going_scale(driving: PoseSequence, comparison: BodyComparison) -> float:
 
 
 def _placement(
-    points: NDArray[np.float64],
-    seen: NDArray[np.bool_],
-    moved: NDArray[np.float64],
-    stood: NDArray[np.float64],
-    there: NDArray[np.bool_],
-    going: float,
-) -> NDArray[np.float64]:
+    points: Points, seen: NDArray[np.bool_], moved: Points, stood: Points, there: NDArray[np.bool_], going: float
+) -> Points:
     """``(frames, 2)``: how far each frame of ``moved`` has to be shifted."""
     across = next((j for j in (MIDHIP, _NECK, _NOSE) if there[j] and seen[:, j].mean() >= _HALF_FRAMES), None)
     if across is None:  # none of the three is seen in both: any joint that is
@@ -293,13 +289,13 @@ def _placement(
     return shift
 
 
-def _lowest(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _lowest(points: Points, seen: NDArray[np.bool_]) -> Points:
     """``(frames,)``: how far down the lowest joint of the body is, pixels; 0 where none is seen."""
     lowest = np.where(seen[:, BODY], points[:, BODY, 1], -np.inf).max(1)
     return np.where(np.isfinite(lowest), lowest, 0.0)
 
 
-def _begins_on_feet(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> bool:
+def _begins_on_feet(points: Points, seen: NDArray[np.bool_]) -> bool:
     """Whether in the first frames with trunk and feet the feet are about as far down as anything of the body."""
     frames = np.flatnonzero(seen[:, _ANKLES].any(1) & seen[:, _NECK] & seen[:, MIDHIP])[:FIRST]
     if not len(frames):
@@ -310,13 +306,7 @@ def _begins_on_feet(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> boo
     return bool(np.median((_lowest(at, there) - feet) / np.maximum(torso, 1.0)) < _ABOVE_GROUND)
 
 
-def _anchor_shift(
-    before: NDArray[np.float64],
-    after: NDArray[np.float64],
-    seen: NDArray[np.bool_],
-    target: NDArray[np.float64],
-    going: float,
-) -> NDArray[np.float64]:
+def _anchor_shift(before: Points, after: Points, seen: NDArray[np.bool_], target: Points, going: float) -> Points:
     """Shift ``(frames, d)`` that starts a point at ``target`` and lets it go on as before, scaled.
 
     In frames without the point the shift is interpolated.

@@ -18,6 +18,9 @@ from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, PoseSequence
 
+Series = NDArray[np.float64]
+"""Values over time, ``(frames, ...)``."""
+
 # Points that swap sides together: (left, right).
 _ARMS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("shoulder", "elbow", "wrist")]
 _LEGS = [(JOINT[f"left_{name}"], JOINT[f"right_{name}"]) for name in ("hip", "knee", "ankle")]
@@ -182,9 +185,7 @@ def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequenc
     return _with(pose, np.where(weights[..., None] > 0, result, values), pose.scores)
 
 
-def _parabolas(
-    values: NDArray[np.float64], weights: NDArray[np.float64], times: NDArray[np.float64], reach: float
-) -> NDArray[np.float64]:
+def _parabolas(values: Series, weights: Series, times: Series, reach: float) -> Series:
     """At each frame the middle of the parabola fitted to the frames within ``reach`` seconds.
 
     ``values`` is ``(frames, points, d)``, ``weights`` ``(frames, points)``. Where too few points
@@ -237,11 +238,7 @@ def _swapped(pose: PoseSequence, pairs: list[tuple[int, int]], size: float) -> N
 
 
 def _fill(
-    values: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    times: NDArray[np.float64],
-    longest: float,
-    usable: NDArray[np.bool_] | None = None,
+    values: Series, scores: Series, times: Series, longest: float, usable: NDArray[np.bool_] | None = None
 ) -> None:
     """Fill the gaps of one point, ``(frames, d)``, in place, where ``usable`` holds throughout."""
     for first, stop in runs(scores < MIN_SCORE):
@@ -255,14 +252,14 @@ def _fill(
         scores[first:stop] = min(scores[before], scores[after])
 
 
-def _values(pose: PoseSequence) -> NDArray[np.float64]:
+def _values(pose: PoseSequence) -> Series:
     """``(frames, points, 2 or 3)``: pixels and, if there, depth in frame heights."""
     if pose.depth is None:
         return pose.keypoints.astype(np.float64)
     return np.concatenate([pose.keypoints, pose.depth[..., None]], axis=-1).astype(np.float64)
 
 
-def _with(pose: PoseSequence, values: NDArray[np.float64], scores: NDArray[np.floating]) -> PoseSequence:
+def _with(pose: PoseSequence, values: Series, scores: NDArray[np.floating]) -> PoseSequence:
     return replace(
         pose,
         keypoints=values[..., :2].astype(np.float32),

@@ -61,7 +61,7 @@ WHO = ("model", "copy_source", "paste", "collage")
 
 @dataclass(frozen=True)
 class SuiteScene:
-    """A scene of the suite and what a model is told of it.
+    """A scene of the suite and what a model is given of it.
 
     Attributes:
         truth: the rendered clip.

@@ -35,7 +35,7 @@ LEAST_ANSWER = 0.2  # of the truth's answer: a limb whose answer is weaker is no
 def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every: int = 3) -> dict[str, Any]:
     """Find each limb of the truth in the result.
 
-    Left out are limbs that show fewer than 20 pixels, and those that cannot be told in the truth itself:
+    Left out are limbs that show fewer than 20 pixels, and those that cannot be recognised in the truth itself:
     the like of what is round them, or with the same again within reach, as one bare foot beside the other.
 
     Args:
@@ -68,7 +68,7 @@ def limb_error(result: Picture, truth: Picture, labels: NDArray[np.uint8], every
 def _distances(
     result: Picture, truth: Picture, labels: NDArray[np.uint8], reach: int, rim: int
 ) -> Iterator[float | None]:
-    """Of every limb that can be told: how far it is from its place, ``None`` where it is not found."""
+    """Of every limb that can be recognised: how far it is from its place, ``None`` where it is not found."""
     room = reach + rim
     right, other = (torch.from_numpy(picture).permute(2, 0, 1).float() for picture in (truth, result))
     blurred = _blurred(right, len(truth) * BLUR)

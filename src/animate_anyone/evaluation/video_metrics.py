@@ -116,13 +116,13 @@ class _Meter:
         from animate_anyone.evaluation.perceptual import Distribution, Lpips
         from animate_anyone.sampling.placement import choose_device
 
-        where = choose_device(device)
+        chosen = choose_device(device)
         for metric in learned:
             if metric == "lpips":
-                self._lpips = Lpips(folder, where, protocol.lpips_range)
+                self._lpips = Lpips(folder, chosen, protocol.lpips_range)
             else:
                 clip = (protocol.clip_length, protocol.clip_stride)
-                self._distributions[metric] = Distribution(metric, folder, where, *clip)
+                self._distributions[metric] = Distribution(metric, folder, chosen, *clip)
 
     def video(self, pair: Pair) -> dict[str, Any]:
         """Means over the frames of one pair; PSNR over those that differ, ``None`` where there are none."""

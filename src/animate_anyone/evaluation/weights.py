@@ -1,6 +1,6 @@
 """Which files the learned measures need, where they are looked for, and how to get them.
 
-They are other people's and not shipped. Nothing is downloaded here: who lacks a file is told the line to type.
+They are other people's and not shipped. Nothing is downloaded here: for a missing file the command to type is shown.
 """
 
 from __future__ import annotations

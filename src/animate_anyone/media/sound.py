@@ -97,14 +97,14 @@ class _Track:
         self.decoded = any(frame.samples for frame in _decoded(packet))
 
 
-def find_sound(path: Path, zero: Fraction = Fraction(0)) -> tuple[Sound | None, str | None]:
-    """The sound of a file whose pictures do not matter, as :meth:`SoundChoice.made`."""
+def find_sound(path: Path) -> tuple[Sound | None, str | None]:
+    """The sound of a file whose pictures do not matter, from its start, as :meth:`SoundChoice.made`."""
     with open_media(path) as container:
         choice = SoundChoice(path, container)
         if container.streams.audio:
             for packet in container.demux(*container.streams.audio):
                 choice.hear(packet)
-    return choice.made(zero)
+    return choice.made(zero=Fraction(0))
 
 
 def _survives(path: Path, track: int) -> bool:

@@ -64,8 +64,8 @@ class Timeline:
         if len(gaps) > 1 and gaps[-1] > 2 * gaps[:-1].max():
             gaps = gaps[:-1]
         gap = float(gaps[gaps <= _PAUSE * np.median(gaps)].mean())
-        told = (rate for rate in self.rates if abs(rate * gap - 1) <= 0.05)
-        return next(told, max(SLOWEST, Fraction(1 / gap).limit_denominator(1001)))
+        stated = (rate for rate in self.rates if abs(rate * gap - 1) <= 0.05)
+        return next(stated, max(SLOWEST, Fraction(1 / gap).limit_denominator(1001)))
 
 
 def read_timeline(
@@ -80,9 +80,9 @@ def read_timeline(
     lengths: list[int] = []  # ticks; 0 where a packet says nothing
     count, exact, num_skipped = 0, True, 0
     time_base = stream.time_base or Fraction(1, 90000)
-    told = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    rates = tuple(rate for rate in told if rate and rate < FASTEST)  # from there on it is a clock's
-    rate = rates[0] if rates and rates[0] in told[:2] else Fraction(0)  # the last is no more than a fine clock
+    stated = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    rates = tuple(rate for rate in stated if rate and rate < FASTEST)  # from there on it is a clock's
+    rate = rates[0] if rates and rates[0] in stated[:2] else Fraction(0)  # the last is no more than a fine clock
     step = max(1, round(1 / (rate * time_base))) if rate else 1
     expected = 0  # the tick of a packet that carries none
     try:
@@ -126,7 +126,7 @@ def read_timeline(
     return Timeline(
         pts,
         time_base,
-        _times(pts, end, _told_end(container, stream), time_base, rate),
+        _times(pts, end, _header_end(container, stream), time_base, rate),
         exact,
         np.array(sorted(keys), np.int64).reshape(-1, 2),
         rates,
@@ -134,8 +134,8 @@ def read_timeline(
     )
 
 
-def _told_end(container: InputContainer, stream: VideoStream) -> int:
-    """When a stream ends by its header, a tick; 0 where packets tell it better.
+def _header_end(container: InputContainer, stream: VideoStream) -> int:
+    """When a stream ends by its header, a tick; 0 where the packets are more reliable.
 
     In MOV and MP4 a packet's length is the time to the next one stored, not shown, where frames are reordered. Matroska
     notes no length for single frames of a video.
@@ -148,10 +148,10 @@ def _told_end(container: InputContainer, stream: VideoStream) -> int:
     return round((3600 * int(found[1]) + 60 * int(found[2]) + Fraction(found[3])) / stream.time_base)
 
 
-def _times(pts: NDArray[np.int64], end: int, told_end: int, time_base: Fraction, rate: Fraction) -> NDArray[np.float64]:
+def _times(pts: NDArray[np.int64], end: int, file_end: int, time_base: Fraction, rate: Fraction) -> NDArray[np.float64]:
     """Seconds from the first frame, each frame's and the end of the last.
 
-    That is ``end``, a tick, by its packet; or, where it is far later, ``told_end`` by the file's header.
+    That is ``end``, a tick, by its packet; or, where it is far later, ``file_end`` by the file's header.
     """
     usual = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.0
     usual = usual or (end - int(pts[-1]) if end > pts[-1] else max(1.0, float(1 / (rate or 24) / time_base)))
@@ -159,8 +159,8 @@ def _times(pts: NDArray[np.int64], end: int, told_end: int, time_base: Fraction,
         end = int(pts[0] + usual * len(pts))
     elif end <= pts[-1]:
         end = int(pts[-1] + usual)
-    if told_end - end > usual:
-        end = told_end
+    if file_end - end > usual:
+        end = file_end
     return spread((np.append(pts, end) - pts[0]) * float(time_base))
 
 

@@ -108,7 +108,7 @@ class VideoWriter:
         width, height = (side + side % 2 for side in self._size)
         with writing(self._path), ExitStack() as stack:
             part = stack.enter_context(part_of(self._path))
-            # Matroska files are given a random number each, unless told not to.
+            # Matroska files are given a random number each, unless bitexact is set.
             options = {"fflags": "+bitexact"} if suffix == ".mkv" else {"movflags": "+faststart"}
             self._output = av.open(f"file:{part}", "w", format=_MUXERS[suffix], options=options)
             stack.push(self._close)
@@ -174,11 +174,11 @@ class VideoWriter:
             if self._num_frames == 0:
                 raise ValueError(f"{self._path}: a video of no frames")
             assert self._waiting is not None
-            length = told = self._step
+            length = shown = self._step
             if self._duration is not None:
-                told = max(1, round(self._duration / self._time_base) - self._last_pts)
-            if abs(told - length) > length / 2:
-                length = told
+                shown = max(1, round(self._duration / self._time_base) - self._last_pts)
+            if abs(shown - length) > length / 2:
+                length = shown
                 self._waiting.pict_type = PictureType.I  # last in the file too, whose length is the one written
                 self._held = (self._last_pts, length)
             end = self._last_pts + length
@@ -202,7 +202,7 @@ class VideoWriter:
     def _close(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the end of the file. What went wrong before is what is told, not that this goes wrong too."""
+        """Write the end of the file. An earlier error is raised rather than one that arises here."""
         with suppress(*(() if kind is None else (av.error.FFmpegError, OSError))):
             self._output.close()
 

@@ -115,17 +115,17 @@ def remove_unfinished() -> None:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Tell what the system says in the block as an :class:`InputError`: that ``path`` could not be written, and why."""
+    """Raise the system's errors of the block as an :class:`InputError`: that ``path`` could not be written, and why."""
     try:
         yield
     except (InputError, KeyboardInterrupt):
         raise
     except Exception as error:
-        told = _system_error(error)
-        if told is None:
+        cause = _system_error(error)
+        if cause is None:
             raise
-        advice = "make room, or write to another folder" if told.errno in _FULL else "give another folder"
-        raise InputError(f"{path}: could not be written ({told.strerror or told}); {advice}") from error
+        advice = "make room, or write to another folder" if cause.errno in _FULL else "give another folder"
+        raise InputError(f"{path}: could not be written ({cause.strerror or cause}); {advice}") from error
 
 
 def _system_error(error: Exception) -> OSError | None:

@@ -17,7 +17,7 @@ _STILL = 2.0  # mean difference, of 255, of a background without corners that ha
 
 
 class Background:
-    """How the background moves, ``None`` where that cannot be told; corners outside the person say so.
+    """How the background moves, by corners outside the person; ``None`` where there are too few of them.
 
     Args:
         frames: ``(height, width, 3)`` uint8, RGB.

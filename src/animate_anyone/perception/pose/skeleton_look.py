@@ -153,7 +153,7 @@ def _without(frame: Picture, background: tuple[int, int, int]) -> Picture:
 
 
 def _levels(frames: Sequence[Picture]) -> tuple[float, float]:
-    """Brightness of limbs and joints; the usual where it is near that, or cannot be told."""
+    """Brightness of limbs and joints; the usual where it is near that, or cannot be measured."""
     bright = [largest(frame) for frame in frames]
     values = np.concatenate(
         [b[(b >= BLACK) & (saturation(f) > _COLOURFUL)] for b, f in zip(bright, frames, strict=True)]

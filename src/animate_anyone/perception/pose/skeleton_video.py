@@ -37,7 +37,7 @@ _THICKNESS = 0.015  # of the frame's longer side: a stroke is nowhere thicker th
 _MIN_DEPTH = 5  # pixels of the frame: published strokes do not get thinner in small frames
 _MIN_SHARE = 0.7  # of the frames on which something is drawn
 
-# Of drawings whose brightness or sharpness has suffered, which are told by what hangs together, not by brightness.
+# Of drawings that are dim or blurred, which are recognised by their connected parts, not by brightness.
 _PLAIN, _MIN_PLAIN = 32, 0.7  # colours that differ by less are one; share of the frame that two such colours have
 _DIM_DRAWN = 48  # brightest channel, once brightened
 _LARGEST_SHARE = 0.2  # of the frame that is drawn on
@@ -54,7 +54,7 @@ def find_skeletons(frames: Sequence[Picture], told: bool = False) -> SkeletonLoo
 
     Args:
         frames: as :func:`is_skeleton_video` has them, all of one size.
-        told: that they are skeletons is known.
+        told: the user says that they are skeletons.
 
     Raises:
         InputError: there are no frames.
