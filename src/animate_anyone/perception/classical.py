@@ -97,18 +97,12 @@ def grow(mask: Mask, pixels: int) -> Mask:
     return change(mask.astype(np.uint8), disc) > 0
 
 
-class Flow:
-    """Dense optical flow (DIS) from one picture to the next."""
-
-    def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-
-    def warp(self, plane: NDArray[np.float32], before: Picture, now: Picture) -> NDArray[np.float32]:
-        """A plane ``(height, width)`` of the picture ``before`` as it is in ``now``, both ``(height, width, 3)``."""
-        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
-        if min(grey[0].shape) < 16:  # smaller than the flow's patches
-            return plane
-        flow = self._flow.calc(*grey, None)
-        height, width = grey[0].shape
-        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        return cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+def warp(plane: NDArray[np.float32], before: Picture, now: Picture) -> NDArray[np.float32]:
+    """A plane ``(height, width)`` of the picture ``before`` as it is in ``now``, by dense optical flow (DIS)."""
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, before)]
+    height, width = grey[0].shape
+    if min(height, width) < 16:  # smaller than the flow's patches
+        return plane
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(*grey, None)
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return cv2.remap(plane, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
 from animate_anyone.perception.backends import load_backend
-from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
+from animate_anyone.perception.classical import WORKING_SIDE, cut_out, enlarge, grow, shrink, tidy, warp
 from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.perception.track_checks import finished
@@ -92,13 +92,12 @@ class ClassicalTracker:
         stops = [mark.frame for mark in own[1:]] + [last + 1]
         runs = [(mark, range(mark.frame, stop)) for mark, stop in zip(own, stops, strict=True)]
         runs.append((own[0], range(own[0].frame, first - 1, -1)))
-        flow = Flow()
         for mark, steps in runs:
             mask = _seed(small[mark.frame], mark, scale)
             model, area = _colours(small[mark.frame], mask), int(mask.sum())
             for frame in progress.track(steps, description=mark.name):
                 if frame != mark.frame and mask.any():
-                    warped = flow.warp(mask.astype(np.float32), small[frame - steps.step], small[frame])
+                    warped = warp(mask.astype(np.float32), small[frame - steps.step], small[frame])
                     mask = _recut(small[frame], warped > 0.5, area)
                 masks[frame] = enlarge(mask, size)
                 if mask.any() and likeness(model, _colours(small[frame], mask)) < _ALIKE:

@@ -19,7 +19,7 @@ from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
 from animate_anyone.perception.backends import load_backend
-from animate_anyone.perception.classical import WORKING_SIDE, Flow, cut_out, enlarge, grow, shrink, tidy
+from animate_anyone.perception.classical import WORKING_SIDE, cut_out, enlarge, grow, shrink, tidy, warp
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import flag_masks
 from animate_anyone.perception.person.mask_spills import find_spills
@@ -69,7 +69,7 @@ class GrabCutMasker:
         self.begin()
         smalls: list[Picture] = []
         masks: list[Mask] = []
-        flow, before = Flow(), None
+        before: tuple[Picture, NDArray[np.float32]] | None = None
         for number, frame in _numbered(progress.track(frames, description="person"), pose):
             small = shrink(frame, self._side)
             smalls.append(small)
@@ -77,7 +77,7 @@ class GrabCutMasker:
                 masks.append(np.zeros(small.shape[:2], bool))
                 before = None
                 continue
-            warped = None if before is None else flow.warp(before[1], before[0], small)
+            warped = None if before is None else warp(before[1], before[0], small)
             mask = self._one(frame, small, pose, number, warped)
             before = small, mask.astype(np.float32)
             masks.append(mask)
@@ -186,10 +186,9 @@ def load_masker(name: str = "mediapipe", **options: Any) -> PersonMasker:
 
 def _numbered(frames: Iterable[Picture], pose: PoseSequence) -> Iterable[tuple[int, Picture]]:
     count = 0
-    for frame in frames:
+    for count, frame in enumerate(frames, start=1):
         check_frame(frame, pose.size)
-        if count < len(pose):
-            yield count, frame
-        count += 1
+        if count <= len(pose):
+            yield count - 1, frame
     if count != len(pose):
         raise InputError(f"there are {count} frames and {len(pose)} poses; give one pose a frame")
