@@ -41,5 +41,4 @@ def load_estimator(name: str = "mediapipe", device: str = "cpu", **options: Any)
     Raises:
         InputError: there is no such estimator or option, or its package is not installed.
     """
-    on_device = {"device": device} if name == "rtmlib" else {}
-    return load_backend("pose estimator", _BACKENDS, name, options | on_device)
+    return load_backend("pose estimator", _BACKENDS, name, options, device)

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
 
 
-def load_backend(kind: str, backends: Mapping[str, tuple[str, str]], name: str, options: Mapping[str, Any]) -> Any:
+def load_backend(
+    kind: str, backends: Mapping[str, tuple[str, str]], name: str, options: Mapping[str, Any], device: str | None = None
+) -> Any:
     """The backend of this name, made with ``options``; its module is imported only now.
 
-    ``backends``: module in :mod:`animate_anyone.perception` and class by name; ``kind``: what they are, for messages.
+    ``backends``: module in :mod:`animate_anyone.perception` and class by name; ``kind``: what they are, for messages;
+    ``device``: for classes that take one.
     Raises :class:`InputError`: there is no such backend or option.
     """
     if name not in backends:
@@ -33,7 +36,7 @@ def load_backend(kind: str, backends: Mapping[str, tuple[str, str]], name: str, 
     for option in options:
         if option not in known:
             raise InputError(f"{kind} {name} has no option {option!r}; there are: {', '.join(known)}")
-    return backend(**options)
+    return backend(**options, **({"device": device} if device is not None and "device" in known else {}))
 
 
 def load_network(class_name: str, folder: str | Path | None, what: str) -> Any:

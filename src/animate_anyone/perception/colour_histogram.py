@@ -8,20 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 
-from animate_anyone.structures import Picture
-
 Bins = tuple[int, int, int]
 """Number of bins of each of three channels."""
 
 
-def colour_bins(colours: Picture, bins: Bins) -> NDArray[np.intp]:
+def colour_bins(colours: NDArray[np.uint8], bins: Bins) -> NDArray[np.intp]:
     """The number of the bin that each colour ``(..., 3)`` falls in, ``(...)``, from 0 to the product of ``bins``."""
     places = colours.astype(np.intp) * bins // 256
     return np.asarray((places[..., 0] * bins[1] + places[..., 1]) * bins[2] + places[..., 2])
 
 
 def colour_histogram(
-    colours: Picture, bins: Bins, beyond: Literal["constant", "nearest", "wrap"]
+    colours: NDArray[np.uint8], bins: Bins, beyond: Literal["constant", "nearest", "wrap"]
 ) -> NDArray[np.float64]:
     """How many of the colours ``(pixels, 3)`` fall in each bin, blurred by (1, 2, 1) / 4 along each channel.
 
