@@ -114,14 +114,11 @@ class Environment:
         scaled_share: share of clips whose character, with its objects, is larger or smaller than its mask was.
         smallest_scale, largest_scale: bounds of that.
         object_blending: how spatial blending of the objects starts, ``none`` goes without objects.
-        blending_weights: one weight per place (``map``) or per place and channel.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
             what ``attention`` adds to it.
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
-        finest_attention: the last up blocks get spatial attention, so that reference and objects are seen on the finest
-            grid too. Not the paper's: its networks have it anyway. For small ones that leave it out.
     """
 
     formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
@@ -129,12 +126,10 @@ class Environment:
     smallest_scale: float = SMALLEST
     largest_scale: float = LARGEST
     object_blending: Literal["none", "paper", "identity"] = "paper"
-    blending_weights: Literal["map", "channel"] = "map"
     blending_place: Literal["hidden", "attention"] = "hidden"
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
-    finest_attention: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.scaled_share <= 1:
@@ -319,6 +314,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 # Settings of earlier versions, by section, and the values with which they had no effect.
 _REMOVED: dict[str, dict[str, Any]] = {
     "objective": {"object_dropout": 0.0, "object_weight": 1.0, "decoder_only": False},
+    "environment": {"blending_weights": "map", "finest_attention": False},
 }
 
 

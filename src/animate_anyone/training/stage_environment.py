@@ -18,7 +18,6 @@ from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.collage import collage
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
-from animate_anyone.models.finest_attention import attends_finest
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
@@ -113,14 +112,9 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         settings = self.settings
         self.denoising_unet = self.denoising_unet.with_environment(
             object_blending=settings.object_blending,
-            blending_weights=settings.blending_weights,
             blending_place=settings.blending_place,
             reference_blocks=settings.reference_blocks,
-            finest_attention=settings.finest_attention,
         )
-        if settings.finest_attention:
-            assert self.reference_net is not None
-            self.reference_net = self.reference_net.with_finest_attention()
         config = self.denoising_unet.config
         if settings.object_blending != "none":
             self.object_guider = ObjectGuider(config["out_channels"], tuple(config["block_out_channels"]))
@@ -134,15 +128,10 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     def _load(self, init: Path) -> None:
         """The networks of a model of this method, which must be what the recipe says."""
         settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
-        told = {name: unet.config[name] for name in ("reference_blocks", "object_blending", "blending_weights")}
+        told = {name: unet.config[name] for name in ("reference_blocks", "object_blending")}
         if settings.object_blending != "none":
             told["blending_place"] = unet.config["blending_place"]
         told["pose_modulation"] = (init / "pose_modulation").is_dir()
-        # Networks that attend there on the way down had it from the start; then both settings say the same.
-        if not unet.config["down_block_types"][0].startswith("CrossAttn"):
-            told["finest_attention"] = attends_finest(unet.config["up_block_types"])
-        elif not attends_finest(unet.config["up_block_types"]):
-            told["finest_attention"] = False
         for name, found in told.items():
             wanted = getattr(settings, name)
             if found != wanted:
