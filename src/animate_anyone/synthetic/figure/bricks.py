@@ -83,6 +83,11 @@ def ball(
     return Part(joint, middle, middle, y, y, label, material, (x / y, z / y), cut=cut)
 
 
+def above(height: float) -> Array:
+    """``(3,)`` the point so many metres above a joint, in its frame."""
+    return np.array([0.0, height, 0.0])
+
+
 def hem(part_start: Array, part_end: Array, fraction: float) -> tuple[Array, float]:
     """The cut that ends a sleeve, a trouser leg or a skirt at a fraction of its length."""
     axis = part_end - part_start
