@@ -29,7 +29,7 @@ def body_parts(body: Body, top: str, hips: str, feet: str, gloves: str) -> list[
 
         collar, armpit = o[3] + np.array([side * 0.012 * u, -0.012 * u, 0]), o[shoulder] * np.array([0.9, 1.0, 1.0])
         fore, shin = o[shoulder + 2], o[hip + 2]
-        calf = [share * shin - np.array([0, 0, back * u]) for share, back in ((0.18, 0.006), (0.5, 0.004))]
+        high, low = (share * shin - np.array([0, 0, back * u]) for share, back in ((0.18, 0.006), (0.5, 0.004)))
         parts += [
             Part(2, collar, armpit, 0.95 * w["neck"], 0.95 * w["shoulder"], Label.TORSO, top),
             Part(shoulder, zero, o[shoulder + 1], w["shoulder"], w["elbow"], label("UPPER_ARM"), "skin"),
@@ -37,7 +37,7 @@ def body_parts(body: Body, top: str, hips: str, feet: str, gloves: str) -> list[
             Part(shoulder + 1, 0.3 * fore, fore, w["forearm"], w["wrist"], label("LOWER_ARM"), "skin"),
             Part(hip, zero, o[hip + 1], w["thigh"], w["knee"], label("THIGH"), "skin"),
             Part(hip + 1, zero, shin, w["knee"], w["ankle"], label("SHIN"), "skin"),
-            Part(hip + 1, *calf, w["calf"], 0.85 * w["calf"], label("SHIN"), "skin"),
+            Part(hip + 1, high, low, w["calf"], 0.85 * w["calf"], label("SHIN"), "skin"),
             *_foot(body, hip + 2, label("FOOT"), feet),
             *_hand(body, shoulder + 2, int(side < 0), label("HAND"), gloves),
         ]
