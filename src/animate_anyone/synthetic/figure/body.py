@@ -6,6 +6,7 @@ left is +x, arms hang down with the palms inward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -203,6 +204,10 @@ class BodyPose:
     mouth: Array
     blink: Array
 
+    def expression(self, moments: Sequence[int]) -> Array:
+        """``(F, 2)`` mouth and blink at some moments."""
+        return np.stack([self.mouth, self.blink], -1)[moments]
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -213,6 +218,11 @@ class Placed:
     origins: Array
     tips: Array
     stretch: Array
+
+    def at(self, moments: Sequence[int] | Array) -> Placed:
+        """Some moments of the clip."""
+        k = np.asarray(moments, int)
+        return Placed(self.rotations[k], self.origins[k], self.tips[k], self.stretch[k])
 
 
 def _unit(vectors: Array) -> Array:

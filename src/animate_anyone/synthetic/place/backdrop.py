@@ -106,20 +106,29 @@ def sample_backdrop(rng: np.random.Generator) -> Backdrop:
     return Backdrop(kind, colours, rng.random((24, 6)), rng.random((12, 12)), float(rng.uniform(0.25, 0.6)))
 
 
+def pixel_grid(size: tuple[int, int], supersample: int, unit: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``(height * s, width * s)`` x and y of a frame's samples from its middle, in lengths of ``unit`` pixels."""
+    x, y = (((torch.arange(n * supersample, device=device) + 0.5) / supersample - n / 2) / unit for n in size)
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return x, y
+
+
+def _rays(camera: Camera, u: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The camera's place ``(3,)`` and the directions of its rays ``(u, v, 1)``, x, y and z, in the world."""
+    r, p = (torch.as_tensor(a, dtype=torch.float32, device=u.device) for a in (camera.rotation, camera.position))
+    return p, [r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3)]
+
+
 def floor_points(camera: Camera, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """World x, z and ray length where rays ``(u, v, 1)`` meet the floor; length below 0 where they do not."""
-    r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=u.device)
-    p = torch.as_tensor(camera.position, dtype=torch.float32, device=u.device)
-    x, y, z = (r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3))
+    p, (x, y, z) = _rays(camera, u, v)
     length = torch.where(y < -1e-4, -p[1] / y.clamp_max(-1e-4), torch.full_like(y, -1.0))
     return p[0] + x * length, p[2] + z * length, length
 
 
 def wall_points(camera: Camera, u: Tensor, v: Tensor, wall: float) -> tuple[Tensor, Tensor]:
     """World x and height above the floor, metres, where rays ``(u, v, 1)`` meet a wall ``wall`` metres behind."""
-    r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=u.device)
-    p = torch.as_tensor(camera.position, dtype=torch.float32, device=u.device)
-    x, y, z = (r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3))
+    p, (x, y, z) = _rays(camera, u, v)
     far = (-wall - p[2]) / z.clamp_max(-1e-3)
     return p[0] + x * far, p[1] + y * far
 
@@ -152,19 +161,9 @@ def _pattern(grid: Tensor, x: Tensor, y: Tensor, kind: int, a: Tensor, b: Tensor
     return a.expand(*x.shape, 3)
 
 
-def paint_backdrop(
-    backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device
-) -> Tensor:
-    """The backdrop alone, ``(height, width, 3)`` float in [0, 1]."""
-    width, height = size
-    s = supersample
-    x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / height  # frame heights from the middle
-    y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / height
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    c = torch.as_tensor(backdrop.colours, dtype=torch.float32, device=device)
+def paint_plain(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
+    """The colours of a backdrop of :data:`BACKGROUNDS` at ``x, y``, in frame heights from the middle."""
     n = backdrop.numbers
-    grid = torch.as_tensor(backdrop.grid, dtype=torch.float32, device=device)
-
     angle = float(n[0, 0]) * 2 * np.pi
     tx, ty = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
     cells = 3 + 9 * float(n[0, 1])
@@ -173,7 +172,7 @@ def paint_backdrop(
     elif backdrop.kind == "gradient":
         out = mix(c[0], c[1], ((ty + 0.6) / 1.2).clamp(0, 1))
     elif backdrop.kind in ("checker", "stripes"):
-        second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=device))
+        second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=x.device))
         out = _pattern(grid, tx * cells, ty * cells, 0 if backdrop.kind == "checker" else 1, c[0], second)
     elif backdrop.kind == "clouds":
         amount = sum(
@@ -197,7 +196,7 @@ def paint_backdrop(
             else:
                 inside = (qy > -r / 2) & (qy + 1.7 * qx.abs() < r)
             out = torch.where(inside[..., None], c[k], out)
-    return out.reshape(height, s, width, s, 3).mean((1, 3))
+    return out
 
 
 def _room(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
@@ -225,20 +224,14 @@ def cast_shadow(
     height, width = picture.shape[:2]
     if backdrop.kind not in WALLS:
         return picture.expand(len(frames), -1, -1, -1)
-    x = (torch.arange(width, device=picture.device) + 0.5 - width / 2) / (height * camera.focal)
-    y = (torch.arange(height, device=picture.device) + 0.5 - height / 2) / (height * camera.focal)
-    v, u = torch.meshgrid(y, x, indexing="ij")
+    u, v = pixel_grid((width, height), 1, height * camera.focal, picture.device)
     fx, fz, length = floor_points(camera, u, v)
     on_floor = ((length > 0) & (fz > -backdrop.wall)).float()
     dark = torch.zeros(len(frames), height, width, device=picture.device)
     for joint, wide, weight in ((13, 0.10, 0.8), (16, 0.10, 0.8), (0, 0.22, 0.7)):
         spot = torch.as_tensor(placed.origins[frames, joint], dtype=torch.float32, device=picture.device)
-        r = wide * body.trunk * (1 + 1.5 * spot[:, 1] * (joint > 0))
+        high = spot[:, 1] * (joint > 0)
+        r, strength = wide * body.trunk * (1 + 1.5 * high), 0.1 / (0.1 + 0.3 * high)
         far = (fx - spot[:, 0, None, None]) ** 2 + (fz - spot[:, 2, None, None]) ** 2
-        dark = (
-            dark
-            + weight
-            * torch.exp(-far / (r * r)[:, None, None])
-            * (0.1 / (0.1 + 0.3 * spot[:, 1] * (joint > 0)))[:, None, None]
-        )
+        dark = dark + weight * torch.exp(-far / (r * r)[:, None, None]) * strength[:, None, None]
     return picture * (1 - backdrop.shadow * (dark * on_floor).clamp(0, 1))[..., None]

@@ -24,7 +24,6 @@ OBJECTS = {  # name: share in a random draw
     "tool": 0.22, "ball": 0.13, "umbrella": 0.15, "parcel": 0.14, "bag": 0.12, "balloon": 0.09, "bounce": 0.08,
     "chair": 0.07,
 }  # fmt: skip
-TOUCHED = ("bounce", "chair", "stool")  # not in the hand at every moment
 HEADROOM = {"umbrella": 0.22, "balloon": 0.24}  # over the crown, in body heights
 
 

@@ -14,7 +14,16 @@ from torch.nn.functional import conv2d, pad
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.figure.look import colour
 from animate_anyone.synthetic.figure.wardrobe import natural
-from animate_anyone.synthetic.place.backdrop import Backdrop, Camera, floor_points, mix, noise_at, wall_points
+from animate_anyone.synthetic.place.backdrop import (
+    Backdrop,
+    Camera,
+    floor_points,
+    mix,
+    noise_at,
+    paint_plain,
+    pixel_grid,
+    wall_points,
+)
 
 SURROUNDINGS = ("street", "interior", "open", "leaves", "lamps", "curtain", "paper", "blots")
 _SHARES = (0.2, 0.2, 0.17, 0.08, 0.1, 0.07, 0.12, 0.06)
@@ -43,22 +52,19 @@ def sample_surroundings(rng: np.random.Generator) -> Backdrop:
                     float(rng.uniform(0.25, 0.7)), defocus)  # fmt: skip
 
 
-def paint_surroundings(
+def paint_empty(
     backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device
 ) -> Tensor:
-    """The empty place, ``(height, width, 3)`` float in [0, 1]."""
+    """A backdrop of any kind alone, ``(height, width, 3)`` float in [0, 1]."""
     width, height = size
-    s = 1 if backdrop.defocus * height > 0.6 else supersample
-    x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / height  # frame heights from the middle
-    y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / height
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    paint = {"street": _street, "interior": _interior, "open": _open, "leaves": _leaves, "lamps": _lamps,
-             "curtain": _curtain, "paper": _paper, "blots": _blots}[backdrop.kind]  # fmt: skip
-    colours = torch.as_tensor(backdrop.colours, dtype=torch.float32, device=device)
-    grid = torch.as_tensor(backdrop.grid, dtype=torch.float32, device=device)
-    out = paint(backdrop, camera, x, y, colours, grid).clamp(0, 1)
-    out = out.reshape(height, s, width, s, 3).mean((1, 3))
-    return _defocused(out, backdrop.defocus * height)
+    blur = backdrop.defocus * height if backdrop.kind in SURROUNDINGS else 0.0  # pixels; plain places are in focus
+    s = 1 if blur > 0.6 else supersample
+    x, y = pixel_grid(size, s, height, device)
+    places = {"street": _street, "interior": _interior, "open": _open, "leaves": _leaves, "lamps": _lamps,
+              "curtain": _curtain, "paper": _paper, "blots": _blots}  # fmt: skip
+    colours, grid = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (backdrop.colours, backdrop.grid))
+    out = places.get(backdrop.kind, paint_plain)(backdrop, camera, x, y, colours, grid).clamp(0, 1)
+    return _defocused(out.reshape(height, s, width, s, 3).mean((1, 3)), blur)
 
 
 def _defocused(picture: Tensor, radius: float) -> Tensor:
