@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -71,14 +71,13 @@ class ClipCache:
         missing = [number for number in self._shards if not self.shard(number).exists()]
         workers = min(count_workers(self.data), len(missing)) if may_start() else 1
         job = partial(_make_shard, render, self.data, self.folder, device)
-        if workers > 1:
-            with RenderPool(workers) as pool:
-                done = _together(missing, lambda numbers: pool.each(job, [(n,) for n in numbers], in_order=False))
-                for _ in progress.track(done, len(missing), "render"):
-                    pass
-            return
-        for _ in progress.track(_together(missing, lambda numbers: map(job, numbers)), len(missing), "render"):
-            pass
+        with RenderPool(workers) if workers > 1 else nullcontext() as pool:
+
+            def attempt(numbers: list[int]) -> Iterator[tuple[int, bool]]:
+                return pool.each(job, [(n,) for n in numbers], in_order=False) if pool else map(job, numbers)
+
+            for _ in progress.track(_together(missing, attempt), len(missing), "render"):
+                pass
 
     def holds(self, name: str, digest: str) -> bool:
         """Whether every shard has the array that :meth:`derive` keeps under this name."""

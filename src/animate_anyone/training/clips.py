@@ -179,19 +179,13 @@ class StudioClips:
 
     def settings(self) -> dict[str, object]:
         """What the clips of a cache depend on: its index. Poses of scenes are kept as keypoints, not drawn."""
-        d = self.data
-        settings: dict[str, object] = {"scenes": True} if self.scenes else {}
-        settings |= {
-            "size": d.size,
-            "frames_per_clip": d.frames_per_clip,
-            "consecutive": d.consecutive,
-            "first_seed": d.first_seed,
-            "supersample": d.supersample,
-        }
+        names = ["size", "frames_per_clip", "consecutive", "first_seed", "supersample"]
         if not self.scenes:
-            settings |= {"pose_size": d.pose_size, "skeleton_style": d.skeleton_style}
-        if d.domain != "plain":  # caches from before there were domains are plain and do not say so
-            settings["domain"] = d.domain
+            names += ["pose_size", "skeleton_style"]
+        settings: dict[str, object] = {"scenes": True} if self.scenes else {}
+        settings |= {name: getattr(self.data, name) for name in names}
+        if self.data.domain != "plain":  # caches from before there were domains are plain and do not say so
+            settings["domain"] = self.data.domain
         return settings
 
 

@@ -205,14 +205,10 @@ class DenoisingStage(Stage[DenoisingT]):
             return np.concatenate([rng.integers(available, size=1), np.arange(available)])
         return rng.choice(available, 1 + self.targets, replace=False)
 
-    @property
-    def shares_noise(self) -> bool:
-        """Whether the frames of a clip begin with the same noise: in a row, as the model samples."""
-        return self.in_a_row and self.guessing.shared_noise
-
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""
-        return initial_noise(shape, 1, shared=self.shares_noise, generator=generator, device=generator.device)
+        """For latents ``(b, k, c, h, w)``, on the generator's device; frames in a row share it as the model samples."""
+        shared = self.in_a_row and self.guessing.shared_noise
+        return initial_noise(shape, 1, shared=shared, generator=generator, device=generator.device)
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """``(b, k)``: one for all frames of a clip in a row, else one for every frame.

@@ -159,16 +159,10 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         frames = self.choose_frames(rng)
         split = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
         character = character_reference(clip, int(frames[0]), rng, self.drawing)
-        picked = {
-            "frames": split.frames,
-            "environment": split.environment,
+        as_split = ("frames", "environment", "masks", "objects", "object_masks", "poses", "depth")
+        picked = {name: getattr(split, name) for name in as_split} | {
             "region_cells": latent_mask(split.region, self.factor),
-            "masks": split.masks,
-            "objects": split.objects,
-            "object_masks": split.object_masks,
             "object_cells": latent_mask(split.object_masks, self.factor),
-            "poses": split.poses,
-            "depth": split.depth,
             "reference": character.picture,
             "reference_pose": character.drawn,
         }
