@@ -29,8 +29,8 @@ from animate_anyone.training.render_pool import RenderPool, count_workers, may_s
 SHARD = 64  # clips
 _PAUSE = 0.5  # seconds between looks at what other processes are making
 
-Clip = dict[str, NDArray]
-Render = Callable[[Data, int, str], Clip]
+ClipArrays = dict[str, NDArray]  # what training keeps of a clip, by name; frames first
+Render = Callable[[Data, int, str], ClipArrays]
 
 
 class ClipCache:
@@ -101,7 +101,7 @@ class ClipCache:
             pass
         self._derived[name] = file
 
-    def clip(self, number: int, names: tuple[str, ...]) -> Clip:
+    def clip(self, number: int, names: tuple[str, ...]) -> ClipArrays:
         """The arrays of these names, and those that were derived, of a clip; mapped, not read."""
         shard, row = divmod(number, SHARD)
         files = {name: f"{name}.npy" for name in names} | self._derived

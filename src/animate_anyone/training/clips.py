@@ -24,7 +24,7 @@ from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.scenes import sample_scene_clip
 from animate_anyone.training import processes
 from animate_anyone.training.clip_cache import SHARD as SHARD
-from animate_anyone.training.clip_cache import Clip, ClipCache, Render
+from animate_anyone.training.clip_cache import ClipArrays, ClipCache, Render
 from animate_anyone.training.config import Data
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
@@ -38,7 +38,7 @@ def stream(*numbers: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([n & 0xFFFF_FFFF for n in numbers]))
 
 
-def render_clip(data: Data, number: int, device: str = "cpu") -> Clip:
+def render_clip(data: Data, number: int, device: str = "cpu") -> ClipArrays:
     """Clip ``number`` of the training split, rendered on ``device``.
 
     Returns:
@@ -55,7 +55,7 @@ def render_clip(data: Data, number: int, device: str = "cpu") -> Clip:
     }
 
 
-def render_scene(data: Data, number: int, device: str = "cpu") -> Clip:
+def render_scene(data: Data, number: int, device: str = "cpu") -> ClipArrays:
     """Scene ``number`` of the training split (Animate Anyone 2), rendered on ``device``.
 
     Returns:
@@ -150,7 +150,7 @@ class StudioClips:
         epoch, place = np.divmod((step * parts + part) * batch + np.arange(batch), self.data.clips)
         return np.array([_shuffled(self.seed, int(e), self.data.clips)[p] for e, p in zip(epoch, place, strict=True)])
 
-    def clips(self, numbers: NDArray[np.int64]) -> list[Clip]:
+    def clips(self, numbers: NDArray[np.int64]) -> list[ClipArrays]:
         """These clips' arrays, with what :meth:`derive` added.
 
         Without a cache they are rendered now, by ``data.workers`` processes; several threads may ask at once.

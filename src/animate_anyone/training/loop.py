@@ -23,8 +23,8 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.loading import Batches, choose_loading
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit
@@ -142,8 +142,8 @@ class _Run:
             for micro in range(recipe.accumulate)
         )
         device = accelerator.device
-        loading = choose_loading(device, self.stage.renderers, recipe.batch // recipe.accumulate)
-        return Batches(self.stage, order, loading, pinned=device.type == "cuda")
+        makers = choose_makers(device, self.stage.renderers, recipe.batch // recipe.accumulate)
+        return Batches(self.stage, order, makers, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
         """One step of the optimiser."""

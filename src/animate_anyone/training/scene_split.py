@@ -17,7 +17,7 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
 from animate_anyone.conditions.shape_agnostic import draw_shares
 from animate_anyone.structures import PoseSequence
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import pose_of
 from animate_anyone.training.config import Environment
 
@@ -64,7 +64,7 @@ class SplitScene:
 
 
 def split_scene(
-    clip: Clip, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, drawing: Drawing
+    clip: ClipArrays, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, drawing: Drawing
 ) -> SplitScene:
     """Split some frames of a scene.
 
@@ -118,7 +118,7 @@ class Character:
     silhouette: NDArray[np.bool_]
 
 
-def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawing: Drawing) -> Character:
+def character_reference(clip: ClipArrays, frame: int, rng: np.random.Generator, drawing: Drawing) -> Character:
     """The reference: the character of a frame alone, in the middle of the picture, before a random background.
 
     A frame without the person gives the background alone.
@@ -161,7 +161,7 @@ def random_background(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(colours).resize((side, side), how))
 
 
-def _scaled(clip: Clip, frames: NDArray[np.int64], person: NDArray[np.bool_], scale: float) -> Rescaled:
+def _scaled(clip: ClipArrays, frames: NDArray[np.int64], person: NDArray[np.bool_], scale: float) -> Rescaled:
     """The frames with a larger or smaller character, behind what stands in front of it."""
     pictures, environment = clip["frames"][frames], clip["environment"][frames]
     objects = clip["objects"][frames].astype(bool)[None]

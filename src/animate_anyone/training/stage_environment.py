@@ -25,7 +25,7 @@ from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Environment
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.scene_split import Drawing, character_reference, pass_over, split_scene
@@ -155,7 +155,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         pass_over(rng, self.settings)
         self.drops_guess(rng)
 
-    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+    def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
         split = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
         character = character_reference(clip, int(frames[0]), rng, self.drawing)
