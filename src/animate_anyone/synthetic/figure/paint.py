@@ -13,42 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize, pad
 
+Pattern = IntEnum(
+    "Pattern",
+    "PLAIN STRIPES_ACROSS STRIPES_ALONG STRIPES_SLANTED CHECKS PLAID DOTS GRADIENT NOISE HALVES STRANDS FACE DENIM "
+    "PRINT PLEATS TARTAN SPRINKLES OPEN",
+    start=0,
+)
+"""What cloth shows; some are drawn at random by number."""
 
-class Pattern(IntEnum):
-    PLAIN = 0
-    STRIPES_ACROSS = 1
-    STRIPES_ALONG = 2
-    STRIPES_SLANTED = 3
-    CHECKS = 4
-    PLAID = 5
-    DOTS = 6
-    GRADIENT = 7
-    NOISE = 8
-    HALVES = 9
-    STRANDS = 10
-    FACE = 11
-    DENIM = 12
-    PRINT = 13
-    PLEATS = 14
-    TARTAN = 15
-    SPRINKLES = 16
-    OPEN = 17
-
-
-class Emblem(IntEnum):
-    NONE = 0
-    DISC = 1
-    RING = 2
-    STAR = 3
-    HEART = 4
-    CROSS = 5
-    BARS = 6
-    LETTER_T = 7
-    LETTER_E = 8
-    DIAMOND = 9
-    ARROW = 10
-    FACE = 11
-
+Emblem = IntEnum("Emblem", "NONE DISC RING STAR HEART CROSS BARS LETTER_T LETTER_E DIAMOND ARROW FACE", start=0)
 
 Colour = tuple[float, float, float]
 

@@ -351,9 +351,8 @@ class _Surface:
         if s.style == "flat":
             level = torch.ones_like(diffuse)
         elif s.style == "toon":
-            level = s.ambient + (1 - s.ambient) * ((diffuse * 0.5 + 0.5) * s.steps).floor().clamp(0, s.steps - 1) / (
-                s.steps - 1
-            )
+            stepped = ((diffuse * 0.5 + 0.5) * s.steps).floor().clamp(0, s.steps - 1)
+            level = s.ambient + (1 - s.ambient) * stepped / (s.steps - 1)
         else:
             level = s.ambient * sky + (1 - s.ambient) * diffuse.clamp_min(0)
         level = torch.where(to_eye < 0.3, level * (1 - s.ink), level)

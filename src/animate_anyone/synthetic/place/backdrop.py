@@ -11,6 +11,7 @@ from torch import Tensor
 from animate_anyone.synthetic.figure.body import JOINT, Body, Placed
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.figure.look import colour
+from animate_anyone.synthetic.figure.paint import rgb
 from animate_anyone.synthetic.picture.render import Shading
 
 BACKGROUNDS = ("flat", "gradient", "checker", "stripes", "clouds", "room", "shapes")
@@ -67,13 +68,11 @@ def sample_shading(rng: np.random.Generator) -> Shading:
     """Draw a way of shading and a light from above and in front."""
     style = str(rng.choice(["flat", "toon", "soft"], p=(0.15, 0.3, 0.55)))
     light = np.array([rng.uniform(-0.8, 0.8), -rng.uniform(0.3, 1.0), -rng.uniform(0.5, 1.1)])
-    light /= np.linalg.norm(light)
+    x, y, z = (light / np.linalg.norm(light)).tolist()
     ink = rng.uniform(0.25, 0.7) if style != "soft" and rng.random() < 0.75 else 0.0
-    tint = 1 - rng.uniform(0, 0.12, 3)
-    x, y, z = (float(v) for v in light)
-    red, green, blue = (float(v) for v in tint)
+    tint = rgb(1 - rng.uniform(0, 0.12, 3))
     ambient, steps = float(rng.uniform(0.35, 0.62)), int(rng.integers(2, 4))
-    return Shading(style, (x, y, z), ambient, steps, float(ink), (red, green, blue))
+    return Shading(style, (x, y, z), ambient, steps, float(ink), tint)
 
 
 @dataclass(frozen=True)
@@ -175,11 +174,10 @@ def paint_plain(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Ten
         second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=x.device))
         out = _pattern(grid, tx * cells, ty * cells, 0 if backdrop.kind == "checker" else 1, c[0], second)
     elif backdrop.kind == "clouds":
-        amount = sum(
-            noise_at(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j)
-            for j, k in ((1, 0.5), (2, 1.1), (4, 2.3))
-        )
-        out = mix(c[0], c[1], (torch.as_tensor(amount) * 1.4 - 0.2).clamp(0, 1))
+        amount = torch.zeros_like(x)
+        for j, k in ((1, 0.5), (2, 1.1), (4, 2.3)):
+            amount = amount + noise_at(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j)
+        out = mix(c[0], c[1], (amount * 1.4 - 0.2).clamp(0, 1))
     elif backdrop.kind == "room":
         out = _room(backdrop, camera, x, y, c, grid)
     else:

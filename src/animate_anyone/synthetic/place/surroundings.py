@@ -124,9 +124,8 @@ def _street(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: 
         wall = mix(c[2 + k] * 0.8, c[2 + k] * 1.1, _texture(grid, 2 * across, 2 * up))
         px, py = (here / wide * (2 + int(3 * n[k, 5]))) % 1, (up - 0.3) / 1.6
         pane = _boxed(px, 0.25, 0.75) & _boxed(py % 1, 0.3, 0.85) & (up < tall - 0.3)
-        glass = (
-            c[12 + k] * (0.25 + 0.9 * noise_at(grid, py.floor() * 3.1 + 7 * k, (here / wide * 4).floor()))[..., None]
-        )
+        bright = 0.25 + 0.9 * noise_at(grid, py.floor() * 3.1 + 7 * k, (here / wide * 4).floor())
+        glass = c[12 + k] * bright[..., None]
         wall = torch.where(pane[..., None], glass, wall)
         door = _boxed(here / wide, float(n[k, 0]) * 0.6, float(n[k, 0]) * 0.6 + 0.3) & (up < 2.1)
         wall = torch.where(door[..., None], c[10 + k] * (0.35 + 0.2 * (px % 0.3 < 0.02))[..., None], wall)
@@ -148,9 +147,8 @@ def _interior(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid
     if n[0, 4] < 0.25:  # bricks
         row = (up / 0.09).floor()
         joint = ((up / 0.09) % 1 < 0.15) | ((across / 0.25 + 0.5 * (row % 2)) % 1 < 0.06)
-        out = torch.where(
-            joint[..., None], out * 1.25, out * (0.8 + 0.3 * noise_at(grid, row, (across / 0.25).floor()))[..., None]
-        )
+        brick = 0.8 + 0.3 * noise_at(grid, row, (across / 0.25).floor())
+        out = out * torch.where(joint, 1.25, brick)[..., None]
     for k in range(2, 5 + int(6 * n[0, 5])):
         form, middle = int(n[k, 0] * 4), 7 * float(n[k, 1]) - 3.5
         wide, tall = 0.3 + 0.9 * float(n[k, 2]), 0.3 + 0.9 * float(n[k, 3])
@@ -183,9 +181,8 @@ def _open(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Te
     cloud = ((_texture(grid, 3 * x + 9, 7 * y) - 0.5) * 4 * float(n[1, 5])).clamp(0, 1)
     out = mix(out, torch.full_like(out, 0.97), cloud)
     for k in range(2, 5):  # the farther, the paler
-        crest = (0.5 + 5 * float(n[k, 0]) / k) * (
-            0.5 + noise_at(grid, across * (0.3 + 0.5 * k * float(n[k, 1])), across * 0 + 5 * k)
-        )
+        uneven = noise_at(grid, across * (0.3 + 0.5 * k * float(n[k, 1])), across * 0 + 5 * k)
+        crest = (0.5 + 5 * float(n[k, 0]) / k) * (0.5 + uneven)
         leaf = c[k] * 0.4 + torch.tensor([0.12, 0.22, 0.06]).to(c) if n[k, 2] < 0.6 else c[k]
         leaf = mix(leaf * 0.6, leaf * 1.25, _texture(grid, 5 * across, 5 * up))
         haze = 0.35 * (4 - k) / 2
@@ -215,9 +212,8 @@ def _lamps(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: T
         r = size * (0.6 + 0.8 * float(n[k, 3]))
         far = torch.hypot(x - 1.6 * float(n[k, 0] - 0.5), y - 0.9 * float(n[k, 1] - 0.6)) / r
         glow = (0.9 + 0.4 * float(n[k, 4])) * ((1.15 - far) / 0.3).clamp(0, 1) * (0.75 + 0.25 * far.clamp(0, 1))
-        out = out + (glow * (0.25 + 0.75 * float(n[k, 2])))[..., None] * (
-            0.35 * c[k] + torch.tensor([0.6, 0.45, 0.25]).to(c)
-        )
+        lamp = 0.35 * c[k] + torch.tensor([0.6, 0.45, 0.25]).to(c)
+        out = out + (glow * (0.25 + 0.75 * float(n[k, 2])))[..., None] * lamp
     return out
 
 
