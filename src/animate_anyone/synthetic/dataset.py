@@ -23,25 +23,9 @@ from animate_anyone.synthetic.figure.wardrobe import redress
 from animate_anyone.synthetic.motion.dance import MOTIONS
 from animate_anyone.synthetic.motion.motion import Score, perform
 from animate_anyone.synthetic.picture.camera_effects import CameraEffects, photograph, sample_effects
-from animate_anyone.synthetic.picture.lighting import Lights, cast_on_self, sample_lights
-from animate_anyone.synthetic.picture.render import (
-    NOTHING,
-    Geometry,
-    Shading,
-    View,
-    as_bytes,
-    assemble,
-    depth_towards,
-    to_camera,
-)
-from animate_anyone.synthetic.place.backdrop import (
-    Backdrop,
-    Camera,
-    cast_shadow,
-    sample_backdrop,
-    sample_camera,
-    sample_shading,
-)
+from animate_anyone.synthetic.picture.lighting import Lights, Shading, cast_on_self, sample_lights, sample_shading
+from animate_anyone.synthetic.picture.render import Geometry, View, as_bytes, assemble, in_sight, to_camera
+from animate_anyone.synthetic.place.backdrop import Backdrop, Camera, cast_shadow, sample_backdrop, sample_camera
 from animate_anyone.synthetic.place.surroundings import paint_empty, sample_surroundings
 
 SPLITS = ("train", "held_out")
@@ -268,7 +252,7 @@ def observe(
     """
     points = to_camera(find_keypoints(body, look, placed, expression), camera.rotation, camera.position)
     deep = _tolerance(body)
-    seen = np.logical_and.reduce([_seen(points * scale, geometry, deep * scale) for geometry, scale in hiding])
+    seen = np.logical_and.reduce([in_sight(points * scale, geometry, deep * scale) for geometry, scale in hiding])
     spots = camera.project(points, size)
     inside = ((spots >= 0) & (spots < np.array(size))).all(-1)
     middle = points[:, [8, 11], 2].mean(1)  # the hips
@@ -345,13 +329,6 @@ def _tolerance(body: Body) -> Array:
     deep[[18, 39]] = deep[4]
     deep[60:] = 0.03 * body.head
     return deep + 0.004 * u
-
-
-def _seen(points: Array, geometry: Geometry, tolerance: Array) -> NDArray[np.bool_]:
-    """``(T, 128)`` whether nothing stands in front of a keypoint (camera space), by casting a ray at each."""
-    target = torch.as_tensor(points, dtype=torch.float32, device=geometry.centre.device)
-    nearest = depth_towards(target, geometry)[2].cpu().numpy()
-    return np.asarray((nearest >= NOTHING) | (nearest > points[..., 2] - tolerance))
 
 
 def _scores(points: Array, spots: Array, seen: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[np.float32]:

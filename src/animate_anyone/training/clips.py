@@ -65,14 +65,9 @@ def render_scene(data: Data, number: int, device: str = "cpu") -> ClipArrays:
         keypoint's x, y, score and depth as :class:`PoseSequence` has them.
     """
     clip = sample_scene_clip(**_sampling(data, number, device))
-    return {
-        "frames": clip.frames.cpu().numpy(),
-        "environment": clip.environment.cpu().numpy(),
-        "masks": clip.mask.cpu().numpy().astype(np.uint8),
-        "objects": clip.object_mask.cpu().numpy().astype(np.uint8),
-        "occluders": clip.occluders.cpu().numpy().astype(np.uint8),
-        "points": points_of(clip.pose),
-    }
+    pictures = (clip.frames, clip.environment, clip.mask, clip.object_mask, clip.occluders)
+    arrays = [picture.cpu().numpy().astype(np.uint8) for picture in pictures]
+    return dict(zip(SCENE_ARRAYS, [*arrays, points_of(clip.pose)], strict=True))
 
 
 def _sampling(data: Data, number: int, device: str) -> dict[str, Any]:

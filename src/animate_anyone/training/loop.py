@@ -50,7 +50,7 @@ def train(
         after_checkpoint: called with the step after each checkpoint.
         limit: stop in time; it tells afterwards how far this went. ``report.md`` beside the model says more.
     """
-    run = _Run(recipe, stage, limit)
+    run = _Run(recipe, stage, limit, after_checkpoint)
     run.begin(resume)
     with run.batches() as batches:
         steps = range(run.done, recipe.steps)
@@ -58,8 +58,8 @@ def train(
             if limit is not None and not run.agree(limit.is_room_for_a_step()):
                 break
             run.step(step, batches)
-            run.after_step(after_checkpoint)
-    run.end(after_checkpoint)
+            run.after_step()
+    run.end()
     return run.output / "model"
 
 
@@ -98,7 +98,9 @@ def number_type(
 class _Run:
     """A run of a recipe: what its steps share."""
 
-    def __init__(self, recipe: Recipe, stage: Stage, limit: TimeLimit | None) -> None:
+    def __init__(
+        self, recipe: Recipe, stage: Stage, limit: TimeLimit | None, after_checkpoint: Callable[[int], None] | None
+    ) -> None:
         AcceleratorState._reset_state()  # which otherwise holds every run of a process to the precision of the first
         # Several processes without a GPU find each other only where the CPU is asked for.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
@@ -106,6 +108,7 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no", cpu=cpu)
         self.asked, self.recipe = recipe, replace(recipe, precision=precision)
         self.stage, self.limit, self.output = stage, limit, Path(recipe.output)
+        self.after_checkpoint = after_checkpoint
         self.trainable = [p for p in stage.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
         o = recipe.optimizer
@@ -186,7 +189,7 @@ class _Run:
         with self._measured("waiting"):
             return next(batches)
 
-    def after_step(self, after_checkpoint: Callable[[int], None] | None) -> None:
+    def after_step(self) -> None:
         """Log and save where it is time to."""
         recipe, limit = self.recipe, self.limit
         at_end = self.done == recipe.steps
@@ -200,9 +203,9 @@ class _Run:
         if log:
             self._log()
         if save:
-            self._save(after_checkpoint)
+            self._save()
 
-    def end(self, after_checkpoint: Callable[[int], None] | None) -> None:
+    def end(self) -> None:
         """Save what is not saved yet, and close the report."""
         if self.first == self.recipe.steps and self.accelerator.is_main_process:
             self._save_model()  # the run before may have been cut between checkpoint and model
@@ -212,7 +215,7 @@ class _Run:
         if self.done > self.saved:
             if self.figures:
                 self._log()
-            self._save(after_checkpoint)
+            self._save()
         elif self.done > self.first and self.accelerator.is_main_process:
             write_report(self.output, self.recipe, self.limit, self.accelerator.device)
 
@@ -243,21 +246,20 @@ class _Run:
             _append(self.output / "log.jsonl", line)
         self.figures, self.since = {}, self.clock()
 
-    def _save(self, after_checkpoint: Callable[[int], None] | None) -> None:
+    def _save(self) -> None:
         began = self.clock()
         with self._measured("saving"):
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
-                save_checkpoint(
-                    self.output / "checkpoint", self.done, self.stage, self.optimizer, self.ema, self.recipe
-                )
+                folder = self.output / "checkpoint"
+                save_checkpoint(folder, self.done, self.stage, self.optimizer, self.ema, self.recipe)
                 self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
             if self.limit is not None:
                 write_report(self.output, self.recipe, self.limit, self.accelerator.device)
-            if after_checkpoint is not None:
-                after_checkpoint(self.done)
+            if self.after_checkpoint is not None:
+                self.after_checkpoint(self.done)
         self.since += self.clock() - began  # steps are timed, not saving
 
     def _save_model(self) -> None:

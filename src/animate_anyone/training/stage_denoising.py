@@ -99,7 +99,8 @@ class DenoisingStage(Stage[DenoisingT]):
             raise InputError(f"recipe: networks.pipeline: {error}") from None
 
     def _build(self, init: Path) -> None:
-        networks = self.recipe.networks
+        networks, latents = self.recipe.networks, self.vae.config["latent_channels"]
+        wanted = self.guessing.input_channels(latents)
         if (init / "denoising_unet").exists():
             self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
             if self.path == "reference_net":
@@ -108,8 +109,8 @@ class DenoisingStage(Stage[DenoisingT]):
                 self.reference_control = load_network(ReferenceControl, init / "reference_control")
             self.pose_guider = load_network(PoseGuider, init / "pose_guider")
             channels = self.denoising_unet.config["in_channels"]
-            if channels != self.input_channels:
-                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {self.input_channels}")
+            if channels != wanted:
+                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {wanted}")
             return
         if (init / "unet").exists():
             unet = load_network(UNet2DConditionModel, init / "unet")
@@ -117,10 +118,10 @@ class DenoisingStage(Stage[DenoisingT]):
             unet = networks.build("unet", UNet2DConditionModel)
             start_at_identity(unet)
             torch.nn.init.zeros_(unet.conv_out.weight)
-        got, want = unet.config["in_channels"], self.vae.config["latent_channels"]
-        if got != want:
-            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {want} channels")
-        options = {"use_motion_module": False, "in_channels": self.input_channels}
+        got = unet.config["in_channels"]
+        if got != latents:
+            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {latents} channels")
+        options = {"use_motion_module": False, "in_channels": wanted}
         self.denoising_unet = networks.build(
             "motion", lambda **settings: DenoisingUNet.from_unet2d(unet, **options, **settings)
         )
@@ -161,11 +162,6 @@ class DenoisingStage(Stage[DenoisingT]):
     def drops_guess(self, rng: np.random.Generator) -> bool:
         """Whether a clip's reference is given as it is, not warped; drawn where it matters."""
         return self.guessing.carried_reference and rng.random() < self.recipe.objective.carry_dropout
-
-    @property
-    def input_channels(self) -> int:
-        """Of the denoising UNet: the noisy latents and, where the model is so, the reference's beside them."""
-        return self.guessing.input_channels(self.vae.config["latent_channels"])
 
     def set_trainable(self) -> None:
         """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.synthetic.figure.body import Body, Placed
@@ -18,7 +19,7 @@ from animate_anyone.synthetic.figure.bricks import Array, PartTable
 from animate_anyone.synthetic.figure.face import CHIN, Face, paint_face
 from animate_anyone.synthetic.figure.look import Look
 from animate_anyone.synthetic.figure.paint import Material, Paint
-from animate_anyone.synthetic.picture.lighting import Lights, shine
+from animate_anyone.synthetic.picture.lighting import Shading, shine
 
 NOTHING = 1e9  # the depth of a ray that meets no brick
 
@@ -35,22 +36,6 @@ class Geometry:
     length: Tensor  # (P,)
     radii: Tensor  # (P, 2)
     cut: Tensor  # (P, 4)
-
-
-@dataclass(frozen=True)
-class Shading:
-    """``style`` is flat, toon or soft; ``light`` (3,) points to the light in camera space, unit length.
-
-    With ``lights`` they alone count.
-    """
-
-    style: str
-    light: tuple[float, float, float]
-    ambient: float
-    steps: int
-    ink: float
-    tint: tuple[float, float, float]
-    lights: Lights | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +140,13 @@ def depth_towards(points: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, T
     frame = torch.arange(frames, device=points.device).repeat_interleave(bricks)
     brick = torch.arange(bricks, device=points.device).repeat(frames)
     return u, v, meet(u[frame], v[frame], geometry, frame, brick).reshape(frames, bricks, -1).amin(1)
+
+
+def in_sight(points: Array, geometry: Geometry, tolerance: Array) -> NDArray[np.bool_]:
+    """``(F, N)`` whether no brick stands farther than ``tolerance`` ``(N,)`` in front of points in camera space."""
+    target = torch.as_tensor(points, dtype=torch.float32, device=geometry.centre.device)
+    nearest = depth_towards(target, geometry)[2].cpu().numpy()
+    return np.asarray((nearest >= NOTHING) | (nearest > points[..., 2] - tolerance))
 
 
 def find_pairs(

@@ -1,4 +1,4 @@
-"""Backdrops: camera, shading and background of the puppet; static through a clip."""
+"""Backdrops: camera and background of the puppet; static through a clip."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from torch import Tensor
 from animate_anyone.synthetic.figure.body import JOINT, Body, Placed
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.figure.look import colour
-from animate_anyone.synthetic.figure.paint import rgb
-from animate_anyone.synthetic.picture.render import Shading
 
 BACKGROUNDS = ("flat", "gradient", "checker", "stripes", "clouds", "room", "shapes")
 WALLS = {"room": (0.8, 3.0), "street": (3.0, 9.0), "interior": (0.6, 3.0), "open": (6.0, 14.0), "lamps": (5.0, 9.0),
@@ -62,17 +60,6 @@ def sample_camera(
     right = np.cross(forward, np.array([0.0, 1.0, 0.0]))
     right /= np.linalg.norm(right)
     return Camera(np.stack([right, np.cross(forward, right), forward]), position, float(focal), kind)
-
-
-def sample_shading(rng: np.random.Generator) -> Shading:
-    """Draw a way of shading and a light from above and in front."""
-    style = str(rng.choice(["flat", "toon", "soft"], p=(0.15, 0.3, 0.55)))
-    light = np.array([rng.uniform(-0.8, 0.8), -rng.uniform(0.3, 1.0), -rng.uniform(0.5, 1.1)])
-    x, y, z = (light / np.linalg.norm(light)).tolist()
-    ink = rng.uniform(0.25, 0.7) if style != "soft" and rng.random() < 0.75 else 0.0
-    tint = rgb(1 - rng.uniform(0, 0.12, 3))
-    ambient, steps = float(rng.uniform(0.35, 0.62)), int(rng.integers(2, 4))
-    return Shading(style, (x, y, z), ambient, steps, float(ink), tint)
 
 
 @dataclass(frozen=True)
@@ -130,6 +117,17 @@ def wall_points(camera: Camera, u: Tensor, v: Tensor, wall: float) -> tuple[Tens
     p, (x, y, z) = _rays(camera, u, v)
     far = (-wall - p[2]) / z.clamp_max(-1e-3)
     return p[0] + x * far, p[1] + y * far
+
+
+def room_points(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """What is seen at ``x, y`` (frame heights from the middle) of a place with a floor and a wall behind it.
+
+    Returns:
+        The floor's points, world x and z; where the floor is what is seen, bool; the wall's points, x and height.
+    """
+    u, v = x / camera.focal, y / camera.focal
+    fx, fz, length = floor_points(camera, u, v)
+    return fx, fz, (length > 0) & (fz > -backdrop.wall), *wall_points(camera, u, v, backdrop.wall)
 
 
 def noise_at(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -200,18 +198,16 @@ def paint_plain(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Ten
 def _room(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
     """A floor and a wall; the wall may carry a skirting board."""
     n, wall = backdrop.numbers, backdrop.wall
-    fx, fz, length = floor_points(camera, x / camera.focal, y / camera.focal)
+    fx, fz, on_floor, across, height = room_points(backdrop, camera, x, y)
     cell = 0.3 + 0.7 * float(n[1, 1])
     second = mix(c[0], c[1], torch.tensor(0.15 + 0.5 * float(n[1, 2]), device=x.device))
     floor = _pattern(grid, fx / cell, fz / cell, int(n[1, 3] * 4), c[0], second)
     floor = floor * (1 - 0.25 * ((fz + wall) / (2 * wall) - 0.5).abs().clamp(0, 1))[..., None]
-    across, height = wall_points(camera, x / camera.focal, y / camera.focal, wall)
     third = mix(c[2], c[3], torch.tensor(0.1 + 0.5 * float(n[1, 4]), device=x.device))
     upright = _pattern(grid, across / cell, height / cell, int(n[1, 5] * 6), c[2], third)
     upright = mix(upright, upright * 0.8, (height / 3).clamp(0, 1))
     if n[2, 0] < 0.5:
         upright = torch.where((height < 0.12)[..., None], c[4], upright)
-    on_floor = (length > 0) & (fz > -wall)
     return torch.where(on_floor[..., None], floor, upright)
 
 

@@ -17,12 +17,11 @@ from animate_anyone.synthetic.figure.wardrobe import natural
 from animate_anyone.synthetic.place.backdrop import (
     Backdrop,
     Camera,
-    floor_points,
     mix,
     noise_at,
     paint_plain,
     pixel_grid,
-    wall_points,
+    room_points,
 )
 
 SURROUNDINGS = ("street", "interior", "open", "leaves", "lamps", "curtain", "paper", "blots")
@@ -106,9 +105,8 @@ def _stand(
     b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The ground's colours, where it is seen, and the wall's points: metres across and above the floor."""
-    fx, fz, length = floor_points(camera, x / camera.focal, y / camera.focal)
-    across, up = wall_points(camera, x / camera.focal, y / camera.focal, b.wall)
-    return _ground(b, fx, fz, c, grid), (length > 0) & (fz > -b.wall), across, up
+    fx, fz, on_ground, across, up = room_points(b, camera, x, y)
+    return _ground(b, fx, fz, c, grid), on_ground, across, up
 
 
 def _street(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
