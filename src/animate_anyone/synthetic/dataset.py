@@ -72,14 +72,9 @@ def stream(split: str, seed: int, purpose: str) -> np.random.Generator:
 
 
 def check_request(
-    split: str,
-    domain: str,
-    motion: str | None,
-    num_frames: int,
-    size: tuple[int, int],
-    supersample: int,
+    split: str, domain: str, motion: str | None, num_frames: int, size: tuple[int, int], supersample: int,
     frame_indices: Sequence[int] | None,
-) -> list[int]:
+) -> list[int]:  # fmt: skip
     """The frames to render, after a look at all settings of a clip; InputError names the first that is wrong."""
     if split not in SPLITS:
         raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
@@ -234,16 +229,9 @@ class Observation:
 
 
 def observe(
-    body: Body,
-    look: Look,
-    placed: Placed,
-    expression: Array,
-    camera: Camera,
-    hiding: Sequence[tuple[Geometry, float]],
-    size: tuple[int, int],
-    fps: Fraction,
-    times: Array | None,
-) -> Observation:
+    body: Body, look: Look, placed: Placed, expression: Array, camera: Camera, hiding: Sequence[tuple[Geometry, float]],
+    size: tuple[int, int], fps: Fraction, times: Array | None,
+) -> Observation:  # fmt: skip
     """Find a puppet's keypoints behind all that may hide them.
 
     Args:

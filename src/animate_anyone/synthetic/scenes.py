@@ -155,8 +155,9 @@ def sample_scene_clip(
     painted = as_bytes(frames)
     words: dict[str, str | int | float] = {
         "motion": setup.motion, "shading": style.shading.style, "background": setup.backdrop.kind,
-             "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
-             "object": setup.prop.kind if setup.prop else "none", **names}  # fmt: skip
+        "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
+        "object": setup.prop.kind if setup.prop else "none", **names,
+    }  # fmt: skip
     return SceneClip(
         frames=painted,
         pose=seen.pose,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from animate_anyone.errors import InputError
 from animate_anyone.progress import Progress
 from animate_anyone.training.config import Data
-from animate_anyone.training.processes import rank
+from animate_anyone.training.processes import count, rank
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
 SHARD = 64  # clips
@@ -31,6 +31,11 @@ _PAUSE = 0.5  # seconds between looks at what other processes are making
 
 ClipArrays = dict[str, NDArray]  # what training keeps of a clip, by name; frames first
 Render = Callable[[Data, int, str], ClipArrays]
+
+
+def shard_folder(cache: Path, number: int) -> Path:
+    """Where a cache has a shard."""
+    return cache / f"shard_{number:05d}"
 
 
 class ClipCache:
@@ -60,7 +65,7 @@ class ClipCache:
 
     def shard(self, number: int) -> Path:
         """The folder of a shard."""
-        return self.folder / f"shard_{number:05d}"
+        return shard_folder(self.folder, number)
 
     @property
     def _shards(self) -> range:
@@ -150,8 +155,7 @@ def make_whole(path: Path, write: Callable[[Path], object], wait: bool = False) 
 
 def _together(missing: list[int], attempt: Callable[[list[int]], Iterator[tuple[int, bool]]]) -> Iterator[int]:
     """The numbers of ``missing``, as they are made by ``attempt`` here or by another process elsewhere."""
-    processes = max(1, int(os.environ.get("WORLD_SIZE", "1")))
-    first = rank() * len(missing) // processes  # each begins in a part of its own
+    first = rank() * len(missing) // count()  # each begins in a part of its own
     missing = missing[first:] + missing[:first]
     while missing:
         left = []
@@ -172,7 +176,7 @@ def _make_shard(render: Render, data: Data, cache: Path, device: str, number: in
         for name in clips[0]:
             _save(folder / f"{name}.npy", np.stack([clip[name] for clip in clips]))
 
-    path = cache / f"shard_{number:05d}"
+    path = shard_folder(cache, number)
     try:
         return number, make_whole(path, write)
     except OSError as error:

@@ -174,10 +174,5 @@ def _scaled(clip: ClipArrays, frames: NDArray[np.int64], person: NDArray[np.bool
     edge = (feather(layer, _EDGE) > 0) & ~layer & ~made.person & ~made.objects[0]
     hidden = clip["occluders"][frames].astype(bool)
     back = edge | hidden
-    return Rescaled(
-        np.where(back[..., None], environment, made.frames),
-        made.person & ~hidden,
-        made.objects & ~hidden,
-        made.pose,
-        made.unknown,
-    )
+    shown = np.where(back[..., None], environment, made.frames)
+    return replace(made, frames=shown, person=made.person & ~hidden, objects=made.objects & ~hidden)

@@ -123,22 +123,17 @@ class Panorama:
         """Things rendered large, one frame, as the chosen moments see them."""
         shown = self.painting(torch.cat([large.colour[0], large.cover[0, ..., None]], -1))
         depths = self._look(large.depth[0, ..., None].clamp_max(NOTHING), "nearest")
-        first = torch.stack([
-            (part[0] / far.reshape(self._shape)).amin((1, 3)) for part, far in zip(depths, self._far, strict=True)
-        ])  # fmt: skip
+        met = (part[0] / far.reshape(self._shape) for part, far in zip(depths, self._far, strict=True))
+        first = torch.stack([depth.amin((1, 3)) for depth in met])
         solid = (shown[..., 3] >= 0.5) & (first < NOTHING / 2)
         labels = torch.zeros(first.shape, dtype=torch.uint8, device=first.device)
         return Picture(shown[..., :3], shown[..., 3], torch.where(solid, first, torch.inf), labels)
 
     def _look(self, large: Tensor, mode: str) -> list[Tensor]:
         """Per moment ``(C, H, s, W, s)``: the samples of each pixel."""
-        picture = large.permute(2, 0, 1)[None]
-        return [
-            grid_sample(picture, spots, mode=mode, padding_mode="border", align_corners=False)[0].reshape(
-                len(picture[0]), *self._shape
-            )
-            for spots in self._spots
-        ]
+        picture, shape = large.permute(2, 0, 1)[None], (large.shape[2], *self._shape)
+        seen = (grid_sample(picture, at, mode=mode, padding_mode="border", align_corners=False) for at in self._spots)
+        return [part[0].reshape(shape) for part in seen]
 
 
 def paint_place(
@@ -231,7 +226,5 @@ def share_hidden(points: Array, camera: Camera, geometry: Geometry) -> Array:
 
 def nearest_depth(geometry: Geometry) -> Array:
     """``(P,)`` depth of each brick's nearest point over all frames, metres."""
-    ends = torch.minimum(
-        geometry.centre[..., 2] - geometry.reach[..., 0], geometry.end[..., 2] - geometry.reach[..., 1]
-    )
-    return np.asarray(ends.amin(0).cpu().double().numpy())
+    first, last = geometry.centre[..., 2] - geometry.reach[..., 0], geometry.end[..., 2] - geometry.reach[..., 1]
+    return np.asarray(torch.minimum(first, last).amin(0).cpu().double().numpy())
