@@ -126,15 +126,8 @@ def draw_frames(
         raise InputError(f"pictures of {size[0]}x{size[1]} cannot be drawn; give a width and height of 1 or more")
     pose = pose.scaled_to(size)
     return (
-        _draw_frame(
-            pose.keypoints[frame].astype(np.float64),
-            pose.scores[frame] >= min_score,
-            size,
-            strokes,
-            hands,
-            face,
-        )
-        for frame in range(len(pose))
+        _draw_frame(points.astype(np.float64), scores >= min_score, size, strokes, hands, face)
+        for points, scores in zip(pose.keypoints, pose.scores, strict=True)
     )
 
 

@@ -57,15 +57,11 @@ class ClipCache:
         except OSError as error:
             raise InputError(f"data.cache {self.folder}: cannot be made ({error.strerror}); give a folder") from None
         try:
-            told = json.loads(index.read_text())
+            there = json.loads(index.read_text())
         except (OSError, ValueError):
             raise InputError(f"{index}: cannot be read; remove {self.folder} or give another data.cache") from None
-        if told != settings:
+        if there != settings:
             raise InputError(f"{self.folder}: holds clips of other settings ({index.name}); give another data.cache")
-
-    def shard(self, number: int) -> Path:
-        """The folder of a shard."""
-        return shard_folder(self.folder, number)
 
     @property
     def _shards(self) -> range:
@@ -73,7 +69,7 @@ class ClipCache:
 
     def fill(self, render: Render, device: str, progress: Progress) -> None:
         """Render the shards that are missing, in ``data.workers`` processes, and wait for those that others render."""
-        missing = [number for number in self._shards if not self.shard(number).exists()]
+        missing = [number for number in self._shards if not shard_folder(self.folder, number).exists()]
         workers = min(count_workers(self.data), len(missing)) if may_start() else 1
         job = partial(_make_shard, render, self.data, self.folder, device)
         with RenderPool(workers) if workers > 1 else nullcontext() as pool:
@@ -86,15 +82,15 @@ class ClipCache:
 
     def holds(self, name: str, digest: str) -> bool:
         """Whether every shard has the array that :meth:`derive` keeps under this name."""
-        return all((self.shard(number) / f"{name}-{digest}.npy").exists() for number in self._shards)
+        return all((shard_folder(self.folder, number) / f"{name}-{digest}.npy").exists() for number in self._shards)
 
     def derive(self, name: str, digest: str, function: Callable[[NDArray], NDArray], progress: Progress) -> None:
         """Keep beside the clips an array computed from each one's frames, see ``StudioClips.derive``."""
         file = f"{name}-{digest}.npy"
-        missing = [number for number in self._shards if not (self.shard(number) / file).exists()]
+        missing = [number for number in self._shards if not (shard_folder(self.folder, number) / file).exists()]
 
         def make(number: int) -> tuple[int, bool]:
-            shard = self.shard(number)
+            shard = shard_folder(self.folder, number)
 
             def write(path: Path) -> None:
                 frames = np.load(shard / "frames.npy", mmap_mode="r")
@@ -110,7 +106,7 @@ class ClipCache:
         """The arrays of these names, and those that were derived, of a clip; mapped, not read."""
         shard, row = divmod(number, SHARD)
         files = {name: f"{name}.npy" for name in names} | self._derived
-        return {name: self._open(self.shard(shard) / file)[row] for name, file in files.items()}
+        return {name: self._open(shard_folder(self.folder, shard) / file)[row] for name, file in files.items()}
 
     def _open(self, path: Path) -> NDArray:
         if path not in self._arrays:

@@ -315,7 +315,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """A recipe of an earlier version as this one reads it. ``where`` it was found is told in errors.
+    """A recipe of an earlier version as this one reads it. ``where``: the file's name, for errors.
 
     Raises:
         InputError: it has a setting that was removed, at a value that had an effect.

@@ -1,4 +1,4 @@
-"""The only training loop. A stage says what is trained and what a batch costs; this says when."""
+"""The only training loop: steps of the optimiser, the log, checkpoints. What is trained on what, a stage says."""
 
 from __future__ import annotations
 
@@ -169,7 +169,8 @@ class _Run:
             if self.ema is not None:
                 self.ema.step(self.trainable)
             if self.limit is not None:
-                _wait_for(accelerator.device)
+                if accelerator.device.type != "cpu":
+                    torch.accelerator.synchronize(accelerator.device)
                 self.limit.slowest_batch = batches.slowest
         self.done = step + 1
 
@@ -197,8 +198,8 @@ class _Run:
         save = self.done % recipe.checkpoint_every == 0 or at_end
         if limit is not None:
             limit.done, limit.at_end = self.done, at_end
-            # What the clock says is the first process's to say.
-            timed = self._tell([limit.is_log_due(), limit.is_save_due(), limit.used])
+            # All processes go by the first one's clock.
+            timed = self._of_first([limit.is_log_due(), limit.is_save_due(), limit.used])
             log, save, self.used = log or timed[0] > 0, save or timed[1] > 0, timed[2]
         if log:
             self._log()
@@ -221,13 +222,14 @@ class _Run:
 
     def agree(self, answer: bool) -> bool:
         """The first process's answer, on all of them."""
-        return self._tell([answer])[0] > 0
+        return self._of_first([answer])[0] > 0
 
-    def _tell(self, values: list[float]) -> list[float]:
+    def _of_first(self, values: list[float]) -> list[float]:
+        """The first process's values, on all of them."""
         if self.accelerator.num_processes == 1:
             return values
-        told: Tensor = broadcast(torch.tensor(values, dtype=torch.float32, device=self.accelerator.device), 0)
-        return told.tolist()
+        sent: Tensor = broadcast(torch.tensor(values, dtype=torch.float32, device=self.accelerator.device), 0)
+        return sent.tolist()
 
     def _log(self) -> None:
         recipe, accelerator = self.recipe, self.accelerator
@@ -243,7 +245,8 @@ class _Run:
         if self.limit is not None:
             line["seconds"] = round(self.limit.elapsed, 1)
         if accelerator.is_main_process:
-            _append(self.output / "log.jsonl", line)
+            with (self.output / "log.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
         self.figures, self.since = {}, self.clock()
 
     def _save(self) -> None:
@@ -271,13 +274,6 @@ class _Run:
         return nullcontext() if self.limit is None else self.limit.measured(part)
 
 
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter], folder: Path) -> None:
     """Write the stage's result with the averaged weights, which stand in only for that moment."""
     if ema is not None:
@@ -296,8 +292,3 @@ def write_history(folder: Path, recipe: Recipe, steps: int) -> None:
     stages = json.loads(before.read_text()) if before is not None and before.is_file() else []
     stages.append({"steps_done": steps, "recipe": recipe.to_dict()})
     (folder / "training.json").write_text(json.dumps(stages, indent=1))
-
-
-def _append(path: Path, line: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")

@@ -160,7 +160,7 @@ class Batches:
             num_workers=makers.processes,
             multiprocessing_context=context,
             pin_memory=self._pinned,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # it draws from one; not from that of the program
         )
         for batch, took in made:
@@ -180,5 +180,5 @@ class _Places(Dataset[tuple[Batch, float]]):
         return batch, time.monotonic() - began
 
 
-def _leave_interrupts(worker: int) -> None:
+def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers

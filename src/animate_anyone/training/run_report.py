@@ -87,16 +87,16 @@ def _device(device: torch.device) -> str:
 
 
 def _memory(device: torch.device) -> str:
-    told = []
+    figures = []
     if device.type == "cuda":
-        told.append(f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on the GPU")
+        figures.append(f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on the GPU")
     try:
         import resource
     except ImportError:  # not on Windows
-        return ", ".join(told) or "not known"
+        return ", ".join(figures) or "not known"
     unit = 1 if sys.platform == "darwin" else 1024
-    told.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of the machine")
-    return ", ".join(told)
+    figures.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of the machine")
+    return ", ".join(figures)
 
 
 def _processor() -> str:

@@ -164,12 +164,12 @@ class DenoisingStage(Stage[DenoisingT]):
         return self.guessing.carried_reference and rng.random() < self.recipe.objective.carry_dropout
 
     def set_trainable(self) -> None:
-        """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
+        """All but the VAE, the image encoder and the weights of ReferenceNet on which no feature depends."""
         self.vae.requires_grad_(False)
         self.image_encoder.requires_grad_(False)
         if self.reference_net is None:
             return
-        # Past its last normalisation ReferenceNet's values are not read: those weights get no gradient.
+        # The last feature is the input of the last self-attention: what comes after it gets no gradient.
         blocks = list(self.reference_net.up_blocks)
         reading = max(i for i, block in enumerate(blocks) if hasattr(block, "attentions"))
         for block in blocks[reading + 1 :]:

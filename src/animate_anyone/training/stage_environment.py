@@ -128,11 +128,11 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     def _load(self, init: Path) -> None:
         """The networks of a model of this method, which must be what the recipe says."""
         settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
-        told = {name: unet.config[name] for name in ("reference_blocks", "object_blending")}
+        saved = {name: unet.config[name] for name in ("reference_blocks", "object_blending")}
         if settings.object_blending != "none":
-            told["blending_place"] = unet.config["blending_place"]
-        told["pose_modulation"] = (init / "pose_modulation").is_dir()
-        for name, found in told.items():
+            saved["blending_place"] = unet.config["blending_place"]
+        saved["pose_modulation"] = (init / "pose_modulation").is_dir()
+        for name, found in saved.items():
             wanted = getattr(settings, name)
             if found != wanted:
                 raise InputError(f"recipe: environment.{name} is {wanted!r}; in {init} it is {found!r}; give that")

@@ -1,7 +1,7 @@
-"""The cache of clips when time is limited: as much of it as fits, and nothing that does not pay.
+"""The cache of clips when time is limited: as many shards as can be rendered in a third of it.
 
-At most a third of the time goes into rendering. What is there then, whole shards of it, are the clips of this call;
-where that is none at all, clips are rendered as they are needed. Latents that are not kept yet are encoded in the step.
+The whole shards that are there then are the clips of this call; without any, clips are rendered as they are needed.
+Latents that are not kept yet are encoded in the step.
 With several processes nothing is rendered beforehand: what is there already is used.
 """
 
@@ -42,7 +42,7 @@ def clips_in_time(recipe: Recipe, limit: TimeLimit, progress: Progress) -> Data:
         return limit.left_for_rendering - (limit.clock() - began)
 
     if there < total and processes.count() == 1:
-        # One clip foretells a shard; the first of a program takes longest.
+        # The time of a shard is estimated from one clip; the first of a program takes longest.
         StudioClips(replace(data, cache=None), recipe.seed, scenes=recipe.scenes).render(data, there * SHARD, "cpu")
         takes = SHARD * (limit.clock() - began)
         rounds = 1  # to measure; then all that fit

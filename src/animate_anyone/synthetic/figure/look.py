@@ -44,7 +44,7 @@ def colour(rng: np.random.Generator, low: float = 0.2, high: float = 1.0) -> Col
 
 
 def _contrast(rng: np.random.Generator, other: Colour) -> Colour:
-    """A colour that can be told from another."""
+    """Of four colours drawn, the one that differs most from another."""
     drawn = [colour(rng, 0.1) for _ in range(4)]
     return max(drawn, key=lambda c: float(np.abs(np.array(c) - np.array(other)).sum()))
 

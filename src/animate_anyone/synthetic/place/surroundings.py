@@ -238,7 +238,7 @@ def _paper(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: T
 
 
 def _blots(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
-    """Nothing to name, with the spectrum of a photograph."""
+    """Noise without shapes, of two colours, with the spectrum of a photograph."""
     scale = 8 + 16 * float(b.numbers[1, 1])
     bright = _texture(grid, scale * x, scale * y)
     hue = noise_at(grid, 0.6 * scale * x + 20, 0.6 * scale * y)
