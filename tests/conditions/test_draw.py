@@ -124,6 +124,19 @@ def test_points_outside_are_cut_off() -> None:
         assert draw_pose(far, (64, 48), style=style).shape == (1, 48, 64, 3)
 
 
+def test_near_limbs_cover_far_ones_on_request() -> None:
+    pose = person(size=(200, 200))
+    points, depth = pose.keypoints.copy(), np.zeros(pose.scores.shape, np.float32)
+    arm, leg = (JOINT["right_elbow"], JOINT["right_wrist"]), (JOINT["left_knee"], JOINT["left_ankle"])
+    points[0, arm[0]], points[0, arm[1]] = (20, 100), (180, 100)
+    points[0, leg[0]], points[0, leg[1]] = (100, 20), (100, 180)
+    depth[0, list(leg)] = 1.0
+    pose = only(replace(pose, keypoints=points, depth=depth), *arm, *leg)
+    colour = {name: tuple(int(0.6 * c) for c in BODY_COLOURS[BODY_LIMBS.index(name)]) for name in (arm, leg)}
+    assert tuple(draw_pose(pose, (200, 200))[0][100, 100]) == colour[leg]
+    assert tuple(draw_pose(pose, (200, 200), depth_order=True)[0][100, 100]) == colour[arm]
+
+
 def test_frames_come_one_by_one() -> None:
     pose = person(frames=3)
     frames = draw_frames(pose, (64, 96))
@@ -135,6 +148,8 @@ def test_mistakes_are_told_in_one_line() -> None:
     pose = person()
     with pytest.raises(InputError, match="no skeleton style 'dwpos'; there are: dwpose, scaled"):
         draw_pose(pose, (64, 64), style="dwpos")
+    with pytest.raises(InputError, match="no depth"):
+        draw_frames(pose, (64, 64), depth_order=True)
     with pytest.raises(InputError, match="0x64"):
         draw_pose(pose, (0, 64))
     with pytest.raises(InputError, match="stick_width is -1"):

@@ -86,6 +86,7 @@ def draw_pose(
     style: str | SkeletonStyle = "dwpose",
     hands: bool = True,
     face: bool = True,
+    depth_order: bool = False,
     min_score: float = MIN_SCORE,
 ) -> NDArray[np.uint8]:
     """Draw all frames; :func:`draw_frames` does it one by one for clips of any length.
@@ -96,15 +97,17 @@ def draw_pose(
         style: a name in :data:`STYLES`, or a style of your own.
         hands: draw the hands.
         face: draw the face dots.
+        depth_order: draw far limbs first, so that near ones cover them (needs ``pose.depth``);
+            otherwise in the fixed order that released weights saw.
         min_score: points below it are left out, and limbs with such an end.
 
     Returns:
         ``(frames, height, width, 3)`` uint8, RGB, 0 to 255.
 
     Raises:
-        InputError: unknown style, or a size below 1.
+        InputError: unknown style, a size below 1, or ``depth_order`` for poses without depth.
     """
-    frames = draw_frames(pose, size, style=style, hands=hands, face=face, min_score=min_score)
+    frames = draw_frames(pose, size, style=style, hands=hands, face=face, depth_order=depth_order, min_score=min_score)
     pictures = np.empty((len(pose), size[1], size[0], 3), np.uint8)
     for picture, frame in zip(pictures, frames, strict=True):
         picture[:] = frame
@@ -118,16 +121,27 @@ def draw_frames(
     style: str | SkeletonStyle = "dwpose",
     hands: bool = True,
     face: bool = True,
+    depth_order: bool = False,
     min_score: float = MIN_SCORE,
 ) -> Iterator[NDArray[np.uint8]]:
     """As :func:`draw_pose`, one ``(height, width, 3)`` picture at a time; mistakes raise at once."""
     strokes = named_style(style)
     if min(size) < 1:
         raise InputError(f"pictures of {size[0]}x{size[1]} cannot be drawn; give a width and height of 1 or more")
+    if depth_order and pose.depth is None:
+        raise InputError("these poses have no depth to order limbs by; leave depth_order off, or estimate them anew")
     pose = pose.scaled_to(size)
     return (
-        _draw_frame(points.astype(np.float64), scores >= min_score, size, strokes, hands, face)
-        for points, scores in zip(pose.keypoints, pose.scores, strict=True)
+        _draw_frame(
+            pose.keypoints[frame].astype(np.float64),
+            pose.scores[frame] >= min_score,
+            pose.depth[frame] if depth_order and pose.depth is not None else None,
+            size,
+            strokes,
+            hands,
+            face,
+        )
+        for frame in range(len(pose))
     )
 
 
@@ -143,6 +157,7 @@ def named_style(style: str | SkeletonStyle) -> SkeletonStyle:
 def _draw_frame(
     points: NDArray[np.float64],
     seen: NDArray[np.bool_],
+    depth: NDArray[np.float32] | None,
     size: tuple[int, int],
     style: SkeletonStyle,
     hands: bool,
@@ -151,7 +166,7 @@ def _draw_frame(
     width, height = size
     canvas = np.zeros((height * width, 3), np.uint8)
     strokes = Strokes(canvas, size, style)
-    for group in stroke_groups(seen, hands, face):
+    for group in stroke_groups(seen, depth, hands, face):
         strokes.draw(group, points)
     return canvas.reshape(height, width, 3)
 
@@ -173,10 +188,18 @@ class StrokeGroup:
     colour: NDArray[np.float32]
 
 
-def stroke_groups(seen: NDArray[np.bool_], hands: bool = True, face: bool = True) -> Iterator[StrokeGroup]:
-    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later groups over earlier ones."""
+def stroke_groups(
+    seen: NDArray[np.bool_], depth: NDArray[np.float32] | None = None, hands: bool = True, face: bool = True
+) -> Iterator[StrokeGroup]:
+    """What is drawn of a pose whose points ``(128,)`` are ``seen``, later groups over earlier ones.
+
+    ``depth``, ``(128,)``, larger is farther, puts the far limbs and joints of the body first.
+    """
     limbs = np.flatnonzero(seen[BODY][_LIMBS].all(axis=1))
     joints = np.flatnonzero(seen[BODY])
+    if depth is not None:  # far (large) first
+        limbs = limbs[np.argsort(-depth[BODY][_LIMBS[limbs]].mean(axis=1), kind="stable")]
+        joints = joints[np.argsort(-depth[BODY][joints], kind="stable")]
     yield StrokeGroup("limb", _LIMBS[limbs], "stick_width", _LIMB_COLOURS[limbs])
     yield StrokeGroup("dot", joints[:, None], "joint_radius", _JOINT_COLOURS[joints])
     if hands:
