@@ -33,7 +33,7 @@ from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
 from animate_anyone.training.config import Data, Environment, Recipe, load_recipe
 from animate_anyone.training.loop import train
-from animate_anyone.training.scene_split import Drawing, SplitScene, character_reference, random_background, split_scene
+from animate_anyone.training.scene_split import SplitScene, character_reference, random_background, split_scene
 from animate_anyone.training.stage_environment import EnvironmentBatch, EnvironmentStage
 from animate_anyone.training.stages import build_stage, run
 from conftest import REPOSITORY
@@ -41,7 +41,6 @@ from conftest import REPOSITORY
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 RECIPES = REPOSITORY / "recipes"
 DATA = Data(size=32, frames_per_clip=4, clips=3, supersample=1, workers=1)
-DRAWING = Drawing((64, 64), "scaled")
 FRAMES = np.array([0, 1, 2])
 AS_IT_IS = Environment(scaled_share=0)
 OF_STAGE: dict[str, Any] = {
@@ -127,7 +126,7 @@ def scene() -> dict[str, NDArray]:
 
 
 def split(settings: Environment, seed: int = 0, clip: dict[str, NDArray] | None = None) -> SplitScene:
-    return split_scene(clip or scene(), FRAMES, np.random.default_rng(seed), settings, Drawing((128, 128), "scaled"))
+    return split_scene(clip or scene(), FRAMES, np.random.default_rng(seed), settings, replace(DATA, size=64))
 
 
 # How a scene is split
@@ -239,7 +238,7 @@ def test_reference_is_the_character_alone_in_the_middle() -> None:
     clip = clip | {"frames": np.where(mask[..., None], np.uint8([250, 0, 5]), np.uint8([0, 250, 0]))}
     pictures = []
     for seed in range(6):
-        character = character_reference(clip, 1, np.random.default_rng(seed), DRAWING)
+        character = character_reference(clip, 1, np.random.default_rng(seed), DATA)
         assert character.picture.shape == (64, 64, 3)
         assert character.drawn.shape == (64, 64, 3)
         pictures.append(character.picture)
@@ -251,13 +250,13 @@ def test_reference_is_the_character_alone_in_the_middle() -> None:
     assert len({picture[~person].tobytes() for picture in pictures}) == 6
     assert not (person & ~character.silhouette).any()
     assert character.silhouette.sum() < 2 * person.sum()  # the rest is its edge
-    drawn = character_reference(clip, 1, np.random.default_rng(0), Drawing((64, 64), "scaled")).drawn.max(-1) > 0
+    drawn = character_reference(clip, 1, np.random.default_rng(0), DATA).drawn.max(-1) > 0
     assert (drawn & person).sum() > 0.5 * drawn.sum()
 
 
 def test_a_frame_without_the_person_has_a_reference_all_the_same() -> None:
     clip = scene() | {"masks": np.zeros_like(scene()["masks"])}
-    picture = character_reference(clip, 0, np.random.default_rng(0), DRAWING).picture
+    picture = character_reference(clip, 0, np.random.default_rng(0), DATA).picture
     rng = np.random.default_rng(0)
     assert np.array_equal(picture, random_background(rng, 64))
     parts = split(Environment(scaled_share=1), clip=clip)

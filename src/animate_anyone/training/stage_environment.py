@@ -28,7 +28,7 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Environment
 from animate_anyone.training.objective import number_dropped
-from animate_anyone.training.scene_split import Drawing, character_reference, pass_over, split_scene
+from animate_anyone.training.scene_split import character_reference, pass_over, split_scene
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
 
 
@@ -70,11 +70,6 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         """The recipe's ``environment``."""
         assert self.recipe.environment is not None
         return self.recipe.environment
-
-    @property
-    def drawing(self) -> Drawing:
-        """How poses are drawn."""
-        return Drawing((self.recipe.data.pose_size,) * 2, self.recipe.data.skeleton_style)
 
     def check_options(self) -> None:
         if self.guessing.reference_latents != self.guessing.carried_reference:
@@ -157,8 +152,8 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
 
     def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
-        split = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
-        character = character_reference(clip, int(frames[0]), rng, self.drawing)
+        split = split_scene(clip, frames[1:], rng, self.settings, self.recipe.data)
+        character = character_reference(clip, int(frames[0]), rng, self.recipe.data)
         as_split = ("frames", "environment", "masks", "objects", "object_masks", "poses", "depth")
         picked = {name: getattr(split, name) for name in as_split} | {
             "region_cells": latent_mask(split.region, self.factor),
