@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import Progress
+from animate_anyone.system.whole_files import unfinished
 from animate_anyone.training.config import Data
 from animate_anyone.training.processes import count, rank
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
@@ -135,13 +135,11 @@ def make_whole(path: Path, write: Callable[[Path], object], wait: bool = False) 
     try:
         with FileLock(lock, timeout=-1 if wait else 0):
             if not path.exists():
-                _remove(half)
-                try:
+                with unfinished(half):
+                    pass  # what a process that was killed left
+                with unfinished(half):
                     write(half)
                     os.replace(half, path)
-                except BaseException:
-                    _remove(half)
-                    raise
     except Timeout:
         return False
     with suppress(OSError):
@@ -182,10 +180,3 @@ def _make_shard(render: Render, data: Data, cache: Path, device: str, number: in
 def _save(path: Path, values: NDArray) -> None:
     with path.open("wb") as file:  # np.save would add an ending to the name
         np.save(file, values)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -110,11 +110,10 @@ def idle(rng: np.random.Generator, times: Array) -> Score:
     shift = between(times, np.array([0.0, rng.uniform(0.8, 1.4), 2.4, 60.0]), rng.uniform(-0.09, 0.09, (4, 1)))[:, 0]
     score.pelvis[:, 0] += shift
     score.bend("waist", z=0.6 * shift, y=rng.uniform(-0.8, 0.8) * shift)
-    if pose == "hips":
-        for _, _, side in SIDES:
+    for _, _, side in SIDES:
+        if pose == "hips":
             score.arm(side, -0.25, 0.75, -0.45, 1.65)
-    elif pose == "crossed_ish":
-        for _, _, side in SIDES:
+        elif pose == "crossed_ish":
             score.arm(side, 0.35 + 0.03 * shift, 0.12, -0.75, 1.6)
     return score
 
