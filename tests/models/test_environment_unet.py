@@ -403,6 +403,9 @@ def test_folders_are_read_strictly(tmp_path: Path) -> None:
     assert config["environment_channels"] == 5
     assert (config["object_blending"], config["blending_weights"]) == ("identity", "map")
     assert config["blending_place"] == "hidden"
+    (tmp_path / "denoising_unet" / "config.json").write_text(json.dumps({**config, "blending_weights": "channel"}))
+    with pytest.raises(InputError, match=r"blending_weights is 'channel'; it is 'map'$"):
+        load_network(DenoisingUNet, tmp_path / "denoising_unet")
     # The weights themselves tell the places apart.
     (tmp_path / "denoising_unet" / "config.json").write_text(json.dumps({**config, "blending_place": "attention"}))
     with pytest.raises(InputError, match=r"has no .*attn1\.spatial_blending"):

@@ -65,9 +65,10 @@ def render_scene(data: Data, number: int, device: str = "cpu") -> ClipArrays:
         keypoint's x, y, score and depth as :class:`PoseSequence` has them.
     """
     clip = sample_scene_clip(**_sampling(data, number, device))
-    pictures = (clip.frames, clip.environment, clip.mask, clip.object_mask, clip.occluders)
-    arrays = [picture.cpu().numpy().astype(np.uint8) for picture in pictures]
-    return dict(zip(SCENE_ARRAYS, [*arrays, points_of(clip.pose)], strict=True))
+    pictures = {"frames": clip.frames, "environment": clip.environment}
+    pictures |= {"masks": clip.mask, "objects": clip.object_mask, "occluders": clip.occluders}
+    arrays = {name: picture.cpu().numpy().astype(np.uint8) for name, picture in pictures.items()}
+    return arrays | {"points": points_of(clip.pose)}
 
 
 def _sampling(data: Data, number: int, device: str) -> dict[str, Any]:
