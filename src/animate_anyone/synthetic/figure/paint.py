@@ -195,12 +195,12 @@ class Paint:
         }
         for pattern in self.used & amounts.keys():
             amount = torch.where(kind == int(pattern), amounts[pattern]().to(amount.dtype), amount)
-        where = (kind == int(Pattern.NOISE)).nonzero()[:, 0]
-        if len(where):
+        if Pattern.NOISE in self.used:
+            where = (kind == int(Pattern.NOISE)).nonzero()[:, 0]
             noise = value_noise(rest[where] * along_cycles[where, None] + 7 * phase[where, None], self.lattice)
             amount[where] = (3.0 * (noise - 0.5) + share[where]).clamp(0, 1)
-        where = (kind == int(Pattern.DENIM)).nonzero()[:, 0]
-        if len(where):
+        if Pattern.DENIM in self.used:
+            where = (kind == int(Pattern.DENIM)).nonzero()[:, 0]
             amount[where] = value_noise(rest[where] * rest.new_tensor([40.0, 9.0, 40.0]), self.lattice)
         colour = first + (second - first) * amount[:, None]
         if self.used & {Pattern.PRINT, Pattern.TARTAN, Pattern.SPRINKLES}:
