@@ -54,7 +54,7 @@ def counts() -> list[list[str]]:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**UNET)
         before = DenoisingUNet.from_unet2d(unet)
-        after, by_channel = (before.with_environment(blending_weights=kind) for kind in ("map", "channel"))
+        after = before.with_environment()
         reference, objects = ReferenceNet.from_unet2d(unet), ObjectGuider()
         guider = PoseGuider(320, (16, 32, 96, 256), layout="open")
         poses = PoseModulation.from_pose_guider(guider)
@@ -62,12 +62,14 @@ def counts() -> list[list[str]]:
         ("denoising UNet of Animate Anyone", list(before.parameters())),
         ("denoising UNet of Animate Anyone 2", list(after.parameters())),
         ("of which weights of the environment", [after.conv_in.weight[:, before.config["in_channels"] :]]),
-        ("of which spatial blending, one map (the default)", after.blending_parameters()),
-        ("spatial blending by channel, instead", by_channel.blending_parameters()),
+        ("of which spatial blending", [p for n, p in after.named_parameters() if ".spatial_blending." in n]),
         ("ReferenceNet", list(reference.parameters())),
         ("object guider", list(objects.parameters())),
         ("pose modulation, with a Pose Guider of Moore's layout", list(poses.parameters())),
-        ("of which a Pose Guider has not", poses.new_parameters()),
+        (
+            "of which a Pose Guider has not",
+            [p for n, p in poses.named_parameters() if not n.startswith(("skeleton.", "conv_out."))],
+        ),
     ]
     return [[name, f"{sum(p.numel() for p in weights) / 1e6:.3f}"] for name, weights in rows]
 

@@ -33,12 +33,6 @@ THREE_LEVELS: dict[str, Any] = {
     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
     "attention_head_dim": 2,
 }
-# As `puppet`: blocks without attention at the finest level.
-NOT_FINEST: dict[str, Any] = {
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
-}
-FINEST = [f"up_blocks.1.attentions.{i}.transformer_blocks.0" for i in range(2)]
 
 
 def aa1(**changes: Any) -> DenoisingUNet:
@@ -325,10 +319,9 @@ def test_gradients_reach_every_new_part(place: str) -> None:
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("weights", ["map", "channel"])
 @torch.no_grad()
-def test_half_precision_and_determinism(weights: str) -> None:
-    net, objects = aa2(blending_weights=weights), object_features()
+def test_half_precision_and_determinism() -> None:
+    net, objects = aa2(), object_features()
     latents, environment, mask, tokens, pose = inputs()
     want = net(join_environment(latents, environment, mask), 500, tokens, pose, objects=objects)
     assert torch.equal(want, net(join_environment(latents, environment, mask), 500, tokens, pose, objects=objects))
@@ -350,7 +343,7 @@ def test_motion_modules_join_later_with_everything_kept() -> None:
     given = join_environment(latents, environment, mask), 500, tokens, pose, None, objects
     with_motion = net.with_motion().eval()
     assert torch.equal(with_motion(*given), net(*given))
-    assert len(with_motion.blending_parameters()) == len(net.blending_parameters()) == 10
+    assert sum(".spatial_blending." in name for name, _ in with_motion.named_parameters()) == 10
 
 
 @torch.no_grad()
@@ -373,7 +366,7 @@ def test_built_at_once_from_stable_diffusion() -> None:
 def test_animate_anyones_network_is_as_it_was() -> None:
     """No new key without the options, and a folder written before there were any loads strictly."""
     assert not [n for n in tiny.denoising_unet().state_dict() if "blending" in n]
-    assert not aa2(object_blending="none").blending_parameters()
+    assert not [n for n in aa2(object_blending="none").state_dict() if "blending" in n]
     for place, module in (("attention", ".attn1."), ("hidden", ".fuser.")):
         added = aa2(blending_place=place).state_dict().keys() - tiny.denoising_unet().state_dict().keys()
         assert {n.split(module)[1] for n in added} == {"spatial_blending.conv.weight", "spatial_blending.conv.bias"}
@@ -410,6 +403,9 @@ def test_folders_are_read_strictly(tmp_path: Path) -> None:
     assert config["environment_channels"] == 5
     assert (config["object_blending"], config["blending_weights"]) == ("identity", "map")
     assert config["blending_place"] == "hidden"
+    (tmp_path / "denoising_unet" / "config.json").write_text(json.dumps({**config, "blending_weights": "channel"}))
+    with pytest.raises(InputError, match=r"blending_weights is 'channel'; it is 'map'$"):
+        load_network(DenoisingUNet, tmp_path / "denoising_unet")
     # The weights themselves tell the places apart.
     (tmp_path / "denoising_unet" / "config.json").write_text(json.dumps({**config, "blending_place": "attention"}))
     with pytest.raises(InputError, match=r"has no .*attn1\.spatial_blending"):
@@ -438,123 +434,6 @@ def test_folders_are_read_strictly(tmp_path: Path) -> None:
     assert load_network(DenoisingUNet, folder).config["object_blending"] == "none"
 
 
-def finest_reference_net() -> ReferenceNet:
-    return ReferenceNet.from_unet2d(tiny.unet2d(1, **NOT_FINEST)).eval()
-
-
-@pytest.mark.parametrize("motion", [True, False])
-@torch.no_grad()
-def test_finest_attention_starts_as_the_network_without(motion: bool) -> None:
-    """Bit for bit, with and without reference and objects: beside the old layers, which blend, the new add nothing."""
-    source = DenoisingUNet.from_unet2d(tiny.unet2d(**NOT_FINEST), use_motion_module=motion, **tiny.MOTION).eval()
-    tiny.wake(source)
-    plain, net = (aa2(awake=False, source=source, finest_attention=wanted) for wanted in (False, True))
-    assert net.config["up_block_types"] == ("CrossAttnUpBlockMotion", "CrossAttnUpBlockMotion")
-    added = net.state_dict().keys() - plain.state_dict().keys()
-    assert added and all(name.startswith("up_blocks.1.attentions.") for name in added)
-    older = finest_reference_net()
-    finer = older.with_finest_attention().eval()
-    latents, environment, mask, tokens, pose = inputs()
-    joined, picture = join_environment(latents, environment, mask), torch.randn(1, 4, 8, 8)
-    features, more = older(picture, tokens), finer(picture, tokens)
-    assert sorted(more.keys() - features.keys()) == FINEST
-    assert all(torch.equal(more[name], value) for name, value in features.items())
-    assert all(more[name].shape == (1, 64, 16) for name in FINEST)
-    seen, seen_finer = plain.project_reference(features), net.project_reference(more)
-    assert sorted(seen_finer.layers.keys() - seen.layers.keys()) == FINEST
-    everything = (pose, seen_finer, object_features())
-    want, got = plain(joined, 500, tokens, pose, seen, object_features()), net(joined, 500, tokens, *everything)
-    assert torch.equal(got, want)
-    assert torch.equal(net(joined, 500, tokens, pose, seen_finer), source(latents, 500, tokens, pose, seen))
-    # Not because nothing is there.
-    for transformer in net.up_blocks[1].attentions:
-        torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
-    assert (net(joined, 500, tokens, *everything) - want).abs().max() > 1e-2
-
-
-@torch.no_grad()
-def test_finest_attention_sees_the_reference_and_the_objects_of_its_grid() -> None:
-    net = aa2(source=DenoisingUNet.from_unet2d(tiny.unet2d(**NOT_FINEST), **tiny.MOTION), finest_attention=True)
-    for transformer in net.up_blocks[1].attentions:
-        torch.nn.init.normal_(transformer.proj_out.weight, std=0.3)
-    latents, environment, mask, tokens, pose = inputs()
-    given = join_environment(latents, environment, mask), 500, tokens, pose
-    features, objects = (
-        finest_reference_net().with_finest_attention()(torch.randn(1, 4, 8, 8), tokens),
-        object_features(),
-    )
-    blended: dict[str, Tensor] = {}
-    for name in FINEST:
-        blending = net.get_submodule(f"{name}.fuser.spatial_blending")
-        blending.register_forward_hook(lambda _m, inside, out, name=name: blended.update({name: inside[1]}))
-    before = net(*given, net.project_reference(features), objects)
-    assert sorted(blended) == FINEST
-    assert all(torch.equal(value, objects.levels[0][0].transpose(0, 1)) for value in blended.values())
-    for name in FINEST:
-        other = {**features, name: features[name].flip(1) + 1}
-        assert not torch.equal(net(*given, net.project_reference(other), objects), before)
-    finest = ObjectFeatures((objects.levels[0] + 1, *objects.levels[1:]), objects.present)
-    assert not torch.equal(net(*given, net.project_reference(features), finest), before)
-    with pytest.raises(InputError, match=r"no features for up_blocks\.1\.attentions\.0\..* and 1 more layers"):
-        net.project_reference(finest_reference_net()(torch.randn(1, 4, 8, 8), tokens))
-
-
-def test_gradients_reach_the_finest_attention() -> None:
-    """Its output at once, the rest after one step; without motion modules as with."""
-    source = DenoisingUNet.from_unet2d(tiny.unet2d(**NOT_FINEST), use_motion_module=False, **tiny.MOTION)
-    net, look = aa2(awake=False, source=source, finest_attention=True), finest_reference_net().with_finest_attention()
-    latents, environment, mask, tokens, pose = inputs(2)
-    objects = object_features(2)
-    objects = ObjectFeatures(tuple(level.detach() for level in objects.levels), objects.present)
-    names = {n for n, _ in net.named_parameters() if n.startswith("up_blocks.1.attentions.")}
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    reached = []
-    for _ in range(2):
-        optimizer.zero_grad()
-        kept = net.project_reference(look(latents[:, :, 0], tokens))
-        out = net(join_environment(latents, environment, mask), 500, tokens, pose, kept, objects)
-        (out - environment).square().mean().backward()
-        reached.append({n for n, p in net.named_parameters() if n in names and p.grad is not None and p.grad.any()})
-        optimizer.step()
-    # One image token: cross-attention to it weighs nothing, and its queries and keys learn nothing.
-    idle = {n for n in names if ".attn2.to_q" in n or ".attn2.to_k" in n or ".norm2." in n}
-    assert reached[0] == {n for n in names if ".proj_out." in n}
-    assert reached[1] - idle == names - idle
-    assert sum(".spatial_blending." in n for n in reached[1]) == 2 * 2
-    assert any(p.grad is not None and p.grad.any() for p in look.up_blocks[1].parameters())
-
-
-@torch.no_grad()
-def test_finest_attention_that_is_there_is_kept() -> None:
-    """Full-size networks have it: nothing is added, nothing silenced, and the coarsest block stays without."""
-    source = aa1(**THREE_LEVELS)
-    plain, net = (aa2(awake=False, source=source, finest_attention=wanted) for wanted in (False, True))
-    assert dict(net.config) == dict(plain.config)
-    assert net.config["up_block_types"][0] == "UpBlockMotion"
-    assert all(torch.equal(value, net.state_dict()[name]) for name, value in plain.state_dict().items())
-    look = tiny.reference_net()
-    again = look.with_finest_attention()
-    assert again.state_dict().keys() == look.state_dict().keys()
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in look.state_dict().items())
-
-
-def test_finest_attention_excuses_no_other_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = DenoisingUNet.from_unet2d(tiny.unet2d(**NOT_FINEST), **tiny.MOTION)
-    look = finest_reference_net()
-    for network, widen in (
-        (source, lambda: source.with_environment(finest_attention=True)),
-        (look, look.with_finest_attention),
-    ):
-        for lost in ("up_blocks.1.resnets.0.conv1.weight", "up_blocks.0.attentions.0.proj_out.weight"):
-            weights = {n: v for n, v in network.state_dict().items() if n != lost}
-            with monkeypatch.context() as patch:
-                patch.setattr(network, "state_dict", lambda weights=weights: weights)
-                with pytest.raises(RuntimeError, match=rf"Missing key.*{lost}"):
-                    widen()
-    kinds = {p.dtype for p in finest_reference_net().to(torch.bfloat16).with_finest_attention().parameters()}
-    assert kinds == {torch.bfloat16}
-
-
 def test_objects_that_do_not_fit_are_refused() -> None:
     net = aa2()
     latents, environment, mask, tokens, pose = inputs()
@@ -573,7 +452,7 @@ def test_objects_that_do_not_fit_are_refused() -> None:
 def test_wrong_settings_are_refused() -> None:
     for options, message in (
         ({"object_blending": "half"}, "'none' or 'paper' or 'identity'"),
-        ({"blending_weights": "pixel"}, "'map' or 'channel'"),
+        ({"blending_weights": "channel"}, "blending_weights is 'channel'; it is 'map'"),
         ({"blending_place": "after"}, "'hidden' or 'attention'"),
         ({"environment_channels": 4}, "environment_channels is 4 and in_channels 4"),
     ):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animate_anyone.models.spatial_blending import SpatialBlending, Start, Weights
+from animate_anyone.models.spatial_blending import SpatialBlending, Start
 
 
 def features() -> tuple[Tensor, Tensor]:
@@ -16,49 +16,45 @@ def features() -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def woken(weights: Weights = "map") -> SpatialBlending:
-    made = SpatialBlending(6, weights=weights)
+def woken() -> SpatialBlending:
+    made = SpatialBlending(6)
     torch.manual_seed(1)
     nn.init.normal_(made.conv.weight, std=0.3)
     return made
 
 
-@pytest.mark.parametrize("weights", ["map", "channel"])
 @torch.no_grad()
-def test_half_and_half_at_the_papers_start(weights: Weights) -> None:
+def test_half_and_half_at_the_papers_start() -> None:
     noise, objects = features()
-    blending = SpatialBlending(6, "paper", weights)
+    blending = SpatialBlending(6, "paper")
     assert not any(parameter.any() for parameter in blending.parameters())
     assert torch.equal(blending(noise, objects), 0.5 * objects + 0.5 * noise)
 
 
-@pytest.mark.parametrize("weights", ["map", "channel"])
 @torch.no_grad()
-def test_within_a_thousandth_at_the_identity_start(weights: Weights) -> None:
+def test_within_a_thousandth_at_the_identity_start() -> None:
     noise, objects = features()
-    blending = SpatialBlending(6, "identity", weights)
+    blending = SpatialBlending(6, "identity")
     assert not blending.conv.weight.any()
     alpha = (blending(noise, objects) - noise) / (objects - noise)
     assert 0 < alpha.median() < 1e-3
     assert (blending(noise, objects) - noise).abs().max() < 1e-3 * (objects - noise).abs().max()
 
 
-@pytest.mark.parametrize(("weights", "maps"), [("map", 1), ("channel", 6)])
 @torch.no_grad()
-def test_is_the_papers_equation(weights: Weights, maps: int) -> None:
+def test_is_the_papers_equation() -> None:
     noise, objects = features()
-    blending = woken(weights)
+    blending = woken()
     alpha = torch.sigmoid(F.conv2d(torch.cat([noise, objects], 1), blending.conv.weight, blending.conv.bias, padding=1))
-    assert alpha.shape == (3, maps, 5, 7)
+    assert alpha.shape == (3, 1, 5, 7)
     assert alpha.std() > 0.1
     torch.testing.assert_close(blending(noise, objects), alpha * objects + (1 - alpha) * noise, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("weights", ["map", "channel"])
 @torch.no_grad()
-def test_all_or_nothing_is_one_of_the_two_exactly(weights: Weights) -> None:
+def test_all_or_nothing_is_one_of_the_two_exactly() -> None:
     noise, objects = features()
-    blending = SpatialBlending(6, weights=weights)
+    blending = SpatialBlending(6)
     for bias, want in ((200.0, objects), (-200.0, noise)):
         nn.init.constant_(blending.conv.bias, bias)
         assert torch.equal(blending(noise, objects), want)

@@ -12,7 +12,8 @@ from animate_anyone.synthetic.dataset import Clip, sample_clip, stream
 from animate_anyone.synthetic.figure.body import sample_body
 from animate_anyone.synthetic.figure.look import sample_look
 from animate_anyone.synthetic.motion.dance import MOTIONS
-from animate_anyone.synthetic.place.backdrop import sample_backdrop, sample_shading
+from animate_anyone.synthetic.picture.lighting import sample_shading
+from animate_anyone.synthetic.place.backdrop import sample_backdrop
 
 SMALL = (64, 64)
 

@@ -17,7 +17,7 @@ from animate_anyone.synthetic.picture.lighting import cast_on_self, sample_light
 from animate_anyone.synthetic.place.backdrop import WALLS, Camera, wall_points
 from animate_anyone.synthetic.place.surroundings import (
     SURROUNDINGS,
-    paint_surroundings,
+    paint_empty,
     pink_noise,
     sample_surroundings,
 )
@@ -88,7 +88,7 @@ def test_every_place_is_drawn_and_shows_the_same_in_another_size() -> None:
         places.setdefault(backdrop.kind, backdrop)
     assert set(places) == set(SURROUNDINGS)
     for kind, backdrop in places.items():
-        small, large = (paint_surroundings(backdrop, camera(), (s, s), 2, torch.device("cpu")) for s in (32, 64))
+        small, large = (paint_empty(backdrop, camera(), (s, s), 2, torch.device("cpu")) for s in (32, 64))
         assert small.shape == (32, 32, 3) and 0 <= float(small.min()) <= float(large.max()) <= 1
         assert float(small.std()) > 0.001, kind
         halved = large.reshape(32, 2, 32, 2, 3).mean((1, 3))

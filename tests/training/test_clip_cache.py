@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT
 from animate_anyone.training import clip_cache, clips, processes
-from animate_anyone.training.clip_cache import SHARD, Clip, ClipCache, make_whole
+from animate_anyone.training.clip_cache import SHARD, ClipArrays, ClipCache, make_whole
 from animate_anyone.training.clips import StudioClips, render_clip
 from animate_anyone.training.config import Data
 from animate_anyone.training.render_pool import RenderPool, count_workers
@@ -33,7 +33,7 @@ DATA = Data(clips=SHARDS * SHARD - 1, workers=1)
 SETTINGS: dict[str, object] = {"size": 2}
 
 
-def note(data: Data, number: int, device: str) -> Clip:
+def note(data: Data, number: int, device: str) -> ClipArrays:
     """A clip that is its number; every call leaves a line in a file beside the cache."""
     with (Path(str(data.cache)).parent / "rendered").open("a") as file:
         file.write(f"{number} {device}\n")
@@ -188,7 +188,7 @@ def test_clips_by_other_processes_are_the_same() -> None:
     data = Data(size=64, frames_per_clip=2, supersample=1, workers=2)
     studio, numbers = StudioClips(data, 0), (np.array([3, 1]), np.array([2]))
     assert count_workers(data) == 2
-    made: dict[int, list[Clip]] = {}
+    made: dict[int, list[ClipArrays]] = {}
     askers = [threading.Thread(target=lambda k=k: made.update({k: studio.clips(numbers[k])})) for k in range(2)]
     for asker in askers:
         asker.start()

@@ -68,7 +68,7 @@ def test_other_predictions_are_refused() -> None:
 
 def test_weights_say_where_an_error_counts() -> None:
     prediction, target = torch.zeros(1, 1, 2), torch.tensor([[[1.0, 3.0]]])
-    assert weighted_mean_square(prediction, target) == 5
+    assert weighted_mean_square(prediction, target, torch.ones(())) == 5
     assert weighted_mean_square(prediction, target, torch.tensor([[[1.0, 0.0]]])) == 1
     torch.testing.assert_close(weighted_mean_square(prediction, target, torch.full((1, 1, 2), 7.0)), torch.tensor(5.0))
     torch.testing.assert_close(weighted_mean_square(prediction, target, torch.tensor([3.0, 1.0])), torch.tensor(3.0))

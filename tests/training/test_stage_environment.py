@@ -27,15 +27,13 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.weight_files import read_settings
-from animate_anyone.sampling.loading import load_pipeline, load_shapes
-from animate_anyone.sampling.memory import estimate
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.scene import SceneInputs
-from animate_anyone.sampling.work import Work
 from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
 from animate_anyone.training.config import Data, Environment, Recipe, load_recipe
 from animate_anyone.training.loop import train
-from animate_anyone.training.scene_split import Drawing, SplitScene, character_reference, random_background, split_scene
+from animate_anyone.training.scene_split import SplitScene, character_reference, random_background, split_scene
 from animate_anyone.training.stage_environment import EnvironmentBatch, EnvironmentStage
 from animate_anyone.training.stages import build_stage, run
 from conftest import REPOSITORY
@@ -43,7 +41,6 @@ from conftest import REPOSITORY
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 RECIPES = REPOSITORY / "recipes"
 DATA = Data(size=32, frames_per_clip=4, clips=3, supersample=1, workers=1)
-DRAWING = Drawing((64, 64), "scaled")
 FRAMES = np.array([0, 1, 2])
 AS_IT_IS = Environment(scaled_share=0)
 OF_STAGE: dict[str, Any] = {
@@ -58,12 +55,8 @@ OF_STAGE: dict[str, Any] = {
     "objective.timestep_power": 0,
 }
 IN_A_ROW = {"data__frames_per_clip": 3, "data__consecutive": True}
-NOT_FINEST: dict[str, Any] = {
-    **tiny.UNET,
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
-}
-FINEST: dict[str, Any] = {"networks__unet": NOT_FINEST, "environment__finest_attention": True}
+# As earlier versions built small networks for `environment.finest_attention`: attention on the way up alone.
+FINEST: dict[str, Any] = {**tiny.UNET, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,7 +126,7 @@ def scene() -> dict[str, NDArray]:
 
 
 def split(settings: Environment, seed: int = 0, clip: dict[str, NDArray] | None = None) -> SplitScene:
-    return split_scene(clip or scene(), FRAMES, np.random.default_rng(seed), settings, Drawing((128, 128), "scaled"))
+    return split_scene(clip or scene(), FRAMES, np.random.default_rng(seed), settings, replace(DATA, size=64))
 
 
 # How a scene is split
@@ -245,7 +238,7 @@ def test_reference_is_the_character_alone_in_the_middle() -> None:
     clip = clip | {"frames": np.where(mask[..., None], np.uint8([250, 0, 5]), np.uint8([0, 250, 0]))}
     pictures = []
     for seed in range(6):
-        character = character_reference(clip, 1, np.random.default_rng(seed), DRAWING)
+        character = character_reference(clip, 1, np.random.default_rng(seed), DATA)
         assert character.picture.shape == (64, 64, 3)
         assert character.drawn.shape == (64, 64, 3)
         pictures.append(character.picture)
@@ -257,13 +250,13 @@ def test_reference_is_the_character_alone_in_the_middle() -> None:
     assert len({picture[~person].tobytes() for picture in pictures}) == 6
     assert not (person & ~character.silhouette).any()
     assert character.silhouette.sum() < 2 * person.sum()  # the rest is its edge
-    drawn = character_reference(clip, 1, np.random.default_rng(0), Drawing((64, 64), "scaled")).drawn.max(-1) > 0
+    drawn = character_reference(clip, 1, np.random.default_rng(0), DATA).drawn.max(-1) > 0
     assert (drawn & person).sum() > 0.5 * drawn.sum()
 
 
 def test_a_frame_without_the_person_has_a_reference_all_the_same() -> None:
     clip = scene() | {"masks": np.zeros_like(scene()["masks"])}
-    picture = character_reference(clip, 0, np.random.default_rng(0), DRAWING).picture
+    picture = character_reference(clip, 0, np.random.default_rng(0), DATA).picture
     rng = np.random.default_rng(0)
     assert np.array_equal(picture, random_background(rng, 64))
     parts = split(Environment(scaled_share=1), clip=clip)
@@ -521,35 +514,9 @@ def test_without_objects_and_depth(start: dict[str, Path], tmp_path: Path) -> No
     assert not isinstance(again.pose_guider, PoseModulation)
 
 
-# Attention on the finest grid
-
-
-def test_finest_attention_trains_in_both_networks(start: dict[str, Path]) -> None:
-    stage = stage_of(start["parts"], objective__condition_dropout=0, **FINEST)
-    batch = next(b for step in range(9) if (b := stage.batch(step, 0, 1)).object_masks.any())
-    loss(wake(stage), batch).backward()
-    without = {name for name, p in stage.named_parameters() if p.grad is None}
-    assert without == {name for name, p in stage.named_parameters() if not p.requires_grad}
-    blendings = {n: p for n, p in stage.named_parameters() if "up_blocks.1." in n and ".spatial_blending." in n}
-    assert len(blendings) == 2 * 2
-    assert all(p.grad is not None and p.grad.any() for p in blendings.values())
-    assert stage.reference_net is not None
-    learns = {n for n, p in stage.reference_net.named_parameters() if p.grad is not None and p.grad.any()}
-    # Up to the normalisation before its last self-attention everything is read, past it nothing.
-    last = "up_blocks.1.attentions.1."
-    assert {"up_blocks.1.attentions.0.proj_out.weight", f"{last}transformer_blocks.0.norm1.weight"} <= learns
-    assert f"{last}proj_out.weight" not in learns
-
-
-def test_finest_attention_is_off_unless_asked_for(start: dict[str, Path]) -> None:
-    plain = stage_of(start["parts"], networks__unet=NOT_FINEST)
-    for network in (plain.denoising_unet, plain.reference_net):
-        assert network is not None
-        assert network.config["up_block_types"][-1].startswith("UpBlock")
-
-
 def test_a_model_with_finest_attention_loads_animates_and_trains_on(start: dict[str, Path], tmp_path: Path) -> None:
-    model = run(small(tmp_path / "run", start["parts"], steps=1, **FINEST))
+    """The setting that gave it is no more; that it has attention there, its configuration says."""
+    model = run(small(tmp_path / "run", start["parts"], steps=1, networks__unet=FINEST))
     pipeline = load_pipeline(model, "cpu")
     for part in ("denoising_unet", "reference_net"):
         assert getattr(pipeline, part).config["up_block_types"][-1].startswith("CrossAttnUpBlock")
@@ -561,30 +528,8 @@ def test_a_model_with_finest_attention_loads_animates_and_trains_on(start: dict[
     scene = SceneInputs(environment, mask, environment, mask, np.ones((3, 64, 64), np.float32))
     frames = pipeline(reference[0], poses, scene, num_inference_steps=1, reference_pose=poses[0]).frames
     assert frames.shape == (3, 32, 32, 3)
-    activations = {
-        wanted: estimate(load_shapes(folder), Work(size=(32, 32), frames=3, window=3)).steps
-        for wanted, folder in (
-            (True, model),
-            (False, run(small(tmp_path / "plain", start["parts"], steps=1, networks__unet=NOT_FINEST))),
-        )
-    }
-    most = {w: max(s.activations for s in steps if s.network == "denoising_unet") for w, steps in activations.items()}
-    assert most[True] > most[False]
-    on = stage_of(model, **FINEST, **IN_A_ROW)
-    assert on.denoising_unet.motion_parameters()
-    weights = on.denoising_unet.state_dict()
+    weights = stage_of(model, environment__finest_attention=False, **IN_A_ROW).denoising_unet.state_dict()
     assert all(torch.equal(weights[n], v) for n, v in pipeline.denoising_unet.state_dict().items())
-    for folder, wanted, found in ((model, False, True), (tmp_path / "plain" / "model", True, False)):
-        message = f"environment.finest_attention is {wanted}; in .* it is {found}; give that"
-        with pytest.raises(InputError, match=message) as caught:
-            stage_of(folder, environment__finest_attention=wanted)
-        assert "\n" not in str(caught.value)
-
-
-def test_networks_that_always_attended_there_take_both_settings(chain: dict[str, Path]) -> None:
-    folder = chain["frames"] / "model"
-    weights = [stage_of(folder, environment__finest_attention=w).denoising_unet.state_dict() for w in (False, True)]
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @pytest.mark.parametrize(
@@ -601,7 +546,12 @@ def test_networks_that_always_attended_there_take_both_settings(chain: dict[str,
         ("with_motion", {}, "data.consecutive is false, and .* has temporal layers"),
         ("frames", {"environment__object_blending": "none"}, "environment.object_blending is 'none'; in .* 'paper'"),
         ("frames", {"environment__reference_blocks": "all"}, "environment.reference_blocks is 'all'; in .* 'mid_up'"),
-        ("frames", {"environment__blending_weights": "channel"}, "environment.blending_weights is 'channel'; in"),
+        (
+            "parts",
+            {"environment__blending_weights": "channel"},
+            "blending_weights is .channel.; the setting was",
+        ),
+        ("parts", {"environment__finest_attention": True}, "finest_attention is True; the setting was removed"),
         ("frames", {"environment__blending_place": "attention"}, "environment.blending_place is 'attention'; in"),
         ("frames", {"environment__pose_modulation": False}, "environment.pose_modulation is False; in .* it is True"),
         ("parts", {"environment__formulation": "circle"}, "environment.formulation is 'circle'; it must be"),

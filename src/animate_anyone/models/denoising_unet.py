@@ -18,7 +18,6 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.finest_attention import attending_finest, attends_finest, silent_finest_attention
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.models.reference_attention import (
     ReferenceAttentionProcessor,
@@ -127,7 +126,7 @@ class DenoisingUNet(UNetMotionModel):
             latents and the mask, see :func:`join_environment`.
         object_blending: ``none``; or objects are blended in after each spatial attention of the middle and up
             blocks, and this is how that starts: ``paper`` (half of each) or ``identity``.
-        blending_weights: ``map`` or ``channel``, see :class:`SpatialBlending`.
+        blending_weights: ``map``, one weight per place, as every configuration says.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention, as the paper
             does; or, as in configurations that do not say, what ``attention`` adds to it.
     """
@@ -141,7 +140,7 @@ class DenoisingUNet(UNetMotionModel):
         reference_blocks: Literal["all", "mid_up"] = "all",
         environment_channels: int = 0,
         object_blending: ObjectBlending = "none",
-        blending_weights: Literal["map", "channel"] = "map",
+        blending_weights: Literal["map"] = "map",
         blending_place: Place = "attention",
         **unet: Any,
     ) -> None:
@@ -158,7 +157,7 @@ class DenoisingUNet(UNetMotionModel):
         for name, value, known in (
             ("reference_blocks", reference_blocks, ("all", "mid_up")),
             ("object_blending", object_blending, ("none", *START)),
-            ("blending_weights", blending_weights, ("map", "channel")),
+            ("blending_weights", blending_weights, ("map",)),
             ("blending_place", blending_place, PLACES),
         ):
             if value not in known:
@@ -182,8 +181,7 @@ class DenoisingUNet(UNetMotionModel):
                     self.set_submodule(name, NoMotion())
         install_processors(self, ReferenceAttentionProcessor)
         if object_blending != "none":
-            levels = len(self.config["block_out_channels"])
-            add_blending(self, levels, object_blending, blending_weights, blending_place)
+            add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_place)
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
@@ -237,10 +235,8 @@ class DenoisingUNet(UNetMotionModel):
         self,
         environment_channels: int | None = None,
         object_blending: ObjectBlending = "paper",
-        blending_weights: Literal["map", "channel"] = "map",
         blending_place: Place = "hidden",
         reference_blocks: Literal["all", "mid_up"] = "mid_up",
-        finest_attention: bool = False,
     ) -> DenoisingUNet:
         """A copy that sees the environment and blends objects in: where Animate Anyone 2's training starts.
 
@@ -249,9 +245,7 @@ class DenoisingUNet(UNetMotionModel):
 
         Args:
             environment_channels: how many channels join the input; ``None``: latents and a mask.
-            object_blending, blending_weights, blending_place, reference_blocks: of the constructor.
-            finest_attention: the last up block gets attention, of zero effect at first, where it has none: it needs
-                a ReferenceNet from :meth:`ReferenceNet.with_finest_attention`.
+            object_blending, blending_place, reference_blocks: of the constructor.
 
         Raises:
             InputError: this network has an environment already.
@@ -265,18 +259,12 @@ class DenoisingUNet(UNetMotionModel):
             "in_channels": self.config["in_channels"] + more,
             "environment_channels": more,
             "object_blending": object_blending,
-            "blending_weights": blending_weights,
             "blending_place": blending_place,
             "reference_blocks": reference_blocks,
         }
-        added = finest_attention and not attends_finest(self.config["up_block_types"])
-        if added:
-            changes["up_block_types"] = attending_finest(self.config["up_block_types"])
         model = type(self)(**{**_init_config(self), **changes})
         weights = dict(self.state_dict())
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
-        if added:
-            weights |= silent_finest_attention(model)
         model.load_state_dict(weights | model._own_weights(".spatial_blending."))
         return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
 
@@ -287,10 +275,6 @@ class DenoisingUNet(UNetMotionModel):
     def motion_parameters(self) -> list[nn.Parameter]:
         """The parameters of the temporal layers: all that the motion stage trains."""
         return [p for name, p in self.named_parameters() if ".motion_modules." in name]
-
-    def blending_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the spatial blending."""
-        return [p for name, p in self.named_parameters() if ".spatial_blending." in name]
 
     def zero_motion(self) -> None:
         """Zero the last projection of every motion module, so that it adds nothing yet."""

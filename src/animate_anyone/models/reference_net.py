@@ -12,12 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from animate_anyone.models.denoising_unet import ConvWithPose, parameters_of
-from animate_anyone.models.finest_attention import attending_finest, attends_finest, silent_finest_attention
-from animate_anyone.models.reference_attention import (
-    CollectingProcessor,
-    ReferenceFeatures,
-    install_processors,
-)
+from animate_anyone.models.reference_attention import CollectingProcessor, ReferenceFeatures, install_processors
 
 
 class ReferenceNet(UNet2DConditionModel):
@@ -41,18 +36,6 @@ class ReferenceNet(UNet2DConditionModel):
         weights = {k: v for k, v in unet.state_dict().items() if not k.startswith(("conv_norm_out.", "conv_out."))}
         net.load_state_dict(weights)
         return net if unet.dtype == torch.float32 else net.to(unet.dtype)
-
-    def with_finest_attention(self) -> ReferenceNet:
-        """A copy whose last up block has attention: features for ``with_environment(finest_attention=True)``.
-
-        The features of the layers that were there before are the same, bit for bit.
-        """
-        config = {k: v for k, v in self.config.items() if k in self._get_init_keys(type(self))}
-        config["up_block_types"] = attending_finest(self.config["up_block_types"])
-        net = type(self)(**config)
-        added = {} if attends_finest(self.config["up_block_types"]) else silent_finest_attention(net)
-        net.load_state_dict(self.state_dict() | added)
-        return net.to(self.device) if self.dtype == torch.float32 else net.to(self.device, self.dtype)
 
     def forward(  # type: ignore[override]
         self, latents: Tensor, image_tokens: Tensor, pose_features: Tensor | None = None

@@ -19,23 +19,14 @@ from animate_anyone.synthetic.figure import face as faces
 from animate_anyone.synthetic.figure.body import FIRST_FINGER, JOINT, Body, Placed, place, sample_body
 from animate_anyone.synthetic.figure.bricks import Array, Label
 from animate_anyone.synthetic.figure.look import MATERIALS, Look, sample_look
-from animate_anyone.synthetic.figure.paint import Paint
 from animate_anyone.synthetic.figure.wardrobe import redress
 from animate_anyone.synthetic.motion.dance import MOTIONS
 from animate_anyone.synthetic.motion.motion import Score, perform
 from animate_anyone.synthetic.picture.camera_effects import CameraEffects, photograph, sample_effects
-from animate_anyone.synthetic.picture.lighting import Lights, cast_on_self, sample_lights
-from animate_anyone.synthetic.picture.render import NOTHING, Geometry, Shading, assemble, meet, render, to_camera
-from animate_anyone.synthetic.place.backdrop import (
-    Backdrop,
-    Camera,
-    cast_shadow,
-    paint_backdrop,
-    sample_backdrop,
-    sample_camera,
-    sample_shading,
-)
-from animate_anyone.synthetic.place.surroundings import SURROUNDINGS, paint_surroundings, sample_surroundings
+from animate_anyone.synthetic.picture.lighting import Lights, Shading, cast_on_self, sample_lights, sample_shading
+from animate_anyone.synthetic.picture.render import Geometry, View, as_bytes, assemble, in_sight, to_camera
+from animate_anyone.synthetic.place.backdrop import Backdrop, Camera, cast_shadow, sample_backdrop, sample_camera
+from animate_anyone.synthetic.place.surroundings import paint_empty, sample_surroundings
 
 SPLITS = ("train", "held_out")
 DOMAINS = ("plain", "wide")
@@ -81,14 +72,9 @@ def stream(split: str, seed: int, purpose: str) -> np.random.Generator:
 
 
 def check_request(
-    split: str,
-    domain: str,
-    motion: str | None,
-    num_frames: int,
-    size: tuple[int, int],
-    supersample: int,
+    split: str, domain: str, motion: str | None, num_frames: int, size: tuple[int, int], supersample: int,
     frame_indices: Sequence[int] | None,
-) -> list[int]:
+) -> list[int]:  # fmt: skip
     """The frames to render, after a look at all settings of a clip; InputError names the first that is wrong."""
     if split not in SPLITS:
         raise InputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
@@ -138,15 +124,10 @@ def sample_clip(
     camera, style = sample_setting(split, seed, domain, body, look, placed)
     look, backdrop, shading = style.look, style.backdrop, style.shading
 
-    some = Placed(placed.rotations[chosen], placed.origins[chosen], placed.tips[chosen], placed.stretch[chosen])
+    some = placed.at(chosen)
     geometry = assemble(look.parts, some, camera.rotation, camera.position, device)
-    expression = np.stack([pose.mouth, pose.blink], -1)[chosen]
-    picture = render(
-        geometry, look.parts, body.rest_positions(), body.trunk, body.head, look.face, expression,
-        Paint(look.materials, look.lattice, device), shading, size, camera.focal, supersample,
-        batch=len(chosen) if device.type == "cuda" else max(1, 4 * 128 * 128 // (size[0] * size[1])),
-    )  # fmt: skip
-    paint_empty = paint_surroundings if backdrop.kind in SURROUNDINGS else paint_backdrop
+    expression = pose.expression(chosen)
+    picture = View(look, shading, camera.focal, size, supersample, device).person(geometry, body, expression)
     empty = paint_empty(backdrop, camera, size, supersample, device)
     figure = picture.colour
     if style.lights is not None:
@@ -158,7 +139,7 @@ def sample_clip(
         frames = photograph(frames, style.effects, [stream(split, seed, f"wide noise {k}") for k in chosen])
     seen = observe(body, look, some, expression, camera, [(geometry, 1.0)], size, fps, clip_times(chosen, fps))
     return Clip(
-        frames=(frames * 255 + 0.5).clamp(0, 255).to(torch.uint8),
+        frames=as_bytes(frames),
         pose=seen.pose,
         keypoints_3d=torch.from_numpy(seen.points.astype(np.float32)).to(device),
         visible=torch.from_numpy(seen.visible).to(device),
@@ -248,16 +229,9 @@ class Observation:
 
 
 def observe(
-    body: Body,
-    look: Look,
-    placed: Placed,
-    expression: Array,
-    camera: Camera,
-    hiding: Sequence[tuple[Geometry, float]],
-    size: tuple[int, int],
-    fps: Fraction,
-    times: Array | None,
-) -> Observation:
+    body: Body, look: Look, placed: Placed, expression: Array, camera: Camera, hiding: Sequence[tuple[Geometry, float]],
+    size: tuple[int, int], fps: Fraction, times: Array | None,
+) -> Observation:  # fmt: skip
     """Find a puppet's keypoints behind all that may hide them.
 
     Args:
@@ -266,7 +240,7 @@ def observe(
     """
     points = to_camera(find_keypoints(body, look, placed, expression), camera.rotation, camera.position)
     deep = _tolerance(body)
-    seen = np.logical_and.reduce([_seen(points * scale, geometry, deep * scale) for geometry, scale in hiding])
+    seen = np.logical_and.reduce([in_sight(points * scale, geometry, deep * scale) for geometry, scale in hiding])
     spots = camera.project(points, size)
     inside = ((spots >= 0) & (spots < np.array(size))).all(-1)
     middle = points[:, [8, 11], 2].mean(1)  # the hips
@@ -343,17 +317,6 @@ def _tolerance(body: Body) -> Array:
     deep[[18, 39]] = deep[4]
     deep[60:] = 0.03 * body.head
     return deep + 0.004 * u
-
-
-def _seen(points: Array, geometry: Geometry, tolerance: Array) -> NDArray[np.bool_]:
-    """``(T, 128)`` whether nothing stands in front of a keypoint (camera space), by casting a ray at each."""
-    frames, bricks = geometry.centre.shape[:2]
-    target = torch.as_tensor(points, dtype=torch.float32, device=geometry.centre.device)
-    u, v = target[..., 0] / target[..., 2].clamp_min(0.05), target[..., 1] / target[..., 2].clamp_min(0.05)
-    frame = torch.arange(frames, device=target.device).repeat_interleave(bricks)
-    brick = torch.arange(bricks, device=target.device).repeat(frames)
-    nearest = meet(u[frame], v[frame], geometry, frame, brick).reshape(frames, bricks, -1).amin(1).cpu().numpy()
-    return np.asarray((nearest >= NOTHING) | (nearest > points[..., 2] - tolerance))
 
 
 def _scores(points: Array, spots: Array, seen: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -78,11 +78,11 @@ def place_scenery(rng: np.random.Generator, setup: SceneSetup, wide: bool) -> tu
 
     moments = np.unique(np.linspace(0, count - 1, 5).astype(int))
     cameras = [setup.shot.cameras[k] for k in moments]
-    person = seen_from(at_moments(setup.placed, moments), cameras, camera).origins[:, :17]
+    person = seen_from(setup.placed.at(moments), cameras, camera).origins[:, :17]
 
-    def lookat_moments(prop: Prop) -> Geometry:
+    def seen_at_moments(prop: Prop) -> Geometry:
         table, _, placed = gather([prop])
-        placed = seen_from(at_moments(placed, moments), cameras, camera)
+        placed = seen_from(placed.at(moments), cameras, camera)
         return assemble(table, placed, camera.rotation, camera.position, torch.device("cpu"))
 
     before, behind = [], []
@@ -94,7 +94,7 @@ def place_scenery(rng: np.random.Generator, setup: SceneSetup, wide: bool) -> tu
         for _ in range(12):
             speed = rng.choice([-1.0, 1.0]) * rng.uniform(0.6, 1.3)
             prop = draw(True, far * rng.uniform(0.5, 0.82), rng.uniform(-0.3, 0.3), speed)
-            geometry = lookat_moments(prop)
+            geometry = seen_at_moments(prop)
             if nearest_depth(geometry).min() < 0.3:
                 continue
             hidden = share_hidden(person, camera, geometry)
@@ -129,9 +129,3 @@ def soles_of(setup: SceneSetup, chosen: Sequence[int], standing: Array, scale: f
     out[..., :2] = standing[[0, 2]] + scale * (out[..., :2] - standing[[0, 2]])
     out[..., 2] *= scale
     return out
-
-
-def at_moments(placed: Placed, moments: Sequence[int] | Array) -> Placed:
-    """Some moments of a clip."""
-    k = np.asarray(moments, int)
-    return Placed(placed.rotations[k], placed.origins[k], placed.tips[k], placed.stretch[k])

@@ -17,13 +17,11 @@ from torch import Tensor
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Subject
 from animate_anyone.synthetic.dataset import Clip, Style, check_request, clip_times, hat_height, observe, stream
-from animate_anyone.synthetic.figure.body import Body
-from animate_anyone.synthetic.figure.bricks import Array, PartTable
+from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.figure.look import colour
-from animate_anyone.synthetic.figure.paint import Material, Paint
 from animate_anyone.synthetic.picture.camera_effects import photograph
 from animate_anyone.synthetic.picture.lighting import cast_on_self
-from animate_anyone.synthetic.picture.render import Geometry, Picture, assemble, render
+from animate_anyone.synthetic.picture.render import Geometry, Picture, View, as_bytes, assemble
 from animate_anyone.synthetic.place.backdrop import Camera, sample_camera
 from animate_anyone.synthetic.place.compositing import (
     Panorama,
@@ -36,7 +34,7 @@ from animate_anyone.synthetic.place.compositing import (
     shade_floor,
 )
 from animate_anyone.synthetic.place.props import Prop, gather
-from animate_anyone.synthetic.scene_setup import at_moments, feet_of, place_scenery, sample_setup, soles_of
+from animate_anyone.synthetic.scene_setup import feet_of, place_scenery, sample_setup, soles_of
 
 FILL = 127  # what object frames show where no object is
 SCALES = (0.25, 2.0)
@@ -101,17 +99,17 @@ def sample_scene_clip(
     things, names = place_scenery(stream(split, seed, "stage scenery"), setup, domain == "wide")
     shot, style, body = setup.shot, setup.style, setup.body
     cameras, middle = [shot.cameras[k] for k in chosen], shot.middle
-    view = _View(shot.middle, style, size, supersample, device)
+    view = View(style.look, style.shading, middle.focal, size, supersample, device)
     standing = np.array([setup.target[0], 0.0, setup.target[2]])
 
-    actors = seen_from(at_moments(setup.placed, chosen), cameras, middle, standing, scale)
+    actors = seen_from(setup.placed.at(chosen), cameras, middle, standing, scale)
     geometry = assemble(style.look.parts, actors, middle.rotation, middle.position, device)
-    expression = np.stack([setup.pose.mouth, setup.pose.blink], -1)[chosen]
+    expression = setup.pose.expression(chosen)
     person = view.person(geometry, body, expression)
     hiding, pictures = [(geometry, 1.0)], [person]
     if setup.prop:
         table, paints, held = gather([setup.prop])
-        held = seen_from(at_moments(held, chosen), cameras, middle, standing, scale)
+        held = seen_from(held.at(chosen), cameras, middle, standing, scale)
         geometry = assemble(table, held, middle.rotation, middle.position, device)
         hiding.append((geometry, 1.0))
         pictures.append(view.props(geometry, table, paints))
@@ -121,7 +119,7 @@ def sample_scene_clip(
     for group in ([t for t in things if not t.moves], [t for t in things if t.moves]):
         if group:
             table, paints, stood = gather(group)
-            stood = at_moments(stood, chosen)
+            stood = stood.at(chosen)
             present = seen_from(stood, cameras, middle)
             geometry = assemble(table, present, middle.rotation, middle.position, device)
             hiding.append((geometry, scale))
@@ -154,11 +152,12 @@ def sample_scene_clip(
         hips = torch.as_tensor(scale * seen.points[:, [8, 11], 2].mean(1), dtype=torch.float32, device=device)
         standing_depth = torch.stack([layer.depth.expand(front.shape) for layer in scenery]).amin(0)
         occluders = (front >= len(layers)) & (full | (standing_depth < hips[:, None, None]))
-    painted = _bytes(frames)
+    painted = as_bytes(frames)
     words: dict[str, str | int | float] = {
         "motion": setup.motion, "shading": style.shading.style, "background": setup.backdrop.kind,
-             "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
-             "object": setup.prop.kind if setup.prop else "none", **names}  # fmt: skip
+        "framing": middle.framing, "height": round(body.height, 3), "shot": shot.movement, "scale": scale,
+        "object": setup.prop.kind if setup.prop else "none", **names,
+    }  # fmt: skip
     return SceneClip(
         frames=painted,
         pose=seen.pose,
@@ -170,7 +169,7 @@ def sample_scene_clip(
         seed=seed,
         split=split,
         description={**words, **style.look.words, **style.words},
-        environment=_bytes(environment),
+        environment=as_bytes(environment),
         object_mask=object_mask,
         object_frames=torch.where(object_mask[..., None], painted, torch.full_like(painted, FILL)),
         occluders=occluders,
@@ -209,62 +208,30 @@ def character_picture(
     drawn = int(rng.integers(num_frames))
     moment = drawn if frame is None else frame
     device, style, body = torch.device(device), setup.style, setup.body
-    placed = at_moments(setup.placed, [moment])
+    placed = setup.placed.at([moment])
     camera = sample_camera(rng, body, hat_height(style.look, body), placed, "full")
     geometry = assemble(style.look.parts, placed, camera.rotation, camera.position, device)
-    expression = np.stack([setup.pose.mouth, setup.pose.blink], -1)[[moment]]
-    figure = _View(camera, style, size, supersample, device).person(geometry, body, expression)
+    expression = setup.pose.expression([moment])
+    figure = View(style.look, style.shading, camera.focal, size, supersample, device).person(geometry, body, expression)
     figure = _shade_each_other([figure], style, camera)[0]
     frames = figure.colour + torch.tensor(colour(rng, 0.3), device=device) * (1 - figure.cover[..., None])
     if style.effects is not None:
         frames = photograph(frames, style.effects, [stream(split, seed, "stage picture noise")])
     seen = observe(body, style.look, placed, expression, camera, [(geometry, 1.0)], size, fps, None)
-    return Subject(_bytes(frames)[0].cpu().numpy(), seen.pose)
+    return Subject(as_bytes(frames)[0].cpu().numpy(), seen.pose)
 
 
-@dataclass(frozen=True)
-class _View:
-    """What all layers of a scene are rendered with."""
-
-    camera: Camera
-    style: Style
-    size: tuple[int, int]
-    supersample: int
-    device: torch.device
-
-    def person(self, geometry: Geometry, body: Body, expression: Array) -> Picture:
-        look = self.style.look
-        paint = Paint(look.materials, look.lattice, self.device)
-        return self._render(geometry, look.parts, body.rest_positions(), body.trunk, body.head, expression, paint)
-
-    def props(self, geometry: Geometry, table: PartTable, paints: list[Material]) -> Picture:
-        rest, still = np.zeros((int(table.joint.max()) + 1, 3)), np.zeros((len(geometry.centre), 2))
-        return self._render(geometry, table, rest, 1.0, 1.0, still, Paint(paints, self.style.look.lattice, self.device))
-
-    def _render(
-        self, geometry: Geometry, table: PartTable, rest: Array, trunk: float, head: float, expression: Array,
-        paint: Paint,
-    ) -> Picture:  # fmt: skip
-        width, height = self.size
-        count = len(geometry.centre)
-        return render(
-            geometry, table, rest, trunk, head, self.style.look.face, expression, paint, self.style.shading, self.size,
-            self.camera.focal, self.supersample,
-            batch=count if self.device.type == "cuda" else max(1, 4 * 128 * 128 // (width * height)),
-        )  # fmt: skip
-
-
-def _scenery(view: _View, shot: Shot, chosen: Sequence[int], things: Sequence[Prop], geometry: Geometry) -> Picture:
+def _scenery(view: View, shot: Shot, chosen: Sequence[int], things: Sequence[Prop], geometry: Geometry) -> Picture:
     """Things that all move or all stand, at the chosen moments (``geometry``); those that stand are rendered once."""
     table, paints, placed = gather(things)
     if things[0].moves or shot.movement == "drift":
         return view.props(geometry, table, paints)
     middle = shot.middle
-    once = assemble(table, at_moments(placed, [0]), middle.rotation, middle.position, view.device)
+    once = assemble(table, placed.at([0]), middle.rotation, middle.position, view.device)
     if shot.movement == "still":
         return view.props(once, table, paints)
     panorama = Panorama(shot, chosen, view.size, view.supersample, view.device)
-    large = replace(view, camera=panorama.camera, size=panorama.size, supersample=1)
+    large = replace(view, focal=panorama.camera.focal, size=panorama.size, supersample=1)
     return panorama.layer(large.props(once, table, paints))
 
 
@@ -279,7 +246,3 @@ def _shade_each_other(pictures: list[Picture], style: Style, camera: Camera) -> 
 
 def _tensor(values: Array, device: torch.device) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float32, device=device)
-
-
-def _bytes(frames: Tensor) -> Tensor:
-    return (frames * 255 + 0.5).clamp(0, 255).to(torch.uint8)

@@ -35,11 +35,11 @@ class LineProgress(Progress):
 
     def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
         """As :meth:`Progress.track`."""
-        told = time.monotonic()
+        printed = time.monotonic()
         for number, item in enumerate(items, 1):
             yield item
-            if time.monotonic() - told >= _SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - printed >= _SECONDS:
+                printed = time.monotonic()
                 print(f"{description}: {number}{f' of {total}' if total else ''}", file=sys.stderr, flush=True)
 
 

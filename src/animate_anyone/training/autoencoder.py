@@ -22,7 +22,7 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.training.batch import Batch
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.objective import part_of_step, weighted_mean_square
@@ -114,7 +114,7 @@ class AutoencoderStage(Stage[CropBatch]):
         rng.integers(self.recipe.data.frames_per_clip)
         _crop_corner(_ANY_MASK, 1, rng)
 
-    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+    def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frame, side = rng.integers(len(clip["frames"])), self.crop(step)
         top, left = _crop_corner(clip["masks"][frame], side, rng)
         cut = (frame, slice(top, top + side), slice(left, left + side))
@@ -175,7 +175,7 @@ class ImageEncoderStage(Stage[PairBatch]):
     def skip(self, rng: np.random.Generator) -> None:
         self._draw(rng, self.recipe.data.frames_per_clip)
 
-    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+    def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         drawn = self._draw(rng, len(clip["frames"]))
         pictures = [np.where(clip["masks"][f][..., None], clip["frames"][f], colour) for f, colour in drawn]
         return {"frames": np.stack(pictures)}

@@ -80,7 +80,7 @@ def save_checkpoint(
         save_file(weights, partial / "weights.safetensors")
         if ema is not None:
             save_file({str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}, partial / "ema.safetensors")
-        with (partial / "optimizer.pt").open("wb") as file:  # a file of Python's, which tells why it cannot be written
+        with (partial / "optimizer.pt").open("wb") as file:  # an OSError says why it cannot be written
             torch.save(optimizer.state_dict(), file)
         (partial / "state.json").write_text(json.dumps(state, indent=1))
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,15 +21,21 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import Progress
+from animate_anyone.system.whole_files import unfinished
 from animate_anyone.training.config import Data
-from animate_anyone.training.processes import rank
+from animate_anyone.training.processes import count, rank
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
 SHARD = 64  # clips
 _PAUSE = 0.5  # seconds between looks at what other processes are making
 
-Clip = dict[str, NDArray]
-Render = Callable[[Data, int, str], Clip]
+ClipArrays = dict[str, NDArray]  # what training keeps of a clip, by name; frames first
+Render = Callable[[Data, int, str], ClipArrays]
+
+
+def shard_folder(cache: Path, number: int) -> Path:
+    """Where a cache has a shard."""
+    return cache / f"shard_{number:05d}"
 
 
 class ClipCache:
@@ -52,15 +57,11 @@ class ClipCache:
         except OSError as error:
             raise InputError(f"data.cache {self.folder}: cannot be made ({error.strerror}); give a folder") from None
         try:
-            told = json.loads(index.read_text())
+            there = json.loads(index.read_text())
         except (OSError, ValueError):
             raise InputError(f"{index}: cannot be read; remove {self.folder} or give another data.cache") from None
-        if told != settings:
+        if there != settings:
             raise InputError(f"{self.folder}: holds clips of other settings ({index.name}); give another data.cache")
-
-    def shard(self, number: int) -> Path:
-        """The folder of a shard."""
-        return self.folder / f"shard_{number:05d}"
 
     @property
     def _shards(self) -> range:
@@ -68,29 +69,28 @@ class ClipCache:
 
     def fill(self, render: Render, device: str, progress: Progress) -> None:
         """Render the shards that are missing, in ``data.workers`` processes, and wait for those that others render."""
-        missing = [number for number in self._shards if not self.shard(number).exists()]
+        missing = [number for number in self._shards if not shard_folder(self.folder, number).exists()]
         workers = min(count_workers(self.data), len(missing)) if may_start() else 1
         job = partial(_make_shard, render, self.data, self.folder, device)
-        if workers > 1:
-            with RenderPool(workers) as pool:
-                done = _together(missing, lambda numbers: pool.each(job, [(n,) for n in numbers], in_order=False))
-                for _ in progress.track(done, len(missing), "render"):
-                    pass
-            return
-        for _ in progress.track(_together(missing, lambda numbers: map(job, numbers)), len(missing), "render"):
-            pass
+        with RenderPool(workers) if workers > 1 else nullcontext() as pool:
+
+            def attempt(numbers: list[int]) -> Iterator[tuple[int, bool]]:
+                return pool.each(job, [(n,) for n in numbers], in_order=False) if pool else map(job, numbers)
+
+            for _ in progress.track(_together(missing, attempt), len(missing), "render"):
+                pass
 
     def holds(self, name: str, digest: str) -> bool:
         """Whether every shard has the array that :meth:`derive` keeps under this name."""
-        return all((self.shard(number) / f"{name}-{digest}.npy").exists() for number in self._shards)
+        return all((shard_folder(self.folder, number) / f"{name}-{digest}.npy").exists() for number in self._shards)
 
     def derive(self, name: str, digest: str, function: Callable[[NDArray], NDArray], progress: Progress) -> None:
         """Keep beside the clips an array computed from each one's frames, see ``StudioClips.derive``."""
         file = f"{name}-{digest}.npy"
-        missing = [number for number in self._shards if not (self.shard(number) / file).exists()]
+        missing = [number for number in self._shards if not (shard_folder(self.folder, number) / file).exists()]
 
         def make(number: int) -> tuple[int, bool]:
-            shard = self.shard(number)
+            shard = shard_folder(self.folder, number)
 
             def write(path: Path) -> None:
                 frames = np.load(shard / "frames.npy", mmap_mode="r")
@@ -102,11 +102,11 @@ class ClipCache:
             pass
         self._derived[name] = file
 
-    def clip(self, number: int, names: tuple[str, ...]) -> Clip:
+    def clip(self, number: int, names: tuple[str, ...]) -> ClipArrays:
         """The arrays of these names, and those that were derived, of a clip; mapped, not read."""
         shard, row = divmod(number, SHARD)
         files = {name: f"{name}.npy" for name in names} | self._derived
-        return {name: self._open(self.shard(shard) / file)[row] for name, file in files.items()}
+        return {name: self._open(shard_folder(self.folder, shard) / file)[row] for name, file in files.items()}
 
     def _open(self, path: Path) -> NDArray:
         if path not in self._arrays:
@@ -135,13 +135,11 @@ def make_whole(path: Path, write: Callable[[Path], object], wait: bool = False) 
     try:
         with FileLock(lock, timeout=-1 if wait else 0):
             if not path.exists():
-                _remove(half)
-                try:
+                with unfinished(half):
+                    pass  # what a process that was killed left
+                with unfinished(half):
                     write(half)
                     os.replace(half, path)
-                except BaseException:
-                    _remove(half)
-                    raise
     except Timeout:
         return False
     with suppress(OSError):
@@ -151,8 +149,7 @@ def make_whole(path: Path, write: Callable[[Path], object], wait: bool = False) 
 
 def _together(missing: list[int], attempt: Callable[[list[int]], Iterator[tuple[int, bool]]]) -> Iterator[int]:
     """The numbers of ``missing``, as they are made by ``attempt`` here or by another process elsewhere."""
-    processes = max(1, int(os.environ.get("WORLD_SIZE", "1")))
-    first = rank() * len(missing) // processes  # each begins in a part of its own
+    first = rank() * len(missing) // count()  # each begins in a part of its own
     missing = missing[first:] + missing[:first]
     while missing:
         left = []
@@ -173,7 +170,7 @@ def _make_shard(render: Render, data: Data, cache: Path, device: str, number: in
         for name in clips[0]:
             _save(folder / f"{name}.npy", np.stack([clip[name] for clip in clips]))
 
-    path = cache / f"shard_{number:05d}"
+    path = shard_folder(cache, number)
     try:
         return number, make_whole(path, write)
     except OSError as error:
@@ -183,10 +180,3 @@ def _make_shard(render: Render, data: Data, cache: Path, device: str, number: in
 def _save(path: Path, values: NDArray) -> None:
     with path.open("wb") as file:  # np.save would add an ending to the name
         np.save(file, values)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

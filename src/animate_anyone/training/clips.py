@@ -24,7 +24,7 @@ from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.scenes import sample_scene_clip
 from animate_anyone.training import processes
 from animate_anyone.training.clip_cache import SHARD as SHARD
-from animate_anyone.training.clip_cache import Clip, ClipCache, Render
+from animate_anyone.training.clip_cache import ClipArrays, ClipCache, Render
 from animate_anyone.training.config import Data
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
@@ -38,7 +38,7 @@ def stream(*numbers: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([n & 0xFFFF_FFFF for n in numbers]))
 
 
-def render_clip(data: Data, number: int, device: str = "cpu") -> Clip:
+def render_clip(data: Data, number: int, device: str = "cpu") -> ClipArrays:
     """Clip ``number`` of the training split, rendered on ``device``.
 
     Returns:
@@ -55,7 +55,7 @@ def render_clip(data: Data, number: int, device: str = "cpu") -> Clip:
     }
 
 
-def render_scene(data: Data, number: int, device: str = "cpu") -> Clip:
+def render_scene(data: Data, number: int, device: str = "cpu") -> ClipArrays:
     """Scene ``number`` of the training split (Animate Anyone 2), rendered on ``device``.
 
     Returns:
@@ -65,14 +65,10 @@ def render_scene(data: Data, number: int, device: str = "cpu") -> Clip:
         keypoint's x, y, score and depth as :class:`PoseSequence` has them.
     """
     clip = sample_scene_clip(**_sampling(data, number, device))
-    return {
-        "frames": clip.frames.cpu().numpy(),
-        "environment": clip.environment.cpu().numpy(),
-        "masks": clip.mask.cpu().numpy().astype(np.uint8),
-        "objects": clip.object_mask.cpu().numpy().astype(np.uint8),
-        "occluders": clip.occluders.cpu().numpy().astype(np.uint8),
-        "points": points_of(clip.pose),
-    }
+    pictures = {"frames": clip.frames, "environment": clip.environment}
+    pictures |= {"masks": clip.mask, "objects": clip.object_mask, "occluders": clip.occluders}
+    arrays = {name: picture.cpu().numpy().astype(np.uint8) for name, picture in pictures.items()}
+    return arrays | {"points": points_of(clip.pose)}
 
 
 def _sampling(data: Data, number: int, device: str) -> dict[str, Any]:
@@ -150,7 +146,7 @@ class StudioClips:
         epoch, place = np.divmod((step * parts + part) * batch + np.arange(batch), self.data.clips)
         return np.array([_shuffled(self.seed, int(e), self.data.clips)[p] for e, p in zip(epoch, place, strict=True)])
 
-    def clips(self, numbers: NDArray[np.int64]) -> list[Clip]:
+    def clips(self, numbers: NDArray[np.int64]) -> list[ClipArrays]:
         """These clips' arrays, with what :meth:`derive` added.
 
         Without a cache they are rendered now, by ``data.workers`` processes; several threads may ask at once.
@@ -179,19 +175,13 @@ class StudioClips:
 
     def settings(self) -> dict[str, object]:
         """What the clips of a cache depend on: its index. Poses of scenes are kept as keypoints, not drawn."""
-        d = self.data
-        settings: dict[str, object] = {"scenes": True} if self.scenes else {}
-        settings |= {
-            "size": d.size,
-            "frames_per_clip": d.frames_per_clip,
-            "consecutive": d.consecutive,
-            "first_seed": d.first_seed,
-            "supersample": d.supersample,
-        }
+        names = ["size", "frames_per_clip", "consecutive", "first_seed", "supersample"]
         if not self.scenes:
-            settings |= {"pose_size": d.pose_size, "skeleton_style": d.skeleton_style}
-        if d.domain != "plain":  # caches from before there were domains are plain and do not say so
-            settings["domain"] = d.domain
+            names += ["pose_size", "skeleton_style"]
+        settings: dict[str, object] = {"scenes": True} if self.scenes else {}
+        settings |= {name: getattr(self.data, name) for name in names}
+        if self.data.domain != "plain":  # caches from before there were domains are plain and do not say so
+            settings["domain"] = self.data.domain
         return settings
 
 

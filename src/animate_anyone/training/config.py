@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +22,20 @@ from animate_anyone.errors import InputError, shortened
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
 
 Network = TypeVar("Network")
+Record = TypeVar("Record")
+
+# The least that numbers of a recipe may be.
+_LEAST = {
+    **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every"), 1),
+    **{f"data.{name}": 1 for name in ("frames_per_clip", "clips", "workers", "supersample", "pose_scale")},
+    "objective.targets_per_reference": 1,
+    "objective.timestep_power": 0,
+}
+# Settings of earlier versions, by section, and the values with which they had no effect.
+_REMOVED: dict[str, dict[str, Any]] = {
+    "objective": {"object_dropout": 0.0, "object_weight": 1.0, "decoder_only": False},
+    "environment": {"blending_weights": "map", "finest_attention": False},
+}
 
 
 @dataclass(frozen=True)
@@ -114,14 +129,11 @@ class Environment:
         scaled_share: share of clips whose character, with its objects, is larger or smaller than its mask was.
         smallest_scale, largest_scale: bounds of that.
         object_blending: how spatial blending of the objects starts, ``none`` goes without objects.
-        blending_weights: one weight per place (``map``) or per place and channel.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
             what ``attention`` adds to it.
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
-        finest_attention: the last up blocks get spatial attention, so that reference and objects are seen on the finest
-            grid too. Not the paper's: its networks have it anyway. For small ones that leave it out.
     """
 
     formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
@@ -129,12 +141,10 @@ class Environment:
     smallest_scale: float = SMALLEST
     largest_scale: float = LARGEST
     object_blending: Literal["none", "paper", "identity"] = "paper"
-    blending_weights: Literal["map", "channel"] = "map"
     blending_place: Literal["hidden", "attention"] = "hidden"
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
-    finest_attention: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.scaled_share <= 1:
@@ -226,25 +236,19 @@ class Recipe:
     environment: Environment | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch", 1), ("accumulate", 1), ("log_every", 1), ("checkpoint_every", 1)):
-            if getattr(self, name) < low:
-                raise InputError(f"recipe: {name} is {getattr(self, name)}; it must be at least {low}")
+        for name, least in _LEAST.items():
+            value = attrgetter(name)(self)
+            if value is not None and value < least:
+                raise InputError(f"recipe: {name} is {value}; it must be at least {least}")
+        for name in ("ema", "objective.condition_dropout"):
+            value = attrgetter(name)(self)
+            if not 0 <= value < 1:
+                raise InputError(f"recipe: {name} is {value}; it must lie in [0, 1)")
         if self.batch % self.accumulate:
             raise InputError(f"recipe: batch {self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
-        for room, name in (
-            ("data", "frames_per_clip"),
-            ("data", "clips"),
-            ("data", "workers"),
-            ("data", "supersample"),
-            ("data", "pose_scale"),
-            ("objective", "targets_per_reference"),
-        ):
-            value = getattr(getattr(self, room), name)
-            if value is not None and value < 1:
-                raise InputError(f"recipe: {room}.{name} must be at least 1")
-        needed = {"image": 1 + self.objective.targets_per_reference, "image_encoder": 2}.get(self.stage, 1)
-        if self.stage == "environment" and not self.data.consecutive:
-            needed = 1 + self.objective.targets_per_reference
+        singly = 1 + self.objective.targets_per_reference
+        of_stage = {"image": singly, "environment": 1 if self.data.consecutive else singly, "image_encoder": 2}
+        needed = of_stage.get(self.stage, 1)
         if self.data.frames_per_clip < needed:
             raise InputError(f"recipe: data.frames_per_clip is {self.data.frames_per_clip}; this needs {needed}")
         if self.stage == "motion" and not self.data.consecutive:
@@ -262,12 +266,6 @@ class Recipe:
             raise InputError(
                 f"recipe: networks.pipeline.reference_path is {path!r}; it must be {' or '.join(REFERENCE_PATHS)}"
             )
-        if not 0 <= self.ema < 1:
-            raise InputError(f"recipe: ema is {self.ema}; it must lie in [0, 1)")
-        if self.objective.timestep_power < 0:
-            raise InputError("recipe: objective.timestep_power must be at least 0")
-        if not 0 <= self.objective.condition_dropout < 1:
-            raise InputError("recipe: objective.condition_dropout must lie in [0, 1)")
         if self.data.size % 8 or self.data.size < 32:
             raise InputError(f"recipe: data.size is {self.data.size}; it must be a multiple of 8, at least 32")
 
@@ -316,14 +314,8 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return _build(Recipe, without_removed(tree, "recipe"), "")
 
 
-# Settings of earlier versions, by section, and the values with which they had no effect.
-_REMOVED: dict[str, dict[str, Any]] = {
-    "objective": {"object_dropout": 0.0, "object_weight": 1.0, "decoder_only": False},
-}
-
-
 def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """A recipe of an earlier version as this one reads it. ``where`` it was found is told in errors.
+    """A recipe of an earlier version as this one reads it. ``where``: the file's name, for errors.
 
     Raises:
         InputError: it has a setting that was removed, at a value that had an effect.
@@ -340,9 +332,6 @@ def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
                 )
         tree = tree | {section: {name: value for name, value in settings.items() if name not in removed}}
     return tree
-
-
-Record = TypeVar("Record")
 
 
 def _build(cls: type[Record], tree: dict[str, Any], where: str) -> Record:
@@ -371,25 +360,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal and value in args:
         return value
-    if origin is types.UnionType:
-        for option in args:
-            if (option is type(None)) == (value is None):
-                return None if value is None else _convert(option, value, where)
+    if origin is types.UnionType:  # X | None
+        return None if value is None else _convert(args[0], value, where)
     if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
         return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
     if origin is dict and isinstance(value, dict):
         return value
-    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            return float(value)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint in (bool, str) and isinstance(value, hint):
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)  # YAML reads 1e-4 as text
+    if hint in (int, bool, str) and type(value) is hint:
         return value
     allowed = " or ".join(map(repr, args)) if origin is Literal else getattr(hint, "__name__", str(hint))
     raise InputError(f"recipe: {where} is {value!r}; it must be {allowed}")

@@ -1,4 +1,4 @@
-"""The only training loop. A stage says what is trained and what a batch costs; this says when."""
+"""The only training loop: steps of the optimiser, the log, checkpoints. What is trained on what, a stage says."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.loading import Batches, choose_loading
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit
@@ -50,7 +50,7 @@ def train(
         after_checkpoint: called with the step after each checkpoint.
         limit: stop in time; it tells afterwards how far this went. ``report.md`` beside the model says more.
     """
-    run = _Run(recipe, stage, limit)
+    run = _Run(recipe, stage, limit, after_checkpoint)
     run.begin(resume)
     with run.batches() as batches:
         steps = range(run.done, recipe.steps)
@@ -58,8 +58,8 @@ def train(
             if limit is not None and not run.agree(limit.is_room_for_a_step()):
                 break
             run.step(step, batches)
-            run.after_step(after_checkpoint)
-    run.end(after_checkpoint)
+            run.after_step()
+    run.end()
     return run.output / "model"
 
 
@@ -98,7 +98,9 @@ def number_type(
 class _Run:
     """A run of a recipe: what its steps share."""
 
-    def __init__(self, recipe: Recipe, stage: Stage, limit: TimeLimit | None) -> None:
+    def __init__(
+        self, recipe: Recipe, stage: Stage, limit: TimeLimit | None, after_checkpoint: Callable[[int], None] | None
+    ) -> None:
         AcceleratorState._reset_state()  # which otherwise holds every run of a process to the precision of the first
         # Several processes without a GPU find each other only where the CPU is asked for.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
@@ -106,6 +108,7 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no", cpu=cpu)
         self.asked, self.recipe = recipe, replace(recipe, precision=precision)
         self.stage, self.limit, self.output = stage, limit, Path(recipe.output)
+        self.after_checkpoint = after_checkpoint
         self.trainable = [p for p in stage.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
         o = recipe.optimizer
@@ -142,8 +145,8 @@ class _Run:
             for micro in range(recipe.accumulate)
         )
         device = accelerator.device
-        loading = choose_loading(device, self.stage.renderers, recipe.batch // recipe.accumulate)
-        return Batches(self.stage, order, loading, pinned=device.type == "cuda")
+        makers = choose_makers(device, self.stage.renderers, recipe.batch // recipe.accumulate)
+        return Batches(self.stage, order, makers, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
         """One step of the optimiser."""
@@ -166,7 +169,8 @@ class _Run:
             if self.ema is not None:
                 self.ema.step(self.trainable)
             if self.limit is not None:
-                _wait_for(accelerator.device)
+                if accelerator.device.type != "cpu":
+                    torch.accelerator.synchronize(accelerator.device)
                 self.limit.slowest_batch = batches.slowest
         self.done = step + 1
 
@@ -186,7 +190,7 @@ class _Run:
         with self._measured("waiting"):
             return next(batches)
 
-    def after_step(self, after_checkpoint: Callable[[int], None] | None) -> None:
+    def after_step(self) -> None:
         """Log and save where it is time to."""
         recipe, limit = self.recipe, self.limit
         at_end = self.done == recipe.steps
@@ -194,15 +198,15 @@ class _Run:
         save = self.done % recipe.checkpoint_every == 0 or at_end
         if limit is not None:
             limit.done, limit.at_end = self.done, at_end
-            # What the clock says is the first process's to say.
-            timed = self._tell([limit.is_log_due(), limit.is_save_due(), limit.used])
+            # All processes go by the first one's clock.
+            timed = self._of_first([limit.is_log_due(), limit.is_save_due(), limit.used])
             log, save, self.used = log or timed[0] > 0, save or timed[1] > 0, timed[2]
         if log:
             self._log()
         if save:
-            self._save(after_checkpoint)
+            self._save()
 
-    def end(self, after_checkpoint: Callable[[int], None] | None) -> None:
+    def end(self) -> None:
         """Save what is not saved yet, and close the report."""
         if self.first == self.recipe.steps and self.accelerator.is_main_process:
             self._save_model()  # the run before may have been cut between checkpoint and model
@@ -212,19 +216,20 @@ class _Run:
         if self.done > self.saved:
             if self.figures:
                 self._log()
-            self._save(after_checkpoint)
+            self._save()
         elif self.done > self.first and self.accelerator.is_main_process:
             write_report(self.output, self.recipe, self.limit, self.accelerator.device)
 
     def agree(self, answer: bool) -> bool:
         """The first process's answer, on all of them."""
-        return self._tell([answer])[0] > 0
+        return self._of_first([answer])[0] > 0
 
-    def _tell(self, values: list[float]) -> list[float]:
+    def _of_first(self, values: list[float]) -> list[float]:
+        """The first process's values, on all of them."""
         if self.accelerator.num_processes == 1:
             return values
-        told: Tensor = broadcast(torch.tensor(values, dtype=torch.float32, device=self.accelerator.device), 0)
-        return told.tolist()
+        sent: Tensor = broadcast(torch.tensor(values, dtype=torch.float32, device=self.accelerator.device), 0)
+        return sent.tolist()
 
     def _log(self) -> None:
         recipe, accelerator = self.recipe, self.accelerator
@@ -240,24 +245,24 @@ class _Run:
         if self.limit is not None:
             line["seconds"] = round(self.limit.elapsed, 1)
         if accelerator.is_main_process:
-            _append(self.output / "log.jsonl", line)
+            with (self.output / "log.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
         self.figures, self.since = {}, self.clock()
 
-    def _save(self, after_checkpoint: Callable[[int], None] | None) -> None:
+    def _save(self) -> None:
         began = self.clock()
         with self._measured("saving"):
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
-                save_checkpoint(
-                    self.output / "checkpoint", self.done, self.stage, self.optimizer, self.ema, self.recipe
-                )
+                folder = self.output / "checkpoint"
+                save_checkpoint(folder, self.done, self.stage, self.optimizer, self.ema, self.recipe)
                 self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
             if self.limit is not None:
                 write_report(self.output, self.recipe, self.limit, self.accelerator.device)
-            if after_checkpoint is not None:
-                after_checkpoint(self.done)
+            if self.after_checkpoint is not None:
+                self.after_checkpoint(self.done)
         self.since += self.clock() - began  # steps are timed, not saving
 
     def _save_model(self) -> None:
@@ -267,13 +272,6 @@ class _Run:
 
     def _measured(self, part: str) -> Any:
         return nullcontext() if self.limit is None else self.limit.measured(part)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter], folder: Path) -> None:
@@ -294,8 +292,3 @@ def write_history(folder: Path, recipe: Recipe, steps: int) -> None:
     stages = json.loads(before.read_text()) if before is not None and before.is_file() else []
     stages.append({"steps_done": steps, "recipe": recipe.to_dict()})
     (folder / "training.json").write_text(json.dumps(stages, indent=1))
-
-
-def _append(path: Path, line: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")

@@ -33,15 +33,13 @@ def noised_target(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, time
 
 
 def weighted_mean_square(
-    prediction: Tensor, target: Tensor, weight: Tensor | None = None, mean_weight: Tensor | None = None
+    prediction: Tensor, target: Tensor, weight: Tensor, mean_weight: Tensor | None = None
 ) -> Tensor:
     """Mean of the squared error; ``weight`` broadcasts against it.
 
     It is divided by ``mean_weight``, that of all samples of a step; where there is none, by its own mean.
     """
     error = (prediction.float() - target.float()).square()
-    if weight is None:
-        return error.mean()
     weight = weight / (weight.mean() if mean_weight is None else mean_weight)
     return (error * weight).mean()
 

@@ -9,7 +9,12 @@ import torch
 
 def rank() -> int:
     """Number of this process among all of the run, from 0."""
-    return _told("RANK", 0)
+    return _number_of("RANK", 0)
+
+
+def count() -> int:
+    """How many processes the run has, on all machines together."""
+    return max(1, _number_of("WORLD_SIZE", 1))
 
 
 def device() -> torch.device:
@@ -19,16 +24,17 @@ def device() -> torch.device:
     """
     if not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
         return torch.device("cpu")
-    return torch.device("cuda", _told("LOCAL_RANK", 0) % torch.cuda.device_count())
+    return torch.device("cuda", _number_of("LOCAL_RANK", 0) % torch.cuda.device_count())
 
 
 def share_of_cores() -> int:
     """How many of the machine's processor cores fall to this process, at least 1."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // max(1, _told("LOCAL_WORLD_SIZE", 1)))
+    return max(1, usable // max(1, _number_of("LOCAL_WORLD_SIZE", 1)))
 
 
-def _told(name: str, default: int) -> int:
+def _number_of(name: str, default: int) -> int:
+    """An environment variable, ``default`` where it is not there or no number."""
     try:
         return int(os.environ.get(name, default))
     except ValueError:

@@ -53,7 +53,7 @@ class RenderPool:
         Raises:
             InputError: a process was killed, as happens where memory is short.
         """
-        with _deaf_children():
+        with _interrupts_blocked():
             futures = [self._executor.submit(function, *job) for job in jobs]
         try:
             for future in futures if in_order else as_completed(futures):
@@ -85,8 +85,8 @@ class RenderPool:
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes that are started here never see Ctrl-C, while they import neither; one that comes now comes after."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that are started in the block ignore Ctrl-C from the start; here one is handled after the block."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -98,7 +98,7 @@ def _deaf_children() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """What each process does first: one thread, no word at Ctrl-C, and an end when the training process has ended."""
+    """What each process does first: one thread, Ctrl-C ignored, and an end when the training process has ended."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

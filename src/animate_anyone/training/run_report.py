@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from animate_anyone.system.whole_files import whole_file
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.processes import count
 from animate_anyone.training.time_limit import TimeLimit
 
 _LINES = 20  # of the table of losses
@@ -18,13 +20,12 @@ _LINES = 20  # of the table of losses
 
 def write_report(output: Path, recipe: Recipe, limit: TimeLimit, device: torch.device) -> None:
     """Write ``report.md`` anew; it is whole at any moment."""
-    partial = output / "report.md.partial"
-    partial.write_text("\n".join(_report(output, recipe, limit, device)) + "\n", encoding="utf-8")
-    os.replace(partial, output / "report.md")
+    with whole_file(output / "report.md") as part:
+        part.write_text("\n".join(_report(output, recipe, limit, device)) + "\n", encoding="utf-8")
 
 
 def _report(output: Path, recipe: Recipe, limit: TimeLimit, device: torch.device) -> list[str]:
-    steps, parts, processes = limit.done - limit.first, limit.parts, int(os.environ.get("WORLD_SIZE", "1"))
+    steps, parts, processes = limit.done - limit.first, limit.parts, count()
     clips, training = steps * recipe.batch * processes, parts["steps"]
     ended = "the recipe's last step is done" if limit.at_end else f"{recipe.steps} are planned"
     waiting = parts["waiting"] / training if training else 0.0
@@ -86,16 +87,16 @@ def _device(device: torch.device) -> str:
 
 
 def _memory(device: torch.device) -> str:
-    told = []
+    figures = []
     if device.type == "cuda":
-        told.append(f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on the GPU")
+        figures.append(f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on the GPU")
     try:
         import resource
     except ImportError:  # not on Windows
-        return ", ".join(told) or "not known"
+        return ", ".join(figures) or "not known"
     unit = 1 if sys.platform == "darwin" else 1024
-    told.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of the machine")
-    return ", ".join(told)
+    figures.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of the machine")
+    return ", ".join(figures)
 
 
 def _processor() -> str:

@@ -17,23 +17,15 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
 from animate_anyone.conditions.shape_agnostic import draw_shares
 from animate_anyone.structures import PoseSequence
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import pose_of
-from animate_anyone.training.config import Environment
+from animate_anyone.training.config import Data, Environment
 
 MARGIN = 1.15
 """Side of the reference's square crop, over the longer side of the character's box."""
 
 _CELLS = range(2, 7)  # a side, of a random background that is no plain colour
 _EDGE = 1  # pixels at a mask's edge in which both sides mix
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How poses are drawn: ``size`` ``(width, height)`` of the pictures, the skeleton's ``style``."""
-
-    size: tuple[int, int]
-    style: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class SplitScene:
 
 
 def split_scene(
-    clip: Clip, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, drawing: Drawing
+    clip: ClipArrays, frames: NDArray[np.int64], rng: np.random.Generator, settings: Environment, data: Data
 ) -> SplitScene:
     """Split some frames of a scene.
 
@@ -74,6 +66,7 @@ def split_scene(
     Args:
         clip: from ``clips.render_scene``.
         frames: which of its frames.
+        data: how poses are drawn.
     """
     shares = draw_shares(rng)
     scale = draw_scale(rng, settings.smallest_scale, settings.largest_scale)
@@ -88,7 +81,7 @@ def split_scene(
     if scale != 1:
         person = feather(made.person, _EDGE) > 0
         beside = np.where(person[..., None], clip["environment"][frames], beside)
-    objects = made.objects.any(axis=0)
+    objects, size = made.objects.any(axis=0), (data.pose_size, data.pose_size)
     return SplitScene(
         frames=made.frames,
         environment=empty(beside, region),
@@ -96,8 +89,8 @@ def split_scene(
         masks=made.person,
         objects=np.where(objects[..., None], made.frames, np.uint8(EMPTY)),
         object_masks=objects,
-        poses=draw_pose(made.pose, drawing.size, style=drawing.style),
-        depth=draw_limb_depth(made.pose, drawing.size, style=drawing.style),
+        poses=draw_pose(made.pose, size, style=data.skeleton_style),
+        depth=draw_limb_depth(made.pose, size, style=data.skeleton_style),
         pose=made.pose,
     )
 
@@ -118,7 +111,7 @@ class Character:
     silhouette: NDArray[np.bool_]
 
 
-def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawing: Drawing) -> Character:
+def character_reference(clip: ClipArrays, frame: int, rng: np.random.Generator, data: Data) -> Character:
     """The reference: the character of a frame alone, in the middle of the picture, before a random background.
 
     A frame without the person gives the background alone.
@@ -140,7 +133,7 @@ def character_reference(clip: Clip, frame: int, rng: np.random.Generator, drawin
     pose = pose_of(clip["points"][[frame]], side)
     corner = np.array([left, top], np.float32)
     pose = replace(pose, keypoints=(pose.keypoints - corner) * np.float32(side / crop))
-    drawn = draw_pose(pose, drawing.size, style=drawing.style)[0]
+    drawn = draw_pose(pose, (data.pose_size, data.pose_size), style=data.skeleton_style)[0]
     return Character(reference, pose, drawn, cover[..., 0] > 0.5)
 
 
@@ -161,7 +154,7 @@ def random_background(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(colours).resize((side, side), how))
 
 
-def _scaled(clip: Clip, frames: NDArray[np.int64], person: NDArray[np.bool_], scale: float) -> Rescaled:
+def _scaled(clip: ClipArrays, frames: NDArray[np.int64], person: NDArray[np.bool_], scale: float) -> Rescaled:
     """The frames with a larger or smaller character, behind what stands in front of it."""
     pictures, environment = clip["frames"][frames], clip["environment"][frames]
     objects = clip["objects"][frames].astype(bool)[None]
@@ -174,10 +167,5 @@ def _scaled(clip: Clip, frames: NDArray[np.int64], person: NDArray[np.bool_], sc
     edge = (feather(layer, _EDGE) > 0) & ~layer & ~made.person & ~made.objects[0]
     hidden = clip["occluders"][frames].astype(bool)
     back = edge | hidden
-    return Rescaled(
-        np.where(back[..., None], environment, made.frames),
-        made.person & ~hidden,
-        made.objects & ~hidden,
-        made.pose,
-        made.unknown,
-    )
+    shown = np.where(back[..., None], environment, made.frames)
+    return replace(made, frames=shown, person=made.person & ~hidden, objects=made.objects & ~hidden)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.batch import Batch
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import StudioClips, stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.render_pool import count_workers
@@ -65,7 +65,7 @@ class Stage(nn.Module, Generic[BatchT]):
         """Clips in a micro-batch of this step."""
         return self.recipe.batch // self.recipe.accumulate
 
-    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+    def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         """What the batch has of one clip: its fields without the batch axis."""
         raise NotImplementedError
 

@@ -99,7 +99,8 @@ class DenoisingStage(Stage[DenoisingT]):
             raise InputError(f"recipe: networks.pipeline: {error}") from None
 
     def _build(self, init: Path) -> None:
-        networks = self.recipe.networks
+        networks, latents = self.recipe.networks, self.vae.config["latent_channels"]
+        wanted = self.guessing.input_channels(latents)
         if (init / "denoising_unet").exists():
             self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
             if self.path == "reference_net":
@@ -108,8 +109,8 @@ class DenoisingStage(Stage[DenoisingT]):
                 self.reference_control = load_network(ReferenceControl, init / "reference_control")
             self.pose_guider = load_network(PoseGuider, init / "pose_guider")
             channels = self.denoising_unet.config["in_channels"]
-            if channels != self.input_channels:
-                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {self.input_channels}")
+            if channels != wanted:
+                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {wanted}")
             return
         if (init / "unet").exists():
             unet = load_network(UNet2DConditionModel, init / "unet")
@@ -117,10 +118,10 @@ class DenoisingStage(Stage[DenoisingT]):
             unet = networks.build("unet", UNet2DConditionModel)
             start_at_identity(unet)
             torch.nn.init.zeros_(unet.conv_out.weight)
-        got, want = unet.config["in_channels"], self.vae.config["latent_channels"]
-        if got != want:
-            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {want} channels")
-        options = {"use_motion_module": False, "in_channels": self.input_channels}
+        got = unet.config["in_channels"]
+        if got != latents:
+            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {latents} channels")
+        options = {"use_motion_module": False, "in_channels": wanted}
         self.denoising_unet = networks.build(
             "motion", lambda **settings: DenoisingUNet.from_unet2d(unet, **options, **settings)
         )
@@ -162,18 +163,13 @@ class DenoisingStage(Stage[DenoisingT]):
         """Whether a clip's reference is given as it is, not warped; drawn where it matters."""
         return self.guessing.carried_reference and rng.random() < self.recipe.objective.carry_dropout
 
-    @property
-    def input_channels(self) -> int:
-        """Of the denoising UNet: the noisy latents and, where the model is so, the reference's beside them."""
-        return self.guessing.input_channels(self.vae.config["latent_channels"])
-
     def set_trainable(self) -> None:
-        """All but the VAE and the image encoder; what of ReferenceNet nobody reads is left alone."""
+        """All but the VAE, the image encoder and the weights of ReferenceNet on which no feature depends."""
         self.vae.requires_grad_(False)
         self.image_encoder.requires_grad_(False)
         if self.reference_net is None:
             return
-        # Past its last normalisation ReferenceNet's values are not read: those weights get no gradient.
+        # The last feature is the input of the last self-attention: what comes after it gets no gradient.
         blocks = list(self.reference_net.up_blocks)
         reading = max(i for i, block in enumerate(blocks) if hasattr(block, "attentions"))
         for block in blocks[reading + 1 :]:
@@ -205,14 +201,10 @@ class DenoisingStage(Stage[DenoisingT]):
             return np.concatenate([rng.integers(available, size=1), np.arange(available)])
         return rng.choice(available, 1 + self.targets, replace=False)
 
-    @property
-    def shares_noise(self) -> bool:
-        """Whether the frames of a clip begin with the same noise: in a row, as the model samples."""
-        return self.in_a_row and self.guessing.shared_noise
-
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        """For latents ``(b, k, c, h, w)``, on the generator's device; shared where the model samples so."""
-        return initial_noise(shape, 1, shared=self.shares_noise, generator=generator, device=generator.device)
+        """For latents ``(b, k, c, h, w)``, on the generator's device; frames in a row share it as the model samples."""
+        shared = self.in_a_row and self.guessing.shared_noise
+        return initial_noise(shape, 1, shared=shared, generator=generator, device=generator.device)
 
     def timesteps(self, b: int, k: int, generator: torch.Generator) -> Tensor:
         """``(b, k)``: one for all frames of a clip in a row, else one for every frame.

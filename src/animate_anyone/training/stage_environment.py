@@ -18,7 +18,6 @@ from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.collage import collage
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
-from animate_anyone.models.finest_attention import attends_finest
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
@@ -26,10 +25,10 @@ from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Environment
 from animate_anyone.training.objective import number_dropped
-from animate_anyone.training.scene_split import Drawing, character_reference, pass_over, split_scene
+from animate_anyone.training.scene_split import character_reference, pass_over, split_scene
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
 
 
@@ -72,11 +71,6 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         assert self.recipe.environment is not None
         return self.recipe.environment
 
-    @property
-    def drawing(self) -> Drawing:
-        """How poses are drawn."""
-        return Drawing((self.recipe.data.pose_size,) * 2, self.recipe.data.skeleton_style)
-
     def check_options(self) -> None:
         if self.guessing.reference_latents != self.guessing.carried_reference:
             raise InputError(
@@ -113,14 +107,9 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         settings = self.settings
         self.denoising_unet = self.denoising_unet.with_environment(
             object_blending=settings.object_blending,
-            blending_weights=settings.blending_weights,
             blending_place=settings.blending_place,
             reference_blocks=settings.reference_blocks,
-            finest_attention=settings.finest_attention,
         )
-        if settings.finest_attention:
-            assert self.reference_net is not None
-            self.reference_net = self.reference_net.with_finest_attention()
         config = self.denoising_unet.config
         if settings.object_blending != "none":
             self.object_guider = ObjectGuider(config["out_channels"], tuple(config["block_out_channels"]))
@@ -134,16 +123,11 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     def _load(self, init: Path) -> None:
         """The networks of a model of this method, which must be what the recipe says."""
         settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
-        told = {name: unet.config[name] for name in ("reference_blocks", "object_blending", "blending_weights")}
+        saved = {name: unet.config[name] for name in ("reference_blocks", "object_blending")}
         if settings.object_blending != "none":
-            told["blending_place"] = unet.config["blending_place"]
-        told["pose_modulation"] = (init / "pose_modulation").is_dir()
-        # Networks that attend there on the way down had it from the start; then both settings say the same.
-        if not unet.config["down_block_types"][0].startswith("CrossAttn"):
-            told["finest_attention"] = attends_finest(unet.config["up_block_types"])
-        elif not attends_finest(unet.config["up_block_types"]):
-            told["finest_attention"] = False
-        for name, found in told.items():
+            saved["blending_place"] = unet.config["blending_place"]
+        saved["pose_modulation"] = (init / "pose_modulation").is_dir()
+        for name, found in saved.items():
             wanted = getattr(settings, name)
             if found != wanted:
                 raise InputError(f"recipe: environment.{name} is {wanted!r}; in {init} it is {found!r}; give that")
@@ -166,20 +150,14 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         pass_over(rng, self.settings)
         self.drops_guess(rng)
 
-    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+    def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
-        split = split_scene(clip, frames[1:], rng, self.settings, self.drawing)
-        character = character_reference(clip, int(frames[0]), rng, self.drawing)
-        picked = {
-            "frames": split.frames,
-            "environment": split.environment,
+        split = split_scene(clip, frames[1:], rng, self.settings, self.recipe.data)
+        character = character_reference(clip, int(frames[0]), rng, self.recipe.data)
+        as_split = ("frames", "environment", "masks", "objects", "object_masks", "poses", "depth")
+        picked = {name: getattr(split, name) for name in as_split} | {
             "region_cells": latent_mask(split.region, self.factor),
-            "masks": split.masks,
-            "objects": split.objects,
-            "object_masks": split.object_masks,
             "object_cells": latent_mask(split.object_masks, self.factor),
-            "poses": split.poses,
-            "depth": split.depth,
             "reference": character.picture,
             "reference_pose": character.drawn,
         }

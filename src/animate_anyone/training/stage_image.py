@@ -16,7 +16,7 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.training.clip_cache import Clip
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import digest, pose_of
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped
@@ -51,7 +51,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
         self.choose_frames(rng)
         self.drops_guess(rng)
 
-    def row(self, clip: Clip, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
+    def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
         as_it_is = self.drops_guess(rng)
         picked = {
@@ -116,7 +116,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
         return self.encode(torch.from_numpy(frames.copy())[None])[0].half().cpu().numpy()
 
 
-def warped_reference(clip: Clip, frames: NDArray[np.int64], as_it_is: bool, size: int) -> NDArray:
+def warped_reference(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool, size: int) -> NDArray:
     """The first of ``frames`` warped into the poses of the others, or as it is; ``size`` is a side in pixels."""
     reference = clip["frames"][frames[0]]
     if as_it_is:  # as where a pose is not known

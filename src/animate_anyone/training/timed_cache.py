@@ -1,17 +1,18 @@
-"""The cache of clips when time is limited: as much of it as fits, and nothing that does not pay.
+"""The cache of clips when time is limited: as many shards as can be rendered in a third of it.
 
-At most a third of the time goes into rendering. What is there then, whole shards of it, are the clips of this call;
-where that is none at all, clips are rendered as they are needed. Latents that are not kept yet are encoded in the step.
+The whole shards that are there then are the clips of this call; without any, clips are rendered as they are needed.
+Latents that are not kept yet are encoded in the step.
 With several processes nothing is rendered beforehand: what is there already is used.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from animate_anyone.progress import Progress
+from animate_anyone.training import processes
+from animate_anyone.training.clip_cache import shard_folder
 from animate_anyone.training.clips import SHARD, StudioClips
 from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.render_pool import count_workers
@@ -32,16 +33,16 @@ def clips_in_time(recipe: Recipe, limit: TimeLimit, progress: Progress) -> Data:
     data = replace(recipe.data, keep_latents=False)
     if data.cache is None:
         return data
-    total = -(-data.clips // SHARD)
-    there = _leading_shards(Path(data.cache), total)
+    cache, total = Path(data.cache), -(-data.clips // SHARD)
+    there = next((shard for shard in range(total) if not shard_folder(cache, shard).exists()), total)  # without a gap
     at_once = count_workers(data)
     began = limit.clock()
 
     def left() -> float:
         return limit.left_for_rendering - (limit.clock() - began)
 
-    if there < total and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        # One clip foretells a shard; the first of a program takes longest.
+    if there < total and processes.count() == 1:
+        # The time of a shard is estimated from one clip; the first of a program takes longest.
         StudioClips(replace(data, cache=None), recipe.seed, scenes=recipe.scenes).render(data, there * SHARD, "cpu")
         takes = SHARD * (limit.clock() - began)
         rounds = 1  # to measure; then all that fit
@@ -52,8 +53,3 @@ def clips_in_time(recipe: Recipe, limit: TimeLimit, progress: Progress) -> Data:
             takes = max((limit.clock() - before) / -(-count // at_once), 1e-3)
             rounds = max(1, int(left() / (_LONGER * takes)))
     return replace(data, clips=min(data.clips, there * SHARD)) if there else replace(data, cache=None)
-
-
-def _leading_shards(cache: Path, total: int) -> int:
-    """How many shards are there without a gap."""
-    return next((shard for shard in range(total) if not (cache / f"shard_{shard:05d}").exists()), total)

@@ -6,6 +6,7 @@ left is +x, arms hang down with the palms inward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,13 @@ JOINTS = (
     "skirt",
 )  # fmt: skip
 JOINT = {name: index for index, name in enumerate(JOINTS)}
-PARENTS = (-1, 0, 1, 2, 3, 2, 5, 6, 2, 8, 9, 0, 11, 12, 0, 14, 15, 0)
 NUM_POSED = 11  # joints whose angles a motion gives: the pelvis to the right wrist; legs follow the feet
 FIRST_FINGER = len(JOINTS)  # then hand (left, right) x finger (thumb first) x three joints
 NUM_JOINTS = FIRST_FINGER + 30
+# Each joint's parent; a finger's first joint hangs on its wrist.
+PARENTS = [-1, 0, 1, 2, 3, 2, 5, 6, 2, 8, 9, 0, 11, 12, 0, 14, 15, 0]
+PARENTS += [wrist if k == 0 else len(PARENTS) + 15 * hand + 3 * finger + k - 1
+            for hand, wrist in enumerate((7, 10)) for finger in range(5) for k in range(3)]  # fmt: skip
 FINGER_BEND = np.radians([[25.0, 35.0, 50.0]] + [[80.0, 95.0, 65.0]] * 4)  # at curl 1, per finger and joint
 
 # Joint limits in radians: (x, y, z) low and high of the left side; the right mirrors y and z.
@@ -90,15 +94,8 @@ class Body:
         """``(48, 3)`` joints of the rest pose with straight fingers, world metres."""
         place = np.zeros((NUM_JOINTS, 3))
         for joint in range(NUM_JOINTS):
-            place[joint] = self.offsets[joint] + (place[parent_of(joint)] if joint else 0.0)
+            place[joint] = self.offsets[joint] + (place[PARENTS[joint]] if joint else 0.0)
         return place
-
-
-def parent_of(joint: int) -> int:
-    if joint < FIRST_FINGER:
-        return PARENTS[joint]
-    hand, segment = divmod(joint - FIRST_FINGER, 15)
-    return joint - 1 if segment % 3 else JOINT[("left_wrist", "right_wrist")[hand]]
 
 
 KINDS = {  # height range, heads tall, girth, share of the kind
@@ -203,6 +200,10 @@ class BodyPose:
     mouth: Array
     blink: Array
 
+    def expression(self, moments: Sequence[int]) -> Array:
+        """``(F, 2)`` mouth and blink at some moments."""
+        return np.stack([self.mouth, self.blink], -1)[moments]
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -213,6 +214,11 @@ class Placed:
     origins: Array
     tips: Array
     stretch: Array
+
+    def at(self, moments: Sequence[int] | Array) -> Placed:
+        """Some moments of the clip."""
+        k = np.asarray(moments, int)
+        return Placed(self.rotations[k], self.origins[k], self.tips[k], self.stretch[k])
 
 
 def _unit(vectors: Array) -> Array:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Point = Sequence[float] | Array
+Cut = tuple[Array, float]  # see `Part.cut`
 
 
 class Label(IntEnum):
@@ -66,16 +68,11 @@ class Part:
     material: str
     stretch: tuple[float, float] = (1.0, 1.0)
     toward: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    cut: tuple[Array, float] | None = None
+    cut: Cut | None = None
 
 
 def ball(
-    joint: int,
-    centre: Sequence[float] | Array,
-    radii: tuple[float, float, float],
-    label: Label,
-    material: str,
-    cut: tuple[Array, float] | None = None,
+    joint: int, centre: Point, radii: tuple[float, float, float], label: Label, material: str, cut: Cut | None = None
 ) -> Part:
     """An ellipsoid with half axes ``radii`` along the joint's x, y and z."""
     middle = np.asarray(centre, float)
@@ -83,7 +80,12 @@ def ball(
     return Part(joint, middle, middle, y, y, label, material, (x / y, z / y), cut=cut)
 
 
-def hem(part_start: Array, part_end: Array, fraction: float) -> tuple[Array, float]:
+def above(height: float) -> Array:
+    """``(3,)`` the point so many metres above a joint, in its frame."""
+    return np.array([0.0, height, 0.0])
+
+
+def hem(part_start: Array, part_end: Array, fraction: float) -> Cut:
     """The cut that ends a sleeve, a trouser leg or a skirt at a fraction of its length."""
     axis = part_end - part_start
     length = float(np.linalg.norm(axis))

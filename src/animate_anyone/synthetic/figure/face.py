@@ -98,8 +98,8 @@ def on_head(origin: Array, direction: Array, body: Body) -> Array:
 def _feature_points(face: Face, mouth: float, blink: float) -> Array:
     """``(51, 2)`` the points 17 to 67 on the face plane."""
     points: list[tuple[float, float]] = []
-    for side, order in ((-1, (-1.0, -0.5, 0.0, 0.5, 1.0)), (1, (-1.0, -0.5, 0.0, 0.5, 1.0))):
-        for k in order:  # right brow outer to inner, left brow inner to outer
+    for side in (-1, 1):
+        for k in (-1.0, -0.5, 0.0, 0.5, 1.0):  # right brow outer to inner, left brow inner to outer
             outward = k * side  # 1 at the outer end
             points.append((side * face.eye_x + k * face.brow[0],
                            face.brow_y - outward * face.brow[0] * face.brow_tilt + 0.012 * (1 - k * k)))  # fmt: skip

@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from animate_anyone.synthetic.figure.bare import body_parts, head_parts
 from animate_anyone.synthetic.figure.body import JOINT, Body
-from animate_anyone.synthetic.figure.bricks import Array, Label, Part, PartTable, ball, hem, tabulate
+from animate_anyone.synthetic.figure.bricks import Array, Label, Part, PartTable, above, ball, hem, tabulate
 from animate_anyone.synthetic.figure.face import Face, nose_part, sample_face
 from animate_anyone.synthetic.figure.paint import Colour, Emblem, Material, Pattern, rgb
 
-SKINS = (
-    (0.99, 0.87, 0.78),
-    (0.95, 0.77, 0.64),
-    (0.87, 0.66, 0.50),
-    (0.72, 0.50, 0.35),
-    (0.52, 0.34, 0.23),
-    (0.34, 0.22, 0.16),
-)
-HAIRS = (
-    (0.10, 0.07, 0.06),
-    (0.28, 0.17, 0.10),
-    (0.48, 0.30, 0.16),
-    (0.86, 0.70, 0.38),
-    (0.66, 0.28, 0.12),
-    (0.72, 0.72, 0.74),
-)
+SKINS = ((0.99, 0.87, 0.78), (0.95, 0.77, 0.64), (0.87, 0.66, 0.50), (0.72, 0.50, 0.35), (0.52, 0.34, 0.23),
+         (0.34, 0.22, 0.16))  # fmt: skip
+HAIRS = ((0.10, 0.07, 0.06), (0.28, 0.17, 0.10), (0.48, 0.30, 0.16), (0.86, 0.70, 0.38), (0.66, 0.28, 0.12),
+         (0.72, 0.72, 0.74))  # fmt: skip
 HAIR_STYLES = ("bald", "short", "bob", "long", "ponytail", "bun", "afro", "mohawk", "spikes", "pigtails", "topknot")
 UNDER_HAT = ("bald", "short", "bob", "long", "ponytail", "pigtails")
 HATS = ("none", "cap", "beanie", "top_hat", "brim", "cone", "band")
 OUTFITS = ("trousers", "shorts", "skirt", "dress", "coat", "suit")
 SLEEVES = ("none", "short", "half", "long")
-MATERIALS = (
-    "skin",
-    "neck",
-    "face",
-    "nose",
-    "hair",
-    "top",
-    "sleeves",
-    "hips",
-    "legs",
-    "skirt",
-    "shoes",
-    "socks",
-    "gloves",
-    "hat",
-    "trim",
-)
+MATERIALS = ("skin", "neck", "face", "nose", "hair", "top", "sleeves", "hips", "legs", "skirt", "shoes", "socks",
+             "gloves", "hat", "trim")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +44,7 @@ def colour(rng: np.random.Generator, low: float = 0.2, high: float = 1.0) -> Col
 
 
 def _contrast(rng: np.random.Generator, other: Colour) -> Colour:
-    """A colour that can be told from another."""
+    """Of four colours drawn, the one that differs most from another."""
     drawn = [colour(rng, 0.1) for _ in range(4)]
     return max(drawn, key=lambda c: float(np.abs(np.array(c) - np.array(other)).sum()))
 
@@ -99,18 +72,12 @@ def _emblazoned(rng: np.random.Generator, cloth: Material, body: Body) -> Materi
     front, back = (Emblem(int(k)) for k in rng.integers(1, len(Emblem), 2))
     which = rng.random()
     emblems = (front, back) if which < 0.45 else (front, Emblem.NONE) if which < 0.85 else (Emblem.NONE, back)
-    return Material(
-        cloth.pattern,
-        cloth.first,
-        cloth.second,
-        cloth.cycles,
-        cloth.phase,
-        cloth.share,
-        cloth.span,
-        emblems,
-        (_contrast(rng, cloth.first), _contrast(rng, cloth.first)),
-        float(rng.uniform(0.045, 0.075) * (0.6 + 0.4 * body.girth)),
-        float(rng.uniform(0.80, 0.84)),
+    return replace(
+        cloth,
+        emblems=emblems,
+        emblem_colours=(_contrast(rng, cloth.first), _contrast(rng, cloth.first)),
+        emblem_size=float(rng.uniform(0.045, 0.075) * (0.6 + 0.4 * body.girth)),
+        emblem_height=float(rng.uniform(0.80, 0.84)),
     )
 
 
@@ -133,15 +100,11 @@ def sample_look(rng: np.random.Generator, body: Body) -> Look:
     gloved = rng.random() < 0.15
     boots = rng.random() < 0.3
     barefoot = not boots and rng.random() < 0.12
-    top = _cloth(rng, 0.55)
-    if outfit != "dress" and rng.random() < 0.6:
-        top = _emblazoned(rng, top, body)
-    plain_top = Material(top.pattern, top.first, top.second, (top.cycles[0], max(2.0, round(top.cycles[1] * 0.4))),
-                         top.phase, top.share, top.span)  # fmt: skip
-    legs = plain_top if outfit == "suit" else _cloth(rng, 0.28, plain=0.55)
-    skirt = top if outfit in ("dress", "coat") else _cloth(rng, 1.0, plain=0.3)
-    if outfit == "coat":
-        skirt = Material(top.pattern, top.first, top.second, top.cycles, top.phase, top.share, top.span)
+    cloth = _cloth(rng, 0.55)
+    top = _emblazoned(rng, cloth, body) if outfit != "dress" and rng.random() < 0.6 else cloth
+    sleeve_cloth = replace(cloth, cycles=(cloth.cycles[0], max(2.0, round(cloth.cycles[1] * 0.4))))
+    legs = sleeve_cloth if outfit == "suit" else _cloth(rng, 0.28, plain=0.55)
+    skirt = cloth if outfit in ("dress", "coat") else _cloth(rng, 1.0, plain=0.3)
     skin_colour, hair_colour = rgb(skin), rgb(hair)
     darker, shade = rgb(hair * 0.72), rgb(skin * 0.86)
     nose = rgb(skin * np.array([0.93, 0.82, 0.80]))
@@ -153,7 +116,7 @@ def sample_look(rng: np.random.Generator, body: Body) -> Look:
         "neck": Material(plain, shade),
         "hair": Material(Pattern.STRANDS, hair_colour, darker, (9.0, float(rng.integers(9, 16)))),
         "top": top,
-        "sleeves": plain_top if rng.random() < 0.75 else _cloth(rng, 0.24),
+        "sleeves": sleeve_cloth if rng.random() < 0.75 else _cloth(rng, 0.24),
         "legs": legs,
         "hips": {"dress": top, "skirt": skirt}.get(outfit, legs),
         "skirt": skirt,
@@ -184,38 +147,17 @@ def _sleeves(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
     loose = rng.uniform(1.08, 1.3)
     flare = rng.uniform(1.1, 1.7) if rng.random() < 0.7 else rng.uniform(1.7, 2.2)
     parts: list[Part] = []
+    if kind == "none":
+        return parts
+    whole = kind in ("half", "long")
     for name, shoulder, _ in _sides():
-        upper, lower = Label[f"{name}_UPPER_ARM"], Label[f"{name}_LOWER_ARM"]
         arm, fore = o[shoulder + 1], o[shoulder + 2]
-        if kind == "none":
-            continue
-        whole = kind in ("half", "long")
-        parts.append(
-            Part(
-                shoulder,
-                zero,
-                arm,
-                w["shoulder"] * (0.5 + 0.5 * loose),
-                w["elbow"] * (1.12 if whole else 1.0) * loose,
-                upper,
-                "sleeves",
-                cut=None if whole else hem(zero, arm, rng.uniform(0.42, 0.62)),
-            )
-        )
+        wide, elbow = w["shoulder"] * (0.5 + 0.5 * loose), w["elbow"] * (1.12 if whole else 1.0) * loose
+        cut = None if whole else hem(zero, arm, rng.uniform(0.42, 0.62))
+        parts.append(Part(shoulder, zero, arm, wide, elbow, Label[f"{name}_UPPER_ARM"], "sleeves", cut=cut))
         if whole:
-            reach = 0.96 if kind == "long" else 0.28
-            parts.append(
-                Part(
-                    shoulder + 1,
-                    zero,
-                    fore,
-                    w["elbow"] * 1.12 * loose,
-                    w["wrist"] * flare * loose,
-                    lower,
-                    "sleeves",
-                    cut=hem(zero, fore, reach),
-                )
-            )
+            parts.append(Part(shoulder + 1, zero, fore, elbow, w["wrist"] * flare * loose, Label[f"{name}_LOWER_ARM"],
+                              "sleeves", cut=hem(zero, fore, 0.96 if kind == "long" else 0.28)))  # fmt: skip
     return parts
 
 
@@ -300,31 +242,26 @@ def _hair(rng: np.random.Generator, body: Body, style: str) -> list[Part]:
     c, x, r, z = _skull(body)
     thick = rng.uniform(1.045, 1.10)
     slope = rng.uniform(0.60, 0.95)
-    normal = np.array([0.0, -np.sin(slope), np.cos(slope)])
+    normal, forward = np.array([0.0, -np.sin(slope), np.cos(slope)]), np.array([0.0, 0.0, 1.0])
     hairline = rng.uniform(0.22, 0.34) * r
 
     def tail(start: tuple[float, float, float], end: tuple[float, float, float], ra: float, rb: float) -> Part:
-        return Part(
-            4, c + np.array(start) * (x, r, z), c + np.array(end) * (x, r, z), ra * r, rb * r, Label.HAIR, "hair"
-        )
+        first, last = (c + np.array(at) * (x, r, z) for at in (start, end))
+        return Part(4, first, last, ra * r, rb * r, Label.HAIR, "hair")
 
     cap = ball(4, c, (x * thick, r * thick, z * thick), Label.HAIR, "hair", cut=(normal, hairline))
     parts = [cap]
     if style == "bob":
         low = c - np.array([0, 0.28 * r, 0.06 * z])
-        parts.append(
-            ball(4, low, (1.17 * x, 1.02 * r, 1.10 * z), Label.HAIR, "hair", cut=(np.array([0.0, 0.0, 1.0]), 0.12 * z))
-        )
+        parts.append(ball(4, low, (1.17 * x, 1.02 * r, 1.10 * z), Label.HAIR, "hair", cut=(forward, 0.12 * z)))
     elif style == "long":
         long = rng.uniform(1.5, 2.6)
         start, end = c - np.array([0, 0.05 * r, 0.2 * z]), c - np.array([0, long * r, 0.62 * z])
         parts.append(Part(4, start, end, 1.02 * r, 0.8 * r, Label.HAIR, "hair", (1.05 * x / r, 0.62),
-                          cut=(np.array([0.0, 0.0, 1.0]), 0.25 * z)))  # fmt: skip
+                          cut=(forward, 0.25 * z)))  # fmt: skip
     elif style == "ponytail":
-        parts += [
-            tail((0, 0.35, -0.95), (0, -0.3, -1.55), 0.26, 0.30),
-            tail((0, -0.3, -1.55), (0, -1.5, -1.45), 0.30, 0.1),
-        ]
+        parts.append(tail((0, 0.35, -0.95), (0, -0.3, -1.55), 0.26, 0.30))
+        parts.append(tail((0, -0.3, -1.55), (0, -1.5, -1.45), 0.30, 0.1))
     elif style == "pigtails":
         for s in (-1, 1):
             parts.append(tail((s * 1.0, 0.2, -0.3), (s * 1.55, -0.2, -0.35), 0.2, 0.28))
@@ -353,12 +290,10 @@ def _hat(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
     c, x, r, z = _skull(body)
     low = (np.array([0.0, -1.0, 0.0]), -rng.uniform(0.25, 0.4) * r)
     dome = ball(4, c, (1.14 * x, 1.14 * r, 1.14 * z), Label.HAT, "hat", cut=low)
-    up = np.array([0.0, 1.0, 0.0])
+    up = above(1.0)
     if kind == "cap":
-        visor = ball(
-            4, c + np.array([0, -low[1] + 0.03 * r, 0.85 * z]), (0.72 * x, 0.075 * r, 0.75 * z), Label.HAT, "hat"
-        )
-        return [dome, visor]
+        spot = c + np.array([0, -low[1] + 0.03 * r, 0.85 * z])
+        return [dome, ball(4, spot, (0.72 * x, 0.075 * r, 0.75 * z), Label.HAT, "hat")]
     if kind == "beanie":
         bobble = ball(4, c + up * 1.2 * r, (0.25 * r, 0.25 * r, 0.25 * r), Label.HAT, "trim")
         return [dome, bobble] if rng.random() < 0.6 else [dome]
@@ -372,20 +307,8 @@ def _hat(rng: np.random.Generator, body: Body, kind: str) -> list[Part]:
         band = ball(4, start + up * 0.16 * r, (1.16 * x, 0.16 * r, 1.16 * z), Label.HAT, "trim")
         return [tube, brim, band]
     if kind == "cone":
-        return [
-            dome,
-            Part(
-                4,
-                c + up * 0.45 * r,
-                c + up * rng.uniform(1.9, 2.6) * r,
-                0.92 * r,
-                0.07 * r,
-                Label.HAT,
-                "hat",
-                (x / r, z / r),
-            ),
-        ]
+        start, end = c + up * 0.45 * r, c + up * rng.uniform(1.9, 2.6) * r
+        return [dome, Part(4, start, end, 0.92 * r, 0.07 * r, Label.HAT, "hat", (x / r, z / r))]
     if kind == "band":
-        tilt = np.array([0, 0.42 * r, 0.0])
-        return [ball(4, c + tilt, (1.09 * x, 0.13 * r, 1.09 * z), Label.HAT, "trim")]
+        return [ball(4, c + above(0.42 * r), (1.09 * x, 0.13 * r, 1.09 * z), Label.HAT, "trim")]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -12,42 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize, pad
 
+Pattern = IntEnum(
+    "Pattern",
+    "PLAIN STRIPES_ACROSS STRIPES_ALONG STRIPES_SLANTED CHECKS PLAID DOTS GRADIENT NOISE HALVES STRANDS FACE DENIM "
+    "PRINT PLEATS TARTAN SPRINKLES OPEN",
+    start=0,
+)
+"""What cloth shows; some are drawn at random by number."""
 
-class Pattern(IntEnum):
-    PLAIN = 0
-    STRIPES_ACROSS = 1
-    STRIPES_ALONG = 2
-    STRIPES_SLANTED = 3
-    CHECKS = 4
-    PLAID = 5
-    DOTS = 6
-    GRADIENT = 7
-    NOISE = 8
-    HALVES = 9
-    STRANDS = 10
-    FACE = 11
-    DENIM = 12
-    PRINT = 13
-    PLEATS = 14
-    TARTAN = 15
-    SPRINKLES = 16
-    OPEN = 17
-
-
-class Emblem(IntEnum):
-    NONE = 0
-    DISC = 1
-    RING = 2
-    STAR = 3
-    HEART = 4
-    CROSS = 5
-    BARS = 6
-    LETTER_T = 7
-    LETTER_E = 8
-    DIAMOND = 9
-    ARROW = 10
-    FACE = 11
-
+Emblem = IntEnum("Emblem", "NONE DISC RING STAR HEART CROSS BARS LETTER_T LETTER_E DIAMOND ARROW FACE", start=0)
 
 Colour = tuple[float, float, float]
 
@@ -188,57 +162,52 @@ class Paint:
         first, second = self.first[material], self.second[material]
         amount = torch.zeros_like(along)
 
-        def put(pattern: Pattern, value: Tensor) -> None:
-            nonlocal amount
-            amount = torch.where(kind == int(pattern), value.to(amount.dtype), amount)
-
         def band(position: Tensor) -> Tensor:
             return position - position.floor() < share
 
-        if Pattern.STRIPES_ACROSS in self.used:
-            put(Pattern.STRIPES_ACROSS, band(along))
-        if Pattern.STRIPES_ALONG in self.used:
-            put(Pattern.STRIPES_ALONG, band(about))
-        if Pattern.STRIPES_SLANTED in self.used:
-            put(Pattern.STRIPES_SLANTED, band(along + about))
-        if Pattern.CHECKS in self.used:
-            put(Pattern.CHECKS, (along.floor() + about.floor()).remainder(2) > 0.5)
-        if Pattern.PLAID in self.used:
-            put(Pattern.PLAID, 0.5 * band(along).float() + 0.5 * band(about).float())
-        if Pattern.DOTS in self.used:
+        def dots() -> Tensor:
             row = along.floor()
             fx, fy = about + 0.5 * row.remainder(2), along - row - 0.5
-            put(Pattern.DOTS, torch.hypot(fx - fx.floor() - 0.5, fy) < 0.2 + 0.2 * share)
-        if Pattern.GRADIENT in self.used:
-            put(Pattern.GRADIENT, ((rest[:, 1] - low) / (high - low)).clamp(0, 1))
-        if Pattern.HALVES in self.used:
-            put(Pattern.HALVES, rest[:, 0] > 0)
+            return torch.hypot(fx - fx.floor() - 0.5, fy) < 0.2 + 0.2 * share
+
+        def plaid() -> Tensor:
+            return 0.5 * band(along).float() + 0.5 * band(about).float()
+
+        def strands() -> Tensor:
+            wave = torch.sin(6.2831853 * about) * 0.5 + 0.5 * torch.sin(6.2831853 * (1.7 * about + 0.8 * along))
+            return 0.5 + 0.5 * wave
+
+        # How much of the second colour each pattern takes, (N,): bool or in [0, 1].
+        amounts: dict[Pattern, Callable[[], Tensor]] = {
+            Pattern.STRIPES_ACROSS: lambda: band(along),
+            Pattern.STRIPES_ALONG: lambda: band(about),
+            Pattern.STRIPES_SLANTED: lambda: band(along + about),
+            Pattern.CHECKS: lambda: (along.floor() + about.floor()).remainder(2) > 0.5,
+            Pattern.PLAID: plaid,
+            Pattern.TARTAN: plaid,
+            Pattern.DOTS: dots,
+            Pattern.GRADIENT: lambda: ((rest[:, 1] - low) / (high - low)).clamp(0, 1),
+            Pattern.HALVES: lambda: rest[:, 0] > 0,
+            Pattern.STRANDS: strands,
+            Pattern.PLEATS: lambda: (about - about.floor()) ** 2,
+            # a jacket over a shirt: a wedge that widens upwards
+            Pattern.OPEN: lambda: (rest[:, 0].abs() < 0.25 * share * (rest[:, 1] - low).clamp(0, 1)) & (front > 0),
+        }
+        for pattern in self.used & amounts.keys():
+            amount = torch.where(kind == int(pattern), amounts[pattern]().to(amount.dtype), amount)
         if Pattern.NOISE in self.used:
             where = (kind == int(Pattern.NOISE)).nonzero()[:, 0]
             noise = value_noise(rest[where] * along_cycles[where, None] + 7 * phase[where, None], self.lattice)
             amount[where] = (3.0 * (noise - 0.5) + share[where]).clamp(0, 1)
-        if Pattern.STRANDS in self.used:
-            wave = torch.sin(6.2831853 * about) * 0.5 + 0.5 * torch.sin(6.2831853 * (1.7 * about + 0.8 * along))
-            put(Pattern.STRANDS, 0.5 + 0.5 * wave)
-        if Pattern.PLEATS in self.used:
-            edge = about - about.floor()
-            put(Pattern.PLEATS, edge * edge)
-        if Pattern.OPEN in self.used:  # a jacket over a shirt: a wedge that widens upwards
-            put(Pattern.OPEN, (rest[:, 0].abs() < 0.25 * share * (rest[:, 1] - low).clamp(0, 1)) & (front > 0))
-        if Pattern.TARTAN in self.used:
-            put(Pattern.TARTAN, 0.5 * band(along).float() + 0.5 * band(about).float())
         if Pattern.DENIM in self.used:
             where = (kind == int(Pattern.DENIM)).nonzero()[:, 0]
-            amount[where] = self._noise_at(rest[where], torch.tensor([40.0, 9.0, 40.0]))
+            amount[where] = value_noise(rest[where] * rest.new_tensor([40.0, 9.0, 40.0]), self.lattice)
         colour = first + (second - first) * amount[:, None]
         if self.used & {Pattern.PRINT, Pattern.TARTAN, Pattern.SPRINKLES}:
             self._prints(colour, material, kind, rest, along, about)
         if self.has_emblem:
             colour = self._emblems(colour, material, rest, front, size, height)
         return colour
-
-    def _noise_at(self, rest: Tensor, cycles: Tensor) -> Tensor:
-        return value_noise(rest * cycles.to(rest.device), self.lattice)
 
     def _prints(
         self, colour: Tensor, material: Tensor, kind: Tensor, rest: Tensor, along: Tensor, about: Tensor

@@ -17,15 +17,17 @@ CLOTHS = (
     Pattern.DENIM, Pattern.PRINT, Pattern.PLEATS, Pattern.TARTAN, Pattern.SPRINKLES, Pattern.OPEN, Pattern.GRADIENT,
     Pattern.STRIPES_ACROSS, Pattern.STRIPES_ALONG, Pattern.PLAID, Pattern.DOTS, Pattern.NOISE, Pattern.HALVES,
 )  # fmt: skip
-KINDS = ("wool", "cotton", "silk", "armour")
-_KIND_SHARES = (0.3, 0.45, 0.15, 0.1)
+KINDS = {  # share in a random draw, folds, gloss, weave
+    "wool": (0.3, 0.45, 0.0, 0.22), "cotton": (0.45, 0.6, 0.02, 0.08), "silk": (0.15, 0.8, 0.25, 0.04),
+    "armour": (0.1, 0.08, 0.7, 0.04),
+}  # fmt: skip
+_BARE = (Emblem.NONE, Emblem.NONE)
 
 
 def natural(rng: np.random.Generator, low: float = 0.1, high: float = 0.95) -> Colour:
     """A colour as they are frequent in photographs: earth, sky, leaves; mostly of low saturation."""
-    centre, spread = ((0.08, 0.035), (0.59, 0.05), (0.27, 0.06), (0.5, 0.5))[
-        int(rng.choice(4, p=(0.5, 0.22, 0.16, 0.12)))
-    ]
+    which = int(rng.choice(4, p=(0.5, 0.22, 0.16, 0.12)))
+    centre, spread = ((0.08, 0.035), (0.59, 0.05), (0.27, 0.06), (0.5, 0.5))[which]
     return colorsys.hsv_to_rgb(rng.normal(centre, spread) % 1.0, rng.beta(1.4, 3.0), rng.uniform(low, high))
 
 
@@ -47,9 +49,8 @@ def garment(rng: np.random.Generator) -> Colour:
 
 def _relief(rng: np.random.Generator, kind: str) -> Relief:
     """Folds, weave and gloss of a kind of cloth."""
-    folds = {"wool": 0.45, "cotton": 0.6, "silk": 0.8, "armour": 0.08}[kind] * rng.uniform(0.3, 1.2)
-    gloss = {"wool": 0.0, "cotton": 0.02, "silk": 0.25, "armour": 0.7}[kind] * rng.uniform(0.4, 1.2)
-    weave = {"wool": 0.22, "cotton": 0.08, "silk": 0.04, "armour": 0.04}[kind] * rng.uniform(0.3, 1.5)
+    folds, gloss, weave = KINDS[kind][1:]
+    folds, gloss, weave = folds * rng.uniform(0.3, 1.2), gloss * rng.uniform(0.4, 1.2), weave * rng.uniform(0.3, 1.5)
     return Relief(float(folds), float(rng.uniform(4, 11)), float(rng.uniform(1.5, 6)), float(weave), float(gloss))
 
 
@@ -65,7 +66,7 @@ def _woven(rng: np.random.Generator, old: Material, kind: str, plain: float) -> 
     if pattern in (Pattern.STRIPES_ACROSS, Pattern.STRIPES_ALONG, Pattern.DOTS, Pattern.PLAID, Pattern.TARTAN):
         finer = rng.uniform(0.8, 2.2)
         across, around = across * finer, float(max(2, round(around * finer)))
-    emblems = old.emblems if rng.random() < 0.5 else (Emblem.NONE, Emblem.NONE)
+    emblems = old.emblems if rng.random() < 0.5 else _BARE
     return replace(old, pattern=pattern, first=first, second=second, third=third, cycles=(across, around),
                    phase=float(rng.random()), share=float(rng.uniform(0.15, 0.6)), emblems=emblems,
                    relief=_relief(rng, kind))  # fmt: skip
@@ -73,17 +74,16 @@ def _woven(rng: np.random.Generator, old: Material, kind: str, plain: float) -> 
 
 def redress(rng: np.random.Generator, look: Look) -> tuple[Look, str]:
     """The look in other cloth, with skin and hair that take light; and the kind of cloth."""
-    kind = str(rng.choice(KINDS, p=_KIND_SHARES))
+    kind = str(rng.choice(list(KINDS), p=[k[0] for k in KINDS.values()]))
     paints = dict(zip(MATERIALS, look.materials, strict=True))
     top, legs = _woven(rng, paints["top"], kind, 0.35), _woven(rng, paints["legs"], kind, 0.6)
     skirt = _woven(rng, paints["skirt"], kind, 0.3)
     one_piece = paints["skirt"].first == paints["top"].first  # dresses and coats
     if one_piece:
-        skirt = replace(top, cycles=(top.cycles[0], 2 * top.cycles[1]), emblems=(Emblem.NONE, Emblem.NONE))
+        skirt = replace(top, cycles=(top.cycles[0], 2 * top.cycles[1]), emblems=_BARE)
     if paints["legs"].first == paints["top"].first:  # suits
-        legs = replace(top, emblems=(Emblem.NONE, Emblem.NONE))
-    bare = (Emblem.NONE, Emblem.NONE)
-    sleeves = replace(top, emblems=bare, cycles=(top.cycles[0], max(2.0, round(top.cycles[1] * 0.4))))
+        legs = replace(top, emblems=_BARE)
+    sleeves = replace(top, emblems=_BARE, cycles=(top.cycles[0], max(2.0, round(top.cycles[1] * 0.4))))
     if top.pattern is Pattern.OPEN:
         sleeves = replace(sleeves, pattern=Pattern.PLAIN)
     hips = {paints["top"].first: top, paints["skirt"].first: skirt}.get(paints["hips"].first, legs)

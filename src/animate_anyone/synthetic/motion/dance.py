@@ -5,29 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from animate_anyone.synthetic.figure.bricks import Array
-from animate_anyone.synthetic.motion.motion import (
-    HANDS,
-    SIDES,
-    TAU,
-    Motion,
-    Score,
-    arms_raise,
-    between,
-    idle,
-    jump,
-    kick,
-    reach,
-    sit,
-    squat,
-    stand,
-    turn,
-    walk,
-    wave,
-    waving,
-)
+from animate_anyone.synthetic.motion import motion as motions
+from animate_anyone.synthetic.motion.motion import HANDS, SIDES, TAU, Motion, Score, between, stand, wave
 
 STEPS = ("bounce", "side", "march", "twist", "sway", "kicks")
 ARMS = ("poses", "pumps", "circles", "swing", "overhead", "disco", "wings", "together")
+_TRUNK = (("pelvis", "z", 0.16), ("waist", "z", 0.22), ("waist", "y", 0.35), ("chest", "x", 0.15), ("chest", "y", 0.25),
+          ("head", "z", 0.2), ("head", "x", 0.2), ("head", "y", 0.4))  # joint, axis, most radians  # fmt: skip
 
 
 def dance(rng: np.random.Generator, times: Array) -> Score:
@@ -44,11 +28,10 @@ def dance(rng: np.random.Generator, times: Array) -> Score:
         early, hands = score.angles.copy(), score.curls.copy()
         _arms(str(second), rng, beats, tempo, score)
         switch = 0.5 * times[-1] + rng.uniform(-0.3, 0.3)
-        amount = between(
-            times, np.array([-1.0, switch - 0.35, switch + 0.35, 1e3]), np.array([[0.0], [0.0], [1.0], [1.0]])
-        )
-        score.angles = early + (score.angles - early) * amount[:, :, None]
-        score.curls = hands + (score.curls - hands) * amount[:, :, None]
+        knots = np.array([-1.0, switch - 0.35, switch + 0.35, 1e3])
+        amount = between(times, knots, np.array([[0.0], [0.0], [1.0], [1.0]]))[:, :, None]
+        score.angles = early + (score.angles - early) * amount
+        score.curls = hands + (score.curls - hands) * amount
     if rng.random() < 0.2:
         score.heading = score.heading + rng.uniform(0.2, 0.8) * wave(beats, 0.25, rng.random())
     return score
@@ -99,16 +82,7 @@ def _step(kind: str, rng: np.random.Generator, beats: Array, score: Score) -> No
 def _swing_trunk(rng: np.random.Generator, beats: Array, score: Score) -> None:
     rate = float(rng.choice([0.25, 0.5, 0.5, 1.0]))
     size = 0.5 if rate == 1.0 else 1.0
-    for joint, axis, most in (
-        ("pelvis", "z", 0.16),
-        ("waist", "z", 0.22),
-        ("waist", "y", 0.35),
-        ("chest", "x", 0.15),
-        ("chest", "y", 0.25),
-        ("head", "z", 0.2),
-        ("head", "x", 0.2),
-        ("head", "y", 0.4),
-    ):
+    for joint, axis, most in _TRUNK:
         amount = size * rng.uniform(0, most) * (rng.random() < 0.7)
         score.bend(joint, **{axis: amount * wave(beats, rate, rng.random())})
 
@@ -137,13 +111,8 @@ def _arms(kind: str, rng: np.random.Generator, beats: Array, tempo: float, score
         elif kind == "swing":
             score.arm(side, 0.2 + 0.9 * base[0] * swing, 0.35 + 0.5 * base[1] * (1 + cosine), 0.1, 0.3 + 0.9 * base[2])
         elif kind == "overhead":
-            score.arm(
-                side,
-                0.2,
-                2.3 + 0.3 * base[0] + 0.35 * swing * (1 if index else -1),
-                0.8,
-                0.3 + 0.5 * base[1] + 0.2 * cosine,
-            )
+            out = 2.3 + 0.3 * base[0] + 0.35 * swing * (1 if index else -1)
+            score.arm(side, 0.2, out, 0.8, 0.3 + 0.5 * base[1] + 0.2 * cosine)
         elif kind == "disco":
             up = 0.5 + 0.5 * np.sin(TAU * 0.25 * beats + np.pi * index)
             score.curls[:, index] = HANDS["point"]
@@ -156,7 +125,8 @@ def _arms(kind: str, rng: np.random.Generator, beats: Array, tempo: float, score
 
 
 MOTIONS: dict[str, tuple[Motion, float]] = {  # name: (motion, share in a random draw)
-    "idle": (idle, 0.08), "walk": (walk, 0.13), "wave": (waving, 0.09), "dance": (dance, 0.34),
-    "squat": (squat, 0.05), "kick": (kick, 0.05), "turn": (turn, 0.09), "sit": (sit, 0.03),
-    "reach": (reach, 0.05), "jump": (jump, 0.04), "arms_raise": (arms_raise, 0.05),
+    "idle": (motions.idle, 0.08), "walk": (motions.walk, 0.13), "wave": (motions.waving, 0.09), "dance": (dance, 0.34),
+    "squat": (motions.squat, 0.05), "kick": (motions.kick, 0.05), "turn": (motions.turn, 0.09),
+    "sit": (motions.sit, 0.03), "reach": (motions.reach, 0.05), "jump": (motions.jump, 0.04),
+    "arms_raise": (motions.arms_raise, 0.05),
 }  # fmt: skip

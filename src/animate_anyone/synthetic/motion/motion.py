@@ -7,7 +7,6 @@ it into a :class:`BodyPose` for one body. All times are seconds, all angles radi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,9 +20,8 @@ HANDS = {"open": (0.05, 0.02, 0.02, 0.02, 0.02), "fist": (0.9, 1.0, 1.0, 1.0, 1.
          "victory": (0.9, 0.03, 0.03, 1.0, 1.0), "thumb": (0.0, 1.0, 1.0, 1.0, 1.0)}  # fmt: skip
 
 
-@dataclass
 class Score:
-    """What a motion says, over ``T`` moments; lengths in leg lengths, in the heading's frame.
+    """What a motion says, over ``T`` moments, at first nothing; lengths in leg lengths, in the heading's frame.
 
     Attributes:
         pelvis: ``(T, 3)`` shift from standing. travel: ``(T, 3)`` shift of everything, world axes.
@@ -32,17 +30,14 @@ class Score:
         curls: ``(T, 2, 5)``. mouth, blink: ``(T,)``.
     """
 
-    times: Array
-    pelvis: Array
-    travel: Array
-    heading: Array
-    angles: Array
-    feet: Array
-    pitch: Array
-    toe_out: Array
-    curls: Array
-    mouth: Array
-    blink: Array
+    def __init__(self, times: Array) -> None:
+        frames = len(times)
+        self.times = times
+        self.heading, self.mouth, self.blink = np.zeros((3, frames))
+        self.pelvis, self.travel = np.zeros((2, frames, 3))
+        self.angles, self.feet = np.zeros((frames, NUM_POSED, 3)), np.zeros((frames, 2, 3))
+        self.pitch, self.toe_out = np.zeros((2, frames, 2))
+        self.curls = np.zeros((frames, 2, 5))
 
     def bend(self, joint: str, x: Array | float = 0.0, y: Array | float = 0.0, z: Array | float = 0.0) -> None:
         """Add to a joint's angles; y and z are mirrored on the right side."""
@@ -78,21 +73,8 @@ def wave(times: Array, frequency: float, phase: float) -> Array:
 
 def stand(rng: np.random.Generator, times: Array) -> Score:
     """Standing at ease: breath, sway, relaxed arms, a wandering look, a blink."""
-    frames = len(times)
-    width = rng.uniform(0.0, 0.16)
-    score = Score(
-        times,
-        np.zeros((frames, 3)),
-        np.zeros((frames, 3)),
-        np.zeros(frames),
-        np.zeros((frames, NUM_POSED, 3)),
-        np.zeros((frames, 2, 3)),
-        np.zeros((frames, 2)),
-        np.full((frames, 2), rng.uniform(0.05, 0.35)),
-        np.zeros((frames, 2, 5)),
-        np.zeros(frames),
-        np.zeros(frames),
-    )
+    score, width = Score(times), rng.uniform(0.0, 0.16)
+    score.toe_out[:] = rng.uniform(0.05, 0.35)
     stagger = rng.uniform(-0.08, 0.08)
     for index, sign, _ in SIDES:
         score.feet[:, index, 0] = sign * width
@@ -117,11 +99,8 @@ def stand(rng: np.random.Generator, times: Array) -> Score:
         score.curls[:, index] = HANDS[str(rng.choice(list(HANDS), p=(0.25, 0.1, 0.05, 0.52, 0.04, 0.04)))]
     blink_at = rng.uniform(0.2, max(0.4, times[-1] + 1.0))
     score.blink = np.exp(-(((times - blink_at) / 0.09) ** 2))
-    score.mouth = (
-        rng.uniform(0, 0.9)
-        * (rng.random() < 0.45)
-        * (0.5 + 0.5 * wave(times, rng.uniform(0.5, 1.6), rng.random())) ** 2
-    )
+    open_wide = rng.uniform(0, 0.9) * (rng.random() < 0.45)
+    score.mouth = open_wide * (0.5 + 0.5 * wave(times, rng.uniform(0.5, 1.6), rng.random())) ** 2
     return score
 
 
@@ -131,11 +110,10 @@ def idle(rng: np.random.Generator, times: Array) -> Score:
     shift = between(times, np.array([0.0, rng.uniform(0.8, 1.4), 2.4, 60.0]), rng.uniform(-0.09, 0.09, (4, 1)))[:, 0]
     score.pelvis[:, 0] += shift
     score.bend("waist", z=0.6 * shift, y=rng.uniform(-0.8, 0.8) * shift)
-    if pose == "hips":
-        for _, _, side in SIDES:
+    for _, _, side in SIDES:
+        if pose == "hips":
             score.arm(side, -0.25, 0.75, -0.45, 1.65)
-    elif pose == "crossed_ish":
-        for _, _, side in SIDES:
+        elif pose == "crossed_ish":
             score.arm(side, 0.35 + 0.03 * shift, 0.12, -0.75, 1.6)
     return score
 
@@ -292,13 +270,8 @@ def jump(rng: np.random.Generator, times: Array) -> Score:
         score.feet[:, index, 1] += 0.92 * high * fly
         score.feet[:, index, 0] += sign * spread * fly
         score.pitch[:, index] = 0.5 * fly
-        score.arm(
-            side,
-            0.1 - 0.4 * crouch + rng.uniform(0, 1) * fly,
-            0.3 + rng.uniform(0.2, 1.3) * fly,
-            0.3,
-            0.3 + 0.4 * crouch,
-        )
+        forward, out = 0.1 - 0.4 * crouch + rng.uniform(0, 1) * fly, 0.3 + rng.uniform(0.2, 1.3) * fly
+        score.arm(side, forward, out, 0.3, 0.3 + 0.4 * crouch)
     score.bend("waist", x=0.25 * crouch)
     return score
 
@@ -311,13 +284,8 @@ def arms_raise(rng: np.random.Generator, times: Array) -> Score:
     for index, _, side in SIDES:
         up = 0.5 - 0.5 * np.cos(TAU * (times / period + first + lag * index))
         angle = 0.15 + top * up
-        score.arm(
-            side,
-            angle * (1 - sideways),
-            0.1 + angle * sideways,
-            0.6 * up,
-            rng.uniform(0.05, 0.9) * np.abs(1 - 0.6 * up),
-        )
+        elbow = rng.uniform(0.05, 0.9) * np.abs(1 - 0.6 * up)
+        score.arm(side, angle * (1 - sideways), 0.1 + angle * sideways, 0.6 * up, elbow)
     score.pelvis[:, 1] -= 0.05 * (0.5 - 0.5 * np.cos(TAU * (times / period + first)))
     return score
 
@@ -346,10 +314,8 @@ def perform(score: Score, body: Body) -> BodyPose:
     for index, hip in enumerate((11, 14)):  # a pelvis too far from a foot comes down, softly
         offset = (full @ body.offsets[hip][:, None])[..., 0]
         flat = ankles[:, index] - root - offset
-        high = (
-            ankles[:, index, 1] - offset[:, 1] + np.sqrt(np.maximum(limit**2 - flat[:, 0] ** 2 - flat[:, 2] ** 2, 1e-4))
-        )
-        over, soft = root[:, 1] - high, 0.012 * leg
+        room = np.sqrt(np.maximum(limit**2 - flat[:, 0] ** 2 - flat[:, 2] ** 2, 1e-4))
+        over, soft = root[:, 1] - (ankles[:, index, 1] - offset[:, 1] + room), 0.012 * leg
         root[:, 1] -= soft * np.logaddexp(0, over / soft)
     return BodyPose(root, score.heading, angles, ankles, score.pitch, score.heading[:, None] + turn_out, score.curls,
                     np.clip(score.mouth, 0, 1), np.clip(score.blink, 0, 1))  # fmt: skip

@@ -43,6 +43,22 @@ class Lights:
     scene: Colour
 
 
+@dataclass(frozen=True)
+class Shading:
+    """``style`` is flat, toon or soft; ``light`` (3,) points to the light in camera space, unit length.
+
+    With ``lights`` they alone count.
+    """
+
+    style: str
+    light: tuple[float, float, float]
+    ambient: float
+    steps: int
+    ink: float
+    tint: tuple[float, float, float]
+    lights: Lights | None = None
+
+
 # mood: share, key and sky levels (low, high), warmth of the key and of the sky, rim level, scene level
 MOODS: dict[str, tuple[float, tuple[float, float], tuple[float, float], float, float, float, float]] = {
     "daylight": (0.24, (0.55, 0.85), (0.48, 0.65), 0.06, -0.05, 0.25, 1.05),
@@ -91,6 +107,17 @@ def sample_lights(rng: np.random.Generator) -> Lights:
         float(rng.uniform(0.2, 0.75)),
         rgb(scene * rng.uniform(0.8, 1.15) * (0.5 + 0.5 * tint / tint.mean()), 2.0),
     )
+
+
+def sample_shading(rng: np.random.Generator) -> Shading:
+    """Draw a way of shading and a light from above and in front."""
+    style = str(rng.choice(["flat", "toon", "soft"], p=(0.15, 0.3, 0.55)))
+    light = np.array([rng.uniform(-0.8, 0.8), -rng.uniform(0.3, 1.0), -rng.uniform(0.5, 1.1)])
+    x, y, z = (light / np.linalg.norm(light)).tolist()
+    ink = rng.uniform(0.25, 0.7) if style != "soft" and rng.random() < 0.75 else 0.0
+    tint = rgb(1 - rng.uniform(0, 0.12, 3))
+    ambient, steps = float(rng.uniform(0.35, 0.62)), int(rng.integers(2, 4))
+    return Shading(style, (x, y, z), ambient, steps, float(ink), tint)
 
 
 def shine(colour: Tensor, normal: Tensor, sight: Tensor, gloss: Tensor, lights: Lights) -> Tensor:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from animate_anyone.synthetic.figure.body import Placed
+from animate_anyone.synthetic.figure.body import Body, Placed
 from animate_anyone.synthetic.figure.bricks import Array, PartTable
 from animate_anyone.synthetic.figure.face import CHIN, Face, paint_face
-from animate_anyone.synthetic.figure.paint import Paint
-from animate_anyone.synthetic.picture.lighting import Lights, shine
+from animate_anyone.synthetic.figure.look import Look
+from animate_anyone.synthetic.figure.paint import Material, Paint
+from animate_anyone.synthetic.picture.lighting import Shading, shine
 
 NOTHING = 1e9  # the depth of a ray that meets no brick
 
@@ -34,22 +36,6 @@ class Geometry:
     length: Tensor  # (P,)
     radii: Tensor  # (P, 2)
     cut: Tensor  # (P, 4)
-
-
-@dataclass(frozen=True)
-class Shading:
-    """``style`` is flat, toon or soft; ``light`` (3,) points to the light in camera space, unit length.
-
-    With ``lights`` they alone count.
-    """
-
-    style: str
-    light: tuple[float, float, float]
-    ambient: float
-    steps: int
-    ink: float
-    tint: tuple[float, float, float]
-    lights: Lights | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +128,27 @@ def meet(u: Tensor, v: Tensor, geometry: Geometry, frame: Tensor, brick: Tensor)
     return torch.where(depth < NOTHING / 2, depth, NOTHING)
 
 
+def depth_towards(points: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+    """Where bricks meet the rays through points ``(F, N, 3)`` in camera space.
+
+    Returns:
+        ``u`` and ``v`` of the rays, and the depth of the nearest brick, :data:`NOTHING` for none; each ``(F, N)``.
+    """
+    frames, bricks = geometry.centre.shape[:2]
+    z = points[..., 2].clamp_min(0.05)
+    u, v = points[..., 0] / z, points[..., 1] / z
+    frame = torch.arange(frames, device=points.device).repeat_interleave(bricks)
+    brick = torch.arange(bricks, device=points.device).repeat(frames)
+    return u, v, meet(u[frame], v[frame], geometry, frame, brick).reshape(frames, bricks, -1).amin(1)
+
+
+def in_sight(points: Array, geometry: Geometry, tolerance: Array) -> NDArray[np.bool_]:
+    """``(F, N)`` whether no brick stands farther than ``tolerance`` ``(N,)`` in front of points in camera space."""
+    target = torch.as_tensor(points, dtype=torch.float32, device=geometry.centre.device)
+    nearest = depth_towards(target, geometry)[2].cpu().numpy()
+    return np.asarray((nearest >= NOTHING) | (nearest > points[..., 2] - tolerance))
+
+
 def find_pairs(
     geometry: Geometry, frames: slice, columns: int, rows: int, tile: float, focal: float, middle: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,45 +174,55 @@ def find_pairs(
     return frame, row * columns + column, brick
 
 
-def render(
-    geometry: Geometry,
-    table: PartTable,
-    rest: Array,
-    trunk: float,
-    head: float,
-    face: Face,
-    expression: Array,
-    paint: Paint,
-    shading: Shading,
-    size: tuple[int, int],
-    focal: float,
-    supersample: int,
-    batch: int,
-) -> Picture:
-    """Render all frames of ``geometry``.
+@dataclass(frozen=True)
+class View:
+    """What all pictures of a clip, or layers of a scene, are rendered with.
 
-    Args:
-        rest: ``(48, 3)`` the joints at rest. trunk, head: lengths of the body, metres.
-        expression: ``(F, 2)`` mouth and blink. size: ``(width, height)`` pixels.
-        focal: in frame heights. supersample: samples per pixel and axis. batch: frames at once.
+    Attributes:
+        look: of the figure. focal: of the camera, in frame heights.
+        size: ``(width, height)`` pixels. supersample: samples per pixel and axis.
     """
-    surface = _Surface(table, rest, trunk, head, face, paint, shading, geometry.centre.device)
-    mimic = torch.as_tensor(expression, dtype=torch.float32, device=geometry.centre.device)
-    frames = len(geometry.centre)
-    parts = [_render_batch(geometry, slice(k, min(k + batch, frames)), surface, mimic, size, focal, supersample)
-             for k in range(0, frames, batch)]  # fmt: skip
-    return Picture(*(torch.cat([getattr(p, n) for p in parts]) for n in ("colour", "cover", "depth", "labels")))
+
+    look: Look
+    shading: Shading
+    focal: float
+    size: tuple[int, int]
+    supersample: int
+    device: torch.device
+
+    def person(self, geometry: Geometry, body: Body, expression: Array) -> Picture:
+        """The figure; ``expression`` ``(F, 2)``: mouth and blink."""
+        rest, look = body.rest_positions(), self.look
+        return self._render(geometry, look.parts, look.materials, rest, body.trunk, body.head, expression)
+
+    def props(self, geometry: Geometry, table: PartTable, paints: list[Material]) -> Picture:
+        """Things, which have no face."""
+        rest, still = np.zeros((int(table.joint.max()) + 1, 3)), np.zeros((len(geometry.centre), 2))
+        return self._render(geometry, table, paints, rest, 1.0, 1.0, still)
+
+    def _render(
+        self, geometry: Geometry, table: PartTable, paints: list[Material], rest: Array, trunk: float, head: float,
+        expression: Array,
+    ) -> Picture:  # fmt: skip
+        paint = Paint(paints, self.look.lattice, self.device)
+        surface = _Surface(table, rest, trunk, head, self.look.face, paint, self.shading, self.device)
+        mimic = torch.as_tensor(expression, dtype=torch.float32, device=self.device)
+        frames, pixels = len(geometry.centre), self.size[0] * self.size[1]
+        batch = frames if self.device.type == "cuda" else max(1, 4 * 128 * 128 // pixels)  # frames at once
+        some = [slice(k, min(k + batch, frames)) for k in range(0, frames, batch)]
+        parts = [_render_batch(geometry, k, surface, mimic, self.size, self.focal, self.supersample) for k in some]
+        return Picture(*(torch.cat([getattr(p, n) for p in parts]) for n in ("colour", "cover", "depth", "labels")))
+
+
+def as_bytes(frames: Tensor) -> Tensor:
+    """Colours in [0, 1], and those a little beyond, as uint8."""
+    return (frames * 255 + 0.5).clamp(0, 255).to(torch.uint8)
 
 
 def _render_batch(
-    geometry: Geometry,
-    frames: slice,
-    surface: _Surface,
-    mimic: Tensor,
-    size: tuple[int, int],
-    focal: float,
+    geometry: Geometry, frames: slice, surface: _Surface, mimic: Tensor, size: tuple[int, int], focal: float,
     supersample: int,
-) -> Picture:
+) -> Picture:  # fmt: skip
     device, (width, height), s = geometry.centre.device, size, supersample
     wide = max(1, (8 if width * s <= 320 else 16) // s)  # a tile's width in pixels
     tile = wide * s
@@ -268,7 +285,7 @@ def _segment_min(depth: Tensor, owner: Tensor, lengths: Tensor) -> Tensor:
 
 
 class _Surface:
-    """What the bricks look like where rays meet them."""
+    """What the bricks look like where rays meet them; ``rest`` ``(J, 3)``: the joints at rest; lengths in metres."""
 
     def __init__(
         self, table: PartTable, rest: Array, trunk: float, head: float, face: Face, paint: Paint, shading: Shading,
@@ -326,9 +343,8 @@ class _Surface:
         if s.style == "flat":
             level = torch.ones_like(diffuse)
         elif s.style == "toon":
-            level = s.ambient + (1 - s.ambient) * ((diffuse * 0.5 + 0.5) * s.steps).floor().clamp(0, s.steps - 1) / (
-                s.steps - 1
-            )
+            stepped = ((diffuse * 0.5 + 0.5) * s.steps).floor().clamp(0, s.steps - 1)
+            level = s.ambient + (1 - s.ambient) * stepped / (s.steps - 1)
         else:
             level = s.ambient * sky + (1 - s.ambient) * diffuse.clamp_min(0)
         level = torch.where(to_eye < 0.3, level * (1 - s.ink), level)

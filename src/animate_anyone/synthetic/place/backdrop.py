@@ -1,4 +1,4 @@
-"""Backdrops: camera, shading and background of the puppet; static through a clip."""
+"""Backdrops: camera and background of the puppet; static through a clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from animate_anyone.synthetic.figure.body import JOINT, Body, Placed
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.figure.look import colour
-from animate_anyone.synthetic.picture.render import Shading
 
 BACKGROUNDS = ("flat", "gradient", "checker", "stripes", "clouds", "room", "shapes")
 WALLS = {"room": (0.8, 3.0), "street": (3.0, 9.0), "interior": (0.6, 3.0), "open": (6.0, 14.0), "lamps": (5.0, 9.0),
@@ -63,19 +62,6 @@ def sample_camera(
     return Camera(np.stack([right, np.cross(forward, right), forward]), position, float(focal), kind)
 
 
-def sample_shading(rng: np.random.Generator) -> Shading:
-    """Draw a way of shading and a light from above and in front."""
-    style = str(rng.choice(["flat", "toon", "soft"], p=(0.15, 0.3, 0.55)))
-    light = np.array([rng.uniform(-0.8, 0.8), -rng.uniform(0.3, 1.0), -rng.uniform(0.5, 1.1)])
-    light /= np.linalg.norm(light)
-    ink = rng.uniform(0.25, 0.7) if style != "soft" and rng.random() < 0.75 else 0.0
-    tint = 1 - rng.uniform(0, 0.12, 3)
-    x, y, z = (float(v) for v in light)
-    red, green, blue = (float(v) for v in tint)
-    ambient, steps = float(rng.uniform(0.35, 0.62)), int(rng.integers(2, 4))
-    return Shading(style, (x, y, z), ambient, steps, float(ink), (red, green, blue))
-
-
 @dataclass(frozen=True)
 class Backdrop:
     """What stands behind: ``kind``, colours ``(K, 3)``, numbers of its own and a ``(G, G)`` grid of noise.
@@ -106,22 +92,42 @@ def sample_backdrop(rng: np.random.Generator) -> Backdrop:
     return Backdrop(kind, colours, rng.random((24, 6)), rng.random((12, 12)), float(rng.uniform(0.25, 0.6)))
 
 
+def pixel_grid(size: tuple[int, int], supersample: int, unit: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``(height * s, width * s)`` x and y of a frame's samples from its middle, in lengths of ``unit`` pixels."""
+    x, y = (((torch.arange(n * supersample, device=device) + 0.5) / supersample - n / 2) / unit for n in size)
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return x, y
+
+
+def _rays(camera: Camera, u: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The camera's place ``(3,)`` and the directions of its rays ``(u, v, 1)``, x, y and z, in the world."""
+    r, p = (torch.as_tensor(a, dtype=torch.float32, device=u.device) for a in (camera.rotation, camera.position))
+    return p, [r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3)]
+
+
 def floor_points(camera: Camera, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """World x, z and ray length where rays ``(u, v, 1)`` meet the floor; length below 0 where they do not."""
-    r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=u.device)
-    p = torch.as_tensor(camera.position, dtype=torch.float32, device=u.device)
-    x, y, z = (r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3))
+    p, (x, y, z) = _rays(camera, u, v)
     length = torch.where(y < -1e-4, -p[1] / y.clamp_max(-1e-4), torch.full_like(y, -1.0))
     return p[0] + x * length, p[2] + z * length, length
 
 
 def wall_points(camera: Camera, u: Tensor, v: Tensor, wall: float) -> tuple[Tensor, Tensor]:
     """World x and height above the floor, metres, where rays ``(u, v, 1)`` meet a wall ``wall`` metres behind."""
-    r = torch.as_tensor(camera.rotation, dtype=torch.float32, device=u.device)
-    p = torch.as_tensor(camera.position, dtype=torch.float32, device=u.device)
-    x, y, z = (r[0, k] * u + r[1, k] * v + r[2, k] for k in range(3))
+    p, (x, y, z) = _rays(camera, u, v)
     far = (-wall - p[2]) / z.clamp_max(-1e-3)
     return p[0] + x * far, p[1] + y * far
+
+
+def room_points(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """What is seen at ``x, y`` (frame heights from the middle) of a place with a floor and a wall behind it.
+
+    Returns:
+        The floor's points, world x and z; where the floor is what is seen, bool; the wall's points, x and height.
+    """
+    u, v = x / camera.focal, y / camera.focal
+    fx, fz, length = floor_points(camera, u, v)
+    return fx, fz, (length > 0) & (fz > -backdrop.wall), *wall_points(camera, u, v, backdrop.wall)
 
 
 def noise_at(grid: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -152,19 +158,9 @@ def _pattern(grid: Tensor, x: Tensor, y: Tensor, kind: int, a: Tensor, b: Tensor
     return a.expand(*x.shape, 3)
 
 
-def paint_backdrop(
-    backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device
-) -> Tensor:
-    """The backdrop alone, ``(height, width, 3)`` float in [0, 1]."""
-    width, height = size
-    s = supersample
-    x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / height  # frame heights from the middle
-    y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / height
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    c = torch.as_tensor(backdrop.colours, dtype=torch.float32, device=device)
+def paint_plain(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
+    """The colours of a backdrop of :data:`BACKGROUNDS` at ``x, y``, in frame heights from the middle."""
     n = backdrop.numbers
-    grid = torch.as_tensor(backdrop.grid, dtype=torch.float32, device=device)
-
     angle = float(n[0, 0]) * 2 * np.pi
     tx, ty = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
     cells = 3 + 9 * float(n[0, 1])
@@ -173,14 +169,13 @@ def paint_backdrop(
     elif backdrop.kind == "gradient":
         out = mix(c[0], c[1], ((ty + 0.6) / 1.2).clamp(0, 1))
     elif backdrop.kind in ("checker", "stripes"):
-        second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=device))
+        second = mix(c[0], c[1], torch.tensor(0.25 + 0.75 * float(n[0, 2]), device=x.device))
         out = _pattern(grid, tx * cells, ty * cells, 0 if backdrop.kind == "checker" else 1, c[0], second)
     elif backdrop.kind == "clouds":
-        amount = sum(
-            noise_at(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j)
-            for j, k in ((1, 0.5), (2, 1.1), (4, 2.3))
-        )
-        out = mix(c[0], c[1], (torch.as_tensor(amount) * 1.4 - 0.2).clamp(0, 1))
+        amount = torch.zeros_like(x)
+        for j, k in ((1, 0.5), (2, 1.1), (4, 2.3)):
+            amount = amount + noise_at(grid, tx * cells * k + 3.7 * k, ty * cells * k) / (2 * j)
+        out = mix(c[0], c[1], (amount * 1.4 - 0.2).clamp(0, 1))
     elif backdrop.kind == "room":
         out = _room(backdrop, camera, x, y, c, grid)
     else:
@@ -197,24 +192,22 @@ def paint_backdrop(
             else:
                 inside = (qy > -r / 2) & (qy + 1.7 * qx.abs() < r)
             out = torch.where(inside[..., None], c[k], out)
-    return out.reshape(height, s, width, s, 3).mean((1, 3))
+    return out
 
 
 def _room(backdrop: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
     """A floor and a wall; the wall may carry a skirting board."""
     n, wall = backdrop.numbers, backdrop.wall
-    fx, fz, length = floor_points(camera, x / camera.focal, y / camera.focal)
+    fx, fz, on_floor, across, height = room_points(backdrop, camera, x, y)
     cell = 0.3 + 0.7 * float(n[1, 1])
     second = mix(c[0], c[1], torch.tensor(0.15 + 0.5 * float(n[1, 2]), device=x.device))
     floor = _pattern(grid, fx / cell, fz / cell, int(n[1, 3] * 4), c[0], second)
     floor = floor * (1 - 0.25 * ((fz + wall) / (2 * wall) - 0.5).abs().clamp(0, 1))[..., None]
-    across, height = wall_points(camera, x / camera.focal, y / camera.focal, wall)
     third = mix(c[2], c[3], torch.tensor(0.1 + 0.5 * float(n[1, 4]), device=x.device))
     upright = _pattern(grid, across / cell, height / cell, int(n[1, 5] * 6), c[2], third)
     upright = mix(upright, upright * 0.8, (height / 3).clamp(0, 1))
     if n[2, 0] < 0.5:
         upright = torch.where((height < 0.12)[..., None], c[4], upright)
-    on_floor = (length > 0) & (fz > -wall)
     return torch.where(on_floor[..., None], floor, upright)
 
 
@@ -225,20 +218,14 @@ def cast_shadow(
     height, width = picture.shape[:2]
     if backdrop.kind not in WALLS:
         return picture.expand(len(frames), -1, -1, -1)
-    x = (torch.arange(width, device=picture.device) + 0.5 - width / 2) / (height * camera.focal)
-    y = (torch.arange(height, device=picture.device) + 0.5 - height / 2) / (height * camera.focal)
-    v, u = torch.meshgrid(y, x, indexing="ij")
+    u, v = pixel_grid((width, height), 1, height * camera.focal, picture.device)
     fx, fz, length = floor_points(camera, u, v)
     on_floor = ((length > 0) & (fz > -backdrop.wall)).float()
     dark = torch.zeros(len(frames), height, width, device=picture.device)
     for joint, wide, weight in ((13, 0.10, 0.8), (16, 0.10, 0.8), (0, 0.22, 0.7)):
         spot = torch.as_tensor(placed.origins[frames, joint], dtype=torch.float32, device=picture.device)
-        r = wide * body.trunk * (1 + 1.5 * spot[:, 1] * (joint > 0))
+        high = spot[:, 1] * (joint > 0)
+        r, strength = wide * body.trunk * (1 + 1.5 * high), 0.1 / (0.1 + 0.3 * high)
         far = (fx - spot[:, 0, None, None]) ** 2 + (fz - spot[:, 2, None, None]) ** 2
-        dark = (
-            dark
-            + weight
-            * torch.exp(-far / (r * r)[:, None, None])
-            * (0.1 / (0.1 + 0.3 * spot[:, 1] * (joint > 0)))[:, None, None]
-        )
+        dark = dark + weight * torch.exp(-far / (r * r)[:, None, None]) * strength[:, None, None]
     return picture * (1 - backdrop.shadow * (dark * on_floor).clamp(0, 1))[..., None]

@@ -13,9 +13,9 @@ from torch.nn.functional import grid_sample, max_pool2d
 from animate_anyone.synthetic.figure.body import Placed, rotation
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.motion.motion import TAU, ease
-from animate_anyone.synthetic.picture.render import NOTHING, Geometry, Picture, meet, to_camera
-from animate_anyone.synthetic.place.backdrop import WALLS, Backdrop, Camera, floor_points, paint_backdrop
-from animate_anyone.synthetic.place.surroundings import SURROUNDINGS, paint_surroundings
+from animate_anyone.synthetic.picture.render import NOTHING, Geometry, Picture, depth_towards, to_camera
+from animate_anyone.synthetic.place.backdrop import WALLS, Backdrop, Camera, floor_points, pixel_grid
+from animate_anyone.synthetic.place.surroundings import paint_empty
 
 MOVEMENTS = {"still": 0.64, "pan": 0.2, "drift": 0.16}
 SOLID = ("room", "street", "interior", "curtain")  # every point of them has a place in the world
@@ -107,9 +107,7 @@ class Panorama:
         reach = np.abs(met[..., :2] / met[..., 2:] * focal).max((0, 1))  # frame heights from the middle
         wide, tall = (int(np.ceil(2 * r * height * s)) + 4 for r in reach)
         self.size, self.camera = (wide, tall), replace(shot.middle, focal=focal * height * s / tall)
-        x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / (height * focal)
-        y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / (height * focal)
-        v, u = torch.meshgrid(y, x, indexing="ij")
+        u, v = pixel_grid(size, s, height * focal, device)
         rays = torch.stack([u, v, torch.ones_like(u)], -1)
         turned = [rays @ torch.as_tensor(turns[k].T, dtype=torch.float32, device=device) for k in chosen]
         unit = 2 * focal * height * s / torch.tensor([wide, tall], device=device)
@@ -125,35 +123,29 @@ class Panorama:
         """Things rendered large, one frame, as the chosen moments see them."""
         shown = self.painting(torch.cat([large.colour[0], large.cover[0, ..., None]], -1))
         depths = self._look(large.depth[0, ..., None].clamp_max(NOTHING), "nearest")
-        first = torch.stack([
-            (part[0] / far.reshape(self._shape)).amin((1, 3)) for part, far in zip(depths, self._far, strict=True)
-        ])  # fmt: skip
+        met = (part[0] / far.reshape(self._shape) for part, far in zip(depths, self._far, strict=True))
+        first = torch.stack([depth.amin((1, 3)) for depth in met])
         solid = (shown[..., 3] >= 0.5) & (first < NOTHING / 2)
         labels = torch.zeros(first.shape, dtype=torch.uint8, device=first.device)
         return Picture(shown[..., :3], shown[..., 3], torch.where(solid, first, torch.inf), labels)
 
     def _look(self, large: Tensor, mode: str) -> list[Tensor]:
         """Per moment ``(C, H, s, W, s)``: the samples of each pixel."""
-        picture = large.permute(2, 0, 1)[None]
-        return [
-            grid_sample(picture, spots, mode=mode, padding_mode="border", align_corners=False)[0].reshape(
-                len(picture[0]), *self._shape
-            )
-            for spots in self._spots
-        ]
+        picture, shape = large.permute(2, 0, 1)[None], (large.shape[2], *self._shape)
+        seen = (grid_sample(picture, at, mode=mode, padding_mode="border", align_corners=False) for at in self._spots)
+        return [part[0].reshape(shape) for part in seen]
 
 
 def paint_place(
     backdrop: Backdrop, shot: Shot, chosen: Sequence[int], size: tuple[int, int], supersample: int, device: torch.device
 ) -> Tensor:
     """The empty place at the chosen moments, ``(F, H, W, 3)`` float in [0, 1]; ``F`` is 1 where the camera is still."""
-    paint = paint_surroundings if backdrop.kind in SURROUNDINGS else paint_backdrop
     if shot.movement == "still":
-        return paint(backdrop, shot.middle, size, supersample, device)[None]
+        return paint_empty(backdrop, shot.middle, size, supersample, device)[None]
     if shot.movement == "drift":
-        return torch.stack([paint(backdrop, shot.cameras[k], size, supersample, device) for k in chosen])
+        return torch.stack([paint_empty(backdrop, shot.cameras[k], size, supersample, device) for k in chosen])
     panorama = Panorama(shot, chosen, size, supersample, device)
-    return panorama.painting(paint(backdrop, panorama.camera, panorama.size, 1, device))
+    return panorama.painting(paint_empty(backdrop, panorama.camera, panorama.size, 1, device))
 
 
 def shade_floor(backdrop: Backdrop, cameras: Sequence[Camera], size: tuple[int, int], spots: Tensor) -> Tensor:
@@ -167,10 +159,7 @@ def shade_floor(backdrop: Backdrop, cameras: Sequence[Camera], size: tuple[int, 
     if backdrop.kind not in WALLS or not count:
         return dark
     for index, camera in enumerate(cameras):
-        x = (torch.arange(width, device=spots.device) + 0.5 - width / 2) / (height * camera.focal)
-        y = (torch.arange(height, device=spots.device) + 0.5 - height / 2) / (height * camera.focal)
-        v, u = torch.meshgrid(y, x, indexing="ij")
-        fx, fz, length = floor_points(camera, u, v)
+        fx, fz, length = floor_points(camera, *pixel_grid(size, 1, height * camera.focal, spots.device))
         for across, along, radius, strength in spots[index].tolist():
             far = ((fx - across) ** 2 + (fz - along) ** 2) / (radius * radius)
             dark[index] += strength * (1 - far).clamp_min(0) ** 2
@@ -229,11 +218,7 @@ def frontmost(layers: Sequence[Layer]) -> Tensor:
 def share_hidden(points: Array, camera: Camera, geometry: Geometry) -> Array:
     """``(F,)`` share of the points ``(F, N, 3)`` in the frame of ``camera`` (world, square) that bricks hide."""
     target = torch.as_tensor(to_camera(points, camera.rotation, camera.position), dtype=torch.float32)
-    frames, bricks = geometry.centre.shape[:2]
-    z = target[..., 2].clamp_min(0.05)
-    u, v = target[..., 0] / z, target[..., 1] / z
-    frame, brick = torch.arange(frames).repeat_interleave(bricks), torch.arange(bricks).repeat(frames)
-    near = meet(u[frame], v[frame], geometry, frame, brick).reshape(frames, bricks, -1).amin(1)
+    u, v, near = depth_towards(target, geometry)
     inside = (torch.maximum(u.abs(), v.abs()) * camera.focal) < 0.5
     hidden = ((near < target[..., 2]) & inside).float().sum(1) / inside.float().sum(1).clamp_min(1)
     return np.asarray(hidden.double().numpy())
@@ -241,7 +226,5 @@ def share_hidden(points: Array, camera: Camera, geometry: Geometry) -> Array:
 
 def nearest_depth(geometry: Geometry) -> Array:
     """``(P,)`` depth of each brick's nearest point over all frames, metres."""
-    ends = torch.minimum(
-        geometry.centre[..., 2] - geometry.reach[..., 0], geometry.end[..., 2] - geometry.reach[..., 1]
-    )
-    return np.asarray(ends.amin(0).cpu().double().numpy())
+    first, last = geometry.centre[..., 2] - geometry.reach[..., 0], geometry.end[..., 2] - geometry.reach[..., 1]
+    return np.asarray(torch.minimum(first, last).amin(0).cpu().double().numpy())

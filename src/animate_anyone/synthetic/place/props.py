@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from animate_anyone.synthetic.figure.body import JOINT, Body, Placed, rotation
-from animate_anyone.synthetic.figure.bricks import Array, Label, Part, PartTable, ball, tabulate
+from animate_anyone.synthetic.figure.bricks import Array, Cut, Label, Part, PartTable, Point, ball, tabulate
 from animate_anyone.synthetic.figure.look import colour
 from animate_anyone.synthetic.figure.paint import Material, Pattern, rgb
 from animate_anyone.synthetic.figure.wardrobe import natural
@@ -24,7 +24,6 @@ OBJECTS = {  # name: share in a random draw
     "tool": 0.22, "ball": 0.13, "umbrella": 0.15, "parcel": 0.14, "bag": 0.12, "balloon": 0.09, "bounce": 0.08,
     "chair": 0.07,
 }  # fmt: skip
-TOUCHED = ("bounce", "chair", "stool")  # not in the hand at every moment
 HEADROOM = {"umbrella": 0.22, "balloon": 0.24}  # over the crown, in body heights
 
 
@@ -62,28 +61,21 @@ def gather(props: Sequence[Prop]) -> tuple[PartTable, list[Material], Placed]:
 
 
 def rod(
-    start: Sequence[float] | Array,
-    end: Sequence[float] | Array,
-    radius: float,
-    coat: str,
-    last: float | None = None,
-    flat: float = 1.0,
-    cut: tuple[Array, float] | None = None,
-) -> Part:
+    start: Point, end: Point, radius: float, coat: str, last: float | None = None, flat: float = 1.0,
+    cut: Cut | None = None,
+) -> Part:  # fmt: skip
     """A rounded cone from ``start`` to ``end``; ``last`` is the radius there, ``flat`` its depth by its width."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     toward = (0.0, 1.0, 0.0) if abs(b[2] - a[2]) > 0.9 * np.linalg.norm(b - a) else (0.0, 0.0, 1.0)
     return Part(0, a, b, radius, radius if last is None else last, Label.BACKGROUND, coat, (1.0, flat), toward, cut)
 
 
-def lump(
-    centre: Sequence[float], radii: tuple[float, float, float], coat: str, cut: tuple[Array, float] | None = None
-) -> Part:
+def lump(centre: Point, radii: tuple[float, float, float], coat: str, cut: Cut | None = None) -> Part:
     """An ellipsoid."""
     return ball(0, centre, radii, Label.BACKGROUND, coat, cut)
 
 
-def block(centre: Sequence[float], half: tuple[float, float, float], coat: str) -> list[Part]:
+def block(centre: Point, half: tuple[float, float, float], coat: str) -> list[Part]:
     """A box with rounded edges and half sides ``half``: columns along its longest side, cut at both ends."""
     sides, middle = np.eye(3), np.asarray(centre, float)
     long = int(np.argmax(half))
@@ -213,9 +205,8 @@ def make_object(
     turned = rotation(np.array([[0.0, rng.uniform(-0.6, 0.6) + heading.mean(), 0.0]]))
     side, top = 0.13 * h, float(back[1]) - 0.012 * h
     parts = [*_seat(side, 0.55 * top), *block((0, 0.88 * top, -side), (side, 0.12 * top, 0.02 * h), "second")]
-    parts += [
-        rod((k * side, 0.55 * top, -side), (k * side, top - 0.02 * h, -side), 0.016 * h, "third") for k in (1, -1)
-    ]
+    for k in (1, -1):
+        parts.append(rod((k * side, 0.55 * top, -side), (k * side, top - 0.02 * h, -side), 0.016 * h, "third"))
     spot = back * np.array([1.0, 0.0, 1.0]) + (turned[0] @ np.array([0.0, 0.0, side]))
     return Prop(kind, parts, coats, fixed @ turned, np.repeat(spot[None], frames, 0), [(0, 0, 1.3 * side)])
 

@@ -14,7 +14,15 @@ from torch.nn.functional import conv2d, pad
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.figure.look import colour
 from animate_anyone.synthetic.figure.wardrobe import natural
-from animate_anyone.synthetic.place.backdrop import Backdrop, Camera, floor_points, mix, noise_at, wall_points
+from animate_anyone.synthetic.place.backdrop import (
+    Backdrop,
+    Camera,
+    mix,
+    noise_at,
+    paint_plain,
+    pixel_grid,
+    room_points,
+)
 
 SURROUNDINGS = ("street", "interior", "open", "leaves", "lamps", "curtain", "paper", "blots")
 _SHARES = (0.2, 0.2, 0.17, 0.08, 0.1, 0.07, 0.12, 0.06)
@@ -43,22 +51,19 @@ def sample_surroundings(rng: np.random.Generator) -> Backdrop:
                     float(rng.uniform(0.25, 0.7)), defocus)  # fmt: skip
 
 
-def paint_surroundings(
+def paint_empty(
     backdrop: Backdrop, camera: Camera, size: tuple[int, int], supersample: int, device: torch.device
 ) -> Tensor:
-    """The empty place, ``(height, width, 3)`` float in [0, 1]."""
+    """A backdrop of any kind alone, ``(height, width, 3)`` float in [0, 1]."""
     width, height = size
-    s = 1 if backdrop.defocus * height > 0.6 else supersample
-    x = ((torch.arange(width * s, device=device) + 0.5) / s - width / 2) / height  # frame heights from the middle
-    y = ((torch.arange(height * s, device=device) + 0.5) / s - height / 2) / height
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    paint = {"street": _street, "interior": _interior, "open": _open, "leaves": _leaves, "lamps": _lamps,
-             "curtain": _curtain, "paper": _paper, "blots": _blots}[backdrop.kind]  # fmt: skip
-    colours = torch.as_tensor(backdrop.colours, dtype=torch.float32, device=device)
-    grid = torch.as_tensor(backdrop.grid, dtype=torch.float32, device=device)
-    out = paint(backdrop, camera, x, y, colours, grid).clamp(0, 1)
-    out = out.reshape(height, s, width, s, 3).mean((1, 3))
-    return _defocused(out, backdrop.defocus * height)
+    blur = backdrop.defocus * height if backdrop.kind in SURROUNDINGS else 0.0  # pixels; plain places are in focus
+    s = 1 if blur > 0.6 else supersample
+    x, y = pixel_grid(size, s, height, device)
+    places = {"street": _street, "interior": _interior, "open": _open, "leaves": _leaves, "lamps": _lamps,
+              "curtain": _curtain, "paper": _paper, "blots": _blots}  # fmt: skip
+    colours, grid = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in (backdrop.colours, backdrop.grid))
+    out = places.get(backdrop.kind, paint_plain)(backdrop, camera, x, y, colours, grid).clamp(0, 1)
+    return _defocused(out.reshape(height, s, width, s, 3).mean((1, 3)), blur)
 
 
 def _defocused(picture: Tensor, radius: float) -> Tensor:
@@ -100,9 +105,8 @@ def _stand(
     b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The ground's colours, where it is seen, and the wall's points: metres across and above the floor."""
-    fx, fz, length = floor_points(camera, x / camera.focal, y / camera.focal)
-    across, up = wall_points(camera, x / camera.focal, y / camera.focal, b.wall)
-    return _ground(b, fx, fz, c, grid), (length > 0) & (fz > -b.wall), across, up
+    fx, fz, on_ground, across, up = room_points(b, camera, x, y)
+    return _ground(b, fx, fz, c, grid), on_ground, across, up
 
 
 def _street(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
@@ -118,9 +122,8 @@ def _street(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: 
         wall = mix(c[2 + k] * 0.8, c[2 + k] * 1.1, _texture(grid, 2 * across, 2 * up))
         px, py = (here / wide * (2 + int(3 * n[k, 5]))) % 1, (up - 0.3) / 1.6
         pane = _boxed(px, 0.25, 0.75) & _boxed(py % 1, 0.3, 0.85) & (up < tall - 0.3)
-        glass = (
-            c[12 + k] * (0.25 + 0.9 * noise_at(grid, py.floor() * 3.1 + 7 * k, (here / wide * 4).floor()))[..., None]
-        )
+        bright = 0.25 + 0.9 * noise_at(grid, py.floor() * 3.1 + 7 * k, (here / wide * 4).floor())
+        glass = c[12 + k] * bright[..., None]
         wall = torch.where(pane[..., None], glass, wall)
         door = _boxed(here / wide, float(n[k, 0]) * 0.6, float(n[k, 0]) * 0.6 + 0.3) & (up < 2.1)
         wall = torch.where(door[..., None], c[10 + k] * (0.35 + 0.2 * (px % 0.3 < 0.02))[..., None], wall)
@@ -142,9 +145,8 @@ def _interior(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid
     if n[0, 4] < 0.25:  # bricks
         row = (up / 0.09).floor()
         joint = ((up / 0.09) % 1 < 0.15) | ((across / 0.25 + 0.5 * (row % 2)) % 1 < 0.06)
-        out = torch.where(
-            joint[..., None], out * 1.25, out * (0.8 + 0.3 * noise_at(grid, row, (across / 0.25).floor()))[..., None]
-        )
+        brick = 0.8 + 0.3 * noise_at(grid, row, (across / 0.25).floor())
+        out = out * torch.where(joint, 1.25, brick)[..., None]
     for k in range(2, 5 + int(6 * n[0, 5])):
         form, middle = int(n[k, 0] * 4), 7 * float(n[k, 1]) - 3.5
         wide, tall = 0.3 + 0.9 * float(n[k, 2]), 0.3 + 0.9 * float(n[k, 3])
@@ -177,9 +179,8 @@ def _open(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Te
     cloud = ((_texture(grid, 3 * x + 9, 7 * y) - 0.5) * 4 * float(n[1, 5])).clamp(0, 1)
     out = mix(out, torch.full_like(out, 0.97), cloud)
     for k in range(2, 5):  # the farther, the paler
-        crest = (0.5 + 5 * float(n[k, 0]) / k) * (
-            0.5 + noise_at(grid, across * (0.3 + 0.5 * k * float(n[k, 1])), across * 0 + 5 * k)
-        )
+        uneven = noise_at(grid, across * (0.3 + 0.5 * k * float(n[k, 1])), across * 0 + 5 * k)
+        crest = (0.5 + 5 * float(n[k, 0]) / k) * (0.5 + uneven)
         leaf = c[k] * 0.4 + torch.tensor([0.12, 0.22, 0.06]).to(c) if n[k, 2] < 0.6 else c[k]
         leaf = mix(leaf * 0.6, leaf * 1.25, _texture(grid, 5 * across, 5 * up))
         haze = 0.35 * (4 - k) / 2
@@ -209,9 +210,8 @@ def _lamps(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: T
         r = size * (0.6 + 0.8 * float(n[k, 3]))
         far = torch.hypot(x - 1.6 * float(n[k, 0] - 0.5), y - 0.9 * float(n[k, 1] - 0.6)) / r
         glow = (0.9 + 0.4 * float(n[k, 4])) * ((1.15 - far) / 0.3).clamp(0, 1) * (0.75 + 0.25 * far.clamp(0, 1))
-        out = out + (glow * (0.25 + 0.75 * float(n[k, 2])))[..., None] * (
-            0.35 * c[k] + torch.tensor([0.6, 0.45, 0.25]).to(c)
-        )
+        lamp = 0.35 * c[k] + torch.tensor([0.6, 0.45, 0.25]).to(c)
+        out = out + (glow * (0.25 + 0.75 * float(n[k, 2])))[..., None] * lamp
     return out
 
 
@@ -238,7 +238,7 @@ def _paper(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: T
 
 
 def _blots(b: Backdrop, camera: Camera, x: Tensor, y: Tensor, c: Tensor, grid: Tensor) -> Tensor:
-    """Nothing to name, with the spectrum of a photograph."""
+    """Noise without shapes, of two colours, with the spectrum of a photograph."""
     scale = 8 + 16 * float(b.numbers[1, 1])
     bright = _texture(grid, scale * x, scale * y)
     hue = noise_at(grid, 0.6 * scale * x + 20, 0.6 * scale * y)

@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Loading:
+class BatchMakers:
     """Who makes batches: ``processes`` of a data loader or, where there are none, ``threads`` of this process.
 
     ``renders``: the processes render what they make batches of.
@@ -56,7 +56,7 @@ class Loading:
     renders: bool = False
 
 
-def choose_loading(device: torch.device, renderers: int, batch: int) -> Loading:
+def choose_makers(device: torch.device, renderers: int, batch: int) -> BatchMakers:
     """Who makes batches on this machine.
 
     Args:
@@ -65,15 +65,15 @@ def choose_loading(device: torch.device, renderers: int, batch: int) -> Loading:
         batch: clips in a micro-batch.
     """
     if device.type == "cpu":
-        return Loading()
+        return BatchMakers()
     enough = _shared_memory() >= _SHARED_MEMORY
     if renderers and enough:
-        return Loading(processes=renderers, renders=True)
+        return BatchMakers(processes=renderers, renders=True)
     if renderers:  # enough clips at once for every process, and a batch more
-        return Loading(threads=min(_MOST_THREADS, 1 + -(-renderers // batch)))
+        return BatchMakers(threads=min(_MOST_THREADS, 1 + -(-renderers // batch)))
     if "fork" in multiprocessing.get_all_start_methods() and enough:
-        return Loading(processes=min(_MOST_PROCESSES, max(1, share_of_cores() - 1)))
-    return Loading(threads=2)
+        return BatchMakers(processes=min(_MOST_PROCESSES, max(1, share_of_cores() - 1)))
+    return BatchMakers(threads=2)
 
 
 def without_weights(source: Source) -> Source:
@@ -103,10 +103,10 @@ class Batches:
 
     """
 
-    def __init__(self, source: Source, order: Iterable[Place], loading: Loading, pinned: bool = False) -> None:
+    def __init__(self, source: Source, order: Iterable[Place], makers: BatchMakers, pinned: bool = False) -> None:
         self._took: deque[float] = deque(maxlen=_RECENT)
         self._source, self._pinned = source, pinned
-        made = self._by_processes(order, loading) if loading.processes else self._by_threads(order, loading)
+        made = self._by_processes(order, makers) if makers.processes else self._by_threads(order, makers)
         self._made: Iterator[Batch] = iter(made)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -130,12 +130,12 @@ class Batches:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _by_threads(self, order: Iterable[Place], loading: Loading) -> Iterator[Batch]:
+    def _by_threads(self, order: Iterable[Place], makers: BatchMakers) -> Iterator[Batch]:
         places, waiting = iter(order), deque[Future[Batch]]()
-        pool = ThreadPoolExecutor(loading.threads)
+        pool = ThreadPoolExecutor(makers.threads)
         try:
             while True:
-                while len(waiting) < 2 * loading.threads and (place := next(places, None)) is not None:
+                while len(waiting) < 2 * makers.threads and (place := next(places, None)) is not None:
                     waiting.append(pool.submit(self._make, place))
                 if not waiting:
                     return
@@ -150,17 +150,17 @@ class Batches:
         self._took.append(took)
         return batch
 
-    def _by_processes(self, order: Iterable[Place], loading: Loading) -> Iterator[Batch]:
+    def _by_processes(self, order: Iterable[Place], makers: BatchMakers) -> Iterator[Batch]:
         # Forked, the networks beside `batch` are neither copied nor used.
-        source, context = (without_weights(self._source), "spawn") if loading.renders else (self._source, "fork")
+        source, context = (without_weights(self._source), "spawn") if makers.renders else (self._source, "fork")
         made = DataLoader(
             _Places(source),
             batch_size=None,
             sampler=order,
-            num_workers=loading.processes,
+            num_workers=makers.processes,
             multiprocessing_context=context,
             pin_memory=self._pinned,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # it draws from one; not from that of the program
         )
         for batch, took in made:
@@ -180,5 +180,5 @@ class _Places(Dataset[tuple[Batch, float]]):
         return batch, time.monotonic() - began
 
 
-def _leave_interrupts(worker: int) -> None:
+def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training process ends its workers

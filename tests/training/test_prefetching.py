@@ -15,9 +15,9 @@ from test_training_on_gpu import recipe_of
 from test_training_on_gpu import start as start
 from torch import Tensor, nn
 
-from animate_anyone.training import loading
+from animate_anyone.training import prefetching
 from animate_anyone.training.batch import Batch
-from animate_anyone.training.loading import Batches, Loading, choose_loading, without_weights
+from animate_anyone.training.prefetching import Batches, BatchMakers, choose_makers, without_weights
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stages import build_stage
 
@@ -27,20 +27,20 @@ GPU = torch.device("cuda")
 @pytest.mark.parametrize(
     ("device", "renderers", "shared", "wanted"),
     [
-        (torch.device("cpu"), 4, True, Loading()),
-        (GPU, 0, True, Loading(processes=7)),
-        (GPU, 0, False, Loading(threads=2)),
-        (GPU, 12, True, Loading(processes=12, renders=True)),
-        (GPU, 12, False, Loading(threads=3)),
+        (torch.device("cpu"), 4, True, BatchMakers()),
+        (GPU, 0, True, BatchMakers(processes=7)),
+        (GPU, 0, False, BatchMakers(threads=2)),
+        (GPU, 12, True, BatchMakers(processes=12, renders=True)),
+        (GPU, 12, False, BatchMakers(threads=3)),
     ],
 )
 def test_who_makes_batches(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device, renderers: int, shared: bool, wanted: Loading
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, renderers: int, shared: bool, wanted: BatchMakers
 ) -> None:
-    monkeypatch.setattr(loading, "share_of_cores", lambda: 8)
-    monkeypatch.setattr(loading, "_shared_memory", lambda: 2 << 30 if shared else 1 << 20)
+    monkeypatch.setattr(prefetching, "share_of_cores", lambda: 8)
+    monkeypatch.setattr(prefetching, "_shared_memory", lambda: 2 << 30 if shared else 1 << 20)
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn", "fork"])
-    assert choose_loading(device, renderers, 8) == wanted
+    assert choose_makers(device, renderers, 8) == wanted
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "image_carried", "environment_in_a_row"])
@@ -63,7 +63,10 @@ def test_forked_processes_make_the_batches_of_threads(start: Path, tmp_path: Pat
     changes: dict[str, Any] = {"data__size": 32, "data__clips": 2, "data__cache": str(tmp_path / "clips")}
     stage = build_stage(small("image", tmp_path, start / "parts", **changes))
     order = [(step, 0, 1) for step in range(3)]
-    with Batches(stage, order, Loading(processes=2)) as forked, Batches(stage, order, Loading(threads=2)) as threads:
+    with (
+        Batches(stage, order, BatchMakers(processes=2)) as forked,
+        Batches(stage, order, BatchMakers(threads=2)) as threads,
+    ):
         for one, other in ((a.tensors(), b.tensors()) for a, b in zip(forked, threads, strict=True)):
             assert one.keys() == other.keys() and "latents" in one
             assert all(torch.equal(value, other[name]) for name, value in one.items())
@@ -82,9 +85,9 @@ class Numbers(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "who", [Loading(), Loading(threads=3), Loading(processes=2), Loading(processes=1, renders=True)]
+    "who", [BatchMakers(), BatchMakers(threads=3), BatchMakers(processes=2), BatchMakers(processes=1, renders=True)]
 )
-def test_batches_come_in_order(who: Loading) -> None:
+def test_batches_come_in_order(who: BatchMakers) -> None:
     order: list[Any] = [(step, part, 2) for step in range(4) for part in range(2)]
     with Batches(Numbers(), order, who) as batches:
         assert [tuple(batch.place.tolist()) for batch in batches] == order
