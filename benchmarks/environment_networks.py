@@ -49,6 +49,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+def of_blending(unet: DenoisingUNet) -> list[Any]:
+    """The parameters of the spatial blending."""
+    return [p for name, p in unet.named_parameters() if ".spatial_blending." in name]
+
+
 def counts() -> list[list[str]]:
     """Millions of parameters per part, at full size."""
     with torch.device("meta"):
@@ -58,16 +63,17 @@ def counts() -> list[list[str]]:
         reference, objects = ReferenceNet.from_unet2d(unet), ObjectGuider()
         guider = PoseGuider(320, (16, 32, 96, 256), layout="open")
         poses = PoseModulation.from_pose_guider(guider)
+    not_of_pose_guider = [p for n, p in poses.named_parameters() if not n.startswith(("skeleton.", "conv_out."))]
     rows: list[tuple[str, list[Any]]] = [
         ("denoising UNet of Animate Anyone", list(before.parameters())),
         ("denoising UNet of Animate Anyone 2", list(after.parameters())),
         ("of which weights of the environment", [after.conv_in.weight[:, before.config["in_channels"] :]]),
-        ("of which spatial blending, one map (the default)", after.blending_parameters()),
-        ("spatial blending by channel, instead", by_channel.blending_parameters()),
+        ("of which spatial blending, one map (the default)", of_blending(after)),
+        ("spatial blending by channel, instead", of_blending(by_channel)),
         ("ReferenceNet", list(reference.parameters())),
         ("object guider", list(objects.parameters())),
         ("pose modulation, with a Pose Guider of Moore's layout", list(poses.parameters())),
-        ("of which a Pose Guider has not", poses.new_parameters()),
+        ("of which a Pose Guider has not", not_of_pose_guider),
     ]
     return [[name, f"{sum(p.numel() for p in weights) / 1e6:.3f}"] for name, weights in rows]
 

@@ -71,8 +71,6 @@ def test_weights_are_the_pose_guiders_and_its_own() -> None:
     depth = {n.removeprefix("depth."): v.shape for n, v in made.state_dict().items() if n.startswith("depth.")}
     assert depth.pop("conv_in.weight") == (4, 1, 4, 4)
     assert all(theirs.state_dict()[name].shape == shape for name, shape in depth.items())
-    both = sum(p.numel() for p in made.parameters())
-    assert sum(p.numel() for p in made.new_parameters()) == both - sum(p.numel() for p in theirs.parameters())
 
 
 @torch.no_grad()

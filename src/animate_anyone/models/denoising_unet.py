@@ -288,10 +288,6 @@ class DenoisingUNet(UNetMotionModel):
         """The parameters of the temporal layers: all that the motion stage trains."""
         return [p for name, p in self.named_parameters() if ".motion_modules." in name]
 
-    def blending_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the spatial blending."""
-        return [p for name, p in self.named_parameters() if ".spatial_blending." in name]
-
     def zero_motion(self) -> None:
         """Zero the last projection of every motion module, so that it adds nothing yet."""
         for module in self.modules():

@@ -36,12 +36,6 @@ ANIMATE_ANYONE: dict[str, Any] = {
     "shared_noise": False,
     "keep_detail": False,
 }
-ANIMATE_ANYONE_2: dict[str, Any] = {
-    **ANIMATE_ANYONE,
-    "formulation": "shape_agnostic",
-    "uses_objects": True,
-    "uses_depth": True,
-}
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -152,10 +152,6 @@ class PoseModulation(ModelMixin, ConfigMixin):
         """As :meth:`PoseGuider.beside`."""
         return self.skeleton.beside(pictures, reference)
 
-    def new_parameters(self) -> list[nn.Parameter]:
-        """The parameters that a Pose Guider has not."""
-        return [p for name, p in self.named_parameters() if not name.startswith(("skeleton.", "conv_out."))]
-
     def forward(self, pictures: Tensor, depth: Tensor | None = None) -> Tensor:
         """Encode poses.
 
