@@ -11,35 +11,26 @@ from typing import Any
 from diffusers import DDIMScheduler
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop import catalog, moore, musepose, novita
+from animate_anyone.interop import catalog, moore
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
-from animate_anyone.interop.autoencoder import SINGLE_FILE as VAE_INSIDE
-from animate_anyone.interop.autoencoder import VAE, read_vae
 from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config, single_source
-from animate_anyone.interop.image_encoder import read_image_encoder
 from animate_anyone.interop.key_map import MappedNetwork
-from animate_anyone.interop.preset import SCHEDULE, Preset
-from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
-from animate_anyone.interop.stable_diffusion import UNET, read_unet
+from animate_anyone.interop.preset import MOORE, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
+from animate_anyone.interop.stable_diffusion import (
+    UNET,
+    UNET_INSIDE,
+    VAE,
+    VAE_INSIDE,
+    read_image_encoder,
+    read_unet,
+    read_vae,
+)
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.interop.writing import check_space, new_folder, write_part
 from animate_anyone.models.folder import AA1, NETWORKS, index_entry
 from animate_anyone.models.number_types import DTYPES
 from animate_anyone.models.shipped import INDEX
 from animate_anyone.progress import SILENT, Progress
-
-
-@dataclass
-class Converted:
-    """What was found and written.
-
-    Attributes:
-        folder: the result.
-        lines: for the user.
-    """
-
-    folder: Path
-    lines: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,8 +49,8 @@ def convert_folder(
     *,
     beta_schedule: str | None = None,
     motion_heads: int | None = None,
-) -> Converted:
-    """Convert published weights.
+) -> list[str]:
+    """Convert published weights; returns lines for the user: what was found and written.
 
     Args:
         source: a folder with the files of Moore-AnimateAnyone, novita or MusePose, and the autoencoder
@@ -89,12 +80,9 @@ def convert_folder(
         if plan.scheduler is not None:
             plan.scheduler.save_pretrained(folder / "scheduler")
             classes = {part: index_entry(kind) for part, kind in {**NETWORKS, "scheduler": DDIMScheduler}.items()}
-            index = {
-                "_class_name": AA1,
-                "_diffusers_version": importlib.metadata.version("diffusers"),
-            }
+            index = {"_class_name": AA1, "_diffusers_version": importlib.metadata.version("diffusers")}
             (folder / INDEX).write_text(json.dumps(index | classes | plan.options, indent=2) + "\n")
-    return Converted(output, [*plan.lines, f"{output}: written"])
+    return [*plan.lines, f"{output}: written"]
 
 
 def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> _Plan:
@@ -186,9 +174,9 @@ def _plan_model(
 
 def _recognise(motion: WeightFile, guider: WeightFile) -> Preset:
     """Whose files these are: MusePose leaves out the position tables, novita's guider has other widths."""
-    if positions(motion) in (None, musepose.POSITIONS):
-        return musepose.PRESET
-    return novita.PRESET if moore.guider_widths(guider)[1] == novita.GUIDER_WIDTHS else moore.PRESET
+    if positions(motion) in (None, MUSEPOSE.positions):
+        return MUSEPOSE
+    return NOVITA if moore.guider_widths(guider)[1] == NOVITA_GUIDER_WIDTHS else MOORE
 
 
 def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> list[str]:
@@ -209,17 +197,14 @@ def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> 
 def _check_widths(source: Path, parts: dict[str, MappedNetwork]) -> None:
     """The networks' widths against each other, where one's output is another's input."""
     config = {name: part.config for name, part in parts.items()}
+    unet = config["denoising_unet"]
     for part, setting, other, name in (
-        ("pose_guider", "out_channels", config["denoising_unet"]["block_out_channels"][0], "first width"),
-        ("vae", "latent_channels", config["denoising_unet"]["in_channels"], "in_channels"),
+        ("pose_guider", "out_channels", unet["block_out_channels"][0], "first width"),
+        ("vae", "latent_channels", unet["in_channels"], "in_channels"),
+        ("image_encoder", "projection_dim", unet["cross_attention_dim"], "cross_attention_dim"),
     ):
         if config[part][setting] != other:
             raise InputError(f"{source}: {part} has {setting} {config[part][setting]}; the UNet's {name} is {other}")
-    width, needed = config["image_encoder"]["projection_dim"], config["denoising_unet"]["cross_attention_dim"]
-    if width != needed:
-        raise InputError(
-            f"{source}: image_encoder has projection_dim {width}; the UNet's cross_attention_dim is {needed}"
-        )
 
 
 def _left(parts: dict[str, MappedNetwork]) -> list[str]:

@@ -18,14 +18,7 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 
-PRESET = Preset(
-    project="Moore-AnimateAnyone",
-    beta_schedule="linear",
-    other_schedule="its training says scaled_linear",
-)
-
 REFERENCE = KeyMap(left=((r"^(conv_norm_out|conv_out)\.", "ReferenceNet's output, which nobody reads"),))
-GUIDER = KeyMap()
 
 
 def read_denoising_unet(
@@ -71,7 +64,7 @@ def read_pose_guider(file: WeightFile) -> MappedNetwork:
     channels, widths, out = guider_widths(file)
     with torch.device("meta"):
         network = PoseGuider(out, widths, layout="open", conditioning_channels=channels)
-    return fit(network, [(file, GUIDER)])
+    return fit(network, [(file, KeyMap())])
 
 
 def guider_widths(file: WeightFile) -> tuple[int, tuple[int, ...], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
@@ -54,3 +54,11 @@ class Preset:
             "stretch": True,
             "reference_control": [None, None],
         }
+
+
+MOORE = Preset("Moore-AnimateAnyone", "linear", other_schedule="its training says scaled_linear")
+# Moore's files; the Pose Guider has the paper's widths.
+NOVITA = replace(MOORE, project="novita-ai/AnimateAnyone")
+NOVITA_GUIDER_WIDTHS = (16, 32, 64, 128)
+# Moore's files, longer windows; the position tables are not in the files.
+MUSEPOSE = Preset("MusePose", "scaled_linear", size=(512, 768), window=48, positions=128)

@@ -121,7 +121,8 @@ def plan(entry: Entry, folder: Path, revision: str | None = None, progress: Prog
         hub.check_online(entry.name)
     elif recorded:
         record = replace(record, endpoint=recorded.endpoint)  # nothing came from another one
-    free = shutil.disk_usage(_existing(folder)).free
+    above = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(above).free
     if missing and needed + SPARE > free:
         raise InputError(
             f"{folder}: {shown_size(needed)} are to come and {shown_size(free)} are free there; "
@@ -217,11 +218,3 @@ def _come(what: Plan, pinned: Pinned, file: File, part: Path) -> Iterator[int]:
 def _part(folder: Path, file: File) -> Path:
     """Where a file lies while it comes. Its name is its digest: another content never goes on from it."""
     return folder / UNDERWAY / f"{file.digest.replace(':', '-')}.part"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    folder = folder.absolute()
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder
