@@ -22,7 +22,15 @@ def check_finite(networks: Mapping[str, nn.Module], values: Tensor, what: str) -
     """
     if torch.isfinite(values).all():
         return
-    found = first_not_finite(networks)
+    found = next(
+        (
+            f"{part}/{name}"
+            for part, network in networks.items()
+            for name, tensor in network.state_dict().items()
+            if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all()
+        ),
+        None,
+    )
     dtype = str(networks["denoising_unet"].dtype).removeprefix("torch.")
     if found is not None:
         # Cast to float16, large weights become infinite.
@@ -31,12 +39,3 @@ def check_finite(networks: Mapping[str, nn.Module], values: Tensor, what: str) -
     if dtype != "float32":
         raise InputError(f"{what} NaN or infinity in {dtype}; give --dtype float32")
     raise InputError(f"{what} NaN or infinity, in float32 and with weights that are finite; this model cannot be used")
-
-
-def first_not_finite(networks: Mapping[str, nn.Module]) -> str | None:
-    """The first tensor of networks that holds NaN or infinity, ``part/name``; ``None`` where all are finite."""
-    for part, network in networks.items():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
-                return f"{part}/{name}"
-    return None

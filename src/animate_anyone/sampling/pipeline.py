@@ -29,11 +29,10 @@ from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.denoising import Hold, denoise
 from animate_anyone.sampling.finite import check_finite
-from animate_anyone.sampling.inputs import Accepted, Pictures, check_inputs
-from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline
+from animate_anyone.sampling.inputs import Pictures, check_inputs
+from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, stretch
 from animate_anyone.sampling.reference import ReferenceCondition, check_reference_networks, without_reference_net
 from animate_anyone.sampling.scene import SceneLatents
-from animate_anyone.sampling.stretching import stretch
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
 StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -205,18 +204,20 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             InputError: an input does not fit the model.
         """
         # 1. Check what is cheap to check.
-        size = check_inputs(self.accepted, reference, poses, reference_pose, size, window_batch)
+        accepted = self.config, self.latent_downscale, self.pose_picture_size
+        size = check_inputs(*accepted, reference, poses, reference_pose, size, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)
         planned = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, window_stride)
         plan = self._plan(planned, num_inference_steps, guidance_scale, overlap, window_batch)
 
         # 2. Look at the reference and the poses, once.
-        conditions = self._conditions(
-            reference, reference_pose, pictures, size, plan, lambda: self._encode_poses(poses, reference_pose, size)
-        )
+        guided = plan.guidance_scale != 1
+        look = self._encode_reference(reference, reference_pose, size, guided)
+        guess = self._make_guess(look.latent, pictures, size)
+        conditions = ClipConditions(look, self._encode_poses(poses, reference_pose, size), guess, guided)
 
         # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
-        latents = self._noise(self._shape(conditions), generator, latents)
+        latents = self._noise(conditions.poses.shape[2:], generator, latents)
         latents = self._denoise(conditions, latents, plan, callback_on_step_end, progress)
 
         # 4. Decode.
@@ -259,18 +260,6 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
         return schedule
 
-    @property
-    def accepted(self) -> Accepted:
-        """What pictures the model takes."""
-        config = self.config
-        return Accepted(
-            self.latent_downscale,
-            tuple(config["size"]),
-            config["stretch"],
-            config["reference_pose"],
-            self.pose_picture_size,
-        )
-
     def _plan(
         self,
         planned: list[list[int]],
@@ -287,23 +276,6 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             (config["overlap"] if overlap is None else overlap) if config["aggregation"] == "fade" else 0,
             window_batch,
         )
-
-    def _conditions(
-        self,
-        reference: NDArray[np.uint8],
-        reference_pose: NDArray[np.uint8] | None,
-        pictures: Pictures | None,
-        size: tuple[int, int],
-        plan: Plan,
-        encode_poses: Callable[[], Tensor],
-    ) -> ClipConditions:
-        guided = plan.guidance_scale != 1
-        look = self._encode_reference(reference, reference_pose, size, guided)
-        guess = self._make_guess(look.latent, pictures, size)
-        return ClipConditions(look, encode_poses(), guess, guided)
-
-    def _shape(self, conditions: ClipConditions) -> tuple[int, ...]:
-        return (1, self.vae.config["latent_channels"], *conditions.poses.shape[2:])
 
     def _denoise(
         self,
@@ -365,7 +337,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
     ) -> ReferenceCondition:
         device = self._execution_device
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
-        latent = self._encode(reference, size)[:, :, 0].to(device)
+        latent = self._encode([reference], size)[:, :, 0].to(device)
         if self.config["reference_path"] != "reference_net":
             return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
         pose = (

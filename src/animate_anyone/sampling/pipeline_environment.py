@@ -141,7 +141,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             InputError: an input does not fit the model.
         """
         # 1. Check what is cheap to check.
-        size = check_inputs(self.accepted, reference, poses, reference_pose, None, window_batch)
+        accepted = self.config, self.latent_downscale, self.pose_picture_size
+        size = check_inputs(*accepted, reference, poses, reference_pose, None, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)
         uses = self.config["uses_objects"], self.config["uses_depth"]
         scene.check(len(poses), size, self.pose_picture_size(size), *uses)
@@ -149,14 +150,14 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         plan = self._plan(windows, num_inference_steps, guidance_scale, overlap, window_batch)
 
         # 2. Look at the reference, the poses and the scene, once.
-        def encode_poses() -> Tensor:
-            return self._encode_poses(poses, reference_pose, size, scene.depth)
-
-        conditions = self._conditions(reference, reference_pose, pictures, size, plan, encode_poses)
-        conditions = replace(conditions, scene=self._encode_scene(scene, size))
+        guided = plan.guidance_scale != 1
+        look = self._encode_reference(reference, reference_pose, size, guided)
+        guess = self._make_guess(look.latent, pictures, size)
+        features = self._encode_poses(poses, reference_pose, size, scene.depth)
+        conditions = ClipConditions(look, features, guess, guided, self._encode_scene(scene, size))
 
         # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
-        latents = self._noise(self._shape(conditions), generator, latents)
+        latents = self._noise(features.shape[2:], generator, latents)
         denoise = self._denoise_segments if continuation else self._denoise
         latents = denoise(conditions, latents, plan, callback_on_step_end, progress)
 
@@ -241,7 +242,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         return torch.cat([chunk(start) for start in range(0, count, CHUNK)], 2)
 
     def _encode_scene(self, scene: SceneInputs, size: tuple[int, int]) -> SceneLatents:
-        latents = self._encode_all(scene.environment, size)
+        latents = self._encode(scene.environment, size)
         cells = torch.from_numpy(latent_mask(scene.mask, self.latent_downscale)).float()[None, None]
         if scene.objects is None or scene.object_mask is None or not scene.object_mask.any():
             return SceneLatents(latents, cells)
@@ -249,10 +250,10 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         guider, device = self.object_guider, self._execution_device
         where = torch.from_numpy(latent_mask(scene.object_mask, self.latent_downscale))
         found: list[ObjectFeatures] = []
+        empty = torch.zeros_like(latents[:, :, :1])
         for number, here in enumerate(where):
             # Zeros where no object is, and in frames without one nothing else.
-            empty = torch.zeros_like(latents[:, :, :1])
-            shown = self._encode(scene.objects[number], size) * here if here.any() else empty
+            shown = self._encode([scene.objects[number]], size) * here if here.any() else empty
             features = guider(shown.to(device, guider.dtype))
             found.append(ObjectFeatures(tuple(level.cpu() for level in features.levels), features.present.cpu()))
         levels = tuple(torch.cat(level, 2) for level in zip(*(f.levels for f in found), strict=True))

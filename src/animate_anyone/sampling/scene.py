@@ -31,10 +31,7 @@ class SceneLatents:
 
     def of_frames(self, frames: list[int] | slice) -> SceneLatents:
         """The scene of some frames, as a window (their numbers) or a segment (a slice, not copied) needs it."""
-        objects = self.objects
-        if objects is not None:
-            some = frames if isinstance(frames, slice) else torch.tensor(frames, device=objects.present.device)
-            objects = objects.of_frames(some)
+        objects = self.objects and self.objects.of_frames(frames)
         return SceneLatents(self.environment[:, :, frames], self.mask[:, :, frames], objects)
 
     def beside(self, noisy: Tensor, windows: list[list[int]]) -> tuple[Tensor, ObjectFeatures | None]:
