@@ -22,9 +22,8 @@ from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.pose.skeleton_look import SkeletonLook
 from animate_anyone.perception.pose.skeleton_video import find_skeletons
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Picture, PoseSequence
 
-Picture = NDArray[np.uint8]
 MOST_FRAMES = 1_000_000
 """The most frames of a result whose frame rate is given."""
 LONGEST = 6 * 3600
@@ -120,7 +119,7 @@ class Driver:
         if self.ready is not None:
             return self._on_own_clock(self.ready), []
         looks = load_estimator(estimator) if isinstance(estimator, str) else estimator()
-        followed = track_person(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
+        followed = track_person(self.source_frames(), self.source_fps, looks, person, self.source_times, progress)
         found, alone = followed.poses, followed.alone()
         if alone and followed.whole is not None and followed.dropped:  # a cut, or other light
             scores = found.scores.copy()
@@ -136,9 +135,8 @@ class Driver:
             lines.append(f"only somebody else was found, and left out, in frame {ranges(runs(missed))}")
         return self._on_own_clock(clean(found)), lines
 
-    def _in_reach(self) -> FramesInReach:
+    def source_frames(self) -> FramesInReach:
         """The frames of ``source`` by number; as many stay at hand as looking for one person among others goes back."""
-
         video = self.video
         assert video is not None
 

@@ -10,9 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.errors import InputError
@@ -23,12 +21,19 @@ from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.structures import ObjectMark, PoseSequence
+from animate_anyone.structures import ObjectMark, Picture, PoseSequence
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.job import Report, check_files, describe_needs, finish, plan_work, write_result
 from animate_anyone.workflows.scene_conditions import KEPT, keep_conditions, make_conditions
-from animate_anyone.workflows.settings import check_number
+from animate_anyone.workflows.settings import (
+    Report,
+    check_files,
+    check_number,
+    describe_needs,
+    finish,
+    plan_work,
+    write_result,
+)
 from animate_anyone.workflows.source_video import (
     Networks,
     SourceVideoSettings,
@@ -36,8 +41,6 @@ from animate_anyone.workflows.source_video import (
     crop_to_character,
     decompose,
 )
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def replace(
         latents = pipeline(
             conditions.reference,
             conditions.skeletons,
-            conditions.scene,
+            conditions,
             carried=conditions.first_guess,
             reference_pose=conditions.reference_pose,
             num_inference_steps=settings.steps,

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.media import write_picture
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.structures import PoseSequence, Subject
+from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.system.whole_files import whole_files
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.job import write_video
-
-Picture = NDArray[np.uint8]
+from animate_anyone.workflows.settings import write_video
 
 KEPT = ("skeletons.mp4", "character_pose.npz", "character_pose.png", "poses.npz", "overlay.mp4", "report.json")
 """What ``keep`` writes of ``animate``."""
