@@ -88,21 +88,11 @@ def evaluate(
     from animate_anyone.evaluation.protocols import find_protocol, parse_metrics
     from animate_anyone.evaluation.video_metrics import evaluate_videos, video_table
 
-    rules, chosen = find_protocol(of_videos.protocol), parse_metrics(of_videos.metrics)
-    if json_file is not None:
-        _check_json(json_file)
+    how = values(of_videos)
+    rules, chosen = find_protocol(how.pop("protocol")), parse_metrics(how.pop("metrics"))
+    _check_json(json_file)
     with bars() as progress:
-        report = evaluate_videos(
-            generated,
-            truth,
-            rules,
-            chosen,
-            layout=of_videos.layout,
-            split=of_videos.split,
-            metric_weights=of_videos.metric_weights,
-            device=device,
-            progress=progress,
-        )
+        report = evaluate_videos(generated, truth, rules, chosen, device=device, progress=progress, **how)
     _write(json_file, report)
     print(video_table(report))
 
@@ -119,8 +109,8 @@ def _evaluate_suite(
         raise InputError(f"--suite {suite}: not known; there is: {', '.join(SUITES)}")
     how = values(options)
     sheet = how.pop("sheet")
+    _check_json(json_file)
     if json_file is not None:
-        _check_json(json_file)
         sheet = sheet or json_file.with_suffix(".png")
     if sheet is not None:
         check_writable(sheet, (".png",))
@@ -141,11 +131,12 @@ def _evaluate_suite(
     print(table(report))
 
 
-def _check_json(file: Path) -> None:
+def _check_json(file: Path | None) -> None:
     """See before the work that the figures can be written. Raises :class:`InputError`."""
     from animate_anyone.media import check_writable
 
-    check_writable(file, (".json",))
+    if file is not None:
+        check_writable(file, (".json",))
 
 
 def _write(file: Path | None, report: dict[str, Any]) -> None:

@@ -118,8 +118,7 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
 def _plan_model(
     source: Path, found: dict[str, list[Path]], beta_schedule: str | None, motion_heads: int | None
 ) -> _Plan:
-    lines: list[str] = []
-    settings = given_settings(source, lines)
+    given_schedule, given_heads, lines = given_settings(source)
     unet_file = find_config(source, "unet")
     unet = read_config(unet_file.parent, UNET) if unet_file else UNET
     if unet_file is None:
@@ -139,7 +138,7 @@ def _plan_model(
             f"{source}: {catalog.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
         )
     preset = _recognise(motion or denoising, files[catalog.POSE_GUIDER])
-    heads = motion_heads or settings.motion_heads
+    heads = motion_heads or given_heads
     parts = {
         "denoising_unet": moore.read_denoising_unet(unet, denoising, motion, preset, heads),
         "reference_net": moore.read_reference_net(unet, files[catalog.REFERENCE_UNET]),
@@ -157,7 +156,7 @@ def _plan_model(
     _check_widths(source, parts)
     guider = parts["pose_guider"].config
     motion_config = parts["denoising_unet"].config
-    schedule = {**SCHEDULE, "beta_schedule": preset.beta_schedule, **settings.schedule}
+    schedule = {**SCHEDULE, "beta_schedule": preset.beta_schedule, **given_schedule}
     if beta_schedule is not None:
         schedule["beta_schedule"] = beta_schedule
     other = f" ({preset.other_schedule})" if preset.other_schedule else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from animate_anyone.models.weight_files import read_settings
 DEPTH = 3  # folders below the source that are looked into
 # The class that the ``config.json`` of a foreign part names.
 _CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVisionModelWithProjection"}
-
-
-@dataclass
-class GivenSettings:
-    """What a configuration file beside the weights changes; empty where there is none."""
-
-    schedule: dict[str, Any] = field(default_factory=dict)
-    motion_heads: int | None = None
 
 
 def find_weights(source: Path, name: str) -> list[Path]:
@@ -88,8 +79,10 @@ def read_config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
     return default
 
 
-def given_settings(source: Path, lines: list[str]) -> GivenSettings:
-    """From the inference configuration, where the project's own lies beside the weights; ``lines`` get its name."""
+def given_settings(source: Path) -> tuple[dict[str, Any], int | None, list[str]]:
+    """The schedule, the heads of the temporal layers and a line for the user, from the project's own inference
+    configuration where it lies beside the weights; empty where there is none.
+    """
     for depth in range(DEPTH):
         for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
             try:
@@ -105,6 +98,5 @@ def given_settings(source: Path, lines: list[str]) -> GivenSettings:
             unknown = sorted(schedule.keys() - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
             if unknown:
                 raise InputError(f"{path}: noise_scheduler_kwargs has an unknown setting {unknown[0]}")
-            lines.append(f"schedule and heads from {path.name}")
-            return GivenSettings(schedule, heads)
-    return GivenSettings()
+            return schedule, heads, [f"schedule and heads from {path.name}"]
+    return {}, None, []

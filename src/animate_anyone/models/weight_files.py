@@ -113,8 +113,8 @@ def shards(index: Path) -> list[Path]:
         InputError: it names none, or one that is missing or lies outside the folder.
     """
     folder, weight_map = index.parent, read_settings(index).get("weight_map")
-    names = set(weight_map.values()) if isinstance(weight_map, dict) and _are_texts(weight_map.values()) else set()
-    if not names:
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{index}: names no weights; copy or download it again")
     found = []
     for name in sorted(names):
@@ -127,10 +127,6 @@ def shards(index: Path) -> list[Path]:
             raise InputError(f"{file}: is a link out of its folder; put the file itself there")
         found.append(file)
     return found
-
-
-def _are_texts(values: Any) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def _allowed(folder: Path) -> Iterator[Path]:

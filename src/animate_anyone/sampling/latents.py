@@ -1,8 +1,8 @@
-"""What both pipelines do between pictures and latents: sizes, encoding, the first noise, decoding."""
+"""What both pipelines do between pictures and latents: sizes, encoding, the initial noise, decoding, finding NaN."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -17,8 +18,6 @@ from torch import Tensor, nn
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
 from animate_anyone.models.autoencoding import at_once, decode, encode
-from animate_anyone.sampling.finite import check_finite
-from animate_anyone.sampling.initial_noise import initial_noise
 from animate_anyone.sampling.inputs import Pictures
 
 
@@ -30,6 +29,58 @@ def stretch(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     if picture.shape[1::-1] == size:
         return picture.copy()
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)).copy()
+
+
+def initial_noise(
+    shape: Sequence[int],
+    frame_axis: int,
+    *,
+    shared: bool,
+    generator: torch.Generator | None,
+    device: torch.device,
+) -> Tensor:
+    """Standard normal noise for a clip's latents, float32; training draws it so too.
+
+    Args:
+        shape: of the latents.
+        frame_axis: which axis of ``shape`` counts the frames of one clip.
+        shared: all frames of a clip get the same noise (``shared_noise`` of the pipelines), else each its own.
+        generator: one of the CPU gives the same noise on every device; ``None`` is the device's own.
+        device: where the noise is wanted.
+
+    Returns:
+        Noise of ``shape``; with ``shared`` an expanded view, not to be written to.
+    """
+    drawn = list(shape)
+    if shared:
+        drawn[frame_axis] = 1
+    noise = randn_tensor(tuple(drawn), generator=generator, device=device, dtype=torch.float32)
+    return noise.expand(*shape)
+
+
+def check_finite(networks: Mapping[str, nn.Module], values: Tensor, what: str) -> None:
+    """See that values are finite, neither NaN nor infinity.
+
+    Args:
+        networks: those that made them, ``denoising_unet`` among them.
+        what: what gave them, e.g. ``"step 3 of 20 gave"``.
+
+    Raises:
+        InputError: they are not; it says which weights are to blame, or which number type.
+    """
+    if torch.isfinite(values).all():
+        return
+    tensors = ((f"{p}/{name}", t) for p, network in networks.items() for name, t in network.state_dict().items())
+    found = (n for n, t in tensors if t.is_floating_point() and not t.is_meta and not torch.isfinite(t).all())
+    damaged = next(found, None)
+    dtype = str(networks["denoising_unet"].dtype).removeprefix("torch.")
+    if damaged is not None:
+        # Cast to float16, large weights become infinite.
+        or_else = " (or too large for float16: give --dtype float32)" if dtype == "float16" else ""
+        raise InputError(f"{what} NaN or infinity: {damaged} is not finite; the weights are damaged{or_else}")
+    if dtype != "float32":
+        raise InputError(f"{what} NaN or infinity in {dtype}; give --dtype float32")
+    raise InputError(f"{what} NaN or infinity, in float32 and with weights that are finite; this model cannot be used")
 
 
 @dataclass

@@ -13,15 +13,15 @@ from torch import Tensor
 from animate_anyone.first_guess.collage import LAYERS, chunks
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
-from animate_anyone.sampling.pipeline_environment import CHUNK, AnimateAnyone2Pipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.work import Work
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
-    """Frames whose poses are encoded together: a chunk, and those before and behind it that have a say in it."""
+    """Frames whose poses are encoded together, and those before and after them that their features depend on."""
     reach = 0 if p.pose_modulation is None else p.pose_modulation.reach
-    return min(work.frames, CHUNK + 2 * reach)
+    return min(work.frames, p.poses_at_once + 2 * reach)
 
 
 def walk_scene(p: AnimateAnyone2Pipeline, work: Work, take: Any) -> None:

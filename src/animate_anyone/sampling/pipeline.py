@@ -7,7 +7,7 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -22,15 +22,14 @@ from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes_options
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_control import ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.denoising import Hold, denoise
-from animate_anyone.sampling.finite import check_finite
 from animate_anyone.sampling.inputs import Pictures, check_inputs
-from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, stretch
+from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite, stretch
 from animate_anyone.sampling.reference import ReferenceCondition, check_reference_networks, without_reference_net
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
@@ -106,6 +105,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             paper's; defaults in ``models.pipeline_options``.
     """
 
+    poses_at_once = 1  # encoded
     model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
     _callback_tensor_inputs = ("latents",)
     _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control"]
@@ -118,7 +118,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
     scheduler: DDIMScheduler
     reference_control: ReferenceControl | None
 
-    @takes_options(ANIMATE_ANYONE)
+    @takes(ANIMATE_ANYONE)
     def __init__(
         self,
         denoising_unet: DenoisingUNet,
@@ -150,9 +150,14 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         """Channels that the denoising UNet must take."""
         return self.guess_options.input_channels(self.vae.config["latent_channels"])
 
+    @property
+    def guider(self) -> Any:
+        """The network that encodes the poses."""
+        return self.pose_guider
+
     def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """At which ``(width, height)`` to draw the poses for a video of ``size``."""
-        return self.pose_guider.picture_size(size, self.latent_downscale)
+        """At which ``(width, height)`` to draw the poses, and their depth, for a video of ``size``."""
+        return self.guider.picture_size(size, self.latent_downscale)
 
     @torch.no_grad()
     def __call__(
@@ -340,29 +345,42 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         latent = self._encode([reference], size)[:, :, 0].to(device)
         if self.config["reference_path"] != "reference_net":
             return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
-        pose = (
-            None
-            if reference_pose is None
-            else self._encode_poses([reference_pose], reference_pose, size)[:, :, 0].to(device)
-        )
+        pose = None
+        if reference_pose is not None:
+            pose = self._encode_poses([reference_pose], reference_pose, size)[:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
         keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
         return ReferenceCondition(latent, token, keys_values)
 
-    def _encode_poses(self, poses: Pictures, reference_pose: NDArray[np.uint8] | None, size: tuple[int, int]) -> Tensor:
-        # Kept on the CPU: a long clip's features may not fit beside the networks.
-        guider, device = self.pose_guider, self._execution_device
+    def _encode_poses(
+        self,
+        poses: Pictures,
+        reference_pose: NDArray[np.uint8] | None,
+        size: tuple[int, int],
+        depth: NDArray[np.float32] | None = None,
+    ) -> Tensor:
+        # Kept on the CPU: a long clip's features may not fit beside the networks. Poses are drawn in order, once; with
+        # depth some are encoded together, with the frames around that their features depend on.
+        guider, device, count, shape = self.guider, self._execution_device, len(poses), poses[0].shape
+        drawn_size, reach = self.pose_picture_size(size), 0 if depth is None else guider.reach
 
-        def picture(pose: NDArray[np.uint8]) -> Tensor:
-            drawn = torch.from_numpy(stretch(pose, self.pose_picture_size(size))).to(device)
-            return drawn.permute(2, 0, 1)[None, :, None].to(guider.dtype) / 255
+        def pictures(some: Iterable[NDArray[np.uint8]]) -> Tensor:
+            drawn = torch.from_numpy(np.stack([stretch(pose, drawn_size) for pose in some])).to(device)
+            return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
 
-        own = None if reference_pose is None else picture(reference_pose)
-        features: list[Tensor] = []
-        shape = poses[0].shape
-        for number, pose in enumerate(poses):
-            if pose.shape != shape:
-                raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
-            features.append(guider(guider.beside(picture(pose), own)).cpu())
+        own = None if reference_pose is None else pictures([reference_pose])
+        coming, held, features = iter(poses), dict[int, NDArray[np.uint8]](), list[Tensor]()
+        for start in range(0, count, self.poses_at_once):
+            stop = min(start + self.poses_at_once, count)
+            frames = range(max(start - reach, 0), min(stop + reach, count))
+            held = {number: held[number] if number in held else next(coming) for number in frames}
+            for number, pose in held.items():
+                if pose.shape != shape:
+                    raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
+            given = [guider.beside(pictures(held.values()), own)]
+            if depth is not None:
+                near = torch.from_numpy(np.ascontiguousarray(depth[frames.start : frames.stop]))
+                given.append(near.to(device, guider.dtype)[None, None])
+            features.append(guider(*given)[:, :, start - frames.start : stop - frames.start].cpu())
         return torch.cat(features, 2)

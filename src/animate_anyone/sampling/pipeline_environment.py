@@ -16,8 +16,8 @@ from torch import Tensor
 
 from animate_anyone.conditions.environment import FORMULATIONS, latent_mask
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import parameters_of
 from animate_anyone.models.object_guider import ObjectFeatures, ObjectGuider
+from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
@@ -26,9 +26,6 @@ from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline, ClipConditions, Plan, StepCallback
 from animate_anyone.sampling.scene import SceneInputs, SceneLatents
-
-CHUNK = 8
-"""Frames whose poses are encoded at once, beside those in reach of them."""
 
 
 class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
@@ -43,6 +40,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         uses_depth: whether there is a ``pose_modulation``, told structured depth beside the poses.
     """
 
+    poses_at_once = 8
     model_cpu_offload_seq = (
         "image_encoder->pose_guider->reference_net->pose_modulation->object_guider->denoising_unet->vae"
     )
@@ -56,7 +54,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     pose_modulation: PoseModulation | None
     object_guider: ObjectGuider | None
 
-    @parameters_of(AnimateAnyonePipeline)
+    @takes(AnimateAnyonePipeline)
     def __init__(
         self,
         *,
@@ -98,10 +96,6 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     def guider(self) -> PoseGuider | PoseModulation:
         """The network that encodes the poses."""
         return self.pose_guider if self.pose_modulation is None else self.pose_modulation
-
-    def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """At which ``(width, height)`` to draw the poses, and their depth, for a video of ``size``."""
-        return self.guider.picture_size(size, self.latent_downscale)
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -206,40 +200,6 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
                 raise InputError("this model's windows wrap round; continuation goes with windows that fade alone")
             overlap = continuation
         return super().plan(num_frames, num_inference_steps, guidance_scale, window, overlap, window_stride)
-
-    def _encode_poses(
-        self,
-        poses: Pictures,
-        reference_pose: NDArray[np.uint8] | None,
-        size: tuple[int, int],
-        depth: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        # Kept on the CPU, as in Animate Anyone. A chunk is encoded with the frames that have a say in it.
-        guider, device, count = self.guider, self._execution_device, len(poses)
-        reach = 0 if depth is None else guider.reach  # type: ignore[union-attr]
-
-        def pictures(some: Pictures) -> Tensor:
-            drawn = torch.from_numpy(np.stack(list(some))).to(device)
-            return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
-
-        own = None if reference_pose is None else pictures([reference_pose])
-
-        def chunk(start: int) -> Tensor:
-            stop = min(start + CHUNK, count)
-            first, last = max(start - reach, 0), min(stop + reach, count)
-            some = list(poses[first:last])
-            for number, pose in enumerate(some, first):
-                if pose.shape != poses[0].shape:
-                    raise InputError(
-                        f"poses[{number}] has shape {pose.shape}, poses[0] {poses[0].shape}; draw all at one size"
-                    )
-            given: tuple[Tensor, ...] = (guider.beside(pictures(some), own),)
-            if depth is not None:
-                near = torch.from_numpy(np.ascontiguousarray(depth[first:last])).to(device, guider.dtype)
-                given = (*given, near[None, None])
-            return guider(*given)[:, :, start - first : stop - first].cpu()
-
-        return torch.cat([chunk(start) for start in range(0, count, CHUNK)], 2)
 
     def _encode_scene(self, scene: SceneInputs, size: tuple[int, int]) -> SceneLatents:
         latents = self._encode(scene.environment, size)
