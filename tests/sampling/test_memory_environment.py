@@ -186,7 +186,7 @@ def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool
     arrays = [frames, masks, *(track.masks for track in scene.objects)]
     arrays += [
         conditions.source,
-        conditions.region,
+        conditions.mask,
         conditions.made,
         conditions.environment,
         conditions.objects,

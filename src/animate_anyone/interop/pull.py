@@ -39,6 +39,7 @@ class Plan:
         record: repositories, commits and files, as they will be recorded.
         missing: files, by their place in ``folder``, that are not there yet.
         partial: bytes of the missing ones that an earlier pull left.
+        download: bytes that must come.
         free: bytes free on the disk.
         lines: all this for people.
     """
@@ -48,14 +49,8 @@ class Plan:
     record: Record
     missing: frozenset[str]
     partial: int
+    download: int
     free: int
-
-    @property
-    def download(self) -> int:
-        """Bytes that must come."""
-        return (
-            sum(f.size for p in self.record.pinned for f in p.files if str(p.local(f)) in self.missing) - self.partial
-        )
 
     @property
     def lines(self) -> list[str]:
@@ -128,7 +123,7 @@ def plan(entry: Entry, folder: Path, revision: str | None = None, progress: Prog
             f"{folder}: {shown_size(needed)} are to come and {shown_size(free)} are free there; "
             f"make room, or give an --output on another disk"
         )
-    return Plan(entry, folder, record, frozenset(missing), partial, free)
+    return Plan(entry, folder, record, frozenset(missing), partial, needed, free)
 
 
 def fetch(what: Plan, progress: Progress = SILENT) -> list[str]:

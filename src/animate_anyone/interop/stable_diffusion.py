@@ -40,12 +40,7 @@ VAE: dict[str, Any] = {
 }
 # Attention as diffusers named it before 0.18, when the published files were written.
 VAE_FOLDER = KeyMap(
-    renames=(
-        (".query.", ".to_q."),
-        (".key.", ".to_k."),
-        (".value.", ".to_v."),
-        (".proj_attn.", ".to_out.0."),
-    )
+    renames=((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
 )
 IMAGE_ENCODER_FOLDER = KeyMap(
     left=(

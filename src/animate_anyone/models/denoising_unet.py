@@ -168,10 +168,7 @@ class DenoisingUNet(UNetMotionModel):
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
-        cls,
-        unet: UNet2DConditionModel,
-        motion_adapter: MotionAdapter | None = None,
-        **options: Any,
+        cls, unet: UNet2DConditionModel, motion_adapter: MotionAdapter | None = None, **options: Any
     ) -> DenoisingUNet:
         """Build from a Stable Diffusion UNet and, where given, AnimateDiff's motion modules.
 

@@ -135,11 +135,6 @@ class PoseModulation(ModelMixin, ConfigMixin):
         return model if guider.dtype == torch.float32 else model.to(guider.dtype)
 
     @property
-    def downscale(self) -> int:
-        """By how much the pictures are larger than the features, per side."""
-        return self.skeleton.downscale
-
-    @property
     def reach(self) -> int:
         """So many frames before and after a frame have a say in its features, where there is depth."""
         return self.config["num_motion_frames"] // 2

@@ -87,8 +87,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{file}: is missing; copy or download the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}: cannot be read: {reason}; copy or download it again") from None
+        raise InputError(f"{file}: cannot be read: {first_line(error)}; copy or download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds no settings; copy or download the model again")
     return content

@@ -32,12 +32,7 @@ def stretch(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 
 def initial_noise(
-    shape: Sequence[int],
-    frame_axis: int,
-    *,
-    shared: bool,
-    generator: torch.Generator | None,
-    device: torch.device,
+    shape: Sequence[int], frame_axis: int, *, shared: bool, generator: torch.Generator | None, device: torch.device
 ) -> Tensor:
     """Standard normal noise for a clip's latents, float32; training draws it so too.
 

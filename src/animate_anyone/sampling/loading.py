@@ -114,7 +114,7 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     widths = list(unet["block_out_channels"])
     references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
     poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
-    guider = getattr(pipeline, poses).config
+    guider = pipeline.guider.config
     scene = pipeline.num_environment_channels if isinstance(pipeline, AnimateAnyone2Pipeline) else 0
     fit: list[tuple[str, str, Any, Any]] = [
         (poses, "out_channels", guider["out_channels"], widths[0]),

@@ -69,7 +69,7 @@ class Plan:
         steps: DDIM steps.
         guidance_scale: 1 turns guidance off.
         windows: lists of frame numbers; with continuation segments, one after the other.
-        overlap: frames over which windows fade into each other.
+        overlap: frames over which windows fade into each other, where the model's do.
         window_batch: windows computed at once.
     """
 
@@ -212,8 +212,9 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         accepted = self.config, self.latent_downscale, self.pose_picture_size
         size = check_inputs(*accepted, reference, poses, reference_pose, size, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)
-        planned = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, window_stride)
-        plan = self._plan(planned, num_inference_steps, guidance_scale, overlap, window_batch)
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        planned = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
+        plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
 
         # 2. Look at the reference and the poses, once.
         guided = plan.guidance_scale != 1
@@ -245,11 +246,8 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         Raises:
             InputError: a setting is out of range for this model.
         """
-        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
-        window = self.config["window"] if window is None else window
-        overlap = self.config["overlap"] if overlap is None else overlap
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
         most = self.scheduler.config["num_train_timesteps"]
-        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         if not 1 <= steps <= most:
             raise InputError(f"{steps} denoising steps: give 1 to {most}")
         if not math.isfinite(guidance_scale):
@@ -265,22 +263,10 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
         return schedule
 
-    def _plan(
-        self,
-        planned: list[list[int]],
-        num_inference_steps: int | None,
-        guidance_scale: float | None,
-        overlap: int | None,
-        window_batch: int,
-    ) -> Plan:
-        config = self.config
-        return Plan(
-            config["num_inference_steps"] if num_inference_steps is None else num_inference_steps,
-            config["guidance_scale"] if guidance_scale is None else guidance_scale,
-            planned,
-            (config["overlap"] if overlap is None else overlap) if config["aggregation"] == "fade" else 0,
-            window_batch,
-        )
+    def _settings(self, *given: Any) -> list[Any]:
+        """Steps, guidance scale, window and overlap: the model's own where ``None`` is given."""
+        names = ("num_inference_steps", "guidance_scale", "window", "overlap")
+        return [self.config[name] if value is None else value for name, value in zip(names, given, strict=True)]
 
     def _denoise(
         self,
@@ -296,6 +282,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         timesteps = self.scheduler.timesteps
         count = len(timesteps)
         bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, count, "denoise")
+        overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
 
         def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
             check_finite(self.networks, latents, f"step {step + 1} of {count} gave")
@@ -310,7 +297,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             scheduler=self.scheduler,
             timesteps=bar,
             windows=plan.windows,
-            weights=window_weights(len(plan.windows[0]), plan.overlap),
+            weights=window_weights(len(plan.windows[0]), overlap),
             guidance_scale=plan.guidance_scale,
             window_batch=plan.window_batch,
             after_step=after_step,
@@ -369,6 +356,13 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             drawn = torch.from_numpy(np.stack([stretch(pose, drawn_size) for pose in some])).to(device)
             return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
 
+        def encoded(frames: range) -> Tensor:
+            given: tuple[Tensor, ...] = (guider.beside(pictures(held.values()), own),)
+            if depth is not None:
+                near = torch.from_numpy(np.ascontiguousarray(depth[frames.start : frames.stop]))
+                given = (*given, near.to(device, guider.dtype)[None, None])
+            return guider(*given)
+
         own = None if reference_pose is None else pictures([reference_pose])
         coming, held, features = iter(poses), dict[int, NDArray[np.uint8]](), list[Tensor]()
         for start in range(0, count, self.poses_at_once):
@@ -378,9 +372,5 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             for number, pose in held.items():
                 if pose.shape != shape:
                     raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
-            given = [guider.beside(pictures(held.values()), own)]
-            if depth is not None:
-                near = torch.from_numpy(np.ascontiguousarray(depth[frames.start : frames.stop]))
-                given.append(near.to(device, guider.dtype)[None, None])
-            features.append(guider(*given)[:, :, start - frames.start : stop - frames.start].cpu())
+            features.append(encoded(frames)[:, :, start - frames.start : stop - frames.start].cpu())
         return torch.cat(features, 2)

@@ -25,6 +25,7 @@ from animate_anyone.sampling.denoising import Hold
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline, ClipConditions, Plan, StepCallback
+from animate_anyone.sampling.reference import check_given
 from animate_anyone.sampling.scene import SceneInputs, SceneLatents
 
 
@@ -69,13 +70,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         super().__init__(pose_guider=pose_guider, **options)  # type: ignore[arg-type]
         if formulation not in FORMULATIONS:
             raise InputError(f"formulation {formulation!r} is not known; give {' or '.join(FORMULATIONS)}")
-        for name, network, setting, needed in (
-            ("object_guider", object_guider, f"uses_objects {uses_objects}", uses_objects),
-            ("pose_modulation", pose_modulation, f"uses_depth {uses_depth}", uses_depth),
-            ("pose_guider", pose_guider, f"uses_depth {uses_depth}", not uses_depth),
-        ):
-            if (network is not None) != needed:
-                raise InputError(f"{setting}: {name} must {'' if needed else 'not '}be given")
+        check_given(f"uses_objects {uses_objects}", "object_guider", object_guider, uses_objects)
+        check_given(f"uses_depth {uses_depth}", "pose_modulation", pose_modulation, uses_depth)
+        check_given(f"uses_depth {uses_depth}", "pose_guider", pose_guider, not uses_depth)
         for name, only in (("stretch", False), ("reference_path", "reference_net")):
             if self.config[name] != only:
                 raise InputError(f"{name} is {self.config[name]!r}; Animate Anyone 2 goes with {only!r} alone")
@@ -140,8 +137,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         pictures = self.guess_options.check(reference, len(poses), carried)
         uses = self.config["uses_objects"], self.config["uses_depth"]
         scene.check(len(poses), size, self.pose_picture_size(size), *uses)
-        windows = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, continuation=continuation)
-        plan = self._plan(windows, num_inference_steps, guidance_scale, overlap, window_batch)
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        planned = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
+        plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
 
         # 2. Look at the reference, the poses and the scene, once.
         guided = plan.guidance_scale != 1
@@ -190,10 +188,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     ) -> list[list[int]]:
         """As ``AnimateAnyonePipeline.plan``; with ``continuation`` the windows are the segments, in order."""
         if continuation:
-            longest = self.config["window"] if window is None else window
+            steps, _, longest, _ = self._settings(num_inference_steps, None, window, None)
             if not 0 < continuation < longest:
                 raise InputError(f"continuation is {continuation}; give 0, or less than the window of {longest} frames")
-            steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
             if steps == 1:  # the frames that are put in are noise alone then
                 raise InputError("continuation has nothing to go on from in 1 step; give 2 steps or more")
             if self.config["aggregation"] != "fade":

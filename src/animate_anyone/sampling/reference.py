@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.reference_attention import ReferenceKeysValues
@@ -63,9 +63,11 @@ def without_reference_net(
 
 def check_reference_networks(path: str, net: ReferenceNet | None, control: ReferenceControl | None) -> None:
     """See that a pipeline has the networks that its ``reference_path`` needs and no other, or raise ``InputError``."""
-    for name, network, needed in (
-        ("reference_net", net, path == "reference_net"),
-        ("reference_control", control, path in CONTROLLED),
-    ):
-        if (network is not None) != needed:
-            raise InputError(f"reference_path {path}: {name} must {'' if needed else 'not '}be given")
+    check_given(f"reference_path {path}", "reference_net", net, path == "reference_net")
+    check_given(f"reference_path {path}", "reference_control", control, path in CONTROLLED)
+
+
+def check_given(setting: str, name: str, network: nn.Module | None, needed: bool) -> None:
+    """See that a pipeline has the network ``name`` where a setting needs it, and nowhere else."""
+    if (network is not None) != needed:
+        raise InputError(f"{setting}: {name} must {'' if needed else 'not '}be given")

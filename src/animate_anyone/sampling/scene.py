@@ -76,12 +76,7 @@ class SceneInputs:
     depth: NDArray[np.float32] | None = None
 
     def check(
-        self,
-        num_frames: int,
-        size: tuple[int, int],
-        drawn: tuple[int, int],
-        uses_objects: bool,
-        uses_depth: bool,
+        self, num_frames: int, size: tuple[int, int], drawn: tuple[int, int], uses_objects: bool, uses_depth: bool
     ) -> None:
         """Hold the parts against each other and a model.
 

@@ -70,11 +70,6 @@ class Settings(SourceVideoSettings):
         super().__post_init__()
         check_number("feather", self.feather, 256)
 
-    @property
-    def at_video_size(self) -> bool:
-        """Whether the result has the video's size, and its own pixels beside the made region."""
-        return self.keep_background or self.crop
-
 
 def replace(
     character: str | Path,
@@ -140,7 +135,8 @@ def replace(
             output_type="latent",
             progress=progress,
         )[0]
-    compositor = Compositor(scene, crop, conditions, settings.feather if settings.at_video_size else None)
+    at_video_size = settings.keep_background or settings.crop
+    compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
     frames = compositor.compose(pipeline.decode(latents, conditions.first_guess))
     write_result(output, frames, compositor.size, driver, report, progress)
     report.lines.append(compositor.environment_line())

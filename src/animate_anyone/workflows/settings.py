@@ -168,11 +168,7 @@ def plan_work(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings, windo
 
 
 def describe_needs(
-    pipeline: AnimateAnyonePipeline,
-    work: Work,
-    settings: WorkflowSettings,
-    num_windows: int,
-    windows: str = "windows",
+    pipeline: AnimateAnyonePipeline, work: Work, settings: WorkflowSettings, num_windows: int, windows: str = "windows"
 ) -> list[str]:
     """Some work and what it needs of this machine, in lines for the user; ``windows`` is what the windows are called.
 
