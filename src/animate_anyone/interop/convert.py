@@ -16,15 +16,7 @@ from animate_anyone.interop.animatediff import motion_names, positions, read_mot
 from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config, single_source
 from animate_anyone.interop.key_map import MappedNetwork
 from animate_anyone.interop.preset import MOORE, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
-from animate_anyone.interop.stable_diffusion import (
-    UNET,
-    UNET_INSIDE,
-    VAE,
-    VAE_INSIDE,
-    read_image_encoder,
-    read_unet,
-    read_vae,
-)
+from animate_anyone.interop.stable_diffusion import UNET, VAE, read_image_encoder, read_single_file, read_unet, read_vae
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.interop.writing import check_space, new_folder, write_part
 from animate_anyone.models.folder import AA1, NETWORKS, index_entry
@@ -96,18 +88,15 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
     if beta_schedule is not None:
         raise InputError(f"{source}: not a model, so there is no schedule to choose")
     file = WeightFile(single_source(source))
-    inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
-    if motion_names(file.shapes) and not any(inside.values()):
+    parts = read_single_file(file)
+    if parts:
+        return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
+    if motion_names(file.shapes):
         part = read_motion_adapter(file, motion_heads or 8)
         config = part.config
         middle = "with" if config["use_motion_mid_block"] else "without"
         line = f"AnimateDiff motion modules, {config['motion_max_seq_length']} positions, {middle} a middle block"
         return _Plan({"": part}, [line])
-    if inside[UNET_INSIDE]:
-        parts = {"unet": read_unet(file, UNET)}
-        if inside[VAE_INSIDE]:
-            parts["vae"] = read_vae(file, VAE)
-        return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
     if "conv_in.weight" in file.shapes and any("transformer_blocks" in name for name in file.shapes):
         return _Plan({"unet": read_unet(file, read_config(source, UNET))}, ["Stable Diffusion's UNet"])
     raise InputError(

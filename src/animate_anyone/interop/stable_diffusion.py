@@ -86,6 +86,13 @@ def single_file_naming(prefix: str, convert: Any, config: dict[str, Any]) -> Any
     return naming
 
 
+def read_single_file(file: WeightFile) -> dict[str, MappedNetwork]:
+    """The UNet and, where it is inside, the autoencoder of Stable Diffusion's single file; nothing for other files."""
+    inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
+    parts = {"unet": read_unet(file, UNET)} if inside[UNET_INSIDE] else {}
+    return parts | {"vae": read_vae(file, VAE)} if parts and inside[VAE_INSIDE] else parts
+
+
 def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """Stable Diffusion's UNet from a ``unet/`` folder or a single file."""
     with torch.device("meta"):

@@ -60,12 +60,12 @@ class Compositor:
         result[self.crop.part] = keep_background(large[None], own[None], region[None], self.feather)[0]
         return result
 
-    def environment_line(self) -> str:
+    def environment_lines(self) -> list[str]:
         """How well the model made the environment of all frames, and what stands in the result."""
         psnr = self.environment_psnr
         made = f"{np.mean(psnr):.1f} dB as the model made it" if psnr else "nothing of it to be seen"
         kept = "to keep it exactly: --keep-background" if self.feather is None else "the video's own pixels were kept"
-        return f"environment outside the mask: {made}; {kept}"
+        return [f"environment outside the mask: {made}; {kept}"]
 
 
 def environment_psnr(frame: Picture, conditions: SceneConditions, number: int) -> list[float]:

@@ -25,15 +25,7 @@ from animate_anyone.structures import ObjectMark, Picture, PoseSequence
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.driving import Driver
 from animate_anyone.workflows.scene_conditions import KEPT, keep_conditions, make_conditions
-from animate_anyone.workflows.settings import (
-    Report,
-    check_files,
-    check_number,
-    describe_needs,
-    finish,
-    plan_work,
-    write_result,
-)
+from animate_anyone.workflows.settings import Report, check_files, check_number, describe_needs, plan_work, write_result
 from animate_anyone.workflows.source_video import (
     Networks,
     SourceVideoSettings,
@@ -138,9 +130,8 @@ def replace(
     at_video_size = settings.keep_background or settings.crop
     compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
     frames = compositor.compose(pipeline.decode(latents, conditions.first_guess))
-    write_result(output, frames, compositor.size, driver, report, progress)
-    report.lines.append(compositor.environment_line())
-    return finish(output, compositor.size, driver, settings, report)
+    last = compositor.environment_lines
+    return write_result(output, frames, compositor.size, driver, settings, report, progress, last)
 
 
 def dry_run(
@@ -163,7 +154,7 @@ def dry_run(
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
-    lines = describe_needs(pipeline, work, settings, len(windows), what)
+    lines = describe_needs(pipeline, settings, windows, work, what)
     size = f"{driver.size[0]}x{driver.size[1]}"
     held = (
         f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
@@ -168,19 +168,29 @@ def plan_work(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings, windo
 
 
 def describe_needs(
-    pipeline: AnimateAnyonePipeline, work: Work, settings: WorkflowSettings, num_windows: int, windows: str = "windows"
+    pipeline: AnimateAnyonePipeline,
+    settings: WorkflowSettings,
+    windows: list[list[int]],
+    work: Work | None = None,
+    called: str = "windows",
 ) -> list[str]:
-    """Some work and what it needs of this machine, in lines for the user; ``windows`` is what the windows are called.
+    """What a whole clip needs of this machine, in lines for the user.
+
+    Args:
+        windows: of the clip.
+        work: what is computed; ``None``: that of :func:`plan_work`.
+        called: the name of the windows.
 
     Raises:
         InputError: this machine cannot do it so.
     """
+    work = work or plan_work(pipeline, settings, windows)
     device, dtype = settings.placement.resolve(bytes_on_disk(settings.model))
     check_attention(settings.attention, head_sizes(pipeline.denoising_unet), device, dtype)
     steps = settings.steps or pipeline.config["num_inference_steps"]
     return [
         f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
-        f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; {windows} of {work.window}: {num_windows}, "
+        f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; {called} of {work.window}: {len(windows)}, "
         f"{work.window_batch} at once; {steps} step{'' if steps == 1 else 's'}, "
         f"{'with' if work.guided else 'without'} guidance",
         *describe(estimate(pipeline, work), work, settings.offload, device),
@@ -188,21 +198,28 @@ def describe_needs(
 
 
 def write_result(
-    output: Path, frames: Iterable[Picture], size: tuple[int, int], driver: Driver, report: Report, progress: Progress
-) -> None:
-    """Decode and write the video frame by frame, with the driver's sound, and report how it went.
+    output: Path,
+    frames: Iterable[Picture],
+    size: tuple[int, int],
+    driver: Driver,
+    settings: WorkflowSettings,
+    report: Report,
+    progress: Progress,
+    last: Callable[[], list[str]] = list,
+) -> Report:
+    """Decode and write the video frame by frame, with the driver's sound; returns the report, which is then whole.
+
+    It is saved where intermediate results are kept.
 
     Args:
         frames: computed as they are asked for, ``(height, width, 3)`` of ``size`` ``(width, height)``.
         driver: whose times and sound the result has.
+        last: lines for the user that are known when all frames are written.
     """
     with report.timed("decoding"):
         report.lines += write_video(output, progress.track(frames, len(driver), "decode"), size, driver, sound=True)
-
-
-def finish(output: Path, size: tuple[int, int], driver: Driver, settings: WorkflowSettings, report: Report) -> Report:
-    """The report with its last line; saved where intermediate results are kept."""
-    report.lines.append(f"{output}: {len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second")
+    made = f"{len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second"
+    report.lines += [*last(), f"{output}: {made}"]
     if settings.keep is not None:
         report.save(settings.keep)
     return report
