@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler
 from animate_anyone.errors import InputError
 from animate_anyone.interop import catalog, moore
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
-from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config, single_source
+from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config
 from animate_anyone.interop.key_map import MappedNetwork
 from animate_anyone.interop.preset import MOORE, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
 from animate_anyone.interop.stable_diffusion import UNET, VAE, read_image_encoder, read_single_file, read_unet, read_vae
@@ -87,7 +87,8 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
         return _plan_model(source, found, beta_schedule, motion_heads)
     if beta_schedule is not None:
         raise InputError(f"{source}: not a model, so there is no schedule to choose")
-    file = WeightFile(single_source(source))
+    inside = (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file()
+    file = WeightFile(source / "unet" if inside else source)  # of a whole Stable Diffusion its UNet
     parts = read_single_file(file)
     if parts:
         return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])

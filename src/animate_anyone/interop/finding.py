@@ -58,13 +58,6 @@ def _network(config_file: Path) -> dict[str, Any]:
     return {key: value for key, value in read_settings(config_file).items() if not key.startswith("_")}
 
 
-def single_source(source: Path) -> Path:
-    """The file or folder that holds one network: the source, or the ``unet/`` of a whole Stable Diffusion."""
-    if source.is_dir() and (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file():
-        return source / "unet"
-    return source
-
-
 def read_config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
     """A network's configuration, in its folder or in ``unet/`` below; ``default`` where there is none.
 
