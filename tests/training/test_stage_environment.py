@@ -29,8 +29,8 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import estimate
+from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneInputs
-from animate_anyone.sampling.work import Work
 from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
 from animate_anyone.training.config import Data, Environment, Recipe, load_recipe

@@ -79,11 +79,8 @@ def convert_folder(
 
 def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> _Plan:
     """Find out what is there and fit it; reads names and shapes only."""
-    if (
-        source.is_dir()
-        and (found := {name: find_weights(source, name) for name in catalog.FILES})
-        and any(found.values())
-    ):
+    found = {name: find_weights(source, name) for name in catalog.FILES} if source.is_dir() else {}
+    if any(found.values()):
         return _plan_model(source, found, beta_schedule, motion_heads)
     if beta_schedule is not None:
         raise InputError(f"{source}: not a model, so there is no schedule to choose")

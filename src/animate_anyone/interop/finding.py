@@ -80,12 +80,9 @@ def given_settings(source: Path) -> tuple[dict[str, Any], int | None, list[str]]
         for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
             try:
                 content = yaml.safe_load(path.read_text())
-                heads = (
-                    content.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
-                )
-                schedule = {
-                    k: v for k, v in content.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
-                }
+                motion = content.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {})
+                heads, given = motion.get("num_attention_heads"), content.get("noise_scheduler_kwargs", {})
+                schedule = {k: v for k, v in given.items() if k != "num_train_timesteps"}
             except (OSError, ValueError, AttributeError, yaml.YAMLError):
                 raise InputError(f"{path}: cannot be read as YAML settings; mend it or take it away") from None
             unknown = sorted(schedule.keys() - set(DDIMScheduler._get_init_keys(DDIMScheduler)))

@@ -72,9 +72,8 @@ def guider_widths(file: WeightFile) -> tuple[int, tuple[int, ...], int]:
 
     Most, so that one tensor of a wrong shape is found out later instead of shaping the network.
     """
-    layers = [
-        f"blocks.{i}" for i in range(sum(name.startswith("blocks.") and name.endswith(".bias") for name in file.shapes))
-    ]
+    count = sum(name.startswith("blocks.") and name.endswith(".bias") for name in file.shapes)
+    layers = [f"blocks.{i}" for i in range(count)]
     if not layers or len(layers) % 2:
         raise InputError(f"{file.path}: {len(layers)} layers blocks.N; a Pose Guider's come in pairs")
     names = ["conv_in", *layers, "conv_out"]

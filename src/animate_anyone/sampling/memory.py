@@ -35,8 +35,7 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.placement import QUANTIZED_PARTS
-from animate_anyone.sampling.work import Work
+from animate_anyone.sampling.placement import QUANTIZED_PARTS, Work
 
 GIB = 2**30
 # Of activations, measured on CPUs (benchmarks/results/memory.md): kernels of convolutions want copies of what they are
@@ -306,8 +305,7 @@ def _pose_features(p: AnimateAnyonePipeline, work: Work, frames: int = 1, depth:
     guider, (width, height) = p.guider, p.pose_picture_size(work.size)
 
     def pictures(count: int) -> Tensor:
-        drawn = torch.empty(1, 3, count, height, width, dtype=torch.uint8)
-        return drawn.to(work.dtype) / 255
+        return torch.empty(1, 3, count, height, width, dtype=torch.uint8).to(work.dtype) / 255
 
     own = pictures(1)
     given: tuple[Tensor, ...] = (guider.beside(pictures(frames), own),)

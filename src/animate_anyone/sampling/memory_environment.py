@@ -14,8 +14,8 @@ from animate_anyone.first_guess.collage import LAYERS, chunks
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneLatents
-from animate_anyone.sampling.work import Work
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:

@@ -1,4 +1,4 @@
-"""How a pipeline is put onto a machine: device, number type, and what saves memory.
+"""How a pipeline is put onto a machine, and for what: device, number type, what saves memory.
 
 What this machine cannot do is refused before anything is loaded. None of it changes what is computed, except by
 rounding; VAE tiling and quantised weights change it a little more (docs/memory.md).
@@ -83,6 +83,36 @@ class Placement:
         if self.quantize != "none":
             require(QUANTIZERS[self.quantize], extra=QUANTIZERS[self.quantize])
         return device, dtype
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed, as far as memory depends on it.
+
+    Attributes:
+        size: ``(width, height)`` of the video.
+        frames: of the whole clip.
+        window: frames denoised together, at most ``frames``.
+        window_batch: windows at once.
+        guided: whether guidance doubles each step.
+        dtype: of weights and activations.
+        vae_tiling, quantize: as in :class:`Placement`.
+        objects: whether objects are shown (Animate Anyone 2).
+        pictures: bytes of the clip's pictures that the caller holds in the machine's memory all the while.
+        telling: bytes that the caller holds beside them before the networks work.
+    """
+
+    size: tuple[int, int]
+    frames: int
+    window: int
+    window_batch: int = 1
+    guided: bool = True
+    dtype: torch.dtype = torch.float16
+    vae_tiling: bool = False
+    quantize: str = "none"
+    objects: bool = False
+    pictures: int = 0
+    telling: int = 0
 
 
 def choose_device(device: str) -> torch.device:

@@ -43,9 +43,8 @@ class SceneLatents:
             windows: the frames of each.
         """
         parts = [self.of_frames(frames) for frames in windows] * (len(noisy) // len(windows))
-        environment, mask = (
-            torch.cat([getattr(part, name) for part in parts]).to(noisy) for name in ("environment", "mask")
-        )
+        environment = torch.cat([part.environment for part in parts]).to(noisy)
+        mask = torch.cat([part.mask for part in parts]).to(noisy)
         joined = join_environment(noisy, environment, mask)
         if self.objects is None:
             return joined, None

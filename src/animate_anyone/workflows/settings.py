@@ -21,8 +21,7 @@ from animate_anyone.progress import Progress
 from animate_anyone.sampling.loading import head_sizes
 from animate_anyone.sampling.memory import describe, estimate, readable
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.sampling.placement import Placement, check_attention
-from animate_anyone.sampling.work import Work
+from animate_anyone.sampling.placement import Placement, Work, check_attention
 from animate_anyone.structures import Picture
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.workflows.driving import KINDS, Driver, open_driver
