@@ -1,4 +1,4 @@
-"""Published weights to a folder here: first what will be done, then the doing.
+"""Published weights to a folder here: first what will be done, then the download.
 
     what = plan(catalog.find("moore"), folder)
     print(*what.lines, sep="\\n")
@@ -127,7 +127,7 @@ def plan(entry: Entry, folder: Path, revision: str | None = None, progress: Prog
 
 
 def fetch(what: Plan, progress: Progress = SILENT) -> list[str]:
-    """Do it. May be stopped at any time; a new :func:`plan` and :func:`fetch` go on from there.
+    """Download what is missing. May be stopped at any time; a new :func:`plan` and :func:`fetch` go on from there.
 
     Returns:
         Lines that say what is there now.

@@ -151,7 +151,7 @@ def state(folder: Path) -> str:
 
 
 def default_folder(entry: Entry) -> Path:
-    """Where an entry is pulled to unless told otherwise."""
+    """Where an entry is pulled to by default."""
     return home() / entry.name
 
 

@@ -53,7 +53,7 @@ def load_pipeline(
     """
     folder = model_folder(model)
     placement = placement or Placement(device, dtype)
-    placement.resolve()  # what this machine lacks is told before any file is read
+    placement.resolve()  # what this machine lacks is found out before any file is read
     check_classes(folder)
     networks = {part: check_weights(folder / part) for part in networks_of(folder)}
     target, number_type = placement.resolve(bytes_on_disk(folder))

@@ -53,7 +53,7 @@ _GROUP_NORM, _LAYER_NORM = torch.ops.aten.native_group_norm.default, torch.ops.a
 
 @dataclass(frozen=True)
 class Step:
-    """One stretch of the way: which network runs, and the most that is alive beside the weights."""
+    """One call of a network, and the most bytes that are alive beside the weights during it."""
 
     phase: str
     network: str
@@ -67,10 +67,10 @@ class Estimate:
     Attributes:
         weights: part -> bytes of all its weights, in the order of :func:`parts_of`.
         largest_layer: part -> bytes of its largest single layer.
-        steps: the way through the networks, in order.
+        steps: calls of the networks, in order.
         pose_features: of the whole clip; they wait in the machine's memory.
         scene: likewise the environment's latents, the mask and the objects' features (Animate Anyone 2).
-        pictures, telling: as in :class:`Work`.
+        pictures, preparation: as in :class:`Work`.
     """
 
     weights: Mapping[str, int]
@@ -79,7 +79,7 @@ class Estimate:
     pose_features: int
     scene: int = 0
     pictures: int = 0
-    telling: int = 0
+    preparation: int = 0
 
     def phases(self, offload: str = "none") -> dict[str, float]:
         """Phase -> what it needs where the networks compute, without the libraries' own memory."""
@@ -119,7 +119,7 @@ class Estimate:
         """Phase -> what of the clip waits in the machine's memory; phases in which nothing does are left out."""
         # Features of single frames are joined at the end of their phase: for a moment they are there twice.
         return {
-            "reference": self.telling,  # given back before it: too much by the reference's activations at most
+            "reference": self.preparation,  # given back before it: too much by the reference's activations at most
             "poses": 2 * self.pose_features,
             "scene": self.pose_features + 2 * self.scene,
             "denoising": self.pose_features + self.scene,
@@ -155,7 +155,7 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
         pose_features=frame * work.frames,
         scene=scene,
         pictures=work.pictures,
-        telling=work.telling,
+        preparation=work.preparation,
     )
 
 

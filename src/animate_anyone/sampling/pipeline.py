@@ -202,7 +202,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             latents: initial noise instead.
             callback_on_step_end: called as ``callback(pipeline, step, timestep, {"latents": ...})``; may
                 return other latents.
-            progress: told how far denoising is; ``None`` shows diffusers' own bar.
+            progress: shows how far denoising is; ``None`` shows diffusers' own bar.
             output_type: ``np`` decodes; ``latent`` leaves that to :meth:`decode`.
 
         Raises:

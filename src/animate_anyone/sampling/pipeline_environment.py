@@ -38,7 +38,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         formulation: how the region of the character was made of its mask, a name in
             ``conditions.environment.FORMULATIONS``.
         uses_objects: whether there is an ``object_guider``.
-        uses_depth: whether there is a ``pose_modulation``, told structured depth beside the poses.
+        uses_depth: whether there is a ``pose_modulation``, given structured depth beside the poses.
     """
 
     poses_at_once = 8

@@ -98,8 +98,8 @@ class Work:
         dtype: of weights and activations.
         vae_tiling, quantize: as in :class:`Placement`.
         objects: whether objects are shown (Animate Anyone 2).
-        pictures: bytes of the clip's pictures that the caller holds in the machine's memory all the while.
-        telling: bytes that the caller holds beside them before the networks work.
+        pictures: bytes of the clip's pictures that the caller holds in the machine's memory throughout.
+        preparation: bytes that the caller holds beside them while it prepares them, before the networks run.
     """
 
     size: tuple[int, int]
@@ -112,7 +112,7 @@ class Work:
     quantize: str = "none"
     objects: bool = False
     pictures: int = 0
-    telling: int = 0
+    preparation: int = 0
 
 
 def choose_device(device: str) -> torch.device:

@@ -208,7 +208,7 @@ def _part(times: NDArray[np.float64], frames: range) -> NDArray[np.float64]:
 
 def _with_end(times: NDArray[np.float64]) -> NDArray[np.float64]:
     last = times[-1] - times[-2] if len(times) > 1 else 1 / 24
-    return spread(np.append(times, times[-1] + last))  # closer ones than a file can tell apart
+    return spread(np.append(times, times[-1] + last))  # closer ones than a file can distinguish
 
 
 def _uneven(times: NDArray[np.float64], fps: Fraction) -> NDArray[np.float64] | None:

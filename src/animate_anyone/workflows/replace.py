@@ -19,7 +19,7 @@ from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
-from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
+from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import ObjectMark, Picture, PoseSequence
 from animate_anyone.workflows.compositing import Compositor, background_lines
@@ -150,7 +150,7 @@ def dry_run(
     work = changed(plan_work(pipeline, settings, windows), objects=settings.objects is not None)
     objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
     pictures = picture_bytes(pipeline, work, driver.size, len(objects) if work.objects else 0)
-    work = changed(work, pictures=pictures, telling=telling_bytes(pipeline, work, driver.size))
+    work = changed(work, pictures=pictures, preparation=preparation_bytes(pipeline, work, driver.size))
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
@@ -158,7 +158,7 @@ def dry_run(
     size = f"{driver.size[0]}x{driver.size[1]}"
     held = (
         f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory, "
-        f"and {readable(work.telling)} while they are made"
+        f"and {readable(work.preparation)} while they are made"
     )
     return [*driver.remarks, *lines[:2], held, *lines[2:]]
 
