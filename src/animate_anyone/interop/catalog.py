@@ -64,11 +64,6 @@ class Entry:
         return sum(source.size for source in self.sources)
 
     @property
-    def computed(self) -> bool:
-        """Whether the size of any of its sources is computed."""
-        return any(source.computed for source in self.sources)
-
-    @property
     def licence(self) -> str:
         """Of what the name means; the parts beside it have their own."""
         return self.sources[0].licence

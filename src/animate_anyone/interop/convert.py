@@ -15,7 +15,7 @@ from animate_anyone.interop import catalog, moore
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
 from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config
 from animate_anyone.interop.key_map import MappedNetwork
-from animate_anyone.interop.preset import MOORE, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
+from animate_anyone.interop.preset import MOORE, MOTION_HEADS, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
 from animate_anyone.interop.stable_diffusion import UNET, VAE, read_image_encoder, read_single_file, read_unet, read_vae
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.interop.writing import check_space, new_folder, write_part
@@ -90,7 +90,7 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
     if parts:
         return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
     if motion_names(file.shapes):
-        part = read_motion_adapter(file, motion_heads or 8)
+        part = read_motion_adapter(file, motion_heads or MOTION_HEADS)
         config = part.config
         middle = "with" if config["use_motion_mid_block"] else "without"
         line = f"AnimateDiff motion modules, {config['motion_max_seq_length']} positions, {middle} a middle block"

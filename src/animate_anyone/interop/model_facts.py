@@ -21,7 +21,7 @@ def listing() -> list[str]:
         lines.append(f"  {name:<21}{_weight(shipped_folder(name)):>9}  {catalog.APACHE}")
     lines.append("known; to get one: animate-anyone models pull NAME")
     for entry in catalog.ENTRIES:
-        about = "~" if entry.computed else ""
+        about = "~" if any(wanted.computed for wanted in entry.sources) else ""
         here = source.state(source.default_folder(entry))
         where = f"  [{here}: {source.default_folder(entry)}]" if here else ""
         lines.append(f"  {entry.name:<21}{about + shown_size(entry.size):>9}  {entry.licence}{where}")

@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from animate_anyone.errors import InputError
 from animate_anyone.interop.animatediff import MOTION, motion_names, position_tables, positions
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
-from animate_anyone.interop.preset import Preset
+from animate_anyone.interop.preset import MOTION_HEADS, Preset
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
@@ -29,7 +29,7 @@ def read_denoising_unet(
     Args:
         unet: Stable Diffusion's configuration.
         motion: ``None`` where they are inside.
-        heads: of the temporal layers, where it is known to differ from the preset's.
+        heads: of the temporal layers, where they are known not to be :data:`MOTION_HEADS`.
     """
     holder = motion or denoising
     names = motion_names(holder.shapes)
@@ -44,7 +44,7 @@ def read_denoising_unet(
     with torch.device("meta"):
         network = DenoisingUNet.from_unet2d(
             UNet2DConditionModel.from_config(unet),
-            motion_num_attention_heads=heads or preset.motion_heads,
+            motion_num_attention_heads=heads or MOTION_HEADS,
             motion_max_seq_length=length,
             use_motion_mid_block=any(name.startswith("mid_block.") for name in names),
         )

@@ -201,7 +201,7 @@ def put(pipeline: DiffusionPipeline, placement: Placement, device: torch.device)
     if placement.attention != "auto":
         # As diffusers' `set_attention_backend` does, which would also change the default of the whole process.
         networks = (pipeline.denoising_unet, pipeline.reference_net, pipeline.reference_control)
-        for network in (network for network in networks if network is not None):
+        for network in filter(None, networks):
             for processor in network.attn_processors.values():
                 if hasattr(processor, "_attention_backend"):
                     processor._attention_backend = AttentionBackendName(placement.attention)

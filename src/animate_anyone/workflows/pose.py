@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from animate_anyone.conditions.draw import draw_frames
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
@@ -16,6 +14,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
 from animate_anyone.workflows.driving import open_driver
 from animate_anyone.workflows.settings import write_frames
+from animate_anyone.workflows.skeletons import overlay
 
 
 def estimate_file(
@@ -55,10 +54,7 @@ def estimate_file(
         found = clean(found)
     if preview is not None:
         drawn = draw_frames(found, found.size, style="scaled")
-        overlaid = (
-            np.where(skeleton.any(-1, keepdims=True), skeleton, picture)
-            for picture, skeleton in zip(pictures, drawn, strict=True)
-        )
+        overlaid = (overlay(picture, skeleton) for picture, skeleton in zip(pictures, drawn, strict=True))
         with VideoWriter(preview, found.size, found.fps, duration=end) as video:
             write_frames(video, progress.track(overlaid, len(found), "preview"), times)
     return found, [*remarks, *quality.lines()]
