@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,5 @@ def _check_widths(source: Path, parts: dict[str, MappedNetwork]) -> None:
 
 
 def _left(parts: dict[str, MappedNetwork]) -> list[str]:
-    reasons: dict[str, int] = {}
-    for part in parts.values():
-        for why in part.left.values():
-            reasons[why] = reasons.get(why, 0) + 1
+    reasons = Counter(why for part in parts.values() for why in part.left.values())
     return [f"left out: {count} x {why}" for why, count in reasons.items()]

@@ -288,10 +288,9 @@ def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
 def _walk_reference(
     p: AnimateAnyonePipeline, work: Work, take: Any
 ) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
-    kind = work.dtype
     picture, own_pose = torch.empty(1, 3, *work.size[::-1]), None
-    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(kind))
-    latent = take("reference", "vae", lambda: p.vae.encode(picture.to(kind)).latent_dist.mean)
+    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(work.dtype))
+    latent = take("reference", "vae", lambda: p.vae.encode(picture.to(work.dtype)).latent_dist.mean)
     if p.config["reference_path"] != "reference_net":
         return token, latent, None
     if p.config["reference_pose"]:

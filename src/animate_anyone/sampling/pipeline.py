@@ -24,13 +24,13 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
-from animate_anyone.models.reference_control import ReferenceControl
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.denoising import Hold, denoise
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite, stretch
-from animate_anyone.sampling.reference import ReferenceCondition, check_reference_networks, without_reference_net
+from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
@@ -133,7 +133,9 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         super().__init__()
         check_options(options)
         options = {**ANIMATE_ANYONE, **options}
-        check_reference_networks(options["reference_path"], reference_net, reference_control)
+        path = options["reference_path"]
+        check_given(f"reference_path {path}", "reference_net", reference_net, path == "reference_net")
+        check_given(f"reference_path {path}", "reference_control", reference_control, path in CONTROLLED)
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
