@@ -304,7 +304,8 @@ def _pose_features(p: AnimateAnyonePipeline, work: Work, frames: int = 1, depth:
     guider, (width, height) = p.guider, p.pose_picture_size(work.size)
 
     def pictures(count: int) -> Tensor:
-        return torch.empty(1, 3, count, height, width, dtype=torch.uint8).to(work.dtype) / 255
+        drawn = torch.empty(1, 3, count, height, width, dtype=torch.uint8)  # alive to the end, as in the pipeline
+        return drawn.to(work.dtype) / 255
 
     own = pictures(1)
     given: tuple[Tensor, ...] = (guider.beside(pictures(frames), own),)
