@@ -40,9 +40,8 @@ from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate,
 from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS
+from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS, Work
 from animate_anyone.sampling.scene import SceneInputs
-from animate_anyone.sampling.work import Work
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory.md"
 MIB = 2**20

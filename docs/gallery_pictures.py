@@ -98,7 +98,7 @@ def characters_never_seen(suite: list[Case]) -> list[str]:
     carried = ""
     if all(case.carried is not None for case in suite):
         warped = [replace(case, result=np.stack(list(case.carried or ()))).person()[0] for case in suite]
-        carried = f", the reference carried limb by limb, as the model is given it, {np.mean(warped):.1f} dB"
+        carried = f", the reference warped limb by limb, as the model is given it, {np.mean(warped):.1f} dB"
     ahead = sum(case.person()[0] > case.person()[1] for case in suite)
     printed = [case for case in suite if case.clip.description["top"] not in UNPATTERNED][:4]
     tops = {f"{label(case)}, {case.clip.description['top']}": pair_row(case, spread(FRAMES)) for case in printed}

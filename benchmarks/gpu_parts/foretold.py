@@ -13,8 +13,7 @@ from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import PROCESS, Estimate, estimate
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.placement import OFFLOADS, Placement, put
-from animate_anyone.sampling.work import Work
+from animate_anyone.sampling.placement import OFFLOADS, Placement, Work, put
 from gpu_parts.full_size import pipeline as full_size
 from gpu_parts.measure import GIB, Machine
 from gpu_parts.report import Part, Unit

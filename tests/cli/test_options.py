@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from animate_anyone.cli import animate, evaluate, replace
 from animate_anyone.cli.app import app
+from animate_anyone.cli.options import settings_of
 from animate_anyone.cli.records import takes_records, values
-from animate_anyone.cli.workflow import settings_of
 from animate_anyone.errors import InputError
 
 

@@ -53,8 +53,8 @@ def refused(source: Path, output: Path, **options: Any) -> str:
 )
 def test_whole_model(tmp_path: Path, options: dict[str, Any], project: str) -> None:
     made = published.write_moore(tmp_path / "weights", **options)
-    result = convert_folder(tmp_path / "weights", tmp_path / "model")
-    assert any(project in line for line in result.lines), result.lines
+    lines = convert_folder(tmp_path / "weights", tmp_path / "model")
+    assert any(project in line for line in lines), lines
     pipeline = load_pipeline(tmp_path / "model", "cpu", "float32")
     for name in NETWORKS:
         equal(getattr(pipeline, name), made[name])
@@ -111,7 +111,7 @@ def test_what_travels_with_the_weights(tmp_path: Path) -> None:
 
 def test_the_other_schedule(tmp_path: Path) -> None:
     published.write_moore(tmp_path / "weights")
-    lines = convert_folder(tmp_path / "weights", tmp_path / "model", beta_schedule="scaled_linear").lines
+    lines = convert_folder(tmp_path / "weights", tmp_path / "model", beta_schedule="scaled_linear")
     schedule = json.loads((tmp_path / "model/scheduler/scheduler_config.json").read_text())
     assert schedule["beta_schedule"] == "scaled_linear"
     assert "betas scaled_linear (its training says scaled_linear)" in lines
@@ -147,7 +147,7 @@ def test_both_formats_beside_each_other(tmp_path: Path) -> None:
     folder = tmp_path / "weights"
     tensors = torch.load(folder / "pose_guider.pth")
     published.save(tensors, folder / "pose_guider.safetensors")
-    lines = convert_folder(folder, tmp_path / "model").lines
+    lines = convert_folder(folder, tmp_path / "model")
     assert "pose_guider.pth: not used, pose_guider.safetensors beside it holds the same tensors" in lines
     tensors["conv_in.bias"] = torch.zeros(5)
     torch.save(tensors, folder / "pose_guider.pth")
@@ -412,7 +412,7 @@ def test_views_into_one_buffer(tmp_path: Path) -> None:
 )
 def test_animatediff(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     made = published.write_animatediff(tmp_path / name, **options)
-    lines = convert_folder(tmp_path / name, tmp_path / "adapter").lines
+    lines = convert_folder(tmp_path / name, tmp_path / "adapter")
     assert "24 positions" in lines[0]
     equal(MotionAdapter.from_pretrained(tmp_path / "adapter"), made)
     # The folder that comes out is a folder that goes in.

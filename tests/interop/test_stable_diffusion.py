@@ -12,9 +12,8 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.interop.autoencoder import read_vae
 from animate_anyone.interop.key_map import MappedNetwork
-from animate_anyone.interop.stable_diffusion import read_unet
+from animate_anyone.interop.stable_diffusion import read_unet, read_vae
 from animate_anyone.interop.weight_file import WeightFile
 
 UNET = {

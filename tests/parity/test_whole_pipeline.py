@@ -22,9 +22,9 @@ from torch import Tensor
 
 from animate_anyone.interop.convert import convert_folder
 from animate_anyone.models.image_tokens import picture_token
+from animate_anyone.sampling.latents import stretch
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.sampling.stretching import stretch
 from animate_anyone.sampling.windows import WindowMean, wrapping_windows
 
 REQUIRED = 1e-3

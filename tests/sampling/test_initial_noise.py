@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from animate_anyone.sampling.initial_noise import initial_noise
+from animate_anyone.sampling.latents import initial_noise
 from pretended_gpu import pretended_gpu
 
 CPU = torch.device("cpu")

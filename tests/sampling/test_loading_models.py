@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.models.folder import NETWORKS, PARTS
+from animate_anyone.models.folder import NETWORKS
 from animate_anyone.sampling.loading import load_network, load_pipeline, load_shapes
+
+PARTS = (*NETWORKS, "scheduler")
 
 
 @pytest.fixture

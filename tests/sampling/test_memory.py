@@ -32,7 +32,7 @@ from animate_anyone.sampling.memory import (
     parts_of,
 )
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.sampling.work import Work
+from animate_anyone.sampling.placement import Work
 
 PARTS = ("image_encoder", "pose_guider", "reference_net", "denoising_unet", "vae")  # of the method
 WORK = Work(size=(64, 64), frames=12, window=8, dtype=torch.float32)

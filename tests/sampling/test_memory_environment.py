@@ -18,8 +18,8 @@ from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, estimate, parts_of
 from animate_anyone.sampling.memory_environment import picture_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneInputs
-from animate_anyone.sampling.work import Work
 from animate_anyone.structures import MaskTrack, Scene, Subject
 from animate_anyone.workflows.scene_conditions import make_conditions
 
@@ -186,7 +186,7 @@ def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool
     arrays = [frames, masks, *(track.masks for track in scene.objects)]
     arrays += [
         conditions.source,
-        conditions.region,
+        conditions.mask,
         conditions.made,
         conditions.environment,
         conditions.objects,

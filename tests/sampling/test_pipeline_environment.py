@@ -156,7 +156,7 @@ def test_sampler(pipeline: AnimateAnyone2Pipeline, guidance: float) -> None:
 def test_chunks_of_poses_change_nothing(pipeline: AnimateAnyone2Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each chunk sees the frames in reach of the convolution over time."""
     whole = pipeline._encode_poses(POSES, None, (64, 64), DEPTH)
-    monkeypatch.setattr(pipeline_environment, "CHUNK", 2)
+    monkeypatch.setattr(AnimateAnyone2Pipeline, "poses_at_once", 2)
     parts = pipeline._encode_poses(POSES, None, (64, 64), DEPTH)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
     monkeypatch.setattr(type(pipeline.pose_modulation), "reach", 0)

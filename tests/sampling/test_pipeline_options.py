@@ -13,12 +13,13 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.interop.preset import Preset
 from animate_anyone.models.folder import ALL_NETWORKS
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, ANIMATE_ANYONE_2, check_options
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 
 PARTS = {"self", "scheduler", *ALL_NETWORKS}
+ANIMATE_ANYONE_2 = {**ANIMATE_ANYONE, "formulation": "shape_agnostic", "uses_objects": True, "uses_depth": True}
 
 
 @pytest.mark.parametrize(

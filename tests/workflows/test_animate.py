@@ -28,7 +28,7 @@ from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
 from animate_anyone.workflows.animate import Settings, animate, dry_run, warp_reference
 from animate_anyone.workflows.driving import Driver, open_driver
-from animate_anyone.workflows.job import Report
+from animate_anyone.workflows.settings import Report
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_remarks_on_the_driver_are_reported(
     def odd(*arguments: Any, **options: Any) -> Driver:
         return replace(open_driver(*arguments, **options), remarks=("video: it is odd",))
 
-    monkeypatch.setattr("animate_anyone.workflows.job.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.settings.open_driver", odd)
     settings = Settings(model=str(tiny_model), steps=1, device="cpu", frames=slice(0, 2))
     known = PoseSequence.load(dancers / "me.npz")
     things = (dancers / "me.png", dancers / "dance.npz", tmp_path / "out.mp4", settings)

@@ -14,7 +14,7 @@ from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, read_picture
 from animate_anyone.structures import PoseSequence
-from animate_anyone.workflows.driving import _timing, open_driver
+from animate_anyone.workflows.driving import _resampled, _uneven, open_driver
 from people import FoundEverywhere, person
 from small_videos import UNEVEN, Openings, numbered, numbers
 
@@ -25,19 +25,12 @@ def even(count: int, fps: int) -> NDArray[np.float64]:
 
 
 def test_even_timing_is_kept() -> None:
-    index, fps, times = _timing(even(10, 24), Fraction(24), None)
-    assert index.tolist() == list(range(10))
-    assert fps == 24
-    assert times is None
-    index, _, times = _timing(np.round(even(100, 24), 2), Fraction(24), None)  # rounded to hundredths
-    assert times is None
-    assert len(index) == 100
+    assert _uneven(even(10, 24), Fraction(24)) is None
+    assert _uneven(np.round(even(100, 24), 2), Fraction(24)) is None  # rounded to hundredths
 
 
 def test_uneven_timing_is_kept() -> None:
-    index, fps, times = _timing(np.array([*UNEVEN, 1.0]), Fraction(6), None)
-    assert index.tolist() == list(range(6))
-    assert fps == 6
+    times = _uneven(np.array([*UNEVEN, 1.0]), Fraction(6))
     assert times is not None
     assert times.tolist() == UNEVEN
 
@@ -55,10 +48,7 @@ def test_uneven_timing_is_kept() -> None:
     ],
 )
 def test_other_frame_rates_keep_the_time(source: NDArray[np.float64], wanted: int, index: list[int]) -> None:
-    got, fps, times = _timing(source, Fraction(24), Fraction(wanted))
-    assert got.tolist() == index
-    assert fps == wanted
-    assert times is None
+    assert _resampled(source, Fraction(wanted)).tolist() == index
 
 
 @pytest.fixture

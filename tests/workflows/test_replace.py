@@ -30,14 +30,15 @@ from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
-from animate_anyone.workflows import job, source_video
+from animate_anyone.workflows import settings as shared
+from animate_anyone.workflows import source_video
 from animate_anyone.workflows.animate import Settings as AnimateSettings
 from animate_anyone.workflows.animate import animate
 from animate_anyone.workflows.compositing import Compositor, environment_psnr
 from animate_anyone.workflows.driving import open_driver
-from animate_anyone.workflows.job import Report
 from animate_anyone.workflows.replace import Settings, dry_run, replace
 from animate_anyone.workflows.scene_conditions import SceneConditions, letterbox_masks, make_conditions
+from animate_anyone.workflows.settings import Report
 from animate_anyone.workflows.source_video import CLOSE_UP, Networks, crop_to_character
 
 Run = Any
@@ -74,7 +75,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.uint8]]:
             frames.append(frame.copy())
             super().write(frame, time)
 
-    monkeypatch.setattr(job, "VideoWriter", Recorder)
+    monkeypatch.setattr(shared, "VideoWriter", Recorder)
     return frames
 
 
@@ -188,10 +189,10 @@ def test_conditions(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
     conditions = make_conditions(scene, subject_of(dancers), (64, 64), pipeline)
     assert (conditions.letterbox.inner, conditions.letterbox.top) == ((64, 32), 16)
     small = letterbox_masks(scene.person.masks, conditions.letterbox)
-    assert np.array_equal(conditions.region, formulate(small, "shape_agnostic"))
-    assert conditions.region.any((1, 2)).all() and not conditions.region[:, :16].any()
-    assert (conditions.environment[conditions.region] == EMPTY).all()
-    assert np.array_equal(conditions.environment[~conditions.region], conditions.source[~conditions.region])
+    assert np.array_equal(conditions.mask, formulate(small, "shape_agnostic"))
+    assert conditions.mask.any((1, 2)).all() and not conditions.mask[:, :16].any()
+    assert (conditions.environment[conditions.mask] == EMPTY).all()
+    assert np.array_equal(conditions.environment[~conditions.mask], conditions.source[~conditions.mask])
     assert conditions.objects is not None and conditions.object_mask is not None
     assert conditions.object_mask.sum((1, 2)).tolist() == [0, 25]
     assert conditions.object_mask[1, 16:21, -5:].all()
@@ -225,7 +226,16 @@ def test_masks_hold_everything_of_the_person() -> None:
 def conditions_of(region: NDArray[np.bool_], source: NDArray[np.uint8]) -> SceneConditions:
     letterbox = Letterbox.into((32, 16), (16, 16))
     nothing = np.zeros((1, 1, 1, 3), np.uint8)
-    return SceneConditions(letterbox, nothing[0], None, source, region, region, source, nothing)
+    return SceneConditions(
+        environment=source,
+        mask=region,
+        letterbox=letterbox,
+        reference=nothing[0],
+        reference_pose=None,
+        source=source,
+        made=region,
+        skeletons=nothing,
+    )
 
 
 def test_psnr_is_of_the_environment_alone() -> None:
@@ -364,7 +374,7 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     assert conditions.first_guess is not None
     person = letterbox_masks(scene.person.masks, conditions.letterbox)
     assert conditions.object_mask is not None and conditions.objects is not None
-    elsewhere = ~conditions.region & ~conditions.object_mask
+    elsewhere = ~conditions.mask & ~conditions.object_mask
     assert np.array_equal(conditions.first_guess[elsewhere], conditions.environment[elsewhere])
     assert np.array_equal(conditions.first_guess[conditions.object_mask], conditions.objects[conditions.object_mask])
     # Cut out, nothing of the picture beside the character comes along; without a pose nothing comes at all.
@@ -372,7 +382,7 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     nobody = changed(subject, silhouette=np.zeros(subject.picture.shape[:2], bool))
     assert alone is not None and np.array_equal(make_conditions(scene, nobody, (64, 64), carrying).first_guess, alone)
     assert (conditions.first_guess != alone).any(-1)[person & ~conditions.object_mask].mean() > 0.5
-    assert conditions.unseen is not None and not (conditions.unseen & ~conditions.region).any()
+    assert conditions.unseen is not None and not (conditions.unseen & ~conditions.mask).any()
 
 
 def test_a_model_without_objects_or_depth(run: Run, tmp_path: Path) -> None:
@@ -494,6 +504,6 @@ def test_remarks_on_the_video_are_reported(run: Run, monkeypatch: pytest.MonkeyP
     def odd(*given: Any) -> Any:
         return changed(open_driver(*given), remarks=("something odd",))
 
-    monkeypatch.setattr("animate_anyone.workflows.job.open_driver", odd)
+    monkeypatch.setattr("animate_anyone.workflows.settings.open_driver", odd)
     _, report = run(frames=slice(0, 4))
     assert "something odd" in report.lines

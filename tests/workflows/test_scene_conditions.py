@@ -105,15 +105,15 @@ def test_a_character_wider_than_the_person_is_given_whole(tmp_path: Path) -> Non
     letterbox = conditions.letterbox
     character, person = letterbox_masks(wide, letterbox), letterbox_masks(thin, letterbox)
     inside = without_margins(character, letterbox)
-    assert conditions.region[inside].mean() > 0.8
-    assert narrow.region[inside].mean() < 0.6
+    assert conditions.mask[inside].mean() > 0.8
+    assert narrow.mask[inside].mean() < 0.6
     assert conditions.first_guess is not None and (conditions.first_guess[inside] == (200, 0, 0)).all(-1).mean() > 0.7
     # What is neither person nor character is the video's own; all of either is made.
-    assert not (conditions.made & ~conditions.region).any() and conditions.made[person].all()
+    assert not (conditions.made & ~conditions.mask).any() and conditions.made[person].all()
     assert (narrow.made & inside).sum() < 0.7 * (conditions.made & inside).sum()
     # A silhouette that nobody gave tells of no width, and of nothing to keep.
     unknown = make_conditions(scene, Subject(picture, pose), (128, 128), carrying(tmp_path))
-    assert np.array_equal(unknown.region, formulate(person)) and np.array_equal(unknown.made, unknown.region)
+    assert np.array_equal(unknown.mask, formulate(person)) and np.array_equal(unknown.made, unknown.mask)
 
 
 def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path
     scene = Scene(frame, pose, MaskTrack(thin, "person"))
     conditions = make_conditions(scene, Subject(picture, pose, wide[0]), (128, 128), carrying(tmp_path))
     legs = slice(85, 108)
-    assert not conditions.region[0, legs, 50:78].any()
-    assert conditions.region[0, 30:60].sum() > letterbox_masks(thin, conditions.letterbox)[0, 30:60].sum()
+    assert not conditions.mask[0, legs, 50:78].any()
+    assert conditions.mask[0, 30:60].sum() > letterbox_masks(thin, conditions.letterbox)[0, 30:60].sum()
 
 
 def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,5 +152,5 @@ def test_limbs_of_a_long_clip_are_never_laid_all_at_once(tmp_path: Path, monkeyp
     monkeypatch.setattr("animate_anyone.first_guess.collage.AT_ONCE", 64 * 64 * 64)
     whole = make_conditions(scene, subject, (64, 64), pipeline)
     assert max(runs) == 11
-    for name in ("source", "region", "made", "environment", "first_guess", "unseen"):
+    for name in ("source", "mask", "made", "environment", "first_guess", "unseen"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)), name

@@ -10,7 +10,6 @@ import typer
 
 from animate_anyone.cli import options
 from animate_anyone.cli.records import takes_records
-from animate_anyone.cli.workflow import run_workflow, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +53,5 @@ def animate(
     """Make a video of the character moving as the driver moves."""
     from animate_anyone.workflows import animate as workflow
 
-    job = character, driving, chosen.output, settings_of(workflow.Settings, chosen)
-    run_workflow(workflow.animate, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)
+    job = character, driving, chosen.output, options.settings_of(workflow.Settings, chosen)
+    options.run_workflow(workflow.animate, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)

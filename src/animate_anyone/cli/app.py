@@ -37,7 +37,7 @@ app.add_typer(models.app, name="models")
 def run(signals: Signals) -> int:
     """Run the command line; returns the exit status.
 
-    0: done; 2: the user's mistake, or standard output that cannot be written, told in one line; 128 + n: stopped by
+    0: done; 2: the user's mistake, or standard output that cannot be written, said in one line; 128 + n: stopped by
     signal n.
     """
     signals.is_unfinished, signals.remove_unfinished = is_unfinished, remove_unfinished

@@ -74,42 +74,39 @@ def evaluate(
     of_videos: VideoOptions,
 ) -> None:
     """Measure a model on a suite whose truth is known, or videos (--generated) beside the true ones (--truth)."""
+    from animate_anyone.media import check_writable, whole_file
+
+    if json_file is not None:
+        check_writable(json_file, (".json",))
     if generated is None and truth is None:
         _refuse_given(context, values(of_videos), "goes with --generated and --truth; give both")
         if suite == "puppet-environment":
             _refuse_given(context, _OF_PUPPET, "goes with --suite puppet; leave it out")
-        _evaluate_suite(suite, model or suite, json_file, of_suite, (device, dtype))
-        return
-    if generated is None or truth is None:
+        report, table = _evaluate_suite(suite, model or suite, json_file, of_suite, (device, dtype))
+    elif generated is None or truth is None:
         given, wanted = ("--generated", "--truth") if truth is None else ("--truth", "--generated")
         raise InputError(f"{given} alone: there is nothing to compare with; give {wanted} too")
-    only_suite = ("suite", "model", *values(of_suite), "dtype")
-    _refuse_given(context, only_suite, "goes with a suite, not with --generated; leave it out")
-    from animate_anyone.evaluation.protocols import find_protocol, parse_metrics
-    from animate_anyone.evaluation.video_metrics import evaluate_videos, video_table
+    else:
+        only_suite = ("suite", "model", *values(of_suite), "dtype")
+        _refuse_given(context, only_suite, "goes with a suite, not with --generated; leave it out")
+        from animate_anyone.evaluation.protocols import find_protocol, parse_metrics
+        from animate_anyone.evaluation.video_metrics import evaluate_videos, video_table
 
-    rules, chosen = find_protocol(of_videos.protocol), parse_metrics(of_videos.metrics)
+        how = values(of_videos)
+        rules, chosen = find_protocol(how.pop("protocol")), parse_metrics(how.pop("metrics"))
+        with bars() as progress:
+            report = evaluate_videos(generated, truth, rules, chosen, device=device, progress=progress, **how)
+        table = video_table(report)
     if json_file is not None:
-        _check_json(json_file)
-    with bars() as progress:
-        report = evaluate_videos(
-            generated,
-            truth,
-            rules,
-            chosen,
-            layout=of_videos.layout,
-            split=of_videos.split,
-            metric_weights=of_videos.metric_weights,
-            device=device,
-            progress=progress,
-        )
-    _write(json_file, report)
-    print(video_table(report))
+        with whole_file(json_file) as part:
+            part.write_text(json.dumps(report, indent=1, allow_nan=False))
+    print(table)
 
 
 def _evaluate_suite(
     suite: str, model: str, json_file: Path | None, options: SuiteOptions, placed: tuple[str, str]
-) -> None:
+) -> tuple[dict[str, Any], str]:
+    """Figures and their table; the contact sheet is written, beside ``json_file`` where it is not named."""
     from animate_anyone.evaluation.environment_suite import environment_table, evaluate_environment
     from animate_anyone.evaluation.suites import evaluate_puppet, suite_table
     from animate_anyone.media import check_writable, write_picture
@@ -120,7 +117,6 @@ def _evaluate_suite(
     how = values(options)
     sheet = how.pop("sheet")
     if json_file is not None:
-        _check_json(json_file)
         sheet = sheet or json_file.with_suffix(".png")
     if sheet is not None:
         check_writable(sheet, (".png",))
@@ -128,32 +124,16 @@ def _evaluate_suite(
         pipeline = load_pipeline(model, *placed)
         if suite == "puppet":
             report, picture = evaluate_puppet(pipeline, progress=progress, **how)
-            table = suite_table
+            as_table = suite_table
         else:
             animator = load_pipeline("puppet", *placed)
             how = {name: value for name, value in how.items() if name not in _OF_PUPPET}
             report, picture = evaluate_environment(pipeline, animator, progress=progress, **how)
-            table = environment_table
+            as_table = environment_table
     report = {"model_name": model, **report}
-    _write(json_file, report)
     if sheet is not None:
         write_picture(sheet, picture)
-    print(table(report))
-
-
-def _check_json(file: Path) -> None:
-    """See before the work that the figures can be written. Raises :class:`InputError`."""
-    from animate_anyone.media import check_writable
-
-    check_writable(file, (".json",))
-
-
-def _write(file: Path | None, report: dict[str, Any]) -> None:
-    from animate_anyone.media import whole_file
-
-    if file is not None:
-        with whole_file(file) as part:
-            part.write_text(json.dumps(report, indent=1, allow_nan=False))
+    return report, as_table(report)
 
 
 def _refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:

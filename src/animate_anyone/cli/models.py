@@ -98,5 +98,5 @@ def convert(
     from animate_anyone.interop.convert import convert_folder
 
     with shown_progress() as progress:
-        report = convert_folder(folder, output, dtype, progress, beta_schedule=schedule, motion_heads=motion_heads)
-    print(*report.lines, sep="\n")
+        lines = convert_folder(folder, output, dtype, progress, beta_schedule=schedule, motion_heads=motion_heads)
+    print(*lines, sep="\n")

@@ -10,7 +10,6 @@ import typer
 
 from animate_anyone.cli import options
 from animate_anyone.cli.records import takes_records
-from animate_anyone.cli.workflow import run_workflow, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +60,5 @@ def replace(
     """Put the character into a video, in the place of the person there, with the objects that they hold."""
     from animate_anyone.workflows import replace as workflow
 
-    job = character, video, chosen.output, settings_of(workflow.Settings, chosen)
-    run_workflow(workflow.replace, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)
+    job = character, video, chosen.output, options.settings_of(workflow.Settings, chosen)
+    options.run_workflow(workflow.replace, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)

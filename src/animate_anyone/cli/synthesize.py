@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,10 +38,10 @@ def synthesize(
     if not 16 <= min(wanted) <= max(wanted) <= 2048:
         raise InputError(f"--size {size}: both sides must lie between 16 and 2048")
     split = "held_out" if held_out else "train"
+    how: dict[str, Any] = {"split": split, "num_frames": frames, "size": wanted, "motion": motion, "domain": domain}
     with shown_progress() as progress:
         for number in progress.track(range(seed, seed + clips), clips, "render"):
-            sample = sample_scene_clip if scenes else sample_clip
-            clip = sample(number, split=split, num_frames=frames, size=wanted, motion=motion, domain=domain)
+            clip = (sample_scene_clip if scenes else sample_clip)(number, **how)
             try:
                 output.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -51,9 +51,7 @@ def synthesize(
             if isinstance(clip, SceneClip):
                 videos |= {"_environment": clip.environment, "_objects": clip.object_frames}
                 masks |= {"objects": clip.object_mask, "occluders": clip.occluders, "whole": clip.person_full_mask}
-                character = character_picture(
-                    number, split=split, num_frames=frames, size=wanted, motion=motion, domain=domain
-                )
+                character = character_picture(number, **how)
                 write_picture(Path(f"{name}_character.png"), character.picture)
                 assert character.pose is not None
                 character.pose.save(f"{name}_character.npz")

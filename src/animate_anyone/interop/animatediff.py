@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
+from animate_anyone.interop.preset import MOTION_HEADS
 from animate_anyone.interop.weight_file import WeightFile
 
 SECOND_TABLE = "attention_blocks.1.pos_encoder.pe"
@@ -71,17 +72,15 @@ def position_tables(network: nn.Module) -> dict[str, Tensor]:
     return out
 
 
-def read_motion_adapter(file: WeightFile, heads: int = 8) -> MappedNetwork:
+def read_motion_adapter(file: WeightFile, heads: int = MOTION_HEADS) -> MappedNetwork:
     """An AnimateDiff file, or a folder of diffusers' ``MotionAdapter``, as a motion adapter."""
     names = motion_names(file.shapes)
     if not names:
         raise InputError(f"{file.path}: holds no motion modules")
     widths, layers = [], []
     for block in range(1 + max(int(name.split(".")[1]) for name in names if name.startswith("down_blocks."))):
-        inside = [name for name in names if name.startswith(f"down_blocks.{block}.")]
-        norms = [
-            name for name in inside if re.search(r"motion_modules\.\d+\.(temporal_transformer\.)?norm\.bias$", name)
-        ]
+        bias = rf"down_blocks\.{block}\..*motion_modules\.\d+\.(temporal_transformer\.)?norm\.bias$"
+        norms = [name for name in names if re.match(bias, name)]
         if not norms:
             raise InputError(f"{file.path}: nothing for down_blocks.{block}.motion_modules; the file is not whole")
         widths.append(file.shapes[norms[0]][0])

@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
 
 from animate_anyone.errors import InputError
 
 APACHE = "Apache-2.0"
 OPEN_RAIL = "CreativeML Open RAIL-M"
-
-Measure = Literal["listed", "computed"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class Source:
     Attributes:
         repo: ``owner/name``.
         files: patterns of paths inside it, as :func:`fnmatch.fnmatchcase` reads them; each must match.
-        size: of all of them together, bytes, about.
-        measure: ``listed`` where the hub's file list said so, ``computed`` from the number of weights.
+        size: of all of them together, bytes, about; as the hub's file list said.
         licence: of these files.
+        computed: whether the size is computed from the number of weights instead.
         into: folder inside the local one; the path inside the repository goes below it.
         revision: branch, tag or commit that is asked for where the folder records none.
     """
@@ -37,8 +34,8 @@ class Source:
     repo: str
     files: tuple[str, ...]
     size: int
-    measure: Measure
     licence: str
+    computed: bool = False
     into: str = ""
     revision: str = "main"
 
@@ -67,11 +64,6 @@ class Entry:
         return sum(source.size for source in self.sources)
 
     @property
-    def measure(self) -> Measure:
-        """``computed`` where the size of any of its sources is."""
-        return "computed" if any(source.measure == "computed" for source in self.sources) else "listed"
-
-    @property
     def licence(self) -> str:
         """Of what the name means; the parts beside it have their own."""
         return self.sources[0].licence
@@ -88,7 +80,6 @@ VAE = Source(
     "stabilityai/sd-vae-ft-mse",
     ("config.json", "diffusion_pytorch_model.safetensors"),
     335_000_000,
-    "listed",
     "MIT",
     into="sd-vae-ft-mse",
 )
@@ -96,19 +87,15 @@ CLIP = Source(
     "lambdalabs/sd-image-variations-diffusers",
     ("image_encoder/config.json", "image_encoder/pytorch_model.bin"),
     1_220_000_000,
-    "listed",
     "other, see its model card",
 )
 # The repository of the first publisher, runwayml, was withdrawn; this one holds the same files.
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-SD15_CONFIG = Source(SD15, ("unet/config.json",), 750, "listed", OPEN_RAIL, into="stable-diffusion-v1-5")
-
-OPEN_RAIL_WARNING = "Open RAIL-M forbids some uses (its attachment A), and what you pass on must forbid them too"
-CLIP_WARNING = "the model card names research as the intended use"
+SD15_CONFIG = Source(SD15, ("unet/config.json",), 750, OPEN_RAIL, into="stable-diffusion-v1-5")
 
 
 def _motion(version: int, file: str, size: int) -> Entry:
-    source = Source("guoyww/animatediff", (file,), size, "listed", APACHE)
+    source = Source("guoyww/animatediff", (file,), size, APACHE)
     return Entry(f"animatediff-v{version}", f"AnimateDiff motion modules, version {version}; to train from", (source,))
 
 
@@ -116,13 +103,13 @@ ENTRIES = (
     Entry(
         "moore",
         "Animate Anyone as trained by Moore Threads (Moore-AnimateAnyone)",
-        (Source("patrolli/AnimateAnyone", NETWORKS, 8_704_000_000, "listed", APACHE), SD15_CONFIG, VAE, CLIP),
+        (Source("patrolli/AnimateAnyone", NETWORKS, 8_704_000_000, APACHE), SD15_CONFIG, VAE, CLIP),
         model=True,
     ),
     Entry(
         "novita",
         "Animate Anyone as trained by Novita AI",
-        (Source("novita-ai/AnimateAnyone", NETWORKS, 8_692_000_000, "computed", APACHE), SD15_CONFIG, VAE, CLIP),
+        (Source("novita-ai/AnimateAnyone", NETWORKS, 8_692_000_000, APACHE, computed=True), SD15_CONFIG, VAE, CLIP),
         model=True,
     ),
     Entry(
@@ -133,12 +120,10 @@ ENTRIES = (
                 "TMElyralab/MusePose",
                 tuple(f"MusePose/{name}" for name in NETWORKS),
                 11_160_000_000,
-                "computed",
                 "non-commercial research only",
+                computed=True,
             ),
-            Source(
-                CLIP.repo, ("unet/config.json",), 1_000, "listed", CLIP.licence, into="sd-image-variations-diffusers"
-            ),
+            Source(CLIP.repo, ("unet/config.json",), 1_000, CLIP.licence, into="sd-image-variations-diffusers"),
             VAE,
             CLIP,
         ),
@@ -151,23 +136,15 @@ ENTRIES = (
     Entry(
         "stable-diffusion-1.5",
         "Stable Diffusion 1.5, its UNet; to train from",
-        (
-            Source(
-                SD15,
-                ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"),
-                3_440_000_000,
-                "listed",
-                OPEN_RAIL,
-            ),
-        ),
-        warning=OPEN_RAIL_WARNING,
+        (Source(SD15, ("unet/config.json", "unet/diffusion_pytorch_model.safetensors"), 3_440_000_000, OPEN_RAIL),),
+        warning="Open RAIL-M forbids some uses (its attachment A), and what you pass on must forbid them too",
     ),
     Entry("sd-vae-ft-mse", "the autoencoder that the published weights were trained with", (VAE,)),
     Entry(
         "clip-image-encoder",
         "CLIP image encoder of sd-image-variations, which the published weights were trained with",
         (CLIP,),
-        warning=CLIP_WARNING,
+        warning="the model card names research as the intended use",
     ),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,35 +12,18 @@ from typing import Any
 from diffusers import DDIMScheduler
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop import catalog, moore, musepose, novita
+from animate_anyone.interop import catalog, moore
 from animate_anyone.interop.animatediff import motion_names, positions, read_motion_adapter
-from animate_anyone.interop.autoencoder import SINGLE_FILE as VAE_INSIDE
-from animate_anyone.interop.autoencoder import VAE, read_vae
-from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config, single_source
-from animate_anyone.interop.image_encoder import read_image_encoder
+from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config
 from animate_anyone.interop.key_map import MappedNetwork
-from animate_anyone.interop.preset import SCHEDULE, Preset
-from animate_anyone.interop.stable_diffusion import SINGLE_FILE as UNET_INSIDE
-from animate_anyone.interop.stable_diffusion import UNET, read_unet
+from animate_anyone.interop.preset import MOORE, MOTION_HEADS, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
+from animate_anyone.interop.stable_diffusion import UNET, VAE, read_image_encoder, read_single_file, read_unet, read_vae
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.interop.writing import check_space, new_folder, write_part
 from animate_anyone.models.folder import AA1, NETWORKS, index_entry
 from animate_anyone.models.number_types import DTYPES
 from animate_anyone.models.shipped import INDEX
 from animate_anyone.progress import SILENT, Progress
-
-
-@dataclass
-class Converted:
-    """What was found and written.
-
-    Attributes:
-        folder: the result.
-        lines: for the user.
-    """
-
-    folder: Path
-    lines: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,8 +42,8 @@ def convert_folder(
     *,
     beta_schedule: str | None = None,
     motion_heads: int | None = None,
-) -> Converted:
-    """Convert published weights.
+) -> list[str]:
+    """Convert published weights; returns lines for the user: what was found and written.
 
     Args:
         source: a folder with the files of Moore-AnimateAnyone, novita or MusePose, and the autoencoder
@@ -89,37 +73,29 @@ def convert_folder(
         if plan.scheduler is not None:
             plan.scheduler.save_pretrained(folder / "scheduler")
             classes = {part: index_entry(kind) for part, kind in {**NETWORKS, "scheduler": DDIMScheduler}.items()}
-            index = {
-                "_class_name": AA1,
-                "_diffusers_version": importlib.metadata.version("diffusers"),
-            }
+            index = {"_class_name": AA1, "_diffusers_version": importlib.metadata.version("diffusers")}
             (folder / INDEX).write_text(json.dumps(index | classes | plan.options, indent=2) + "\n")
-    return Converted(output, [*plan.lines, f"{output}: written"])
+    return [*plan.lines, f"{output}: written"]
 
 
 def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> _Plan:
     """Find out what is there and fit it; reads names and shapes only."""
-    if (
-        source.is_dir()
-        and (found := {name: find_weights(source, name) for name in catalog.FILES})
-        and any(found.values())
-    ):
+    found = {name: find_weights(source, name) for name in catalog.FILES} if source.is_dir() else {}
+    if any(found.values()):
         return _plan_model(source, found, beta_schedule, motion_heads)
     if beta_schedule is not None:
         raise InputError(f"{source}: not a model, so there is no schedule to choose")
-    file = WeightFile(single_source(source))
-    inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
-    if motion_names(file.shapes) and not any(inside.values()):
-        part = read_motion_adapter(file, motion_heads or 8)
+    inside = (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file()
+    file = WeightFile(source / "unet" if inside else source)  # of a whole Stable Diffusion its UNet
+    parts = read_single_file(file)
+    if parts:
+        return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
+    if motion_names(file.shapes):
+        part = read_motion_adapter(file, motion_heads or MOTION_HEADS)
         config = part.config
         middle = "with" if config["use_motion_mid_block"] else "without"
         line = f"AnimateDiff motion modules, {config['motion_max_seq_length']} positions, {middle} a middle block"
         return _Plan({"": part}, [line])
-    if inside[UNET_INSIDE]:
-        parts = {"unet": read_unet(file, UNET)}
-        if inside[VAE_INSIDE]:
-            parts["vae"] = read_vae(file, VAE)
-        return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
     if "conv_in.weight" in file.shapes and any("transformer_blocks" in name for name in file.shapes):
         return _Plan({"unet": read_unet(file, read_config(source, UNET))}, ["Stable Diffusion's UNet"])
     raise InputError(
@@ -130,8 +106,7 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
 def _plan_model(
     source: Path, found: dict[str, list[Path]], beta_schedule: str | None, motion_heads: int | None
 ) -> _Plan:
-    lines: list[str] = []
-    settings = given_settings(source, lines)
+    given_schedule, given_heads, lines = given_settings(source)
     unet_file = find_config(source, "unet")
     unet = read_config(unet_file.parent, UNET) if unet_file else UNET
     if unet_file is None:
@@ -151,7 +126,7 @@ def _plan_model(
             f"{source}: {catalog.MOTION_MODULE}.pth (or .safetensors) is missing; {denoising.path.name} has none inside"
         )
     preset = _recognise(motion or denoising, files[catalog.POSE_GUIDER])
-    heads = motion_heads or settings.motion_heads
+    heads = motion_heads or given_heads
     parts = {
         "denoising_unet": moore.read_denoising_unet(unet, denoising, motion, preset, heads),
         "reference_net": moore.read_reference_net(unet, files[catalog.REFERENCE_UNET]),
@@ -169,7 +144,7 @@ def _plan_model(
     _check_widths(source, parts)
     guider = parts["pose_guider"].config
     motion_config = parts["denoising_unet"].config
-    schedule = {**SCHEDULE, "beta_schedule": preset.beta_schedule, **settings.schedule}
+    schedule = {**SCHEDULE, "beta_schedule": preset.beta_schedule, **given_schedule}
     if beta_schedule is not None:
         schedule["beta_schedule"] = beta_schedule
     other = f" ({preset.other_schedule})" if preset.other_schedule else ""
@@ -186,9 +161,9 @@ def _plan_model(
 
 def _recognise(motion: WeightFile, guider: WeightFile) -> Preset:
     """Whose files these are: MusePose leaves out the position tables, novita's guider has other widths."""
-    if positions(motion) in (None, musepose.POSITIONS):
-        return musepose.PRESET
-    return novita.PRESET if moore.guider_widths(guider)[1] == novita.GUIDER_WIDTHS else moore.PRESET
+    if positions(motion) in (None, MUSEPOSE.positions):
+        return MUSEPOSE
+    return NOVITA if moore.guider_widths(guider)[1] == NOVITA_GUIDER_WIDTHS else MOORE
 
 
 def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> list[str]:
@@ -209,22 +184,16 @@ def _check_twins(found: dict[str, list[Path]], files: dict[str, WeightFile]) -> 
 def _check_widths(source: Path, parts: dict[str, MappedNetwork]) -> None:
     """The networks' widths against each other, where one's output is another's input."""
     config = {name: part.config for name, part in parts.items()}
+    unet = config["denoising_unet"]
     for part, setting, other, name in (
-        ("pose_guider", "out_channels", config["denoising_unet"]["block_out_channels"][0], "first width"),
-        ("vae", "latent_channels", config["denoising_unet"]["in_channels"], "in_channels"),
+        ("pose_guider", "out_channels", unet["block_out_channels"][0], "first width"),
+        ("vae", "latent_channels", unet["in_channels"], "in_channels"),
+        ("image_encoder", "projection_dim", unet["cross_attention_dim"], "cross_attention_dim"),
     ):
         if config[part][setting] != other:
             raise InputError(f"{source}: {part} has {setting} {config[part][setting]}; the UNet's {name} is {other}")
-    width, needed = config["image_encoder"]["projection_dim"], config["denoising_unet"]["cross_attention_dim"]
-    if width != needed:
-        raise InputError(
-            f"{source}: image_encoder has projection_dim {width}; the UNet's cross_attention_dim is {needed}"
-        )
 
 
 def _left(parts: dict[str, MappedNetwork]) -> list[str]:
-    reasons: dict[str, int] = {}
-    for part in parts.values():
-        for why in part.left.values():
-            reasons[why] = reasons.get(why, 0) + 1
+    reasons = Counter(why for part in parts.values() for why in part.left.values())
     return [f"left out: {count} x {why}" for why, count in reasons.items()]

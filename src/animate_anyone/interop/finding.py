@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from animate_anyone.models.weight_files import read_settings
 DEPTH = 3  # folders below the source that are looked into
 # The class that the ``config.json`` of a foreign part names.
 _CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVisionModelWithProjection"}
-
-
-@dataclass
-class GivenSettings:
-    """What a configuration file beside the weights changes; empty where there is none."""
-
-    schedule: dict[str, Any] = field(default_factory=dict)
-    motion_heads: int | None = None
 
 
 def find_weights(source: Path, name: str) -> list[Path]:
@@ -67,13 +58,6 @@ def _network(config_file: Path) -> dict[str, Any]:
     return {key: value for key, value in read_settings(config_file).items() if not key.startswith("_")}
 
 
-def single_source(source: Path) -> Path:
-    """The file or folder that holds one network: the source, or the ``unet/`` of a whole Stable Diffusion."""
-    if source.is_dir() and (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file():
-        return source / "unet"
-    return source
-
-
 def read_config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
     """A network's configuration, in its folder or in ``unet/`` below; ``default`` where there is none.
 
@@ -88,23 +72,21 @@ def read_config(folder: Path, default: dict[str, Any] | None) -> dict[str, Any]:
     return default
 
 
-def given_settings(source: Path, lines: list[str]) -> GivenSettings:
-    """From the inference configuration, where the project's own lies beside the weights; ``lines`` get its name."""
+def given_settings(source: Path) -> tuple[dict[str, Any], int | None, list[str]]:
+    """The schedule, the heads of the temporal layers and a line for the user, from the project's own inference
+    configuration where it lies beside the weights; empty where there is none.
+    """
     for depth in range(DEPTH):
         for path in sorted(source.glob(f"{'*/' * depth}inference*.yaml")):
             try:
                 content = yaml.safe_load(path.read_text())
-                heads = (
-                    content.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {}).get("num_attention_heads")
-                )
-                schedule = {
-                    k: v for k, v in content.get("noise_scheduler_kwargs", {}).items() if k != "num_train_timesteps"
-                }
+                motion = content.get("unet_additional_kwargs", {}).get("motion_module_kwargs", {})
+                heads, given = motion.get("num_attention_heads"), content.get("noise_scheduler_kwargs", {})
+                schedule = {k: v for k, v in given.items() if k != "num_train_timesteps"}
             except (OSError, ValueError, AttributeError, yaml.YAMLError):
                 raise InputError(f"{path}: cannot be read as YAML settings; mend it or take it away") from None
             unknown = sorted(schedule.keys() - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
             if unknown:
                 raise InputError(f"{path}: noise_scheduler_kwargs has an unknown setting {unknown[0]}")
-            lines.append(f"schedule and heads from {path.name}")
-            return GivenSettings(schedule, heads)
-    return GivenSettings()
+            return schedule, heads, [f"schedule and heads from {path.name}"]
+    return {}, None, []

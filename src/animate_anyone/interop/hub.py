@@ -55,7 +55,7 @@ def list_files(source: Source, revision: str, name: str) -> Pinned:
     Args:
         source: whose patterns choose the files.
         revision: branch, tag or commit.
-        name: of the catalogue, for what an error tells to type.
+        name: of the catalogue, for the command that an error names.
 
     Raises:
         InputError: offline, unreachable, no such repository, revision or file, or no digest stated.

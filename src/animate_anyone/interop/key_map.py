@@ -104,9 +104,7 @@ class MappedNetwork:
 
 
 def fit(
-    network: nn.Module,
-    sources: Sequence[tuple[WeightFile, Naming]],
-    computed: Mapping[str, Tensor] | None = None,
+    network: nn.Module, sources: Sequence[tuple[WeightFile, Naming]], computed: Mapping[str, Tensor] | None = None
 ) -> MappedNetwork:
     """Find every tensor of ``network`` in the files, and a place for every tensor of the files.
 

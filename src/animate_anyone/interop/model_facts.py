@@ -21,7 +21,7 @@ def listing() -> list[str]:
         lines.append(f"  {name:<21}{_weight(shipped_folder(name)):>9}  {catalog.APACHE}")
     lines.append("known; to get one: animate-anyone models pull NAME")
     for entry in catalog.ENTRIES:
-        about = "~" if entry.measure == "computed" else ""
+        about = "~" if any(wanted.computed for wanted in entry.sources) else ""
         here = source.state(source.default_folder(entry))
         where = f"  [{here}: {source.default_folder(entry)}]" if here else ""
         lines.append(f"  {entry.name:<21}{about + shown_size(entry.size):>9}  {entry.licence}{where}")
@@ -96,7 +96,7 @@ def _known(entry: Entry) -> list[str]:
     if entry.warning:
         lines.append(f"warning: {entry.warning}")
     for wanted in entry.sources:
-        size = f"{shown_size(wanted.size)}{', computed' if wanted.measure == 'computed' else ''}"
+        size = f"{shown_size(wanted.size)}{', computed' if wanted.computed else ''}"
         lines.append(f"  {wanted.repo} ({wanted.revision}), about {size}, licence: {wanted.licence}")
         lines += [f"    {'/'.join(filter(None, (wanted.into, pattern)))}" for pattern in wanted.files]
     lines.append(f"about {shown_size(entry.size)} in all; to get it: animate-anyone models pull {entry.name}")

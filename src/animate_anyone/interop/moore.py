@@ -12,20 +12,13 @@ from diffusers import UNet2DConditionModel
 from animate_anyone.errors import InputError
 from animate_anyone.interop.animatediff import MOTION, motion_names, position_tables, positions
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
-from animate_anyone.interop.preset import Preset
+from animate_anyone.interop.preset import MOTION_HEADS, Preset
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 
-PRESET = Preset(
-    project="Moore-AnimateAnyone",
-    beta_schedule="linear",
-    other_schedule="its training says scaled_linear",
-)
-
 REFERENCE = KeyMap(left=((r"^(conv_norm_out|conv_out)\.", "ReferenceNet's output, which nobody reads"),))
-GUIDER = KeyMap()
 
 
 def read_denoising_unet(
@@ -36,7 +29,7 @@ def read_denoising_unet(
     Args:
         unet: Stable Diffusion's configuration.
         motion: ``None`` where they are inside.
-        heads: of the temporal layers, where it is known to differ from the preset's.
+        heads: of the temporal layers, where they are known not to be :data:`MOTION_HEADS`.
     """
     holder = motion or denoising
     names = motion_names(holder.shapes)
@@ -51,7 +44,7 @@ def read_denoising_unet(
     with torch.device("meta"):
         network = DenoisingUNet.from_unet2d(
             UNet2DConditionModel.from_config(unet),
-            motion_num_attention_heads=heads or preset.motion_heads,
+            motion_num_attention_heads=heads or MOTION_HEADS,
             motion_max_seq_length=length,
             use_motion_mid_block=any(name.startswith("mid_block.") for name in names),
         )
@@ -71,7 +64,7 @@ def read_pose_guider(file: WeightFile) -> MappedNetwork:
     channels, widths, out = guider_widths(file)
     with torch.device("meta"):
         network = PoseGuider(out, widths, layout="open", conditioning_channels=channels)
-    return fit(network, [(file, GUIDER)])
+    return fit(network, [(file, KeyMap())])
 
 
 def guider_widths(file: WeightFile) -> tuple[int, tuple[int, ...], int]:
@@ -79,9 +72,8 @@ def guider_widths(file: WeightFile) -> tuple[int, tuple[int, ...], int]:
 
     Most, so that one tensor of a wrong shape is found out later instead of shaping the network.
     """
-    layers = [
-        f"blocks.{i}" for i in range(sum(name.startswith("blocks.") and name.endswith(".bias") for name in file.shapes))
-    ]
+    count = sum(name.startswith("blocks.") and name.endswith(".bias") for name in file.shapes)
+    layers = [f"blocks.{i}" for i in range(count)]
     if not layers or len(layers) % 2:
         raise InputError(f"{file.path}: {len(layers)} layers blocks.N; a Pose Guider's come in pairs")
     names = ["conv_in", *layers, "conv_out"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
@@ -20,6 +20,10 @@ SCHEDULE: dict[str, Any] = {
 }
 
 
+MOTION_HEADS = 8
+"""Heads of the temporal layers of all published weights; no file says it."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """How one project's weights are sampled.
@@ -29,9 +33,8 @@ class Preset:
         beta_schedule: ``linear`` or ``scaled_linear``.
         other_schedule: what else is in use for the same weights, and where; empty if nothing is.
         size: ``(width, height)`` that its examples use.
-        window, overlap: frames.
+        window: frames.
         positions: of the temporal layers, where the file holds no table of them.
-        motion_heads: of the temporal layers; no file says it.
     """
 
     project: str
@@ -39,9 +42,7 @@ class Preset:
     other_schedule: str = ""
     size: tuple[int, int] = (512, 784)
     window: int = 24
-    overlap: int = 4
     positions: int | None = None
-    motion_heads: int = 8
 
     def pipeline_options(self) -> dict[str, Any]:
         """For ``model_index.json``: all that reproduces the project's own sampler."""
@@ -49,8 +50,16 @@ class Preset:
             **ANIMATE_ANYONE,
             "size": list(self.size),
             "window": self.window,
-            "overlap": self.overlap,
+            "overlap": 4,
             "aggregation": "wrap",
             "stretch": True,
             "reference_control": [None, None],
         }
+
+
+MOORE = Preset("Moore-AnimateAnyone", "linear", other_schedule="its training says scaled_linear")
+# Moore's files; the Pose Guider has the paper's widths.
+NOVITA = replace(MOORE, project="novita-ai/AnimateAnyone")
+NOVITA_GUIDER_WIDTHS = (16, 32, 64, 128)
+# Moore's files, longer windows; the position tables are not in the files.
+MUSEPOSE = Preset("MusePose", "scaled_linear", size=(512, 768), window=48, positions=128)

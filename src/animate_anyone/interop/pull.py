@@ -1,4 +1,4 @@
-"""Published weights to a folder here: first what will be done, then the doing.
+"""Published weights to a folder here: first what will be done, then the download.
 
     what = plan(catalog.find("moore"), folder)
     print(*what.lines, sep="\\n")
@@ -39,6 +39,7 @@ class Plan:
         record: repositories, commits and files, as they will be recorded.
         missing: files, by their place in ``folder``, that are not there yet.
         partial: bytes of the missing ones that an earlier pull left.
+        download: bytes that must come.
         free: bytes free on the disk.
         lines: all this for people.
     """
@@ -48,14 +49,8 @@ class Plan:
     record: Record
     missing: frozenset[str]
     partial: int
+    download: int
     free: int
-
-    @property
-    def download(self) -> int:
-        """Bytes that must come."""
-        return (
-            sum(f.size for p in self.record.pinned for f in p.files if str(p.local(f)) in self.missing) - self.partial
-        )
 
     @property
     def lines(self) -> list[str]:
@@ -121,17 +116,18 @@ def plan(entry: Entry, folder: Path, revision: str | None = None, progress: Prog
         hub.check_online(entry.name)
     elif recorded:
         record = replace(record, endpoint=recorded.endpoint)  # nothing came from another one
-    free = shutil.disk_usage(_existing(folder)).free
+    above = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(above).free
     if missing and needed + SPARE > free:
         raise InputError(
             f"{folder}: {shown_size(needed)} are to come and {shown_size(free)} are free there; "
             f"make room, or give an --output on another disk"
         )
-    return Plan(entry, folder, record, frozenset(missing), partial, free)
+    return Plan(entry, folder, record, frozenset(missing), partial, needed, free)
 
 
 def fetch(what: Plan, progress: Progress = SILENT) -> list[str]:
-    """Do it. May be stopped at any time; a new :func:`plan` and :func:`fetch` go on from there.
+    """Download what is missing. May be stopped at any time; a new :func:`plan` and :func:`fetch` go on from there.
 
     Returns:
         Lines that say what is there now.
@@ -217,11 +213,3 @@ def _come(what: Plan, pinned: Pinned, file: File, part: Path) -> Iterator[int]:
 def _part(folder: Path, file: File) -> Path:
     """Where a file lies while it comes. Its name is its digest: another content never goes on from it."""
     return folder / UNDERWAY / f"{file.digest.replace(':', '-')}.part"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    folder = folder.absolute()
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder

@@ -40,9 +40,8 @@ class File:
         path = PurePosixPath(self.path)
         if path.is_absolute() or ".." in path.parts or "\\" in self.path:
             raise ValueError(f"{self.path} leads out of the folder")
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256 or "") and not re.fullmatch(
-            r"[0-9a-f]{40}", self.git_sha1 or ""
-        ):
+        digests = (r"[0-9a-f]{64}", self.sha256), (r"[0-9a-f]{40}", self.git_sha1)
+        if not any(re.fullmatch(pattern, digest or "") for pattern, digest in digests):
             raise ValueError(f"{self.path} has no digest")
 
     @property
@@ -152,7 +151,7 @@ def state(folder: Path) -> str:
 
 
 def default_folder(entry: Entry) -> Path:
-    """Where an entry is pulled to unless told otherwise."""
+    """Where an entry is pulled to by default."""
     return home() / entry.name
 
 

@@ -1,5 +1,6 @@
-"""Stable Diffusion 1.5's UNet: diffusers' folder and the original single file; and its configuration, which
-the open re-implementations of Animate Anyone share.
+"""Stable Diffusion 1.5 and its kin, diffusers' folders and the original single file: the UNet, whose configuration the
+open re-implementations of Animate Anyone share, the autoencoder (``sd-vae-ft-mse`` and its like) and the image encoder
+of ``sd-image-variations``.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from animate_anyone.interop.key_map import MappedNetwork, Named, fit
+from animate_anyone.interop.key_map import KeyMap, MappedNetwork, Named, fit
 from animate_anyone.interop.weight_file import WeightFile
 
 UNET: dict[str, Any] = {
@@ -26,11 +28,32 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 32,
     "cross_attention_dim": 768,
 }
-SINGLE_FILE = "model.diffusion_model."
-# What else the single file holds, and why it is left out.
+VAE: dict[str, Any] = {
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "sample_size": 256,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "scaling_factor": 0.18215,
+}
+# Attention as diffusers named it before 0.18, when the published files were written.
+VAE_FOLDER = KeyMap(
+    renames=((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0."))
+)
+IMAGE_ENCODER_FOLDER = KeyMap(
+    left=(
+        (r"^vision_model\.embeddings\.position_ids$", "counts from 0 up"),
+        (r"^(text_model|text_projection|logit_scale)", "CLIP's text tower"),
+    )
+)
+UNET_INSIDE, VAE_INSIDE = "model.diffusion_model.", "first_stage_model."
+"""Beginnings of names in the single file."""
+# What the single file holds; whatever of it is not asked for is left out, and this is why.
 OF_SINGLE_FILE = {
-    SINGLE_FILE: "the UNet",
-    "first_stage_model.": "the autoencoder",
+    UNET_INSIDE: "the UNet",
+    VAE_INSIDE: "the autoencoder",
     "cond_stage_model.": "the text encoder: there is no text here",
     "model_ema.": "moving averages of the UNet's weights",
     "alphas_cumprod": "the noise schedule: that of Animate Anyone is another",
@@ -63,10 +86,33 @@ def single_file_naming(prefix: str, convert: Any, config: dict[str, Any]) -> Any
     return naming
 
 
+def read_single_file(file: WeightFile) -> dict[str, MappedNetwork]:
+    """The UNet and, where it is inside, the autoencoder of Stable Diffusion's single file; nothing for other files."""
+    inside = {prefix: any(name.startswith(prefix) for name in file.shapes) for prefix in (UNET_INSIDE, VAE_INSIDE)}
+    parts = {"unet": read_unet(file, UNET)} if inside[UNET_INSIDE] else {}
+    return parts | {"vae": read_vae(file, VAE)} if parts and inside[VAE_INSIDE] else parts
+
+
 def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """Stable Diffusion's UNet from a ``unet/`` folder or a single file."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
-    if any(name.startswith(SINGLE_FILE) for name in file.shapes):
-        return fit(unet, [(file, single_file_naming(SINGLE_FILE, convert_ldm_unet_checkpoint, dict(unet.config)))])
-    return fit(unet, [(file, lambda names: Named(ours={name: name for name in names}))])
+    if any(name.startswith(UNET_INSIDE) for name in file.shapes):
+        return fit(unet, [(file, single_file_naming(UNET_INSIDE, convert_ldm_unet_checkpoint, dict(unet.config)))])
+    return fit(unet, [(file, KeyMap())])
+
+
+def read_vae(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
+    """The autoencoder from a ``vae/`` folder or the single file."""
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(config)
+    if any(name.startswith(VAE_INSIDE) for name in file.shapes):
+        return fit(vae, [(file, single_file_naming(VAE_INSIDE, convert_ldm_vae_checkpoint, dict(vae.config)))])
+    return fit(vae, [(file, VAE_FOLDER)])
+
+
+def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
+    """CLIP's vision tower with its projection from an ``image_encoder/`` folder."""
+    with torch.device("meta"):
+        encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+    return fit(encoder, [(file, IMAGE_ENCODER_FOLDER)])

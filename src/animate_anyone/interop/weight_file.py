@@ -80,9 +80,8 @@ def _files(path: Path) -> list[Path]:
     if indexes:
         return shards(indexes[0])
     for suffix in SUFFIXES:
-        found = [file for file in sorted(path.glob(f"*{suffix}")) if ".fp16." not in file.name] or sorted(
-            path.glob(f"*{suffix}")
-        )
+        every = sorted(path.glob(f"*{suffix}"))
+        found = [file for file in every if ".fp16." not in file.name] or every
         if len(found) > 1:
             raise InputError(f"{path}: holds {found[0].name} and {found[1].name}; leave the one that is meant")
         if found:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from transformers import CLIPVisionModelWithProjection
 
@@ -33,24 +34,18 @@ def write_part(folder: Path, part: MappedNetwork, dtype: str | None, progress: P
     else:
         part.network.save_config(folder)
     stem = "model" if is_clip else "diffusion_pytorch_model"
-    shards: list[list[str]] = [[]]
-    size = total = 0
-    for name in sorted(part.shapes):
-        own = _bytes(part, name, dtype)
-        if shards[-1] and size + own > SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
-        size, total = size + own, total + own
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(progress.track(shards, len(shards), what), 1):
-        file = f"{stem}.safetensors" if len(shards) == 1 else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+    shards = split_state_dict_into_shards_factory(
+        {name: _bytes(part, name, dtype) for name in sorted(part.shapes)},
+        get_storage_size=int,
+        filename_pattern=f"{stem}{{suffix}}.safetensors",
+        max_shard_size=SHARD_BYTES,
+    )
+    for file, names in progress.track(shards.filename_to_tensors.items(), len(shards.filename_to_tensors), what):
         tensors = {name: _cast(name, tensor, dtype) for name, tensor in part.read(names).items()}
         save_file(tensors, folder / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(names, file)
         del tensors
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    if shards.is_sharded:
+        index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
@@ -65,14 +60,14 @@ def _cast(name: str, tensor: torch.Tensor, dtype: str | None) -> torch.Tensor:
 
 def _bytes(part: MappedNetwork, name: str, dtype: str | None) -> int:
     if name in part.computed:
-        kind: torch.dtype | None = part.computed[name].dtype
+        own: torch.dtype | None = part.computed[name].dtype
     else:
         file, theirs = part.tensors[name]
-        kind = file.dtypes[theirs]
+        own = file.dtypes[theirs]
     count = math.prod(part.shapes[name])
-    if kind is None:
+    if own is None:
         return 8 * count
-    return count * (DTYPES[dtype] if dtype is not None else kind).itemsize
+    return count * (DTYPES[dtype] if dtype is not None else own).itemsize
 
 
 def check_space(output: Path, parts: dict[str, MappedNetwork], dtype: str | None) -> None:

@@ -2,7 +2,7 @@
 
 With the shipped models' autoencoders on an x86 CPU a batch gives bit for bit what its pictures give one by one. Left to
 themselves the libraries change the last bits: behind its attention a batch goes on with channels last in memory and
-one picture does not, and convolutions of a few channels sum in another order. On a GPU that is not looked after.
+one picture does not, and convolutions of a few channels sum in another order. GPUs are left as they are.
 """
 
 from __future__ import annotations

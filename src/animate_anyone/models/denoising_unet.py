@@ -5,9 +5,7 @@ Animate Anyone 2: the environment on the input's last channels, objects blended 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.reference_attention import (
     ReferenceAttentionProcessor,
     ReferenceFeatures,
@@ -30,25 +29,7 @@ from animate_anyone.models.reference_attention import (
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
 
-Init = TypeVar("Init", bound=Callable[..., None])
 ObjectBlending = Literal["none", "paper", "identity"]
-
-
-def parameters_of(parent: type) -> Callable[[Init], Init]:
-    """Declare that ``__init__(..., **parent's)`` takes all the parameters of ``parent``'s too.
-
-    diffusers reads a model's configuration keys from the signature of its ``__init__``.
-    """
-
-    def declare(init: Init) -> Init:
-        own = inspect.signature(init).parameters
-        inherited = inspect.signature(parent.__init__).parameters  # type: ignore[misc]
-        named = {k: p for k, p in {**inherited, **own}.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
-        merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for k, p in named.items() if k != "self"]
-        init.__signature__ = inspect.Signature([own["self"], *merged])  # type: ignore[attr-defined]
-        return init
-
-    return declare
 
 
 class ConvWithPose(nn.Conv2d):
@@ -131,7 +112,7 @@ class DenoisingUNet(UNetMotionModel):
             does; or, as in configurations that do not say, what ``attention`` adds to it.
     """
 
-    @parameters_of(UNetMotionModel)
+    @takes(UNetMotionModel)
     def __init__(
         self,
         *,
@@ -185,10 +166,7 @@ class DenoisingUNet(UNetMotionModel):
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
-        cls,
-        unet: UNet2DConditionModel,
-        motion_adapter: MotionAdapter | None = None,
-        **options: Any,
+        cls, unet: UNet2DConditionModel, motion_adapter: MotionAdapter | None = None, **options: Any
     ) -> DenoisingUNet:
         """Build from a Stable Diffusion UNet and, where given, AnimateDiff's motion modules.
 

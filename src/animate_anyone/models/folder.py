@@ -37,7 +37,6 @@ OF_AA2 = {"pose_modulation": PoseModulation, "object_guider": ObjectGuider}
 """Those that Animate Anyone 2 alone may have."""
 ALL_NETWORKS: dict[str, Any] = {**NETWORKS, "reference_control": ReferenceControl, **OF_AA2}
 """Every network that some model has."""
-PARTS = (*NETWORKS, "scheduler")
 UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, SafetensorError)
 """What the libraries below raise for files that are not what they should be."""
 

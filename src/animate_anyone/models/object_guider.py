@@ -29,7 +29,7 @@ class ObjectFeatures:
     levels: tuple[Tensor, ...]
     present: Tensor
 
-    def of_frames(self, frames: Tensor | slice) -> ObjectFeatures:
+    def of_frames(self, frames: list[int] | slice) -> ObjectFeatures:
         """Those of some frames, as a window needs them."""
         return ObjectFeatures(tuple(level[:, :, frames] for level in self.levels), self.present[:, frames])
 

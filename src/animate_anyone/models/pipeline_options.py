@@ -36,12 +36,6 @@ ANIMATE_ANYONE: dict[str, Any] = {
     "shared_noise": False,
     "keep_detail": False,
 }
-ANIMATE_ANYONE_2: dict[str, Any] = {
-    **ANIMATE_ANYONE,
-    "formulation": "shape_agnostic",
-    "uses_objects": True,
-    "uses_depth": True,
-}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -67,17 +61,24 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise InputError(f"reference_path {path} goes without reference_pose and reference_latents")
 
 
-def takes_options(options: Mapping[str, Any]) -> Callable[[Init], Init]:
-    """Declare that ``__init__(..., **options)`` takes these, with these defaults.
+def takes(others: Mapping[str, Any] | type) -> Callable[[Init], Init]:
+    """Declare that ``__init__(..., **others)`` takes these by name too: options with their defaults, or all that the
+    ``__init__`` of a class takes.
 
-    diffusers reads a pipeline's configuration keys from the signature of its ``__init__``.
+    diffusers reads the configuration keys of a model or a pipeline from the signature of its ``__init__``.
     """
+    kind = inspect.Parameter
+    inherited: Mapping[str, inspect.Parameter]
+    if isinstance(others, type):
+        inherited = inspect.signature(others.__init__).parameters  # type: ignore[misc]
+    else:
+        inherited = {k: kind(k, kind.KEYWORD_ONLY, default=v, annotation=type(v)) for k, v in others.items()}
 
     def declare(init: Init) -> Init:
-        kind = inspect.Parameter
-        own = [p for p in inspect.signature(init).parameters.values() if p.kind is not kind.VAR_KEYWORD]
-        more = [kind(k, kind.KEYWORD_ONLY, default=v, annotation=type(v)) for k, v in options.items()]
-        init.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        own = {k: p for k, p in inspect.signature(init).parameters.items() if p.kind is not kind.VAR_KEYWORD}
+        more = [p for k, p in inherited.items() if k not in own and p.kind is not kind.VAR_KEYWORD]
+        more = [p.replace(kind=kind.KEYWORD_ONLY) for p in more]
+        init.__signature__ = inspect.Signature([*own.values(), *more])  # type: ignore[attr-defined]
         return init
 
     return declare

@@ -49,7 +49,7 @@ class DepthAttention(nn.Module):
         return self.to_q.out_features // self.num_heads
 
     def forward(self, skeleton: Tensor, depth: Tensor) -> Tensor:
-        """What the skeleton's places are told: ``(B, C, h, w)``, as each of the two."""
+        """Depth as each place of the skeleton attends to it: ``(B, C, h, w)``, as each of the two."""
         height, width = skeleton.shape[2:]
         where = places(height, width, self.octaves).to(skeleton).expand(len(skeleton), -1, -1, -1)
         asking, asked = self.norm_skeleton(_tokens(skeleton)), self.norm_depth(_tokens(self._pool(depth)))
@@ -78,7 +78,7 @@ class PoseModulation(ModelMixin, ConfigMixin):
         out_channels, block_out_channels, layout, conditioning_channels, position_frequencies: of ``PoseGuider``; the
             tower of depth is as that of the skeleton, with one channel in.
         num_attention_heads: share the last of ``block_out_channels`` (and places) out among them.
-        attention_position_frequencies: octaves of the places that queries and keys are told; 0: none. The paper does
+        attention_position_frequencies: octaves of places that join queries and keys; 0: none. The paper does
             not say.
         attention_downscale: keys and values are pooled by this per side: attention costs its square less.
         num_motion_frames: over so many frames the convolution goes, an odd number.
@@ -133,11 +133,6 @@ class PoseModulation(ModelMixin, ConfigMixin):
         weights = {k if k.startswith("conv_out.") else f"skeleton.{k}": v for k, v in guider.state_dict().items()}
         model.load_state_dict(model.state_dict() | weights)
         return model if guider.dtype == torch.float32 else model.to(guider.dtype)
-
-    @property
-    def downscale(self) -> int:
-        """By how much the pictures are larger than the features, per side."""
-        return self.skeleton.downscale
 
     @property
     def reach(self) -> int:

@@ -77,12 +77,17 @@ def project_reference(
 
 
 class _Processor:
+    # What calls take beyond the arguments named is diffusers' and means nothing here.
     # Set by diffusers' `set_attention_backend`, None means the default backend.
     _attention_backend = None
     _parallel_config = None
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def _attend(self, attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (x.unflatten(-1, (attn.heads, -1)) for x in (query, key, value))  # (B, N, H, D)
+        return dispatch_attention_fn(query, key, value, backend=self._attention_backend).flatten(-2)
 
 
 class ReferenceAttentionProcessor(_Processor):
@@ -96,11 +101,9 @@ class ReferenceAttentionProcessor(_Processor):
         self,
         attn: Attention,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
         reference: ReferenceKeysValues | None = None,
         objects: Any = None,
+        **_: Any,
     ) -> Tensor:
         query = attn.to_q(hidden_states)  # (B, N, C)
         key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
@@ -120,30 +123,18 @@ class ReferenceAttentionProcessor(_Processor):
                 out = torch.cat([self._attend(attn, query[:plain], key[:plain], value[:plain]), out])
         return attn.to_out[1](attn.to_out[0](out))
 
-    def _attend(self, attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (x.unflatten(-1, (attn.heads, -1)) for x in (query, key, value))  # (B, N, H, D)
-        return dispatch_attention_fn(query, key, value, backend=self._attention_backend).flatten(-2)
-
 
 class CollectingProcessor(_Processor):
     """Self-attention of ReferenceNet that also puts its input into the dictionary it is handed."""
 
     def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        collect: dict[str, Tensor] | None = None,
+        self, attn: Attention, hidden_states: Tensor, collect: dict[str, Tensor] | None = None, **_: Any
     ) -> Tensor:
         if collect is not None:
             # First writer wins: gradient checkpointing runs a block twice.
             collect.setdefault(self.name, hidden_states)
-        query, key, value = (
-            proj(hidden_states).unflatten(-1, (attn.heads, -1)) for proj in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        out = dispatch_attention_fn(query, key, value, backend=self._attention_backend).flatten(-2)
+        query, key, value = (proj(hidden_states) for proj in (attn.to_q, attn.to_k, attn.to_v))
+        out = self._attend(attn, query, key, value)
         return attn.to_out[1](attn.to_out[0](out))
 
 

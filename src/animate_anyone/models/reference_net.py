@@ -11,7 +11,8 @@ from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds h
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from animate_anyone.models.denoising_unet import ConvWithPose, parameters_of
+from animate_anyone.models.denoising_unet import ConvWithPose
+from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.reference_attention import CollectingProcessor, ReferenceFeatures, install_processors
 
 
@@ -21,7 +22,7 @@ class ReferenceNet(UNet2DConditionModel):
     Same configuration and keys as ``UNet2DConditionModel``, less ``conv_norm_out`` and ``conv_out``.
     """
 
-    @parameters_of(UNet2DConditionModel)
+    @takes(UNet2DConditionModel)
     def __init__(self, **unet: Any) -> None:
         super().__init__(**unet)
         self.conv_in: nn.Module = ConvWithPose.like(self.conv_in)  # type: ignore[arg-type, has-type]

@@ -80,11 +80,9 @@ class BlendingProcessor(ReferenceAttentionProcessor):
         self,
         attn: Attention,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
         reference: ReferenceKeysValues | None = None,
         objects: ObjectFeatures | None = None,
+        **_: Any,
     ) -> Tensor:
         out = super().__call__(attn, hidden_states, reference=reference)  # (B, N, C)
         if objects is None:

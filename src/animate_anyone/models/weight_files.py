@@ -87,8 +87,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{file}: is missing; copy or download the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}: cannot be read: {reason}; copy or download it again") from None
+        raise InputError(f"{file}: cannot be read: {first_line(error)}; copy or download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds no settings; copy or download the model again")
     return content
@@ -113,8 +112,8 @@ def shards(index: Path) -> list[Path]:
         InputError: it names none, or one that is missing or lies outside the folder.
     """
     folder, weight_map = index.parent, read_settings(index).get("weight_map")
-    names = set(weight_map.values()) if isinstance(weight_map, dict) and _are_texts(weight_map.values()) else set()
-    if not names:
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{index}: names no weights; copy or download it again")
     found = []
     for name in sorted(names):
@@ -127,10 +126,6 @@ def shards(index: Path) -> list[Path]:
             raise InputError(f"{file}: is a link out of its folder; put the file itself there")
         found.append(file)
     return found
-
-
-def _are_texts(values: Any) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def _allowed(folder: Path) -> Iterator[Path]:

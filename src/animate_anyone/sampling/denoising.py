@@ -39,7 +39,7 @@ def denoise(
         predict: the networks.
         latents: ``(1, channels, frames, h, w)`` float32, noise.
         scheduler: the schedule, its timesteps set.
-        timesteps: these, in order; a progress bar around them is told how far it is.
+        timesteps: these, in order; may be wrapped in a progress bar.
         windows: lists of the clip's frame numbers.
         weights: ``(window,)``, what each frame of a window counts.
         guidance_scale: 1 turns guidance off.

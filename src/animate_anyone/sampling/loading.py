@@ -53,7 +53,7 @@ def load_pipeline(
     """
     folder = model_folder(model)
     placement = placement or Placement(device, dtype)
-    placement.resolve()  # what this machine lacks is told before any file is read
+    placement.resolve()  # what this machine lacks is found out before any file is read
     check_classes(folder)
     networks = {part: check_weights(folder / part) for part in networks_of(folder)}
     target, number_type = placement.resolve(bytes_on_disk(folder))
@@ -111,40 +111,31 @@ def head_sizes(unet: nn.Module) -> set[int]:
 def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     """Hold the networks' widths against each other, where one's output is another's input."""
     unet = pipeline.denoising_unet.config
+    widths = list(unet["block_out_channels"])
     references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
     poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
-    guider = getattr(pipeline, poses).config
-    for part, setting, got, want in (
-        (poses, "out_channels", guider["out_channels"], unet["block_out_channels"][0]),
+    guider = pipeline.guider.config
+    scene = pipeline.num_environment_channels if isinstance(pipeline, AnimateAnyone2Pipeline) else 0
+    fit: list[tuple[str, str, Any, Any]] = [
+        (poses, "out_channels", guider["out_channels"], widths[0]),
         ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
         ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["out_channels"]),
         *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
         ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
-        *_fit_of_scene(pipeline),
-    ):
+        ("denoising_unet", "environment_channels", unet["environment_channels"], scene),
+    ]
+    objects = getattr(pipeline, "object_guider", None)  # of Animate Anyone 2
+    if objects is not None:
+        fit += [
+            ("object_guider", "in_channels", objects.config["in_channels"], unet["out_channels"]),
+            ("object_guider", "block_out_channels", list(objects.config["block_out_channels"]), widths),
+            ("denoising_unet", "blends objects", unet["object_blending"] != "none", True),
+        ]
+    for part, setting, got, want in fit:
         if got != want:
             raise InputError(f"{folder / part}: {setting} is {got}; the other networks of this model need {want}")
     if guider["conditioning_channels"] == 6 and not pipeline.config["reference_pose"]:
         raise InputError(f"{folder / poses}: conditioning_channels is 6, which needs reference_pose in the index")
-
-
-def _fit_of_scene(pipeline: AnimateAnyonePipeline) -> list[tuple[str, str, Any, Any]]:
-    """Part, setting, what it is and must be, of what Animate Anyone 2 adds."""
-    unet = pipeline.denoising_unet.config
-    if not isinstance(pipeline, AnimateAnyone2Pipeline):
-        return [("denoising_unet", "environment_channels", unet["environment_channels"], 0)]
-    channels = pipeline.num_environment_channels
-    fit: list[tuple[str, str, Any, Any]] = [
-        ("denoising_unet", "environment_channels", unet["environment_channels"], channels)
-    ]
-    if pipeline.object_guider is not None:
-        guider = pipeline.object_guider.config
-        fit += [
-            ("object_guider", "in_channels", guider["in_channels"], unet["out_channels"]),
-            ("object_guider", "block_out_channels", [*guider["block_out_channels"]], [*unet["block_out_channels"]]),
-            ("denoising_unet", "blends objects", unet["object_blending"] != "none", True),
-        ]
-    return fit
 
 
 def load_network(kind: type[Network], folder: Path) -> Network:

@@ -35,8 +35,7 @@ from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.placement import QUANTIZED_PARTS
-from animate_anyone.sampling.work import Work
+from animate_anyone.sampling.placement import QUANTIZED_PARTS, Work
 
 GIB = 2**30
 # Of activations, measured on CPUs (benchmarks/results/memory.md): kernels of convolutions want copies of what they are
@@ -54,7 +53,7 @@ _GROUP_NORM, _LAYER_NORM = torch.ops.aten.native_group_norm.default, torch.ops.a
 
 @dataclass(frozen=True)
 class Step:
-    """One stretch of the way: which network runs, and the most that is alive beside the weights."""
+    """One call of a network, and the most bytes that are alive beside the weights during it."""
 
     phase: str
     network: str
@@ -68,10 +67,10 @@ class Estimate:
     Attributes:
         weights: part -> bytes of all its weights, in the order of :func:`parts_of`.
         largest_layer: part -> bytes of its largest single layer.
-        steps: the way through the networks, in order.
+        steps: calls of the networks, in order.
         pose_features: of the whole clip; they wait in the machine's memory.
         scene: likewise the environment's latents, the mask and the objects' features (Animate Anyone 2).
-        pictures, telling: as in :class:`Work`.
+        pictures, preparation: as in :class:`Work`.
     """
 
     weights: Mapping[str, int]
@@ -80,7 +79,7 @@ class Estimate:
     pose_features: int
     scene: int = 0
     pictures: int = 0
-    telling: int = 0
+    preparation: int = 0
 
     def phases(self, offload: str = "none") -> dict[str, float]:
         """Phase -> what it needs where the networks compute, without the libraries' own memory."""
@@ -120,7 +119,7 @@ class Estimate:
         """Phase -> what of the clip waits in the machine's memory; phases in which nothing does are left out."""
         # Features of single frames are joined at the end of their phase: for a moment they are there twice.
         return {
-            "reference": self.telling,  # given back before it: too much by the reference's activations at most
+            "reference": self.preparation,  # given back before it: too much by the reference's activations at most
             "poses": 2 * self.pose_features,
             "scene": self.pose_features + 2 * self.scene,
             "denoising": self.pose_features + self.scene,
@@ -146,7 +145,7 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
     pipeline.vae.enable_tiling() if work.vae_tiling else pipeline.vae.disable_tiling()
     kinds = {part: work.quantize if part in QUANTIZED_PARTS else "none" for part in networks}
     rows, columns = _grid(pipeline, work)
-    frame = getattr(pipeline, _pose_part(pipeline)).config["out_channels"] * rows * columns * work.dtype.itemsize
+    frame = pipeline.guider.config["out_channels"] * rows * columns * work.dtype.itemsize
     with torch.device("meta"):
         scene = scene_bytes(pipeline, work) if isinstance(pipeline, AnimateAnyone2Pipeline) else 0
     return Estimate(
@@ -156,30 +155,30 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
         pose_features=frame * work.frames,
         scene=scene,
         pictures=work.pictures,
-        telling=work.telling,
+        preparation=work.preparation,
     )
 
 
-def describe(needs: Estimate, work: Work, offload: str, where: torch.device) -> list[str]:
+def describe(needs: Estimate, work: Work, offload: str, device: torch.device) -> list[str]:
     """An estimate, held against this machine, in lines for the user."""
     parts = ", ".join(f"{part} {readable(size)}" for part, size in needs.weights.items())
-    kind = str(work.dtype).removeprefix("torch.")
+    dtype = str(work.dtype).removeprefix("torch.")
     phases = ", ".join(f"{phase} {readable(size)}" for phase, size in needs.phases(offload).items())
     lines = [
-        f"weights, {kind}: {parts}; together {readable(sum(needs.weights.values()))}",
-        f"on {where.type}, beside the libraries: {phases}",
+        f"weights, {dtype}: {parts}; together {readable(sum(needs.weights.values()))}",
+        f"on {device.type}, beside the libraries: {phases}",
     ]
-    places = [("memory", torch.device("cpu"), needs.on_cpu() if where.type == "cpu" else needs.beside_gpu(offload))]
-    if where.type != "cpu":
-        places.insert(0, ("GPU", where, needs.on_gpu(offload)))
-    for name, device, needed in places:
-        line, there = f"{name}: {readable(needed)} at the peak", memory_of(device)
+    places = [("memory", torch.device("cpu"), needs.on_cpu() if device.type == "cpu" else needs.beside_gpu(offload))]
+    if device.type != "cpu":
+        places.insert(0, ("GPU", device, needs.on_gpu(offload)))
+    for name, place, needed in places:
+        line, there = f"{name}: {readable(needed)} at the peak", memory_of(place)
         if there is not None:
             fits = "it fits" if needed <= there[0] else "it does not fit"
             line += f"; {readable(there[0])} of {readable(there[1])} are free: {fits}"
             if needed > there[0]:
                 line += "; try a smaller --size or --window, --dtype float16, --vae-tiling"
-                if device.type != "cpu":
+                if place.type != "cpu":
                     line += f", --offload model ({readable(needs.on_gpu('model'))}) or group"
                     line += f" ({readable(needs.on_gpu('group'))})"
         lines.append(line)
@@ -241,25 +240,24 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
         carried = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1], dtype=work.dtype)
         take("reference", "vae", lambda: p.vae.encode(carried).latent_dist.mean)
         del carried
-    second = p if isinstance(p, AnimateAnyone2Pipeline) else None
-    frames, depth = (1, False) if second is None else (frames_encoded_at_once(second, work), p.config["uses_depth"])
+    aa2 = p if isinstance(p, AnimateAnyone2Pipeline) else None
+    frames, depth = (1, False) if aa2 is None else (frames_encoded_at_once(aa2, work), p.config["uses_depth"])
     take("poses", _pose_part(p), lambda: _pose_features(p, work, frames, depth))
-    if second is not None:
-        walk_scene(second, work, take)
+    if aa2 is not None:
+        walk_scene(aa2, work, take)
     batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
     clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
     sums = [torch.empty_like(clip) for _ in range(1 + work.guided)]
     known = torch.empty_like(clip) if guessing.keep_detail else None  # of the carried pictures, for decoding
     noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
-    channels = getattr(p, _pose_part(p)).config["out_channels"]
-    pose = torch.empty(batch, channels, work.window, *grid, dtype=work.dtype)
+    pose = torch.empty(batch, p.guider.config["out_channels"], work.window, *grid, dtype=work.dtype)
     if guessing.reference_latents:
         guess = FirstGuess(latent[:, :, None].expand(-1, -1, work.window, -1, -1))
         windows = [list(range(work.window))] * work.window_batch
         noisy = guess.join(noisy, windows, work.guided * work.window_batch)
     objects, segments = None, None
-    if second is not None:
-        noisy, objects = join_scene(second, work, noisy)
+    if aa2 is not None:
+        noisy, objects = join_scene(aa2, work, noisy)
         segments = torch.empty_like(clip)
     tokens = token.repeat(batch, 1, 1)
     control = p.reference_control
@@ -274,7 +272,7 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     if control is not None:
         step()  # offloaded, the ControlNet now finds the denoising UNet still there
     assert (known is None) == (not guessing.keep_detail)
-    assert len(sums) == 1 + work.guided and (segments is None) == (second is None)  # alive until here
+    assert len(sums) == 1 + work.guided and (segments is None) == (aa2 is None)  # alive until here
 
 
 def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
@@ -290,10 +288,9 @@ def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
 def _walk_reference(
     p: AnimateAnyonePipeline, work: Work, take: Any
 ) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
-    kind = work.dtype
     picture, own_pose = torch.empty(1, 3, *work.size[::-1]), None
-    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(kind))
-    latent = take("reference", "vae", lambda: p.vae.encode(picture.to(kind)).latent_dist.mean)
+    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(work.dtype))
+    latent = take("reference", "vae", lambda: p.vae.encode(picture.to(work.dtype)).latent_dist.mean)
     if p.config["reference_path"] != "reference_net":
         return token, latent, None
     if p.config["reference_pose"]:
@@ -304,10 +301,10 @@ def _walk_reference(
 
 
 def _pose_features(p: AnimateAnyonePipeline, work: Work, frames: int = 1, depth: bool = False) -> Tensor:
-    guider, (width, height) = getattr(p, _pose_part(p)), p.pose_picture_size(work.size)
+    guider, (width, height) = p.guider, p.pose_picture_size(work.size)
 
     def pictures(count: int) -> Tensor:
-        drawn = torch.empty(1, 3, count, height, width, dtype=torch.uint8)
+        drawn = torch.empty(1, 3, count, height, width, dtype=torch.uint8)  # alive to the end, as in the pipeline
         return drawn.to(work.dtype) / 255
 
     own = pictures(1)

@@ -13,15 +13,15 @@ from torch import Tensor
 from animate_anyone.first_guess.collage import LAYERS, chunks
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
-from animate_anyone.sampling.pipeline_environment import CHUNK, AnimateAnyone2Pipeline
+from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneLatents
-from animate_anyone.sampling.work import Work
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
-    """Frames whose poses are encoded together: a chunk, and those before and behind it that have a say in it."""
+    """Frames whose poses are encoded together, and those before and after them that their features depend on."""
     reach = 0 if p.pose_modulation is None else p.pose_modulation.reach
-    return min(work.frames, CHUNK + 2 * reach)
+    return min(work.frames, p.poses_at_once + 2 * reach)
 
 
 def walk_scene(p: AnimateAnyone2Pipeline, work: Work, take: Any) -> None:
@@ -46,7 +46,7 @@ def scene_bytes(p: AnimateAnyone2Pipeline, work: Work) -> int:
 
 
 def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], num_objects: int | None = None) -> int:
-    """All pictures of the clip that ``replace`` holds while the networks work: the video's, and what the model is told.
+    """All pictures of the clip that ``replace`` holds while the networks run: the video's, and what the model is given.
 
     Args:
         size: ``(width, height)`` of the video.
@@ -54,13 +54,13 @@ def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], 
     """
     # Bytes a pixel: three of a picture, one of a mask, four of structured depth.
     seen = 3 + 1 + (int(work.objects) if num_objects is None else num_objects)
-    told = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.guess_options.carried_reference
+    given = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.guess_options.carried_reference
     drawn = 3 + 4 * p.config["uses_depth"]
-    kinds = ((seen, size), (told, work.size), (drawn, p.pose_picture_size(work.size)))
+    kinds = ((seen, size), (given, work.size), (drawn, p.pose_picture_size(work.size)))
     return work.frames * sum(each * width * height for each, (width, height) in kinds)
 
 
-def telling_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) -> int:
+def preparation_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) -> int:
     """What is held beside those pictures while they are made, before the networks work.
 
     Args:

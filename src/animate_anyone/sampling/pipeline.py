@@ -7,7 +7,7 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -22,18 +22,16 @@ from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes_options
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
-from animate_anyone.models.reference_control import ReferenceControl
+from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.denoising import Hold, denoise
-from animate_anyone.sampling.finite import check_finite
-from animate_anyone.sampling.inputs import Accepted, Pictures, check_inputs
-from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline
-from animate_anyone.sampling.reference import ReferenceCondition, check_reference_networks, without_reference_net
+from animate_anyone.sampling.inputs import Pictures, check_inputs
+from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite, stretch
+from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
 from animate_anyone.sampling.scene import SceneLatents
-from animate_anyone.sampling.stretching import stretch
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
 StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -71,7 +69,7 @@ class Plan:
         steps: DDIM steps.
         guidance_scale: 1 turns guidance off.
         windows: lists of frame numbers; with continuation segments, one after the other.
-        overlap: frames over which windows fade into each other.
+        overlap: frames over which windows fade into each other, where the model's do.
         window_batch: windows computed at once.
     """
 
@@ -107,6 +105,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             paper's; defaults in ``models.pipeline_options``.
     """
 
+    poses_at_once = 1  # encoded
     model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
     _callback_tensor_inputs = ("latents",)
     _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control"]
@@ -119,7 +118,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
     scheduler: DDIMScheduler
     reference_control: ReferenceControl | None
 
-    @takes_options(ANIMATE_ANYONE)
+    @takes(ANIMATE_ANYONE)
     def __init__(
         self,
         denoising_unet: DenoisingUNet,
@@ -134,7 +133,9 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         super().__init__()
         check_options(options)
         options = {**ANIMATE_ANYONE, **options}
-        check_reference_networks(options["reference_path"], reference_net, reference_control)
+        path = options["reference_path"]
+        check_given(f"reference_path {path}", "reference_net", reference_net, path == "reference_net")
+        check_given(f"reference_path {path}", "reference_control", reference_control, path in CONTROLLED)
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -151,9 +152,14 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         """Channels that the denoising UNet must take."""
         return self.guess_options.input_channels(self.vae.config["latent_channels"])
 
+    @property
+    def guider(self) -> Any:
+        """The network that encodes the poses."""
+        return self.pose_guider
+
     def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """At which ``(width, height)`` to draw the poses for a video of ``size``."""
-        return self.pose_guider.picture_size(size, self.latent_downscale)
+        """At which ``(width, height)`` to draw the poses, and their depth, for a video of ``size``."""
+        return self.guider.picture_size(size, self.latent_downscale)
 
     @torch.no_grad()
     def __call__(
@@ -198,25 +204,28 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             latents: initial noise instead.
             callback_on_step_end: called as ``callback(pipeline, step, timestep, {"latents": ...})``; may
                 return other latents.
-            progress: told how far denoising is; ``None`` shows diffusers' own bar.
+            progress: shows how far denoising is; ``None`` shows diffusers' own bar.
             output_type: ``np`` decodes; ``latent`` leaves that to :meth:`decode`.
 
         Raises:
             InputError: an input does not fit the model.
         """
         # 1. Check what is cheap to check.
-        size = check_inputs(self.accepted, reference, poses, reference_pose, size, window_batch)
+        accepted = self.config, self.latent_downscale, self.pose_picture_size
+        size = check_inputs(*accepted, reference, poses, reference_pose, size, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)
-        planned = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, window_stride)
-        plan = self._plan(planned, num_inference_steps, guidance_scale, overlap, window_batch)
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        planned = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
+        plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
 
         # 2. Look at the reference and the poses, once.
-        conditions = self._conditions(
-            reference, reference_pose, pictures, size, plan, lambda: self._encode_poses(poses, reference_pose, size)
-        )
+        guided = plan.guidance_scale != 1
+        look = self._encode_reference(reference, reference_pose, size, guided)
+        guess = self._make_guess(look.latent, pictures, size)
+        conditions = ClipConditions(look, self._encode_poses(poses, reference_pose, size), guess, guided)
 
         # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
-        latents = self._noise(self._shape(conditions), generator, latents)
+        latents = self._noise(conditions.poses.shape[2:], generator, latents)
         latents = self._denoise(conditions, latents, plan, callback_on_step_end, progress)
 
         # 4. Decode.
@@ -239,11 +248,8 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         Raises:
             InputError: a setting is out of range for this model.
         """
-        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
-        window = self.config["window"] if window is None else window
-        overlap = self.config["overlap"] if overlap is None else overlap
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
         most = self.scheduler.config["num_train_timesteps"]
-        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         if not 1 <= steps <= most:
             raise InputError(f"{steps} denoising steps: give 1 to {most}")
         if not math.isfinite(guidance_scale):
@@ -259,51 +265,10 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
         return schedule
 
-    @property
-    def accepted(self) -> Accepted:
-        """What pictures the model takes."""
-        config = self.config
-        return Accepted(
-            self.latent_downscale,
-            tuple(config["size"]),
-            config["stretch"],
-            config["reference_pose"],
-            self.pose_picture_size,
-        )
-
-    def _plan(
-        self,
-        planned: list[list[int]],
-        num_inference_steps: int | None,
-        guidance_scale: float | None,
-        overlap: int | None,
-        window_batch: int,
-    ) -> Plan:
-        config = self.config
-        return Plan(
-            config["num_inference_steps"] if num_inference_steps is None else num_inference_steps,
-            config["guidance_scale"] if guidance_scale is None else guidance_scale,
-            planned,
-            (config["overlap"] if overlap is None else overlap) if config["aggregation"] == "fade" else 0,
-            window_batch,
-        )
-
-    def _conditions(
-        self,
-        reference: NDArray[np.uint8],
-        reference_pose: NDArray[np.uint8] | None,
-        pictures: Pictures | None,
-        size: tuple[int, int],
-        plan: Plan,
-        encode_poses: Callable[[], Tensor],
-    ) -> ClipConditions:
-        guided = plan.guidance_scale != 1
-        look = self._encode_reference(reference, reference_pose, size, guided)
-        guess = self._make_guess(look.latent, pictures, size)
-        return ClipConditions(look, encode_poses(), guess, guided)
-
-    def _shape(self, conditions: ClipConditions) -> tuple[int, ...]:
-        return (1, self.vae.config["latent_channels"], *conditions.poses.shape[2:])
+    def _settings(self, *given: Any) -> list[Any]:
+        """Steps, guidance scale, window and overlap: the model's own where ``None`` is given."""
+        names = ("num_inference_steps", "guidance_scale", "window", "overlap")
+        return [self.config[name] if value is None else value for name, value in zip(names, given, strict=True)]
 
     def _denoise(
         self,
@@ -319,6 +284,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         timesteps = self.scheduler.timesteps
         count = len(timesteps)
         bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, count, "denoise")
+        overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
 
         def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
             check_finite(self.networks, latents, f"step {step + 1} of {count} gave")
@@ -333,7 +299,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             scheduler=self.scheduler,
             timesteps=bar,
             windows=plan.windows,
-            weights=window_weights(len(plan.windows[0]), plan.overlap),
+            weights=window_weights(len(plan.windows[0]), overlap),
             guidance_scale=plan.guidance_scale,
             window_batch=plan.window_batch,
             after_step=after_step,
@@ -365,32 +331,48 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
     ) -> ReferenceCondition:
         device = self._execution_device
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
-        latent = self._encode(reference, size)[:, :, 0].to(device)
+        latent = self._encode([reference], size)[:, :, 0].to(device)
         if self.config["reference_path"] != "reference_net":
             return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
-        pose = (
-            None
-            if reference_pose is None
-            else self._encode_poses([reference_pose], reference_pose, size)[:, :, 0].to(device)
-        )
+        pose = None
+        if reference_pose is not None:
+            pose = self._encode_poses([reference_pose], reference_pose, size)[:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
         keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
         return ReferenceCondition(latent, token, keys_values)
 
-    def _encode_poses(self, poses: Pictures, reference_pose: NDArray[np.uint8] | None, size: tuple[int, int]) -> Tensor:
-        # Kept on the CPU: a long clip's features may not fit beside the networks.
-        guider, device = self.pose_guider, self._execution_device
+    def _encode_poses(
+        self,
+        poses: Pictures,
+        reference_pose: NDArray[np.uint8] | None,
+        size: tuple[int, int],
+        depth: NDArray[np.float32] | None = None,
+    ) -> Tensor:
+        # Kept on the CPU: a long clip's features may not fit beside the networks. Poses are drawn in order, once; with
+        # depth some are encoded together, with the frames around that their features depend on.
+        guider, device, count, shape = self.guider, self._execution_device, len(poses), poses[0].shape
+        drawn_size, reach = self.pose_picture_size(size), 0 if depth is None else guider.reach
 
-        def picture(pose: NDArray[np.uint8]) -> Tensor:
-            drawn = torch.from_numpy(stretch(pose, self.pose_picture_size(size))).to(device)
-            return drawn.permute(2, 0, 1)[None, :, None].to(guider.dtype) / 255
+        def pictures(some: Iterable[NDArray[np.uint8]]) -> Tensor:
+            drawn = torch.from_numpy(np.stack([stretch(pose, drawn_size) for pose in some])).to(device)
+            return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
 
-        own = None if reference_pose is None else picture(reference_pose)
-        features: list[Tensor] = []
-        shape = poses[0].shape
-        for number, pose in enumerate(poses):
-            if pose.shape != shape:
-                raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
-            features.append(guider(guider.beside(picture(pose), own)).cpu())
+        def encoded(frames: range) -> Tensor:
+            given: tuple[Tensor, ...] = (guider.beside(pictures(held.values()), own),)
+            if depth is not None:
+                near = torch.from_numpy(np.ascontiguousarray(depth[frames.start : frames.stop]))
+                given = (*given, near.to(device, guider.dtype)[None, None])
+            return guider(*given)
+
+        own = None if reference_pose is None else pictures([reference_pose])
+        coming, held, features = iter(poses), dict[int, NDArray[np.uint8]](), list[Tensor]()
+        for start in range(0, count, self.poses_at_once):
+            stop = min(start + self.poses_at_once, count)
+            frames = range(max(start - reach, 0), min(stop + reach, count))
+            held = {number: held[number] if number in held else next(coming) for number in frames}
+            for number, pose in held.items():
+                if pose.shape != shape:
+                    raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
+            features.append(encoded(frames)[:, :, start - frames.start : stop - frames.start].cpu())
         return torch.cat(features, 2)

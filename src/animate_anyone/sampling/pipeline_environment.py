@@ -16,8 +16,8 @@ from torch import Tensor
 
 from animate_anyone.conditions.environment import FORMULATIONS, latent_mask
 from animate_anyone.errors import InputError
-from animate_anyone.models.denoising_unet import parameters_of
 from animate_anyone.models.object_guider import ObjectFeatures, ObjectGuider
+from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
@@ -25,10 +25,8 @@ from animate_anyone.sampling.denoising import Hold
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline, ClipConditions, Plan, StepCallback
+from animate_anyone.sampling.reference import check_given
 from animate_anyone.sampling.scene import SceneInputs, SceneLatents
-
-CHUNK = 8
-"""Frames whose poses are encoded at once, beside those in reach of them."""
 
 
 class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
@@ -40,9 +38,10 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         formulation: how the region of the character was made of its mask, a name in
             ``conditions.environment.FORMULATIONS``.
         uses_objects: whether there is an ``object_guider``.
-        uses_depth: whether there is a ``pose_modulation``, told structured depth beside the poses.
+        uses_depth: whether there is a ``pose_modulation``, given structured depth beside the poses.
     """
 
+    poses_at_once = 8
     model_cpu_offload_seq = (
         "image_encoder->pose_guider->reference_net->pose_modulation->object_guider->denoising_unet->vae"
     )
@@ -56,7 +55,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     pose_modulation: PoseModulation | None
     object_guider: ObjectGuider | None
 
-    @parameters_of(AnimateAnyonePipeline)
+    @takes(AnimateAnyonePipeline)
     def __init__(
         self,
         *,
@@ -71,13 +70,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         super().__init__(pose_guider=pose_guider, **options)  # type: ignore[arg-type]
         if formulation not in FORMULATIONS:
             raise InputError(f"formulation {formulation!r} is not known; give {' or '.join(FORMULATIONS)}")
-        for name, network, setting, needed in (
-            ("object_guider", object_guider, f"uses_objects {uses_objects}", uses_objects),
-            ("pose_modulation", pose_modulation, f"uses_depth {uses_depth}", uses_depth),
-            ("pose_guider", pose_guider, f"uses_depth {uses_depth}", not uses_depth),
-        ):
-            if (network is not None) != needed:
-                raise InputError(f"{setting}: {name} must {'' if needed else 'not '}be given")
+        check_given(f"uses_objects {uses_objects}", "object_guider", object_guider, uses_objects)
+        check_given(f"uses_depth {uses_depth}", "pose_modulation", pose_modulation, uses_depth)
+        check_given(f"uses_depth {uses_depth}", "pose_guider", pose_guider, not uses_depth)
         for name, only in (("stretch", False), ("reference_path", "reference_net")):
             if self.config[name] != only:
                 raise InputError(f"{name} is {self.config[name]!r}; Animate Anyone 2 goes with {only!r} alone")
@@ -98,10 +93,6 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     def guider(self) -> PoseGuider | PoseModulation:
         """The network that encodes the poses."""
         return self.pose_guider if self.pose_modulation is None else self.pose_modulation
-
-    def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """At which ``(width, height)`` to draw the poses, and their depth, for a video of ``size``."""
-        return self.guider.picture_size(size, self.latent_downscale)
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -141,22 +132,24 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             InputError: an input does not fit the model.
         """
         # 1. Check what is cheap to check.
-        size = check_inputs(self.accepted, reference, poses, reference_pose, None, window_batch)
+        accepted = self.config, self.latent_downscale, self.pose_picture_size
+        size = check_inputs(*accepted, reference, poses, reference_pose, None, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)
         uses = self.config["uses_objects"], self.config["uses_depth"]
         scene.check(len(poses), size, self.pose_picture_size(size), *uses)
-        windows = self.plan(len(poses), num_inference_steps, guidance_scale, window, overlap, continuation=continuation)
-        plan = self._plan(windows, num_inference_steps, guidance_scale, overlap, window_batch)
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        planned = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
+        plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
 
         # 2. Look at the reference, the poses and the scene, once.
-        def encode_poses() -> Tensor:
-            return self._encode_poses(poses, reference_pose, size, scene.depth)
-
-        conditions = self._conditions(reference, reference_pose, pictures, size, plan, encode_poses)
-        conditions = replace(conditions, scene=self._encode_scene(scene, size))
+        guided = plan.guidance_scale != 1
+        look = self._encode_reference(reference, reference_pose, size, guided)
+        guess = self._make_guess(look.latent, pictures, size)
+        features = self._encode_poses(poses, reference_pose, size, scene.depth)
+        conditions = ClipConditions(look, features, guess, guided, self._encode_scene(scene, size))
 
         # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
-        latents = self._noise(self._shape(conditions), generator, latents)
+        latents = self._noise(features.shape[2:], generator, latents)
         denoise = self._denoise_segments if continuation else self._denoise
         latents = denoise(conditions, latents, plan, callback_on_step_end, progress)
 
@@ -195,10 +188,9 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     ) -> list[list[int]]:
         """As ``AnimateAnyonePipeline.plan``; with ``continuation`` the windows are the segments, in order."""
         if continuation:
-            longest = self.config["window"] if window is None else window
+            steps, _, longest, _ = self._settings(num_inference_steps, None, window, None)
             if not 0 < continuation < longest:
                 raise InputError(f"continuation is {continuation}; give 0, or less than the window of {longest} frames")
-            steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
             if steps == 1:  # the frames that are put in are noise alone then
                 raise InputError("continuation has nothing to go on from in 1 step; give 2 steps or more")
             if self.config["aggregation"] != "fade":
@@ -206,42 +198,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             overlap = continuation
         return super().plan(num_frames, num_inference_steps, guidance_scale, window, overlap, window_stride)
 
-    def _encode_poses(
-        self,
-        poses: Pictures,
-        reference_pose: NDArray[np.uint8] | None,
-        size: tuple[int, int],
-        depth: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        # Kept on the CPU, as in Animate Anyone. A chunk is encoded with the frames that have a say in it.
-        guider, device, count = self.guider, self._execution_device, len(poses)
-        reach = 0 if depth is None else guider.reach  # type: ignore[union-attr]
-
-        def pictures(some: Pictures) -> Tensor:
-            drawn = torch.from_numpy(np.stack(list(some))).to(device)
-            return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
-
-        own = None if reference_pose is None else pictures([reference_pose])
-
-        def chunk(start: int) -> Tensor:
-            stop = min(start + CHUNK, count)
-            first, last = max(start - reach, 0), min(stop + reach, count)
-            some = list(poses[first:last])
-            for number, pose in enumerate(some, first):
-                if pose.shape != poses[0].shape:
-                    raise InputError(
-                        f"poses[{number}] has shape {pose.shape}, poses[0] {poses[0].shape}; draw all at one size"
-                    )
-            given: tuple[Tensor, ...] = (guider.beside(pictures(some), own),)
-            if depth is not None:
-                near = torch.from_numpy(np.ascontiguousarray(depth[first:last])).to(device, guider.dtype)
-                given = (*given, near[None, None])
-            return guider(*given)[:, :, start - first : stop - first].cpu()
-
-        return torch.cat([chunk(start) for start in range(0, count, CHUNK)], 2)
-
     def _encode_scene(self, scene: SceneInputs, size: tuple[int, int]) -> SceneLatents:
-        latents = self._encode_all(scene.environment, size)
+        latents = self._encode(scene.environment, size)
         cells = torch.from_numpy(latent_mask(scene.mask, self.latent_downscale)).float()[None, None]
         if scene.objects is None or scene.object_mask is None or not scene.object_mask.any():
             return SceneLatents(latents, cells)
@@ -249,10 +207,10 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         guider, device = self.object_guider, self._execution_device
         where = torch.from_numpy(latent_mask(scene.object_mask, self.latent_downscale))
         found: list[ObjectFeatures] = []
+        empty = torch.zeros_like(latents[:, :, :1])
         for number, here in enumerate(where):
             # Zeros where no object is, and in frames without one nothing else.
-            empty = torch.zeros_like(latents[:, :, :1])
-            shown = self._encode(scene.objects[number], size) * here if here.any() else empty
+            shown = self._encode([scene.objects[number]], size) * here if here.any() else empty
             features = guider(shown.to(device, guider.dtype))
             found.append(ObjectFeatures(tuple(level.cpu() for level in features.levels), features.present.cpu()))
         levels = tuple(torch.cat(level, 2) for level in zip(*(f.levels for f in found), strict=True))

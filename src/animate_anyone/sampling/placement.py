@@ -1,4 +1,4 @@
-"""How a pipeline is put onto a machine: device, number type, and what saves memory.
+"""How a pipeline is put onto a machine, and for what: device, number type, what saves memory.
 
 What this machine cannot do is refused before anything is loaded. None of it changes what is computed, except by
 rounding; VAE tiling and quantised weights change it a little more (docs/memory.md).
@@ -74,15 +74,45 @@ class Placement:
         Raises:
             InputError: something asked for is not there or cannot be done on the device.
         """
-        where = choose_device(self.device)
-        kind = choose_dtype(self.dtype, where, weights)
-        if where.type == "cpu" and self.offload != "none":
+        device = choose_device(self.device)
+        dtype = choose_dtype(self.dtype, device, weights)
+        if device.type == "cpu" and self.offload != "none":
             raise InputError(f"offload {self.offload} needs a GPU, and the device is cpu; leave it out")
-        if where.type != "cuda" and self.quantize.startswith("bitsandbytes"):
-            raise InputError(f"quantize {self.quantize} needs a CUDA GPU, and the device is {where}; leave it out")
+        if device.type != "cuda" and self.quantize.startswith("bitsandbytes"):
+            raise InputError(f"quantize {self.quantize} needs a CUDA GPU, and the device is {device}; leave it out")
         if self.quantize != "none":
             require(QUANTIZERS[self.quantize], extra=QUANTIZERS[self.quantize])
-        return where, kind
+        return device, dtype
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be computed, as far as memory depends on it.
+
+    Attributes:
+        size: ``(width, height)`` of the video.
+        frames: of the whole clip.
+        window: frames denoised together, at most ``frames``.
+        window_batch: windows at once.
+        guided: whether guidance doubles each step.
+        dtype: of weights and activations.
+        vae_tiling, quantize: as in :class:`Placement`.
+        objects: whether objects are shown (Animate Anyone 2).
+        pictures: bytes of the clip's pictures that the caller holds in the machine's memory throughout.
+        preparation: bytes that the caller holds beside them while it prepares them, before the networks run.
+    """
+
+    size: tuple[int, int]
+    frames: int
+    window: int
+    window_batch: int = 1
+    guided: bool = True
+    dtype: torch.dtype = torch.float16
+    vae_tiling: bool = False
+    quantize: str = "none"
+    objects: bool = False
+    pictures: int = 0
+    preparation: int = 0
 
 
 def choose_device(device: str) -> torch.device:
@@ -118,7 +148,7 @@ def choose_dtype(dtype: str, device: torch.device, weights: int | None = None) -
     return DTYPES[dtype]
 
 
-def check_attention(name: str, head_sizes: Iterable[int], where: torch.device, kind: torch.dtype) -> None:
+def check_attention(name: str, head_sizes: Iterable[int], device: torch.device, dtype: torch.dtype) -> None:
     """Try an attention backend on a few numbers, with the channels per head that the networks have.
 
     Raises :class:`InputError` where it is not installed or does not take such numbers on this device.
@@ -129,22 +159,22 @@ def check_attention(name: str, head_sizes: Iterable[int], where: torch.device, k
     try:
         _check_attention_backend_requirements(backend)
         for size in sorted(set(head_sizes)):
-            query, keys = (torch.zeros(1, tokens, 2, size, device=where, dtype=kind) for tokens in (64, 128))
+            query, keys = (torch.zeros(1, tokens, 2, size, device=device, dtype=dtype) for tokens in (64, 128))
             dispatch_attention_fn(query, keys, keys, backend=backend).cpu()
     except Exception as error:  # whatever somebody's kernels raise
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
-            f"attention {name!r} does not work here ({where}, {str(kind).removeprefix('torch.')}): {reason[:250]}; "
+            f"attention {name!r} does not work here ({device}, {str(dtype).removeprefix('torch.')}): {reason[:250]}; "
             "give auto or another one"
         ) from error
 
 
-def quantization_config(name: str, kind: torch.dtype) -> PipelineQuantizationConfig | None:
+def quantization_config(name: str, dtype: torch.dtype) -> PipelineQuantizationConfig | None:
     """diffusers' configuration that makes weights small while they are loaded; ``None`` for ``none``.
 
     Args:
         name: ``none`` or a name in :data:`QUANTIZERS`.
-        kind: in which the small weights are computed with.
+        dtype: in which the small weights are computed with.
 
     Raises:
         InputError: the package that computes with such weights is not installed.
@@ -157,21 +187,21 @@ def quantization_config(name: str, kind: torch.dtype) -> PipelineQuantizationCon
     if name == "bitsandbytes-8bit":
         options: dict[str, Any] = {"load_in_8bit": True}
     elif name == "bitsandbytes-4bit":
-        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": kind}
+        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
     else:
         quantization = require("torchao.quantization", extra="torchao")
         ours, theirs = TorchAoConfig, TransformersTorchAoConfig
         options = {"quant_type": quantization.Int8WeightOnlyConfig()}
-    kinds = {part: theirs if part == "image_encoder" else ours for part in QUANTIZED_PARTS}
-    return PipelineQuantizationConfig(quant_mapping={part: config(**options) for part, config in kinds.items()})
+    configs = {part: theirs if part == "image_encoder" else ours for part in QUANTIZED_PARTS}
+    return PipelineQuantizationConfig(quant_mapping={part: config(**options) for part, config in configs.items()})
 
 
-def put(pipeline: DiffusionPipeline, placement: Placement, where: torch.device) -> None:
+def put(pipeline: DiffusionPipeline, placement: Placement, device: torch.device) -> None:
     """Bring a loaded pipeline into its place; what :meth:`Placement.resolve` refuses is not asked again."""
     if placement.attention != "auto":
         # As diffusers' `set_attention_backend` does, which would also change the default of the whole process.
         networks = (pipeline.denoising_unet, pipeline.reference_net, pipeline.reference_control)
-        for network in (network for network in networks if network is not None):
+        for network in filter(None, networks):
             for processor in network.attn_processors.values():
                 if hasattr(processor, "_attention_backend"):
                     processor._attention_backend = AttentionBackendName(placement.attention)
@@ -181,11 +211,11 @@ def put(pipeline: DiffusionPipeline, placement: Placement, where: torch.device) 
     if placement.vae_tiling:
         pipeline.vae.enable_tiling()
     if placement.offload == "model":
-        pipeline.enable_model_cpu_offload(device=where)
+        pipeline.enable_model_cpu_offload(device=device)
     elif placement.offload == "group":
         # Single layers: `project_reference` calls layers from outside their block's forward, and a block's hook hands
         # on a copy of the dictionary in which ReferenceNet collects. No streams: their prefetching learns its order
         # from the network's own forward, which `vae.decode` does not call.
-        pipeline.enable_group_offload(onload_device=where, offload_type="leaf_level")
+        pipeline.enable_group_offload(onload_device=device, offload_type="leaf_level")
     else:
-        pipeline.to(where)
+        pipeline.to(device)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.reference_attention import ReferenceKeysValues
-from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl, ReferenceResiduals
-from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,7 @@ def without_reference_net(
     return ControlledReference(latent, image_token, control=control)
 
 
-def check_reference_networks(path: str, net: ReferenceNet | None, control: ReferenceControl | None) -> None:
-    """See that a pipeline has the networks that its ``reference_path`` needs and no other, or raise ``InputError``."""
-    for name, network, needed in (
-        ("reference_net", net, path == "reference_net"),
-        ("reference_control", control, path in CONTROLLED),
-    ):
-        if (network is not None) != needed:
-            raise InputError(f"reference_path {path}: {name} must {'' if needed else 'not '}be given")
+def check_given(setting: str, name: str, network: nn.Module | None, needed: bool) -> None:
+    """See that a pipeline has the network ``name`` where a setting needs it, and no other; else ``InputError``."""
+    if (network is not None) != needed:
+        raise InputError(f"{setting}: {name} must {'' if needed else 'not '}be given")

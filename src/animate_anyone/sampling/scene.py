@@ -31,10 +31,7 @@ class SceneLatents:
 
     def of_frames(self, frames: list[int] | slice) -> SceneLatents:
         """The scene of some frames, as a window (their numbers) or a segment (a slice, not copied) needs it."""
-        objects = self.objects
-        if objects is not None:
-            some = frames if isinstance(frames, slice) else torch.tensor(frames, device=objects.present.device)
-            objects = objects.of_frames(some)
+        objects = self.objects and self.objects.of_frames(frames)
         return SceneLatents(self.environment[:, :, frames], self.mask[:, :, frames], objects)
 
     def beside(self, noisy: Tensor, windows: list[list[int]]) -> tuple[Tensor, ObjectFeatures | None]:
@@ -46,9 +43,8 @@ class SceneLatents:
             windows: the frames of each.
         """
         parts = [self.of_frames(frames) for frames in windows] * (len(noisy) // len(windows))
-        environment, mask = (
-            torch.cat([getattr(part, name) for part in parts]).to(noisy) for name in ("environment", "mask")
-        )
+        environment = torch.cat([part.environment for part in parts]).to(noisy)
+        mask = torch.cat([part.mask for part in parts]).to(noisy)
         joined = join_environment(noisy, environment, mask)
         if self.objects is None:
             return joined, None
@@ -79,12 +75,7 @@ class SceneInputs:
     depth: NDArray[np.float32] | None = None
 
     def check(
-        self,
-        num_frames: int,
-        size: tuple[int, int],
-        drawn: tuple[int, int],
-        uses_objects: bool,
-        uses_depth: bool,
+        self, num_frames: int, size: tuple[int, int], drawn: tuple[int, int], uses_objects: bool, uses_depth: bool
     ) -> None:
         """Hold the parts against each other and a model.
 

@@ -28,7 +28,7 @@ from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.initial_noise import initial_noise
+from animate_anyone.sampling.latents import initial_noise
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.batch import Batch

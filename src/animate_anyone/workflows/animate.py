@@ -11,9 +11,7 @@ from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.hold import hold, mostly_outside
@@ -26,13 +24,10 @@ from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.structures import PoseSequence, Subject
+from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.job import Report, check_files, describe_needs, finish, plan_work, write_result
-from animate_anyone.workflows.settings import WorkflowSettings
+from animate_anyone.workflows.settings import Report, WorkflowSettings, check_files, describe_needs, write_result
 from animate_anyone.workflows.skeletons import KEPT, keep_skeletons, reference_skeleton, skeleton_pictures
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,8 @@ def animate(
             output_type="latent",
             progress=progress,
         )[0]
-    write_result(output, pipeline.decode(latents, warped), (width, height), driver, report, progress)
-    return finish(output, (width, height), driver, settings, report)
+    frames = pipeline.decode(latents, warped)
+    return write_result(output, frames, (width, height), driver, settings, report, progress)
 
 
 def dry_run(
@@ -147,8 +142,7 @@ def dry_run(
     _, _, driver = check_inputs(character, driving, output, settings)
     pipeline = load_shapes(settings.model)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
-    needs = describe_needs(pipeline, plan_work(pipeline, settings, windows), settings, len(windows))
-    return [*driver.remarks, *needs]
+    return [*driver.remarks, *describe_needs(pipeline, settings, windows)]
 
 
 def check_inputs(

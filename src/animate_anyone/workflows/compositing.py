@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.environment import keep_background
 from animate_anyone.evaluation.image_metrics import psnr_masked
-from animate_anyone.structures import Scene
+from animate_anyone.structures import Picture, Scene
 from animate_anyone.workflows.scene_conditions import SceneConditions, inner_area
-
-Picture = NDArray[np.uint8]
 
 
 class Compositor:
@@ -63,18 +60,18 @@ class Compositor:
         result[self.crop.part] = keep_background(large[None], own[None], region[None], self.feather)[0]
         return result
 
-    def environment_line(self) -> str:
+    def environment_lines(self) -> list[str]:
         """How well the model made the environment of all frames, and what stands in the result."""
         psnr = self.environment_psnr
         made = f"{np.mean(psnr):.1f} dB as the model made it" if psnr else "nothing of it to be seen"
         kept = "to keep it exactly: --keep-background" if self.feather is None else "the video's own pixels were kept"
-        return f"environment outside the mask: {made}; {kept}"
+        return [f"environment outside the mask: {made}; {kept}"]
 
 
 def environment_psnr(frame: Picture, conditions: SceneConditions, number: int) -> list[float]:
     """How well the model made the environment of a frame, dB; nothing where there is no region or nothing beside it."""
     area = inner_area(conditions.letterbox)
-    region = conditions.region[number][area]
+    region = conditions.mask[number][area]
     if not region.any() or region.all():
         return []
     return [psnr_masked(frame[area], conditions.source[number][area], ~region)]
@@ -84,5 +81,5 @@ def background_lines(conditions: SceneConditions) -> list[str]:
     """How much of the region's background is the video's own, where the model is shown some of it."""
     if conditions.unseen is None:
         return []
-    known = 1 - conditions.unseen.sum() / max(conditions.region.sum(), 1)
+    known = 1 - conditions.unseen.sum() / max(conditions.mask.sum(), 1)
     return [f"background around and behind the person: {known:.0%} of it seen in some frame, the rest is filled in"]

@@ -22,16 +22,13 @@ from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.perception.pose.skeleton_look import SkeletonLook
 from animate_anyone.perception.pose.skeleton_video import find_skeletons
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Picture, PoseSequence
 
-Picture = NDArray[np.uint8]
 MOST_FRAMES = 1_000_000
 """The most frames of a result whose frame rate is given."""
 LONGEST = 6 * 3600
 """Seconds that a frame of uneven times may be shown: MP4 has 31 bits for them, in ticks of 1/90,000 s 6.6 hours."""
 
-Timing = tuple[NDArray[np.intp], Fraction, NDArray[np.float64] | None]
-"""Which source frame each frame of the result shows, its rate, and its times where they are uneven."""
 REACH = 1.8
 """Seconds of a video that are held while one of several people is looked for; a third where frames are large."""
 KINDS = ("auto", "video", "skeleton")
@@ -120,7 +117,7 @@ class Driver:
         if self.ready is not None:
             return self._on_own_clock(self.ready), []
         looks = load_estimator(estimator) if isinstance(estimator, str) else estimator()
-        followed = track_person(self._in_reach(), self.source_fps, looks, person, self.source_times, progress)
+        followed = track_person(self.source_frames(), self.source_fps, looks, person, self.source_times, progress)
         found, alone = followed.poses, followed.alone()
         if alone and followed.whole is not None and followed.dropped:  # a cut, or other light
             scores = found.scores.copy()
@@ -136,9 +133,8 @@ class Driver:
             lines.append(f"only somebody else was found, and left out, in frame {ranges(runs(missed))}")
         return self._on_own_clock(clean(found)), lines
 
-    def _in_reach(self) -> FramesInReach:
+    def source_frames(self) -> FramesInReach:
         """The frames of ``source`` by number; as many stay at hand as looking for one person among others goes back."""
-
         video = self.video
         assert video is not None
 
@@ -183,10 +179,15 @@ def open_driver(
         times = video.times
     source = frame_range(frames, count, path)
     own, own_fps = _part(times, source), source_fps / source.step
-    timing = _timing(own, own_fps, fps)
-    _check_lengths(path, own, timing)
-    uneven = _timing(own, own_fps, None)[2]
-    driver = Driver(path, size, source, own_fps, uneven, *timing, video=video, duration=_end(own, timing))
+    uneven, duration = _uneven(own, own_fps), float(own[-1])
+    driver = Driver(path, size, source, own_fps, uneven, np.arange(len(source)), own_fps, uneven, video=video)
+    if fps is not None:
+        index = _resampled(own, fps)
+        duration = duration if len(index) == len(source) else len(index) / float(fps)
+        driver = replace(driver, index=index, fps=fps, times=None)
+    elif uneven is not None:
+        _check_lengths(path, own)
+    driver = replace(driver, duration=duration)
     if video is None:
         assert poses is not None
         return replace(driver, ready=poses[source.start : source.stop : source.step])
@@ -205,40 +206,33 @@ def _part(times: NDArray[np.float64], frames: range) -> NDArray[np.float64]:
     return times[[*frames, end]] - times[frames.start]
 
 
-def _end(times: NDArray[np.float64], timing: Timing) -> float:
-    """When the last frame of the result ends: as the source does, or evenly where the rate was given."""
-    index, fps, own = timing
-    return float(times[-1]) if own is not None or len(index) == len(times) - 1 else len(index) / float(fps)
-
-
 def _with_end(times: NDArray[np.float64]) -> NDArray[np.float64]:
     last = times[-1] - times[-2] if len(times) > 1 else 1 / 24
-    return spread(np.append(times, times[-1] + last))  # closer ones than a file can tell apart
+    return spread(np.append(times, times[-1] + last))  # closer ones than a file can distinguish
 
 
-def _timing(times: NDArray[np.float64], fps: Fraction, wanted: Fraction | None) -> Timing:
-    """Which source frame each result frame shows, the rate, and times where they are uneven.
-
-    ``times`` are the source's, seconds from 0, with the end of the last frame after them.
-    """
-    count = len(times) - 1
-    if wanted is not None:
-        if times[-1] * float(wanted) > MOST_FRAMES:
-            raise InputError(
-                f"--fps {wanted}: {times[-1]:.0f} s would be more than {MOST_FRAMES} frames; give a lower rate, or "
-                "fewer frames with --frames"
-            )
-        shown = np.arange(max(1, round(times[-1] * float(wanted)))) / float(wanted)
-        index = np.searchsorted(times[:-1], shown + 1e-6, side="right") - 1
-        return index.clip(0, count - 1).astype(np.intp), wanted, None
-    even = np.abs(times[:-1] - np.arange(count) / float(fps)).max() < 0.25 / float(fps)
-    return np.arange(count), fps, None if even else times[:-1]
+def _uneven(times: NDArray[np.float64], fps: Fraction) -> NDArray[np.float64] | None:
+    """The times of frames, without the end of the last; ``None`` where they are even."""
+    even = np.abs(times[:-1] - np.arange(len(times) - 1) / float(fps)).max() < 0.25 / float(fps)
+    return None if even else times[:-1]
 
 
-def _check_lengths(path: Path, own: NDArray[np.float64], timing: Timing) -> None:
-    """See that the result can hold frames of uneven times; ``own`` as in :func:`_timing`."""
-    lengths = np.diff(own)
-    if timing[2] is not None and lengths.max() > LONGEST:
+def _resampled(times: NDArray[np.float64], fps: Fraction) -> NDArray[np.intp]:
+    """Which frame each frame of a result at ``fps`` shows."""
+    if times[-1] * float(fps) > MOST_FRAMES:
+        raise InputError(
+            f"--fps {fps}: {times[-1]:.0f} s would be more than {MOST_FRAMES} frames; give a lower rate, or "
+            "fewer frames with --frames"
+        )
+    shown = np.arange(max(1, round(times[-1] * float(fps)))) / float(fps)
+    index = np.searchsorted(times[:-1], shown + 1e-6, side="right") - 1
+    return index.clip(0, len(times) - 2).astype(np.intp)
+
+
+def _check_lengths(path: Path, times: NDArray[np.float64]) -> None:
+    """See that the result can hold frames of uneven times."""
+    lengths = np.diff(times)
+    if lengths.max() > LONGEST:
         raise InputError(
             f"{path}: by its times frame {int(lengths.argmax())} is shown for {lengths.max() / 3600:.0f} hours, and at "
             f"most {LONGEST // 3600} are possible; give --fps, or fewer frames with --frames"

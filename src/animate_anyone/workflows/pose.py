@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_frames
 from animate_anyone.conditions.smooth import clean
@@ -16,10 +12,9 @@ from animate_anyone.perception import load_estimator
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
-from animate_anyone.workflows.driving import Driver, open_driver
-from animate_anyone.workflows.job import write_frames
-
-Picture = NDArray[np.uint8]
+from animate_anyone.workflows.driving import open_driver
+from animate_anyone.workflows.settings import write_frames
+from animate_anyone.workflows.skeletons import overlay
 
 
 def estimate_file(
@@ -49,11 +44,7 @@ def estimate_file(
         if driver.is_skeleton:
             raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
         found = load_estimator(estimator).estimate(
-            SourceFrames(driver),
-            driver.size,
-            driver.source_fps,
-            driver.source_times,
-            progress=progress,
+            driver.source_frames(), driver.size, driver.source_fps, driver.source_times, progress=progress
         )
         pictures, times, end = driver.pictures(), driver.times, driver.duration
         remarks = tuple(line for line in driver.remarks if not line.startswith("sound:"))  # poses have none
@@ -63,23 +54,7 @@ def estimate_file(
         found = clean(found)
     if preview is not None:
         drawn = draw_frames(found, found.size, style="scaled")
-        overlaid = (
-            np.where(skeleton.any(-1, keepdims=True), skeleton, picture)
-            for picture, skeleton in zip(pictures, drawn, strict=True)
-        )
+        overlaid = (overlay(picture, skeleton) for picture, skeleton in zip(pictures, drawn, strict=True))
         with VideoWriter(preview, found.size, found.fps, duration=end) as video:
             write_frames(video, progress.track(overlaid, len(found), "preview"), times)
     return found, [*remarks, *quality.lines()]
-
-
-class SourceFrames(Iterable[Picture]):
-    """A driver's own frames, read one by one; their number is known."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def __len__(self) -> int:
-        return len(self.driver.source)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (frame for _, frame in self.driver.read(range(len(self))))

@@ -10,9 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.errors import InputError
@@ -21,14 +19,13 @@ from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
-from animate_anyone.sampling.memory_environment import picture_bytes, telling_bytes
+from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.structures import ObjectMark, PoseSequence
+from animate_anyone.structures import ObjectMark, Picture, PoseSequence
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.job import Report, check_files, describe_needs, finish, plan_work, write_result
 from animate_anyone.workflows.scene_conditions import KEPT, keep_conditions, make_conditions
-from animate_anyone.workflows.settings import check_number
+from animate_anyone.workflows.settings import Report, check_files, check_number, describe_needs, plan_work, write_result
 from animate_anyone.workflows.source_video import (
     Networks,
     SourceVideoSettings,
@@ -36,8 +33,6 @@ from animate_anyone.workflows.source_video import (
     crop_to_character,
     decompose,
 )
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -66,11 +61,6 @@ class Settings(SourceVideoSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("feather", self.feather, 256)
-
-    @property
-    def at_video_size(self) -> bool:
-        """Whether the result has the video's size, and its own pixels beside the made region."""
-        return self.keep_background or self.crop
 
 
 def replace(
@@ -124,7 +114,7 @@ def replace(
         latents = pipeline(
             conditions.reference,
             conditions.skeletons,
-            conditions.scene,
+            conditions,
             carried=conditions.first_guess,
             reference_pose=conditions.reference_pose,
             num_inference_steps=settings.steps,
@@ -137,11 +127,11 @@ def replace(
             output_type="latent",
             progress=progress,
         )[0]
-    compositor = Compositor(scene, crop, conditions, settings.feather if settings.at_video_size else None)
+    at_video_size = settings.keep_background or settings.crop
+    compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
     frames = compositor.compose(pipeline.decode(latents, conditions.first_guess))
-    write_result(output, frames, compositor.size, driver, report, progress)
-    report.lines.append(compositor.environment_line())
-    return finish(output, compositor.size, driver, settings, report)
+    last = compositor.environment_lines
+    return write_result(output, frames, compositor.size, driver, settings, report, progress, last)
 
 
 def dry_run(
@@ -160,15 +150,15 @@ def dry_run(
     work = changed(plan_work(pipeline, settings, windows), objects=settings.objects is not None)
     objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
     pictures = picture_bytes(pipeline, work, driver.size, len(objects) if work.objects else 0)
-    work = changed(work, pictures=pictures, telling=telling_bytes(pipeline, work, driver.size))
+    work = changed(work, pictures=pictures, preparation=preparation_bytes(pipeline, work, driver.size))
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
-    lines = describe_needs(pipeline, work, settings, len(windows), what)
+    lines = describe_needs(pipeline, settings, windows, work, what)
     size = f"{driver.size[0]}x{driver.size[1]}"
     held = (
         f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory, "
-        f"and {readable(work.telling)} while they are made"
+        f"and {readable(work.preparation)} while they are made"
     )
     return [*driver.remarks, *lines[:2], held, *lines[2:]]
 

@@ -22,13 +22,11 @@ from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.occluders import find_occluders
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs
-from animate_anyone.structures import PoseSequence, Scene, Subject
+from animate_anyone.structures import Picture, PoseSequence, Scene, Subject
 from animate_anyone.system.whole_files import whole_files
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.job import write_video
+from animate_anyone.workflows.settings import write_video
 from animate_anyone.workflows.skeletons import reference_skeleton
-
-Picture = NDArray[np.uint8]
 
 AROUND = 1 / 30
 """How far around its mask a person may be, and around the character the model may paint, of the person's height."""
@@ -38,43 +36,30 @@ KEPT = ("poses.npz", "character.png", "report.json", *(f"{name}.mp4" for name in
 """What ``keep`` writes of ``replace``."""
 
 
-@dataclass(frozen=True)
-class SceneConditions:
-    """What the model is given, at its own size.
+@dataclass(frozen=True, kw_only=True)
+class SceneConditions(SceneInputs):
+    """What the model is given, at its own size: a pipeline's scene, and what a call takes beside it.
 
     Attributes:
         letterbox: how the video's frames were put into the model's frame.
         reference, reference_pose: the character, and its skeleton picture where the model wants it.
         source: ``(frames, height, width, 3)``, the video.
-        region: ``(frames, height, width)`` bool, where the character is made.
-        made: as ``region``, the part of it whose background is not the video's own: all of it, or, where the first
+        made: as ``mask``, the part of it whose background is not the video's own: all of it, or, where the first
             guess says what is, the body, and the character with some room around.
-        environment: as ``source``, without that region.
         skeletons: ``(frames, h, w, 3)``, skeleton pictures.
-        objects, object_mask: as ``environment``, of the objects; ``None`` where there are none.
-        depth: ``(frames, h, w)``, structured depth; ``None`` where the model does without.
-        first_guess: as ``source``, composed of all that (``first_guess.collage``); ``None`` likewise.
-        unseen: as ``region``: where no frame shows the background behind the person; ``None`` likewise.
+        first_guess: as ``source``, composed of all that (``first_guess.collage``); ``None`` where the model does
+            without.
+        unseen: as ``mask``: where no frame shows the background behind the person; ``None`` likewise.
     """
 
     letterbox: Letterbox
     reference: Picture
     reference_pose: Picture | None
     source: Picture
-    region: NDArray[np.bool_]
     made: NDArray[np.bool_]
-    environment: Picture
     skeletons: Picture
-    objects: Picture | None = None
-    object_mask: NDArray[np.bool_] | None = None
-    depth: NDArray[np.float32] | None = None
     first_guess: Picture | None = None
     unseen: NDArray[np.bool_] | None = None
-
-    @property
-    def scene(self) -> SceneInputs:
-        """What a call of the pipeline takes of it beside the character and the skeletons."""
-        return SceneInputs(self.environment, self.region, self.objects, self.object_mask, self.depth)
 
 
 def make_conditions(
@@ -117,7 +102,7 @@ def make_conditions(
             reference_skeleton(subject, reference_letterbox, pipeline) if pipeline.config["reference_pose"] else None
         ),
         source=source,
-        region=region,
+        mask=region,
         made=made,
         environment=empty(source, region),
         skeletons=draw_pose(poses, skeleton_size, style=style),
@@ -212,7 +197,7 @@ def keep_conditions(folder: Path, scene: Scene, conditions: SceneConditions, dri
         InputError: they cannot be written.
     """
     person = letterbox_masks(scene.person.masks, conditions.letterbox)
-    grey = np.where(person, np.uint8(255), np.where(conditions.region, np.uint8(127), np.uint8(0)))
+    grey = np.where(person, np.uint8(255), np.where(conditions.mask, np.uint8(127), np.uint8(0)))
     depth = None if conditions.depth is None else np.rint(conditions.depth * 255).astype(np.uint8)
     videos = (conditions.source, grey, conditions.environment, conditions.objects, conditions.skeletons, depth)
     with whole_files(folder) as hidden:
@@ -220,5 +205,6 @@ def keep_conditions(folder: Path, scene: Scene, conditions: SceneConditions, dri
         write_picture(hidden / "character.png", conditions.reference)
         for name, frames in zip(_KEPT_VIDEOS, videos, strict=True):
             if frames is not None:
+                height, width = frames[0].shape[:2]
                 pictures = (frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2) for frame in frames)
-                write_video(hidden / f"{name}.mp4", pictures, (frames.shape[2], frames.shape[1]), driver)
+                write_video(hidden / f"{name}.mp4", pictures, (width, height), driver)

@@ -13,12 +13,10 @@ from animate_anyone.conditions.draw import draw_frames, draw_pose
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.media import write_picture
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.structures import PoseSequence, Subject
+from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.system.whole_files import whole_files
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.job import write_video
-
-Picture = NDArray[np.uint8]
+from animate_anyone.workflows.settings import write_video
 
 KEPT = ("skeletons.mp4", "character_pose.npz", "character_pose.png", "poses.npz", "overlay.mp4", "report.json")
 """What ``keep`` writes of ``animate``."""
@@ -61,11 +59,11 @@ def keep_skeletons(
         if subject.pose is not None:
             subject.pose.save(hidden / "character_pose.npz")
             drawn = draw_pose(subject.pose, subject.pose.size, style="scaled")[0]
-            write_picture(hidden / "character_pose.png", _overlay(subject.picture, drawn))
+            write_picture(hidden / "character_pose.png", overlay(subject.picture // 2, drawn))
         if poses is not None:
             poses.save(hidden / "poses.npz")
             drawings = draw_frames(poses, poses.size, style="scaled")
-            overlays = (_overlay(subject.picture, drawn) for drawn in drawings)
+            overlays = (overlay(subject.picture // 2, drawn) for drawn in drawings)
             write_video(hidden / "overlay.mp4", overlays, poses.size, driver)
 
 
@@ -125,5 +123,6 @@ class SkeletonPictures(Sequence[Picture]):
         return self.letterbox.apply(self.driver.skeletons.usual(frame), black=True)
 
 
-def _overlay(picture: Picture, drawn: Picture) -> Picture:
-    return np.where(drawn.any(-1, keepdims=True), drawn, picture // 2)
+def overlay(picture: NDArray[np.integer], drawn: Picture) -> Picture:
+    """A skeleton picture laid over a picture, both of one size."""
+    return np.where(drawn.any(-1, keepdims=True), drawn, picture)

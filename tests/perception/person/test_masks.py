@@ -1,4 +1,4 @@
-"""Cutting people out: against the studio's truth, on real clips, and telling which masks to doubt."""
+"""Cutting people out: against the studio's truth, on real clips, and preparation which masks to doubt."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from animate_anyone.media import frame_times, probe, read_frames
 from animate_anyone.workflows.driving import open_driver
-from animate_anyone.workflows.job import Report, write_video
+from animate_anyone.workflows.settings import Report, write_video
 from small_videos import UNEVEN, held_last_frame, numbered
 
 
