@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -35,6 +36,9 @@ LONGEST = (
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
+# What is imported lives to the end: the collector of garbage would go through all of it again and again.
+gc.disable()
+
 # Where the tests run in the background Ctrl-C is ignored, in the processes that they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -59,6 +63,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # networks are thousands of objects, made in almost every test
+    gc.enable()
 
 
 def find_parity_dir(config: pytest.Config) -> Path | None:
