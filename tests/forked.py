@@ -36,13 +36,13 @@ class Forked:
 
     def __init__(self, work: Callable[[], int | None], folder: Path, errors: IO[Any] | None = None) -> None:
         self.returncode: int | None = None
-        self._said = errors or tempfile.TemporaryFile("w+")
+        self._said = errors or tempfile.TemporaryFile("w+")  # noqa: SIM115 - they are open while the process runs
         read, write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             _run(work, folder, write, self._said.fileno())
         os.close(write)
-        self.stdout: IO[str] = open(read)
+        self.stdout: IO[str] = open(read)  # noqa: SIM115
 
     def poll(self) -> int | None:
         """The exit status; ``None`` while it runs."""
@@ -103,7 +103,7 @@ def _run(work: Callable[[], int | None], folder: Path, out: int, err: int) -> No
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for descriptor, stream in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
             os.dup2(descriptor, stream)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         # What pytest has put in their place.
         sys.unraisablehook, sys.excepthook, threading.excepthook = (
             sys.__unraisablehook__,
