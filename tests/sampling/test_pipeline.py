@@ -241,8 +241,8 @@ def test_latents_may_be_given(pipeline: AnimateAnyonePipeline) -> None:
 def test_decoding_by_hand(pipeline: AnimateAnyonePipeline) -> None:
     latents = run(pipeline, output_type="latent")
     assert np.array_equal(np.stack(list(pipeline.decode(latents))), plain(pipeline))
-    plain = pipeline(REFERENCE, POSES, reference_pose=POSES[0], num_inference_steps=1, return_dict=False)
-    assert isinstance(plain, tuple)
+    bare = pipeline(REFERENCE, POSES, reference_pose=POSES[0], num_inference_steps=1, return_dict=False)
+    assert isinstance(bare, tuple)
 
 
 def test_other_sizes(pipeline: AnimateAnyonePipeline) -> None:

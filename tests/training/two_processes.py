@@ -59,7 +59,7 @@ def work(rank: int, port: int, output: Path, start: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    AcceleratorState._reset_state(reset_partial_state=True)  # where it was forked from there may be a run of one process
+    AcceleratorState._reset_state(reset_partial_state=True)  # that of the tests, a run of one process
     told: dict[str, Any] = {}
 
     # Stopped after one step and resumed, cut otherwise; the clips come from a cache that both fill. Latents, which it
