@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.stable_diffusion import single_file_naming
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.models.shapes import shapes_only
 
 VAE: dict[str, Any] = {
     "block_out_channels": [128, 256, 512, 512],
@@ -36,7 +36,7 @@ FOLDER = KeyMap(
 
 def read_vae(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """The autoencoder from a ``vae/`` folder or Stable Diffusion's single file."""
-    with torch.device("meta"):
+    with shapes_only():
         vae = AutoencoderKL.from_config(config)
     if any(name.startswith(SINGLE_FILE) for name in file.shapes):
         return fit(vae, [(file, single_file_naming(SINGLE_FILE, convert_ldm_vae_checkpoint, dict(vae.config)))])

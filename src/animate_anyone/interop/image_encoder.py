@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.models.shapes import shapes_only
 
 FOLDER = KeyMap(
     left=(
@@ -20,6 +20,6 @@ FOLDER = KeyMap(
 
 def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """The image encoder from an ``image_encoder/`` folder."""
-    with torch.device("meta"):
+    with shapes_only():
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
     return fit(encoder, [(file, FOLDER)])

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
 from animate_anyone.interop.key_map import MappedNetwork, Named, fit
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.models.shapes import shapes_only
 
 UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -65,7 +65,7 @@ def single_file_naming(prefix: str, convert: Any, config: dict[str, Any]) -> Any
 
 def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """Stable Diffusion's UNet from a ``unet/`` folder or a single file."""
-    with torch.device("meta"):
+    with shapes_only():
         unet = UNet2DConditionModel.from_config(config)
     if any(name.startswith(SINGLE_FILE) for name in file.shapes):
         return fit(unet, [(file, single_file_naming(SINGLE_FILE, convert_ldm_unet_checkpoint, dict(unet.config)))])
