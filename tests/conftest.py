@@ -18,6 +18,7 @@ MOST_WORKERS = 8  # each holds PyTorch: about 1 GB of memory
 # Files that take longest, begun first: one of them begun last would keep the other workers waiting for its end.
 LONGEST = (
     "sampling/test_pipeline.py",
+    "benchmarks/test_gpu.py",
     "interop/test_convert.py",
     "training/test_stage_environment.py",
     "sampling/test_memory.py",
