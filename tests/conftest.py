@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -16,24 +17,41 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 MOST_WORKERS = 8  # each holds PyTorch: about 1 GB of memory
 # Files that take longest, begun first: one of them begun last would keep the other workers waiting for its end.
 LONGEST = (
-    "training/test_stage_environment.py",
-    "training/test_stages.py",
-    "parity/test_whole_pipeline.py",
-    "workflows/test_animate.py",
-    "cli/test_other_commands.py",
-    "cli/test_animate_command.py",
-    "workflows/test_replace.py",
-    "perception/person/test_masks.py",
-    "evaluation/test_suites.py",
+    "sampling/test_pipeline.py",
+    "benchmarks/test_gpu.py",
     "interop/test_convert.py",
+    "training/test_stage_environment.py",
     "sampling/test_memory.py",
-    "test_public.py",
+    "training/test_stages.py",
+    "workflows/test_animate.py",
+    "sampling/test_sampling_on_gpu.py",
+    "training/test_cut_steps.py",
+    "parity/test_whole_pipeline.py",
+    "workflows/test_replace.py",
+    "sampling/test_memory_environment.py",
+    "models/test_environment_unet.py",
+    "sampling/test_loading_models.py",
+    "sampling/test_pipeline_environment.py",
+    "cli/test_animate_command.py",
+    "perception/person/test_masks.py",
+    "training/test_time_limit.py",
+    "media/test_video_writing.py",
+    "perception/pose/test_mediapipe.py",
+    "cli/test_other_commands.py",
+    "evaluation/test_suites.py",
+    "training/test_clip_cache.py",
+    "sampling/test_placement.py",
+    "perception/person/test_mask_spills.py",
+    "perception/person/test_people.py",
 )
 
 # Before anything imports PyTorch or NumPy: workers beside each other share the cores out, and processes that tests
 # start inherit it. Set in the workers alone: they inherit what is set in the process that starts them.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
+
+# What is imported lives to the end: the collector of garbage would go through all of it again and again.
+gc.disable()
 
 # Where the tests run in the background Ctrl-C is ignored, in the processes that they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,6 +77,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # networks are thousands of objects, made in almost every test
+    gc.enable()
 
 
 def find_parity_dir(config: pytest.Config) -> Path | None:

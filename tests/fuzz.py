@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import yaml
@@ -479,29 +479,27 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def answers(ground: Path, seed: int, numbers: range, patience: float = PATIENCE) -> Iterator[Answer]:
-    """Use inputs in child processes, one after another."""
+def start(ground: Path, scratch: Path, seed: int, numbers: range, complaints: IO[bytes]) -> subprocess.Popen[str]:
+    """A child process, see :func:`children`."""
+    which = map(str, (numbers.start, numbers.stop, numbers.step))
+    options = ["--seed", str(seed), "--child", str(ground), str(scratch), *which]
+    command = [sys.executable, str(Path(__file__).resolve()), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+
+
+def answers(
+    ground: Path, seed: int, numbers: range, patience: float = PATIENCE, start: Callable[..., Any] = start
+) -> Iterator[Answer]:
+    """Use inputs in child processes, one after another; ``start`` as :func:`start` makes one."""
     following = numbers.start
     while following < numbers.stop:
         with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as complaints:
-            options = [
-                "--seed",
-                str(seed),
-                "--child",
-                str(ground),
-                scratch,
-                *map(str, (following, numbers.stop, numbers.step)),
-            ]
-            child = subprocess.Popen(
-                [sys.executable, str(Path(__file__).resolve()), *options],
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                text=True,
-            )
+            left = range(following, numbers.stop, numbers.step)
+            child = start(ground, Path(scratch), seed, left, complaints)
             assert child.stdout is not None
             begun, hung = None, threading.Event()
 
-            def give_up(child: subprocess.Popen[str] = child, hung: threading.Event = hung) -> None:
+            def give_up(child: Any = child, hung: threading.Event = hung) -> None:
                 hung.set()
                 child.kill()
 

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,8 +16,11 @@ import pytest
 from command import Shell
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.module import register_module_forward_hook
 
+import forked
 from animate_anyone.media import VideoWriter, probe
+from animate_anyone.models.denoising_unet import DenoisingUNet
 
 
 @pytest.fixture
@@ -268,25 +269,19 @@ def test_help(shell: Shell) -> None:
         assert shell(verb, "--help").status == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals as POSIX has them")
 def test_interrupted(dancers: Path, tiny_model: Path, tmp_path: Path) -> None:
     """SIGINT, as Ctrl-C sends it, in the middle of denoising."""
     output = tmp_path / "out"
     output.mkdir()
-    script = (
-        "from animate_anyone.cli.main import main; from animate_anyone.models.denoising_unet import DenoisingUNet; "
-        "from torch.nn.modules.module import register_module_forward_hook as watch; "
-        "watch(lambda m, *_: print('began', flush=True) if isinstance(m, DenoisingUNet) else None); main()"
-    )
     options = f"--character-pose {dancers}/me.npz --model {tiny_model} --steps 1000 --device cpu --keep {output}/kept"
     command = f"animate {dancers}/me.png --driving {dancers}/dance.npz -o {output}/out.mp4 {options}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, *command.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
+
+    def work() -> None:
+        register_module_forward_hook(lambda m, *_: print("began", flush=True) if isinstance(m, DenoisingUNet) else None)
+        forked.command_line(*command.split())()
+
+    process = forked.Forked(work, tmp_path)
     assert process.stdout.readline() == "began\n"
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)

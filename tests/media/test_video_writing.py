@@ -227,15 +227,15 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_a_real_clip(shared_dir: Path, tmp_path: Path) -> None:
-    """Frames 100 to 148 of a real dance, with their sound."""
+    """Frames 100 to 124 of a real dance, with their sound."""
     source, path = shared_dir / "clips" / "dance.mp4", tmp_path / "out.mp4"
     info, times = probe(source), frame_times(source)
     assert (info.width, info.height, info.num_frames, info.has_audio) == (1080, 1920, 288, True)
-    start, end = float(times[100]), float(times[148])
+    start, end = float(times[100]), float(times[124])
     with VideoWriter(
         path, (info.width, info.height), info.fps, audio_from=source, audio_start=start, audio_end=end
     ) as v:
-        for _, picture in read_frames(source, slice(100, 148)):
+        for _, picture in read_frames(source, slice(100, 124)):
             v.write(picture)
     whole = heard(source, info.duration)
     late, alike = lag(whole[round(start * RATE) : round(end * RATE)], heard(path, end - start))

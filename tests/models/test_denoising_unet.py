@@ -242,9 +242,10 @@ def test_networks_round_trip_through_a_folder(tmp_path: Path) -> None:
     again = DenoisingUNet.from_pretrained(tmp_path)
     assert again.config["reference_blocks"] == "mid_up"
     assert again.config["motion_norm_num_groups"] == 4
-    assert again.state_dict().keys() == net.state_dict().keys()
+    weights = net.state_dict()
+    assert again.state_dict().keys() == weights.keys()
     for name, value in again.state_dict().items():
-        assert torch.equal(value, net.state_dict()[name]), name
+        assert torch.equal(value, weights[name]), name
     latents, tokens, pose = inputs()
     # Loaded weights lie elsewhere in memory, and matrix products may sum in another order.
     torch.testing.assert_close(again(latents, 500, tokens, pose), net(latents, 500, tokens, pose), rtol=0, atol=1e-6)

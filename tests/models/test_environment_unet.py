@@ -358,9 +358,8 @@ def test_built_at_once_from_stable_diffusion() -> None:
     assert {k: v for k, v in net.config.items() if k[0] != "_"} == {
         k: v for k, v in later.config.items() if k[0] != "_"
     }
-    assert all(
-        torch.equal(value, later.state_dict()[name]) or "motion" in name for name, value in net.state_dict().items()
-    )
+    weights = later.state_dict()
+    assert all(torch.equal(value, weights[name]) or "motion" in name for name, value in net.state_dict().items())
 
 
 def test_animate_anyones_network_is_as_it_was() -> None:
@@ -390,9 +389,10 @@ def test_folders_are_read_strictly(tmp_path: Path) -> None:
         network.save_pretrained(folder)
         assert check_weights(folder).state_dict().keys() == network.state_dict().keys()
         again = load_network(type(network), folder)
-        assert again.state_dict().keys() == network.state_dict().keys()
+        weights = again.state_dict()
+        assert weights.keys() == network.state_dict().keys()
         for name, value in network.state_dict().items():
-            assert torch.equal(again.state_dict()[name], value), name
+            assert torch.equal(weights[name], value), name
         file = folder / "diffusion_pytorch_model.safetensors"
         tensors = load_file(file)
         del tensors[missing[part]]

@@ -98,8 +98,9 @@ def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     made.save_pretrained(tmp_path)
     again = ObjectGuider.from_pretrained(tmp_path)
     assert tuple(again.config["block_out_channels"]) == WIDTHS
-    assert again.state_dict().keys() == made.state_dict().keys()
+    weights = again.state_dict()
+    assert weights.keys() == made.state_dict().keys()
     for name, value in made.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value), name
+        assert torch.equal(weights[name], value), name
     for a, b in zip(made(latents).levels, again(latents).levels, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)

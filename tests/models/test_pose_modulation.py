@@ -198,9 +198,10 @@ def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     again = PoseModulation.from_pretrained(tmp_path)
     assert again.config["attention_downscale"] == 2
     assert again.reach == 2
-    assert again.state_dict().keys() == made.state_dict().keys()
+    weights = again.state_dict()
+    assert weights.keys() == made.state_dict().keys()
     for name, value in made.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value), name
+        assert torch.equal(weights[name], value), name
     torch.testing.assert_close(again(*inputs()), made(*inputs()), rtol=0, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ Run with ``-s`` to see measured beside required; ``--parity DIR`` takes another 
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from reference_files import ReferenceFiles, compare
 
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.reference_net import ReferenceNet
 
 REQUIRED = 1e-4
 # The reference implementation without per-frame normalisation in its image stage: it only ever trains
@@ -22,6 +24,17 @@ LEFT_OUT = {"stage1_notinflated_frames_nocfg": "normalises over all frames of an
 @pytest.fixture(scope="module")
 def files(parity_dir: Path) -> ReferenceFiles:
     return ReferenceFiles(parity_dir)
+
+
+@cache
+def reference_net(files: ReferenceFiles) -> ReferenceNet:
+    """To be read only, as :func:`denoising_unet`."""
+    return files.reference_net()
+
+
+@cache
+def denoising_unet(files: ReferenceFiles, motion: bool, reference_blocks: str) -> DenoisingUNet:
+    return files.denoising_unet(motion, reference_blocks)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,14 +61,14 @@ def test_forward(files: ReferenceFiles, case: str) -> None:
         pytest.skip(f"left out: the reference {LEFT_OUT[case]}")
     settings, tensors = files.settings(case), files.tensors(case)
     blocks = {"full": "all", "midup": "mid_up"}[settings["fusion_blocks"]]
-    denoising = files.denoising_unet(motion="with motion" in settings["denoiser"], reference_blocks=blocks)
+    denoising = denoising_unet(files, "with motion" in settings["denoiser"], blocks)
     # Their rows: [unconditional, conditional] under guidance, else samples of their own.
     unconditional = len(tensors["latents"]) // 2 if settings["do_classifier_free_guidance"] else 0
     token = tensors["encoder_hidden_states"]
 
     keys_values = None
     if settings["reference_used"]:
-        features = files.reference_net()(tensors["ref_latents"][unconditional:], token[unconditional:])
+        features = reference_net(files)(tensors["ref_latents"][unconditional:], token[unconditional:])
         for name in features:
             if f"bank/{name}" in tensors:
                 compare(f"ReferenceNet {name}", features[name][-1:], tensors[f"bank/{name}"], REQUIRED)
@@ -70,7 +83,7 @@ def test_first_blocks(files: ReferenceFiles) -> None:
     """Runs on the trimmed fixture too: pose slot, reference attention and motion modules, block by block."""
     tensors = files.tensors("fwd_full_cfg")
     token, denoising = tensors["encoder_hidden_states"], files.denoising_unet(True, "all")
-    features = files.reference_net()(tensors["ref_latents"][1:], token[1:])
+    features = reference_net(files)(tensors["ref_latents"][1:], token[1:])
     known = [name for name in features if f"bank/{name}" in tensors]
     assert known
     for name in known:
@@ -104,7 +117,7 @@ def test_a_wrong_build_does_not_pass(files: ReferenceFiles, monkeypatch: pytest.
     name = "down_blocks.0.motion_modules.0"
 
     def error(denoising: DenoisingUNet, with_reference: bool) -> float:
-        features = files.reference_net()(tensors["ref_latents"][1:], tensors["encoder_hidden_states"][1:])
+        features = reference_net(files)(tensors["ref_latents"][1:], tensors["encoder_hidden_states"][1:])
         seen: list[torch.Tensor] = []
         denoising.get_submodule(name).register_forward_hook(lambda _m, _i, out: seen.append(out))
         keys_values = denoising.project_reference(features, 1) if with_reference else None

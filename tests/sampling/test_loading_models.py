@@ -202,7 +202,8 @@ def test_names_of_wrapped_networks(folder: Path, before: str) -> None:
         assert all(torch.equal(ours[name], theirs[name]) for name in ours), part
     vae = load_network(AutoencoderKL, folder / "vae")
     assert not vae.training
-    assert all(torch.equal(tensor, vae.state_dict()[name]) for name, tensor in want.items())
+    loaded = vae.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in want.items())
     assert load_pipeline(folder, "cpu", "bfloat16").vae.dtype == torch.bfloat16
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import forked
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT
 from animate_anyone.training import clip_cache, clips, processes
@@ -67,18 +69,26 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_processes_share_the_work_of_one(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    together = spawn.Barrier(2)
     data = replace(DATA, cache=str(tmp_path / "two/clips"))
-    started = [spawn.Process(target=fill, args=(data, rank, 2, together)) for rank in range(2)]
-    for process in started:
-        process.start()
+    started: list[Any] = []
+    context = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
+    together = context.Barrier(2)
+    for rank in range(2):
+        if hasattr(os, "fork"):
+            started.append(forked.Forked(partial(fill, data, rank, 2, together), tmp_path))
+        else:
+            started.append(context.Process(target=fill, args=(data, rank, 2, together)))
+            started[-1].start()
     alone = ClipCache(replace(DATA, cache=str(tmp_path / "one/clips")), SETTINGS)
     alone.fill(note, "cpu", SILENT)
     alone.derive("double", "once", derived(alone.data), SILENT)
     for process in started:
-        process.join()
-        assert process.exitcode == 0
+        if isinstance(process, forked.Forked):
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+        else:
+            process.join()
+            assert process.exitcode == 0
     for file in ("one/rendered", "one/derived", "two/rendered", "two/derived"):
         numbers = sorted(int(line.split()[0]) for line in (tmp_path / file).read_text().splitlines())
         assert numbers == list(range(SHARDS * SHARD)), "each clip once, by whichever process"

@@ -214,16 +214,23 @@ class Without:
     def __getattr__(self, name):
         return getattr(self.finder, name)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-import runpy
-sys.argv = ["training", *sys.argv[1:]]
-runpy.run_module("animate_anyone.training", run_name="__main__", alter_sys=False)
+import json, runpy
+for line in sys.stdin:  # one command after the other, in one process: importing takes longest
+    sys.argv = ["training", *json.loads(line)]
+    try:
+        runpy.run_module("animate_anyone.training", run_name="__main__", alter_sys=False)
+    except SystemExit as end:
+        print("exit status", end.code, flush=True)
+        status = end.code
+sys.exit(status)
 """
 
 
-def command(*arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
-    whole = [sys.executable, "-c", BLOCKED, *arguments]
-    return subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def type_in(process: subprocess.Popen[str], *arguments: str) -> None:
+    """Begin the next command."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(arguments) + "\n")
+    process.stdin.flush()
 
 
 def test_needs_no_package_beside_the_model_libraries(tmp_path: Path) -> None:
@@ -238,20 +245,23 @@ def test_needs_no_package_beside_the_model_libraries(tmp_path: Path) -> None:
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     recipe_file, output = str(tmp_path / "recipe.yaml"), tmp_path / "run"
-    first = command(recipe_file, "--minutes", "10", "batch=1")
-    told, errors = first.communicate()
-    assert first.returncode == 0, errors
-    assert told == f"{output / 'model'}: the model after 2 steps\n"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", BLOCKED], **streams, text=True, env=environment)  # type: ignore[call-overload]
+    type_in(process, recipe_file, "--minutes", "10", "batch=1")
+    told = [process.stdout.readline() for _ in range(2)]
+    assert told == [f"{output / 'model'}: the model after 2 steps\n", "exit status 0\n"], process.communicate()
     assert (output / "report.md").is_file() and (output / "model/vae/config.json").is_file()
     before = tensors(output / "checkpoint")
     lines = len(log(output))
-    second = command(recipe_file, "steps=1000000", "log_every=1", "checkpoint_every=1", "--resume")
-    while second.poll() is None and (output / "log.jsonl").read_text().count("\n") < lines + 2:
+    type_in(process, recipe_file, "steps=1000000", "log_every=1", "checkpoint_every=1", "--resume")
+    while process.poll() is None and (output / "log.jsonl").read_text().count("\n") < lines + 2:
         time.sleep(0.05)
-    second.terminate()
-    told, errors = second.communicate()
-    assert second.returncode == 128 + signal.SIGTERM, errors
-    assert errors.splitlines()[-1] == "stopped; nothing half-written is left" and not told
+    process.terminate()
+    said, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert errors.splitlines()[-1] == "stopped; nothing half-written is left"
+    assert said == f"exit status {128 + signal.SIGTERM:d}\n"
     assert {file.name for file in output.iterdir()} == {"log.jsonl", "report.md", "checkpoint", "model"}
     assert not same(before, tensors(output / "checkpoint"))
 

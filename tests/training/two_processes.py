@@ -16,6 +16,7 @@ from typing import Any
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
 import torch
+from accelerate.state import AcceleratorState
 from test_cut_steps import CHANGES, image
 from test_loop import Line, fit, recipe
 from torch.distributed import GradBucket
@@ -58,6 +59,7 @@ def work(rank: int, port: int, output: Path, start: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    AcceleratorState._reset_state(reset_partial_state=True)  # that of the tests, a run of one process
     told: dict[str, Any] = {}
 
     # Stopped after one step and resumed, cut otherwise; the clips come from a cache that both fill. Latents, which it
@@ -78,16 +80,21 @@ def work(rank: int, port: int, output: Path, start: Path) -> None:
     (output / f"told_{rank}.json").write_text(json.dumps(told))
 
 
-if __name__ == "__main__":
+def main(output: Path, start: Path) -> int:
+    """Both, until they end; the exit status."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # Forked where that is possible: nothing is computed yet, and everything imported.
+    # Forked where that is possible: everything is imported.
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    started = [context.Process(target=work, args=(rank, port, *map(Path, sys.argv[1:]))) for rank in range(2)]
+    started = [context.Process(target=work, args=(rank, port, output, start)) for rank in range(2)]
     for process in started:
         process.start()
     for process in started:
         process.join()
-    sys.exit(max(abs(process.exitcode or 0) for process in started))
+    return max(abs(process.exitcode or 0) for process in started)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:])))

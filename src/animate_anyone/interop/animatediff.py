@@ -16,6 +16,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, fit
 from animate_anyone.interop.preset import MOTION_HEADS
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.models.shapes import shapes_only
 
 SECOND_TABLE = "attention_blocks.1.pos_encoder.pe"
 FIRST_TABLE = "attention_blocks.0.pos_encoder.pe"
@@ -86,7 +87,7 @@ def read_motion_adapter(file: WeightFile, heads: int = MOTION_HEADS) -> MappedNe
         widths.append(file.shapes[norms[0]][0])
         layers.append(len(norms))
     length = positions(file)
-    with torch.device("meta"):
+    with shapes_only():
         adapter = MotionAdapter(
             block_out_channels=tuple(widths),
             motion_layers_per_block=layers[0],

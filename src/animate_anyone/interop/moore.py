@@ -6,7 +6,6 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
 
 from animate_anyone.errors import InputError
@@ -17,6 +16,7 @@ from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.shapes import shapes_only
 
 REFERENCE = KeyMap(left=((r"^(conv_norm_out|conv_out)\.", "ReferenceNet's output, which nobody reads"),))
 
@@ -41,7 +41,7 @@ def read_denoising_unet(
         raise InputError(
             f"{holder.path}: holds no position tables, and {preset.project} has them; the file is not whole"
         )
-    with torch.device("meta"):
+    with shapes_only():
         network = DenoisingUNet.from_unet2d(
             UNet2DConditionModel.from_config(unet),
             motion_num_attention_heads=heads or MOTION_HEADS,
@@ -54,7 +54,7 @@ def read_denoising_unet(
 
 def read_reference_net(unet: dict[str, Any], file: WeightFile) -> MappedNetwork:
     """ReferenceNet."""
-    with torch.device("meta"):
+    with shapes_only():
         network = ReferenceNet.from_unet2d(UNet2DConditionModel.from_config(unet))
     return fit(network, [(file, REFERENCE)])
 
@@ -62,7 +62,7 @@ def read_reference_net(unet: dict[str, Any], file: WeightFile) -> MappedNetwork:
 def read_pose_guider(file: WeightFile) -> MappedNetwork:
     """The Pose Guider, in the ``open`` layout with the widths that the file shows."""
     channels, widths, out = guider_widths(file)
-    with torch.device("meta"):
+    with shapes_only():
         network = PoseGuider(out, widths, layout="open", conditioning_channels=channels)
     return fit(network, [(file, KeyMap())])
 

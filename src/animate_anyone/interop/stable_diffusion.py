@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from animate_anyone.interop.key_map import KeyMap, MappedNetwork, Named, fit
 from animate_anyone.interop.weight_file import WeightFile
+from animate_anyone.models.shapes import shapes_only
 
 UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -95,7 +95,7 @@ def read_single_file(file: WeightFile) -> dict[str, MappedNetwork]:
 
 def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """Stable Diffusion's UNet from a ``unet/`` folder or a single file."""
-    with torch.device("meta"):
+    with shapes_only():
         unet = UNet2DConditionModel.from_config(config)
     if any(name.startswith(UNET_INSIDE) for name in file.shapes):
         return fit(unet, [(file, single_file_naming(UNET_INSIDE, convert_ldm_unet_checkpoint, dict(unet.config)))])
@@ -104,7 +104,7 @@ def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
 
 def read_vae(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """The autoencoder from a ``vae/`` folder or the single file."""
-    with torch.device("meta"):
+    with shapes_only():
         vae = AutoencoderKL.from_config(config)
     if any(name.startswith(VAE_INSIDE) for name in file.shapes):
         return fit(vae, [(file, single_file_naming(VAE_INSIDE, convert_ldm_vae_checkpoint, dict(vae.config)))])
@@ -113,6 +113,6 @@ def read_vae(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
 
 def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """CLIP's vision tower with its projection from an ``image_encoder/`` folder."""
-    with torch.device("meta"):
+    with shapes_only():
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
     return fit(encoder, [(file, IMAGE_ENCODER_FOLDER)])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
 from safetensors import SafetensorError
 from torch import nn
@@ -19,6 +18,7 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.shapes import shapes_only
 from animate_anyone.models.shipped import INDEX, SHIPPED, shipped_folder
 from animate_anyone.models.weight_files import first_line, plain_name, read_headers, read_settings, weights_of
 
@@ -154,7 +154,7 @@ def check_weights(folder: Path) -> nn.Module:
     Returns:
         The network that ``config.json`` describes, its weights shapes only.
     """
-    with torch.device("meta"):
+    with shapes_only():
         network = from_config(ALL_NETWORKS[folder.name], folder)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found: dict[str, tuple[int, ...]] = {}
