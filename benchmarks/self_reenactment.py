@@ -1,13 +1,12 @@
 """Self-reenactment of a real clip: one frame is the character, the clip's poses drive it, its frames are the truth.
 
-python benchmarks/self_reenactment.py VIDEO [--model puppet] [--frames 0:96] [--size 256x256] [--at model|video|both]
-                                      [--sheet FILE] [--shrink 1] [--json FILE]
+python benchmarks/self_reenactment.py VIDEO [--model puppet] [--frames 0:96] [--longest 512] [--sheet FILE]
+                                      [--shrink 1] [--json FILE]
 
-The clip's whole frame is put into --size as `animate` puts it: scaled to fit, centred, the margins drawn out from its
-edges. Poses are the estimator's, mended as for `animate`, not retargeted: it is one person. The model works at its own
-size, at --size, or once at each; beside it stand `copy_reference`, the reference repeated, and the truth shrunk to the
-model's own size and back, which no result of that size is likely to pass; with models that are given it, the reference
-carried into every pose too.
+Frames are compared in the clip's own shape, its longer side scaled to --longest. Poses are the estimator's, mended as
+for `animate`, not retargeted: it is one person. The model makes what `animate` would make of that picture and those
+poses; beside it stand `copy_reference`, the reference repeated, and, with models that have one, the first guess by
+itself: what is the networks' is the difference.
 """
 
 from __future__ import annotations
@@ -22,32 +21,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from machine import add_output, describe, table, write
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from animate_anyone.cli.options import parse_size, shown_progress
+from animate_anyone.cli.options import shown_progress
 from animate_anyone.conditions.body_lengths import clip_torso_length
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.skeleton import BODY_LIMBS, JOINT, MIN_SCORE
 from animate_anyone.errors import InputError
-from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_masked, ssim
+from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
 from animate_anyone.media import check_writable, contact_sheet, parse_range, whole_file, write_picture
 from animate_anyone.models.folder import model_folder
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.structures import BODY, PoseSequence, Subject
-from animate_anyone.workflows.animate import Settings, warp_reference
+from animate_anyone.structures import BODY, Mask, Picture, PoseSequence, Subject
+from animate_anyone.workflows.animate import Settings, make_first_guess, make_frames
 from animate_anyone.workflows.driving import Driver, open_driver
-from animate_anyone.workflows.skeletons import reference_skeleton, skeleton_pictures
+from animate_anyone.workflows.settings import Report
+from animate_anyone.workflows.sizes import choose_sizes, within
+from animate_anyone.workflows.skeletons import skeleton_pictures
 
-Picture = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
-MEASURES = {"person_psnr": "person PSNR, dB", "picture_psnr": "picture PSNR, dB", "psnr": "frame PSNR, dB",
-            "ssim": "frame SSIM", "l1": "frame L1"}  # fmt: skip
+MEASURES = {"person_psnr": "person PSNR, dB", "psnr": "frame PSNR, dB", "ssim": "frame SSIM",
+            "sharpness": "sharpness of the person"}  # fmt: skip
 LIMB, HEAD = 0.35, 0.7  # torso lengths: how wide a limb with its clothes and a head with its hair are taken to be
 SHOWN = 7  # frames of the sheet
 
@@ -57,10 +55,10 @@ class RealClip:
     """What is compared.
 
     Attributes:
-        frames: ``(frames, H, W, 3)`` uint8, the truth, put into the frame of ``--size``.
+        frames: ``(frames, H, W, 3)`` uint8, the truth, at the size of the comparison.
         poses: as found, in pixels of the clip itself.
         reference: which of ``frames`` is the reference. picture: that frame as the clip has it.
-        inside: ``(H, W)`` bool: not margin. people: ``(frames, H, W)`` bool, :func:`person_region`.
+        people: ``(frames, H, W)`` bool, :func:`person_regions`.
     """
 
     driver: Driver
@@ -68,8 +66,7 @@ class RealClip:
     poses: PoseSequence
     reference: int
     picture: Picture
-    inside: Mask
-    people: NDArray[np.bool_]
+    people: Mask
     remarks: list[str]
 
     @property
@@ -79,7 +76,7 @@ class RealClip:
 
 
 def read_clip(
-    video: Path, frames: slice, size: tuple[int, int], estimator: str = "mediapipe", progress: Progress = SILENT
+    video: Path, frames: slice, longest: int, estimator: str = "mediapipe", progress: Progress = SILENT
 ) -> RealClip:
     """Read a clip, find its poses and its reference.
 
@@ -93,16 +90,14 @@ def read_clip(
         raise InputError(f"{video}: one frame is the reference, and none is left to compare; give --frames with more")
     poses, remarks = driver.poses(estimator, progress)
     reference = first_good(poses)
-    placing = Letterbox.into(driver.size, size)
+    placing = Letterbox.stretched(within(driver.size, longest))
     placed, picture = [], None
     for number, frame in enumerate(driver.pictures()):
         placed.append(placing.apply(frame))
         picture = frame if number == reference else picture
     assert picture is not None
-    inside = np.zeros((size[1], size[0]), bool)
-    inside[placing.top : placing.top + placing.inner[1], placing.left : placing.left + placing.inner[0]] = True
-    people = person_regions(placing.move(poses)) & inside
-    return RealClip(driver, np.stack(placed), poses, reference, picture, inside, people, remarks)
+    people = person_regions(placing.move(poses))
+    return RealClip(driver, np.stack(placed), poses, reference, picture, people, remarks)
 
 
 def first_good(poses: PoseSequence) -> int:
@@ -145,27 +140,20 @@ def _region(poses: PoseSequence, frame: int, torso: float) -> Mask:
 
 
 def reenact(
-    pipeline: AnimateAnyonePipeline, clip: RealClip, size: tuple[int, int], seed: int, progress: Progress = SILENT
-) -> NDArray[np.uint8]:
-    """The model's frames at ``size``, brought to the clip's by bicubic interpolation: ``(frames, H, W, 3)`` uint8."""
-    whole = (clip.picture.shape[1], clip.picture.shape[0])
-    stretch = pipeline.config["stretch"]
-    placing = Letterbox.stretched(size) if stretch else Letterbox.into(whole, size)
-    subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
-    carrying = pipeline.config["carried_reference"]
-    made = pipeline(
-        clip.picture if stretch else placing.apply(clip.picture),
-        skeleton_pictures(clip.poses, clip.driver, placing, pipeline),
-        reference_pose=reference_skeleton(subject, placing, pipeline) if pipeline.config["reference_pose"] else None,
-        carried=warp_reference(subject, clip.poses, placing, len(clip.poses)) if carrying else None,
-        size=size,
-        generator=torch.Generator().manual_seed(seed),
-        progress=progress,
-    )[0]
-    if stretch:  # back into the frame as the truth stands in it
-        into = Letterbox.into(whole, clip.size)
-        return np.stack([into.apply(resize(frame, whole)) for frame in made])
-    return np.stack([resize(frame, clip.size) for frame in made])
+    pipeline: AnimateAnyonePipeline, clip: RealClip, settings: Settings, progress: Progress = SILENT
+) -> dict[str, Picture]:
+    """What `animate` makes of the reference and the poses, ``(frames, H, W, 3)`` uint8 at the clip's size, by name."""
+    sizes = choose_sizes(pipeline, None, clip.size)
+    whole = Letterbox.stretched(sizes.video)
+    letterbox, subject = whole.scaled_to(sizes.networks), Subject(clip.picture, clip.poses[[clip.reference]])
+    results, guess = {}, None
+    if pipeline.config["carried_reference"]:
+        guess = make_first_guess(subject, clip.poses, whole, len(clip.poses), Report())
+        results["first guess"] = np.stack([resize(frame, clip.size) for frame in guess])
+    skeletons = skeleton_pictures(clip.poses, clip.driver, letterbox, pipeline)
+    made = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress)
+    results["model"] = np.stack([resize(frame, clip.size) for frame in made])
+    return results
 
 
 def resize(picture: Picture, size: tuple[int, int]) -> Picture:
@@ -175,31 +163,37 @@ def resize(picture: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def compare(result: NDArray[np.uint8], clip: RealClip) -> dict[str, float]:
-    """Means over all frames but the reference: PSNR over the person, without the margins, over the frame; SSIM, L1."""
+def compare(result: Picture, clip: RealClip) -> dict[str, float]:
+    """Means over all frames but the reference: PSNR over the person and over the frame, SSIM, sharpness.
+
+    Sharpness is the mean gradient over the person, as a share of the truth's: 1 is as sharp as the truth.
+    """
     each: dict[str, list[float]] = {name: [] for name in MEASURES}
-    for number in range(len(clip.frames)):
+    for number, (made, truth, person) in enumerate(zip(result, clip.frames, clip.people, strict=True)):
         if number == clip.reference:
             continue
-        pair = result[number], clip.frames[number]
-        if clip.people[number].any():
-            each["person_psnr"].append(psnr_masked(*pair, clip.people[number]))
-        each["picture_psnr"].append(psnr_masked(*pair, clip.inside))
-        each["psnr"].append(psnr(*pair))
-        each["ssim"].append(ssim(*pair))
-        each["l1"].append(l1(*pair))
+        if person.any():
+            each["person_psnr"].append(psnr_masked(made, truth, person))
+            each["sharpness"].append(gradient(made)[person].mean() / max(gradient(truth)[person].mean(), 1e-6))
+        each["psnr"].append(psnr(made, truth))
+        each["ssim"].append(ssim(made, truth))
     return {name: round(float(np.mean(figures)), 4) for name, figures in each.items()}
 
 
-def make_sheet(clip: RealClip, results: dict[str, NDArray[np.uint8]], shrink: int = 1) -> Picture:
-    """Rows of truth, poses, each result and the repeated reference: frames from all over the clip, without margins.
+def gradient(picture: Picture) -> NDArray[np.float32]:
+    """Length of the gradient of the grey picture, ``(H, W)``, of 255 a pixel."""
+    grey = picture.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    return np.hypot(*np.gradient(grey))
+
+
+def make_sheet(clip: RealClip, results: dict[str, Picture], shrink: int = 1) -> Picture:
+    """Rows of truth, poses, each result and the repeated reference: frames from all over the clip.
 
     ``results`` by their names; pictures are made smaller by ``shrink``.
     """
-    box = np.ix_(clip.inside.any(1), clip.inside.any(0))
     compared = [number for number in range(len(clip.frames)) if number != clip.reference]
     frames = np.array(compared)[np.linspace(0, len(compared) - 1, SHOWN).round().astype(int)]
-    poses = draw_pose(Letterbox.into(clip.driver.size, clip.size).move(clip.poses[frames]), clip.size, style="scaled")
+    poses = draw_pose(Letterbox.stretched(clip.size).move(clip.poses[frames]), clip.size, style="scaled")
     outlined = np.where(clip.people[frames][..., None] & ~poses.any(-1, keepdims=True), 90, poses).astype(np.uint8)
     first = clip.frames[clip.reference]
     rows = {
@@ -208,9 +202,9 @@ def make_sheet(clip: RealClip, results: dict[str, NDArray[np.uint8]], shrink: in
         **{name: result[frames] for name, result in results.items()},
         "copy_reference": np.repeat(first[None], len(frames), 0),
     }
-    cut = [[picture[box] for picture in (first, *row)] for row in rows.values()]
-    small = (cut[0][0].shape[1] // shrink, cut[0][0].shape[0] // shrink)
-    return contact_sheet([[resize(picture, small) for picture in row] for row in cut], list(rows))
+    small = (clip.size[0] // shrink, clip.size[1] // shrink)
+    cells = [[resize(picture, small) for picture in (first, *row)] for row in rows.values()]
+    return contact_sheet(cells, list(rows))
 
 
 def digest(model: str) -> str:
@@ -223,40 +217,25 @@ def digest(model: str) -> str:
 
 def evaluate(asked: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], Picture]:
     """The report (plain dictionaries) and the contact sheet."""
-    size = parse_size(asked.size) or (256, 256)
-    Settings(asked.model, size=size)  # checks the size
     pipeline = load_pipeline(asked.model, asked.device)
-    own: tuple[int, int] = tuple(pipeline.config["size"])
-    sizes = dict.fromkeys({"model": [own], "video": [size], "both": [own, size]}[asked.at])  # each once
-    clip = read_clip(asked.video, parse_range(asked.frames), size, progress=progress)
+    clip = read_clip(asked.video, parse_range(asked.frames), asked.longest, progress=progress)
     pipeline.plan(len(clip.frames))
-    results, seconds = {}, {}
-    for working in sizes:
-        name, start = f"model at {_by(working)}", time.perf_counter()
-        results[name] = reenact(pipeline, clip, working, asked.seed, progress)
-        seconds[name] = round(time.perf_counter() - start, 1)
-    if pipeline.config["carried_reference"]:
-        subject = Subject(clip.picture, clip.poses[clip.reference : clip.reference + 1])
-        placing = Letterbox.into(clip.driver.size, size)
-        results["carried_reference"] = np.stack(list(warp_reference(subject, clip.poses, placing, len(clip.poses))))
+    start = time.perf_counter()
+    results = reenact(pipeline, clip, Settings(asked.model, seed=asked.seed), progress)
+    seconds = round(time.perf_counter() - start, 1)
     figures = {name: compare(result, clip) for name, result in results.items()}
-    figures["copy_reference"] = compare(np.repeat(clip.frames[clip.reference][None], len(clip.frames), 0), clip)
-    if own != size:
-        placing = Letterbox.into(clip.driver.size, own)
-        small = np.stack([resize(placing.apply(frame), size) for frame in clip.driver.pictures()])
-        figures[f"truth at {_by(own)}"] = compare(small, clip)
+    figures["copy_reference"] = compare(np.repeat(clip.frames[[clip.reference]], len(clip.frames), 0), clip)
     report = {
         "video": asked.video.name,
         "clip_size": list(clip.driver.size),
         "frames": [clip.driver.source.start, clip.driver.source.stop],
         "reference": clip.driver.source[clip.reference],
         "compared": len(clip.frames) - 1,
-        "size": list(size),
+        "size": list(clip.size),
         "model": asked.model,
         "weights": digest(asked.model),
         "seed": asked.seed,
         "person_share": round(float(clip.people.mean()), 4),
-        "inside_share": round(float(clip.inside.mean()), 4),
         "poses": clip.remarks,
         "seconds": seconds,
         "figures": figures,
@@ -269,34 +248,26 @@ def _by(size: tuple[int, int] | list[int]) -> str:
 
 
 def figures_table(report: dict[str, Any]) -> str:
-    """The figures of a report as a Markdown table, what the model is above ``copy_reference`` last."""
-    figures: dict[str, dict[str, float]] = report["figures"]
-    rows = [[name, *_cells(row)] for name, row in figures.items()]
-    for name in (name for name in figures if name.startswith("model")):
-        above = {measure: figures[name][measure] - figures["copy_reference"][measure] for measure in MEASURES}
-        rows.append([f"{name}, above copy_reference", *_cells(above, "+")])
+    """The figures of a report as a Markdown table."""
+    rows = [
+        [name, *(f"{row[measure]:.{2 if measure.endswith('psnr') else 3}f}" for measure in MEASURES)]
+        for name, row in report["figures"].items()
+    ]
     return table(["", *MEASURES.values()], rows)
-
-
-def _cells(figures: dict[str, float], sign: str = "") -> list[str]:
-    return [f"{figures[name]:{sign}.{2 if name.endswith('psnr') else 4}f}" for name in MEASURES]
 
 
 def explain(report: dict[str, Any]) -> list[str]:
     """What was measured, as paragraphs."""
     first, stop = report["frames"]
-    took = ", ".join(f"{seconds:.0f} s for the {name}" for name, seconds in report["seconds"].items())
     return [
         f"`{report['video']}`, frames {first} to {stop - 1}: frame {report['reference']} is the reference, the other "
-        f"{report['compared']} are compared. The whole frame ({_by(report['clip_size'])}) is put into "
-        f"{_by(report['size'])} as `animate` puts it; results of another size are resized to that by bicubic "
-        f"interpolation. Model `{report['model']}` (weights {report['weights']}), its own defaults, seed "
-        f"{report['seed']}; {took}.",
+        f"{report['compared']} are compared, at {_by(report['size'])} (the clip has {_by(report['clip_size'])}). Model "
+        f"`{report['model']}` (weights {report['weights']}), its own defaults, seed {report['seed']}; "
+        f"{report['seconds']:.0f} s.",
         "Person: over a region drawn from the pose (thick limbs, trunk, head; "
-        f"{report['person_share']:.0%} of the frame), for no mask of the person is known in a real clip. Picture: the "
-        f"clip's part of the frame ({report['inside_share']:.0%}). Frame: with its margins, the edges drawn out, easy "
-        "for whoever repeats them. Means over frames; PSNR in dB of 8-bit RGB, SSIM on grey with a 7x7 uniform window, "
-        "L1 in units of the full range (less is better).",
+        f"{report['person_share']:.0%} of the frame), for no mask of the person is known in a real clip. Means over "
+        "frames; PSNR in dB of 8-bit RGB, SSIM on grey with a 7x7 uniform window; sharpness is the mean gradient over "
+        "the person, as a share of the truth's. They stand together: blur gains PSNR and loses SSIM and sharpness.",
         "Poses: " + "; ".join(report["poses"]) + ".",
     ]
 
@@ -310,10 +281,7 @@ def run(arguments: list[str] | None = None) -> None:
     parser.add_argument("video", type=Path, nargs="?", help="a video of one person")
     parser.add_argument("--model", default="puppet", help="a shipped model's name or a model folder")
     parser.add_argument("--frames", default="0:96", metavar="A:B", help="which frames, B left out")
-    parser.add_argument("--size", default="256x256", metavar="WxH", help="at which size frames are compared")
-    parser.add_argument(
-        "--at", choices=("model", "video", "both"), default="both", help="the model works at its own size, at --size"
-    )
+    parser.add_argument("--longest", type=int, default=512, help="longer side at which frames are compared, pixels")
     parser.add_argument("--seed", type=int, default=0, help="of the initial noise")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--sheet", type=Path, help="contact sheet to write, .png or .jpg")
@@ -329,6 +297,8 @@ def run(arguments: list[str] | None = None) -> None:
     if asked.json is not None:
         check_writable(asked.json, (".json",), inputs=[asked.video])
     check_writable(asked.output, (".md",), inputs=[asked.video])
+    if not 64 <= asked.longest <= 4096:
+        raise InputError(f"--longest {asked.longest}: give 64 to 4096")
     with shown_progress() as progress:
         report, sheet = evaluate(asked, progress)
     if asked.sheet is not None:

@@ -14,7 +14,7 @@ from PIL import Image
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.evaluation.image_metrics import LUMA, psnr_masked
 from animate_anyone.evaluation.suites import FRAMES
-from animate_anyone.first_guess.limb_warp import WarpedPictures
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.progress import SILENT
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
@@ -47,7 +47,7 @@ class Case:
     shown: list[int]
     reference: int
     result: NDArray[np.uint8]
-    carried: WarpedPictures | None = None
+    carried: CharacterFrames | None = None
 
     @property
     def truth(self) -> NDArray[np.uint8]:
@@ -103,7 +103,8 @@ def run(pipeline: AnimateAnyonePipeline, clip: Clip, reference: int, seed: int, 
     drawn = draw_pose(clip.pose, size, style=pipeline.config["skeleton_style"])
     picture, carrying = clip.frames[reference].cpu().numpy(), pipeline.config["carried_reference"]
     poses = clip.pose[np.array(shown)]
-    carried = WarpedPictures(picture, clip.pose[reference : reference + 1], poses) if carrying else None
+    own, silhouette = clip.pose[reference : reference + 1], clip.mask[reference].cpu().numpy()
+    carried = CharacterFrames(picture, own, poses, silhouette=silhouette) if carrying else None
     result = pipeline(
         picture,
         drawn[shown],

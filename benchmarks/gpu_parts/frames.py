@@ -16,8 +16,8 @@ from animate_anyone.conditions.environment import empty, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.retarget import retarget
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.first_guess.collage import collage
-from animate_anyone.first_guess.limb_warp import WarpedPictures
 from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -112,7 +112,7 @@ def inputs(pipeline: AnimateAnyonePipeline, size: tuple[int, int], count: int) -
     if config["reference_pose"]:
         given["reference_pose"] = draw_pose(own, drawn, style=config["skeleton_style"])[0]
     if config["carried_reference"]:
-        given["carried"] = list(WarpedPictures(picture, own, poses))
+        given["carried"] = list(CharacterFrames(picture, own, poses, silhouette=character.mask[0].cpu().numpy()))
     return given
 
 

@@ -42,9 +42,9 @@ def test_a_dance(shell: Shell, basic: list[str]) -> None:
     result = shell(*basic, "-o", "dancing.mp4")
     assert result.status == 0
     assert result.err == ""
-    assert "dancing.mp4: 12 frames, 64x64, 12 frames per second" in result.out
+    assert "dancing.mp4: 12 frames, 48x64, 12 frames per second" in result.out
     info = probe("dancing.mp4")
-    assert (info.num_frames, info.fps, info.width, info.height) == (12, 12, 64, 64)
+    assert (info.num_frames, info.fps, info.width, info.height) == (12, 12, 48, 64)
     with av.open("dancing.mp4") as container:
         codec = container.streams.video[0].codec_context
         assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
@@ -88,7 +88,7 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     assert shell.files() == before
     lines = result.out.splitlines()
     assert re.fullmatch(r"model: .*model, 3 MiB on disk", lines[0])
-    assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2, 1 at once; 2 steps, with guidance"
+    assert lines[1] == "clip: 12 frames of 48x64; windows of 8: 2, 1 at once; 2 steps, with guidance"
     assert lines[2].startswith("weights, float32: image_encoder 0 MiB, ")
     assert re.search(r"^memory: .* at the peak", result.out, re.MULTILINE)
     options = "--size 128x96 --guidance 1 --frames 1:11 --window 4 --overlap 1 --window-batch 9 --dtype bfloat16"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import tiny
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.limb_warp import warp_limbs
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.clips import pose_of
@@ -186,7 +186,10 @@ def test_only_motion_gets_gradients_in_the_motion_stage(models: dict[str, Path],
 
 
 @pytest.mark.parametrize("kind", ["image_carried", "motion_carried"])
-def test_the_reference_is_carried_into_the_targets_poses(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+def test_the_reference_is_moved_into_the_targets_poses(
+    models: dict[str, Path], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("animate_anyone.training.stage_image.spoil", lambda silhouette, rng: silhouette)
     stage = stage_of(kind, models, tmp_path, objective__carry_dropout=0)
     batch = stage.batch(5, 0, 1)
     assert batch.carried.shape == batch.frames.shape
@@ -195,9 +198,10 @@ def test_the_reference_is_carried_into_the_targets_poses(models: dict[str, Path]
         frames = [batch.reference[row], *batch.frames[row]]
         moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in frames]
         pose = pose_of(clip["joints"][moments], 64)
-        want = warp_limbs(batch.reference[row].numpy(), pose[:1], pose[1:])
-        assert np.array_equal(batch.carried[row], want)
-        assert (want != batch.reference[row].numpy()).any()
+        silhouette = clip["masks"][moments[0]].astype(bool)
+        want = CharacterFrames(batch.reference[row].numpy(), pose[:1], pose[1:], silhouette=silhouette)
+        assert np.array_equal(batch.carried[row], np.stack(list(want)))
+        assert (want[0] != batch.reference[row].numpy()).any()
 
 
 @torch.no_grad()

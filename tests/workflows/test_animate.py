@@ -21,12 +21,11 @@ from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import fit_into_frame, retarget
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.limb_warp import warp_limbs
 from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, read_picture
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
-from animate_anyone.workflows.animate import Settings, animate, dry_run, warp_reference
+from animate_anyone.workflows.animate import Settings, animate, dry_run, make_first_guess
 from animate_anyone.workflows.driving import Driver, open_driver
 from animate_anyone.workflows.settings import Report
 
@@ -38,7 +37,7 @@ def run(tiny_model: Path, dancers: Path, tmp_path: Path) -> Any:
 
     def run(driving: str = "dance.npz", name: str | None = None, progress: Any = None, **settings: Any) -> Path:
         known = PoseSequence.load(dancers / "me.npz")
-        options = Settings(**{"model": str(tiny_model), "steps": 2, "device": "cpu", **settings})
+        options = Settings(**{"model": str(tiny_model), "size": (64, 64), "steps": 2, "device": "cpu", **settings})
         more = {} if progress is None else {"progress": progress}
         output = tmp_path / (name or f"{next(taken)}.mp4")
         animate(dancers / "me.png", dancers / driving, output, options, character_pose=known, **more)
@@ -74,7 +73,8 @@ def aligned(
     made, known = {}, PoseSequence.load(dancers / "me.npz")
     for align in (True, False):
         output = tmp_path_factory.mktemp("aligned") / "out.mp4"
-        options = Settings(model=str(tiny_model), steps=2, device="cpu", align=align, seed=5, window=6, overlap=2)
+        changes = {"align": align, "seed": 5, "window": 6, "overlap": 2}
+        options = Settings(model=str(tiny_model), size=(64, 64), steps=2, device="cpu", **changes)
         animate(dancers / "me.png", dancers / "dance.npz", output, options, character_pose=known)
         made[align] = frames_of(output)
     return made
@@ -157,21 +157,56 @@ def test_same_settings_same_file(run: Any) -> None:
     assert one.read_bytes() != other.read_bytes()
 
 
-def test_depth_orders_warped_limbs_alike_with_and_without_margins(dancers: Path) -> None:
+@pytest.fixture
+def no_masker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the `pose` extra is not installed."""
+
+    def missing() -> None:
+        raise InputError("cv2 is not installed")
+
+    monkeypatch.setattr("animate_anyone.workflows.animate.load_masker", missing)
+
+
+def test_depth_orders_layers_alike_with_and_without_margins(dancers: Path, no_masker: None) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)  # wide: margins above and below
     poses = PoseSequence.load(dancers / "dance.npz").scaled_to((64, 64))
     depth = np.random.default_rng(1).uniform(-0.03, 0.03, (len(poses), 128)).astype(np.float32)
     poses = replace(poses, size=(128, 64), depth=depth)
     letterbox, subject = Letterbox.into((128, 64), (64, 64)), Subject(picture, poses[:1])
-    warped = warp_reference(subject, poses, letterbox, len(poses))
     moved = letterbox.move(poses)
     assert moved.depth is not None and np.array_equal(moved.depth, depth / 2)
-    ordered, flat = (
-        warp_limbs(letterbox.apply(picture), letterbox.move(poses[:1]), replace(moved, depth=values))
-        for values in (depth, depth / 2)
-    )
-    assert np.array_equal(np.stack(list(warped)), ordered)
-    assert not np.array_equal(ordered, flat)
+    guess = make_first_guess(subject, poses, letterbox, len(poses), Report())
+    assert guess.poses is not None and np.array_equal(guess.poses.depth, depth)
+
+
+@pytest.fixture(scope="module")
+def guessing_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that begins with a first guess."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("guessing") / "model"
+    tiny.pipeline(reference_latents=True, carried_reference=True).save_pretrained(folder)
+    return folder
+
+
+def test_a_first_guess_is_mended_at_the_pictures_own_size(
+    run: Any, guessing_model: Path, no_masker: None, tmp_path: Path
+) -> None:
+    options = {"model": str(guessing_model), "size": None, "frames": slice(0, 3)}
+    mended, alone = run(**options, keep=tmp_path / "kept"), run(**options, first_guess=True)
+    for video in (mended, alone):
+        info = probe(video)
+        assert (info.width, info.height, info.num_frames) == (192, 256, 3)
+    lines = json.loads((tmp_path / "kept" / "report.json").read_text())["lines"]
+    assert "the character's outline is taken from its bones alone: cv2 is not installed" in lines
+    assert np.abs(frames_of(mended) - frames_of(alone)).mean() > 0.5
+    small = probe(tmp_path / "kept" / "skeletons.mp4")  # what the networks see: on a grid of the picture's shape
+    assert (small.width, small.height) == (2 * 48, 2 * 64)
+
+
+def test_the_first_guess_of_a_model_without_one_is_refused(run: Any) -> None:
+    with pytest.raises(InputError, match="begins with noise alone; leave --first-guess out"):
+        run(first_guess=True)
 
 
 def test_size_and_frames_and_rate(run: Any) -> None:
@@ -247,7 +282,7 @@ def test_what_is_kept(run: Any, tmp_path: Path, dancers: Path) -> None:
 
 
 def test_report_of_what_was_done(run: Any, tiny_model: Path, dancers: Path, tmp_path: Path) -> None:
-    settings = Settings(model=str(tiny_model), steps=1, device="cpu")
+    settings = Settings(model=str(tiny_model), size=(64, 64), steps=1, device="cpu")
     report = animate(
         dancers / "me.png",
         dancers / "skeleton.mp4",

@@ -18,7 +18,10 @@ class Options:
 
     output: options.OutputVideo = Path("out.mp4")
     model: options.Model = "puppet"
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the video; default: what the model saw.")] = None
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT of the video; default: the picture's shape (docs/sampling.md)."),
+    ] = None
     denoising: options.Denoising
     frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the driver, B left out.")] = None
     fps: Annotated[str | None, typer.Option(help="Frame rate of the result; default: the driver's timing.")] = None
@@ -31,6 +34,9 @@ class Options:
     character_pose: options.CharacterPose = None
     windows: options.Windows
     placement: options.Placement
+    first_guess: Annotated[
+        bool, typer.Option("--first-guess", help="Write the small model's first guess without what its networks add.")
+    ] = False
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep poses, skeletons and their overlay on the character.")
     ] = None

@@ -39,6 +39,13 @@ class Letterbox:
         """A picture of any shape over the whole frame, its aspect not kept."""
         return cls(size, size, 0, 0)
 
+    def scaled_to(self, size: Size) -> Letterbox:
+        """The same picture in a frame of another ``(width, height)``; axes scale apart."""
+        x, y = size[0] / self.size[0], size[1] / self.size[1]
+        inner = (max(1, round(self.inner[0] * x)), max(1, round(self.inner[1] * y)))
+        left, top = min(round(self.left * x), size[0] - inner[0]), min(round(self.top * y), size[1] - inner[1])
+        return Letterbox(size, inner, left, top)
+
     def apply(self, picture: Picture, black: bool = False) -> Picture:
         """The frame ``(height, width, 3)`` with the picture in it; ``black``: margins are black instead."""
         small = np.asarray(Image.fromarray(picture).resize(self.inner, Image.Resampling.LANCZOS))

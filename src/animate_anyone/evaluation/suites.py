@@ -25,7 +25,7 @@ from animate_anyone.evaluation.identity import head_descriptors, identity
 from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
 from animate_anyone.evaluation.limb_position import limb_error
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
-from animate_anyone.first_guess.limb_warp import WarpedPictures
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.media import contact_sheet
 from animate_anyone.models.denoising_unet import DenoisingUNet, NoMotion
 from animate_anyone.progress import SILENT, Progress
@@ -86,7 +86,8 @@ def puppet_clip(seed: int, size: Size, pose_size: Size, style: str, frames: int 
     clip = sample_clip(seed, split="held_out", num_frames=frames + _AFTER, size=size, frame_indices=shown)
     pictures, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
     masks, labels = (plane.cpu().numpy()[:-1] for plane in (clip.mask, clip.labels))
-    carried = WarpedPictures(pictures[-1], clip.pose[frames:], clip.pose[:frames])
+    silhouette = clip.mask.cpu().numpy()[-1]
+    carried = CharacterFrames(pictures[-1], clip.pose[frames:], clip.pose[:frames], silhouette=silhouette)
     return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
 
 

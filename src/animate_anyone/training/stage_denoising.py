@@ -163,6 +163,10 @@ class DenoisingStage(Stage[DenoisingT]):
         """Whether a clip's reference is given as it is, not warped; drawn where it matters."""
         return self.guessing.carried_reference and rng.random() < self.recipe.objective.carry_dropout
 
+    def draws_errors(self, rng: np.random.Generator) -> int:
+        """The seed of the errors of a reference's silhouette; drawn where it matters."""
+        return int(rng.integers(2**32)) if self.guessing.carried_reference else 0
+
     def set_trainable(self) -> None:
         """All but the VAE, the image encoder and the weights of ReferenceNet on which no feature depends."""
         self.vae.requires_grad_(False)

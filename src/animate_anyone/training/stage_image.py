@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from animate_anyone.first_guess.limb_warp import warp_limbs
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.progress import SILENT, Progress
@@ -20,6 +20,7 @@ from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import digest, pose_of
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped
+from animate_anyone.training.silhouette_errors import spoil
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
 
 
@@ -50,10 +51,11 @@ class ImageStage(DenoisingStage[ImageBatch]):
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
         self.drops_guess(rng)
+        self.draws_errors(rng)
 
     def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.choose_frames(rng)
-        as_it_is = self.drops_guess(rng)
+        as_it_is, errors = self.drops_guess(rng), self.draws_errors(rng)
         picked = {
             "reference": clip["frames"][frames[0]],
             "reference_pose": clip["poses"][frames[0]],
@@ -61,7 +63,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
             "masks": clip["masks"][frames[1:]].astype(bool),
         }
         if self.guessing.carried_reference:
-            picked["carried"] = warped_reference(clip, frames, as_it_is, self.recipe.data.size)
+            picked["carried"] = character_frames(clip, frames, as_it_is, self.recipe.data.size, errors)
         if "latents" in clip:
             picked["latents"] = clip["latents"][frames]
         else:
@@ -116,10 +118,14 @@ class ImageStage(DenoisingStage[ImageBatch]):
         return self.encode(torch.from_numpy(frames.copy())[None])[0].half().cpu().numpy()
 
 
-def warped_reference(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool, size: int) -> NDArray:
-    """The first of ``frames`` warped into the poses of the others, or as it is; ``size`` is a side in pixels."""
+def character_frames(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool, size: int, errors: int) -> NDArray:
+    """The first of ``frames`` moved into the poses of the others, or as it is; ``size`` is a side in pixels.
+
+    ``errors`` is the seed of its silhouette's errors.
+    """
     reference = clip["frames"][frames[0]]
     if as_it_is:  # as where a pose is not known
         return np.repeat(reference[None], len(frames) - 1, 0)
     pose = pose_of(clip["joints"][frames], size)
-    return warp_limbs(reference, pose[:1], pose[1:])
+    silhouette = spoil(clip["masks"][frames[0]].astype(bool), np.random.default_rng(errors))
+    return np.stack(list(CharacterFrames(reference, pose[:1], pose[1:], silhouette=silhouette)))

@@ -5,7 +5,7 @@ picture + driving video ──perception──▶ poses ──conditions──�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
@@ -18,15 +18,27 @@ from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.limb_warp import WarpedPictures
+from animate_anyone.first_guess.character import KEPT_BYTES, CharacterFrames, ScaledPictures
+from animate_anyone.first_guess.mending import mend
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import PoseEstimator, load_estimator
+from animate_anyone.perception.person.masks import load_masker
+from animate_anyone.perception.person.silhouette import find_silhouette
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
+from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.settings import Report, WorkflowSettings, check_files, describe_needs, write_result
+from animate_anyone.workflows.settings import (
+    Report,
+    WorkflowSettings,
+    check_files,
+    describe_needs,
+    plan_work,
+    write_result,
+)
+from animate_anyone.workflows.sizes import choose_sizes
 from animate_anyone.workflows.skeletons import KEPT, keep_skeletons, reference_skeleton, skeleton_pictures
 
 
@@ -39,6 +51,7 @@ class Settings(WorkflowSettings):
         driving_kind: what a driving video shows, a name in ``driving.KINDS``: somebody, finished skeletons, or
             ``auto``, which looks.
         align: rescale the driver's skeleton to the character's body.
+        first_guess: write the first guess as it is, without what the networks make of it.
         keep: folder for the poses, the skeleton video and the skeletons laid over the character.
 
     The others are those of :class:`~animate_anyone.workflows.settings.WorkflowSettings`.
@@ -49,6 +62,7 @@ class Settings(WorkflowSettings):
     fps: Fraction | None = None
     driving_kind: str = "auto"
     align: bool = True
+    first_guess: bool = False
 
 
 def animate(
@@ -80,7 +94,9 @@ def animate(
     report.lines += driver.remarks
     pipeline = load_pipeline(settings.model, placement=settings.placement)
     pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
-    width, height = settings.size or tuple(pipeline.config["size"])
+    sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
+    if settings.first_guess and not pipeline.config["carried_reference"]:
+        raise InputError(f"--first-guess: {settings.model} begins with noise alone; leave --first-guess out")
 
     # Perception: the character's pose and the driver's.
     with report.timed("seeing"):
@@ -95,39 +111,64 @@ def animate(
         del estimator  # what it holds of the device's memory is the model's now
 
     # Conditions: the driver's movement on the character's body, drawn as the model knows it.
-    stretch = pipeline.config["stretch"]
-    letterbox = Letterbox.into((picture.shape[1], picture.shape[0]), (width, height))
-    if stretch:
-        letterbox = Letterbox.stretched((width, height))
+    whole = Letterbox.into((picture.shape[1], picture.shape[0]), sizes.video)
+    if pipeline.config["stretch"] or settings.size is None:
+        whole = Letterbox.stretched(sizes.video)
+    letterbox = whole.scaled_to(sizes.networks)
     if poses is not None:
         poses = align(poses, subject, settings, report)
         poses, held = hold(poses)
         report.lines += pose_lines(letterbox.move(poses), held)
     skeletons = skeleton_pictures(poses, driver, letterbox, pipeline)
-    own_skeleton = reference_skeleton(subject, letterbox, pipeline) if pipeline.config["reference_pose"] else None
-    warped = warp_reference(subject, poses, letterbox, len(driver)) if pipeline.config["carried_reference"] else None
+    guess = None
+    if pipeline.config["carried_reference"]:
+        with report.timed("first guess"):
+            guess = make_first_guess(subject, poses, whole, len(driver), report)
     if settings.keep is not None:
         keep_skeletons(settings.keep, subject, poses, skeletons, driver)
 
     # Sampling: denoise the whole clip, then decode and write frame by frame.
+    if guess is not None and settings.first_guess:
+        return write_result(output, guess, sizes.video, driver, settings, report, progress)
     with report.timed("denoising"):
-        latents = pipeline(
-            picture if stretch else letterbox.apply(picture),
-            skeletons,
-            reference_pose=own_skeleton,
-            carried=warped,
-            size=(width, height),
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            window=settings.window,
-            overlap=settings.overlap,
-            window_batch=settings.window_batch,
-            generator=torch.Generator().manual_seed(settings.seed),
-            output_type="latent",
-            progress=progress,
-        )[0]
-    frames = pipeline.decode(latents, warped)
-    return write_result(output, frames, (width, height), driver, settings, report, progress)
+        frames = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress)
+    return write_result(output, frames, sizes.video, driver, settings, report, progress)
+
+
+def make_frames(
+    pipeline: AnimateAnyonePipeline,
+    subject: Subject,
+    skeletons: Sequence[Picture],
+    letterbox: Letterbox,
+    guess: CharacterFrames | None,
+    settings: Settings,
+    progress: Progress,
+) -> Iterator[Picture]:
+    """Denoise a whole clip; its frames are decoded as they are asked for.
+
+    Args:
+        letterbox: puts the character's picture into the networks' frame.
+        guess: the first guess at the frames, at the size that they shall have; ``None`` where the model needs none.
+    """
+    stretch = pipeline.config["stretch"]
+    small = None if guess is None else ScaledPictures(guess, letterbox.size)
+    latents = pipeline(
+        subject.picture if stretch else letterbox.apply(subject.picture),
+        skeletons,
+        reference_pose=reference_skeleton(subject, letterbox, pipeline) if pipeline.config["reference_pose"] else None,
+        carried=small,
+        size=letterbox.size,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        window=settings.window,
+        overlap=settings.overlap,
+        window_batch=settings.window_batch,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="latent",
+        progress=progress,
+    )[0]
+    frames = pipeline.decode(latents, small)
+    return frames if guess is None or small is None else mended(guess, small, frames)
 
 
 def dry_run(
@@ -139,10 +180,14 @@ def dry_run(
         InputError: as :func:`animate` does before the long work.
     """
     settings = settings or Settings()
-    _, _, driver = check_inputs(character, driving, output, settings)
+    _, picture, driver = check_inputs(character, driving, output, settings)
     pipeline = load_shapes(settings.model)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
-    return [*driver.remarks, *describe_needs(pipeline, settings, windows)]
+    sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
+    lines = describe_needs(pipeline, settings, windows, plan_work(pipeline, settings, windows, sizes.networks))
+    if pipeline.config["carried_reference"]:
+        lines.append(f"result: {sizes.video[0]}x{sizes.video[1]}, {readable(KEPT_BYTES)} at most for its first guess")
+    return [*driver.remarks, *lines]
 
 
 def check_inputs(
@@ -211,13 +256,25 @@ def pose_lines(poses: PoseSequence, held: tuple[tuple[int, int], ...]) -> list[s
     return lines
 
 
-def warp_reference(
-    subject: Subject, poses: PoseSequence | None, letterbox: Letterbox, num_frames: int
-) -> WarpedPictures:
-    """The reference warped limb by limb into every pose; as it is, where its pose or the driver's is not known."""
+def make_first_guess(
+    subject: Subject, poses: PoseSequence | None, letterbox: Letterbox, num_frames: int, report: Report
+) -> CharacterFrames:
+    """The reference moved into every pose; as it is, where its pose or the driver's is not known."""
     picture = letterbox.apply(subject.picture)
     if subject.pose is None or poses is None:
-        return WarpedPictures(picture, None, None, num_frames)
+        return CharacterFrames(picture, None, None, num_frames)
     # Depth orders limbs here, against constants that are taken as heights of the picture, margins or not.
     moved = replace(letterbox.move(poses), depth=poses.depth)
-    return WarpedPictures(picture, letterbox.move(subject.pose), moved, num_frames)
+    own = letterbox.move(subject.pose)
+    try:
+        silhouette = find_silhouette(picture, own, load_masker())
+    except InputError as error:
+        report.lines.append(f"the character's outline is taken from its bones alone: {error}")
+        silhouette = None
+    return CharacterFrames(picture, own, moved, silhouette=silhouette)
+
+
+def mended(guess: CharacterFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
+    """The frames of a first guess at its own size, each with what the networks made of it on their grid."""
+    for number, frame in enumerate(made):
+        yield mend(guess[number], small[number], frame, guess.region(number))

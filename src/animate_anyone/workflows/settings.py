@@ -22,7 +22,7 @@ from animate_anyone.sampling.loading import head_sizes
 from animate_anyone.sampling.memory import describe, estimate, readable
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, Work, check_attention
-from animate_anyone.structures import Picture
+from animate_anyone.structures import Picture, Size
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.workflows.driving import KINDS, Driver, open_driver
 
@@ -151,11 +151,13 @@ def check_files(
     return output, picture, driver
 
 
-def plan_work(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings, windows: list[list[int]]) -> Work:
+def plan_work(
+    pipeline: AnimateAnyonePipeline, settings: WorkflowSettings, windows: list[list[int]], size: Size | None = None
+) -> Work:
     """What the networks will compute, for the windows of a whole clip."""
     guidance = pipeline.config["guidance_scale"] if settings.guidance is None else settings.guidance
     return Work(
-        size=settings.size or tuple(pipeline.config["size"]),
+        size=size or settings.size or tuple(pipeline.config["size"]),
         frames=1 + max(frame for window in windows for frame in window),
         window=len(windows[0]),
         window_batch=min(settings.window_batch, len(windows)),

@@ -1,0 +1,204 @@
+"""Bones of a pose in the picture plane, and the affine map that takes each bone from one pose to another.
+
+(Not in the papers; for the first guess of small models.)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.skeleton import HEAD, JOINT
+from animate_anyone.structures import LEFT_HAND, RIGHT_HAND, PoseSequence
+
+Points = NDArray[np.float64]
+Maps = dict[str, Points]
+"""``(2, 3)`` by name of a bone: takes ``(x, y, 1)`` of one pose to the other."""
+
+PARENT = {"hips": "shoulders", "head": "shoulders", "shoulders": "hips"}
+for _side in ("right", "left"):
+    for _child, _parent in (("hand", "forearm"), ("forearm", "upper_arm"), ("shin", "thigh")):
+        PARENT[f"{_side}_{_child}"] = f"{_side}_{_parent}"
+    PARENT |= {f"{_side}_upper_arm": "shoulders", f"{_side}_thigh": "hips"}
+
+_LIMBS = {"upper_arm": ("shoulder", "elbow"), "forearm": ("elbow", "wrist"), "thigh": ("hip", "knee"),
+          "shin": ("knee", "ankle")}  # fmt: skip
+_FINGER_ENDS = (8, 12, 16)  # index, middle and ring finger, of the 21 points of a hand
+_SHORTEST = 0.25  # a limb that points at the camera keeps so much of its length
+_WIDTH_NOISE, _SCALE_NOISE = 0.25, 0.1  # relative changes that are taken for noise of the poses
+_NARROWEST = 0.5  # a trunk seen from the side keeps so much of its width
+_HIPS_WIDTH = 0.6  # of the shoulders'
+
+
+class Body(NamedTuple):
+    """The body of one frame of a pose.
+
+    Attributes:
+        points: ``(18, 2)`` pixels; NaN where a joint is not there. Missing hips are placed below the neck.
+        bones: ``(start, end)`` by name, both ``(2,)`` pixels; bones with a missing end are left out.
+        unit: length of the trunk, pixels, at least 1.
+        width: of the trunk, from the person's right to its left across the trunk, in trunk lengths: negative where
+            it is seen from behind.
+        depth: ``(18,)``, as :class:`PoseSequence` has it; ``None`` where that is not known.
+    """
+
+    points: Points
+    bones: dict[str, tuple[Points, Points]]
+    unit: float
+    width: float
+    depth: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, pose: PoseSequence, frame: int = 0) -> Body:
+        """The body of a frame; joints count from a score above 0 on, as a cleaned pose marks them."""
+        points = pose.keypoints[frame, :18].astype(np.float64)
+        points[pose.scores[frame, :18] <= 0] = np.nan
+        shoulders, hips = _pair(points, "shoulder"), _pair(points, "hip")
+        neck = points[JOINT["neck"]]
+        if np.isnan(neck).any():
+            neck = points[JOINT["neck"]] = shoulders.mean(0)
+        unit = _trunk_length(points, shoulders, hips)
+        across = (shoulders[1] - shoulders[0]) / 2 * _HIPS_WIDTH
+        across = np.where(np.isnan(across), [0.2 * unit, 0.0], across)
+        for number, sign in ((0, -1), (1, 1)):
+            other = hips[1 - number]
+            middle = neck + np.array([0.0, unit]) if np.isnan(other).any() else other + sign * across
+            if np.isnan(hips[number]).any():
+                hips[number] = middle + sign * across
+        for side, hip in zip(("right", "left"), hips, strict=True):
+            points[JOINT[f"{side}_hip"]] = hip
+        bones = {"shoulders": (shoulders[0], shoulders[1]), "hips": (hips[0], hips[1])}
+        head = points[list(HEAD)]
+        if np.isfinite(head).all(1).any():
+            bones["head"] = (neck, np.nanmean(head, 0))
+        for side, hand in (("right", RIGHT_HAND), ("left", LEFT_HAND)):
+            for name, (start, end) in _LIMBS.items():
+                bones[f"{side}_{name}"] = (points[JOINT[f"{side}_{start}"]], points[JOINT[f"{side}_{end}"]])
+            ends = [hand.start + number for number in _FINGER_ENDS]
+            if (pose.scores[frame, ends] > 0).all():
+                tips = pose.keypoints[frame, ends].astype(np.float64).mean(0)
+                bones[f"{side}_hand"] = (points[JOINT[f"{side}_wrist"]], tips)
+        bones = {name: ends for name, ends in bones.items() if np.isfinite(ends).all()}
+        down = hips.mean(0) - neck if "hips" in bones else np.array([0.0, unit])
+        right = _turned(down) * -1
+        pairs = [b - a for a, b in (bones[name] for name in ("shoulders", "hips") if name in bones)]
+        wide = np.mean([pair @ right for pair in pairs]) / max(np.linalg.norm(down), 1e-3) / unit if pairs else 0.0
+        return cls(points, bones, unit, float(wide), None if pose.depth is None else pose.depth[frame, :18])
+
+    @property
+    def down(self) -> Points:
+        """From the middle of the shoulders to the middle of the hips, ``(2,)`` pixels."""
+        if not {"shoulders", "hips"} <= self.bones.keys():
+            return np.array([0.0, self.unit])
+        return np.mean(self.bones["hips"], 0) - np.mean(self.bones["shoulders"], 0)
+
+
+def bone_maps(before: Body, after: Body) -> Maps:
+    """The map of every bone that both poses have.
+
+    A bone is stretched along itself as its ends say, and across itself by the body's change of scale.
+    """
+    scale = steady(after.unit / before.unit, _SCALE_NOISE)
+    maps: Maps = {}
+    for name in before.bones.keys() & after.bones.keys():
+        (a, b), (a2, b2) = before.bones[name], after.bones[name]
+        if name in ("shoulders", "hips"):
+            across, across2 = b - a, _resized(b - a, b2 - a2, scale, _NARROWEST)
+            maps[name] = _fit(across, before.down, across2, after.down, (a + b) / 2, (a2 + b2) / 2)
+        elif name == "head":
+            turned = _head_map(before, after, scale)
+            if turned is not None:
+                maps[name] = turned
+        else:
+            along, along2 = b - a, b2 - a2
+            length, length2 = max(float(np.linalg.norm(along)), 1e-3), float(np.linalg.norm(along2))
+            if length2 < _SHORTEST * scale * length:
+                direction = along2 / length2 if length2 > 1e-3 else along / length
+                along2, length2 = direction * _SHORTEST * scale * length, _SHORTEST * scale * length
+            across, across2 = _turned(along) / length, _turned(along2) / length2 * scale
+            maps[name] = _fit(along / length, across, along2 / length, across2, a, a2)
+    return maps
+
+
+def map_of(name: str, maps: Maps) -> Points | None:
+    """The map of a bone; of the next one towards the trunk where the bone has none; ``None`` where no bone has."""
+    seen: set[str] = set()
+    while name not in maps:
+        seen.add(name)
+        name = PARENT[name]
+        if name in seen:
+            return None
+    return maps[name]
+
+
+def turned_away(before: Body, after: Body) -> bool:
+    """Whether one of two poses shows the front of the body and the other the back."""
+    return before.width * after.width < 0
+
+
+def off_bone(places: Points, ends: tuple[Points, Points], beyond: float = 0.0) -> Points:
+    """Distance of ``(..., 2)`` places from a bone, which goes on for ``beyond`` pixels past its end."""
+    along = ends[1] - ends[0]
+    length = max(float(np.linalg.norm(along)), 1e-3)
+    reach = np.clip((places - ends[0]) @ (along / length), 0, length + beyond)
+    distance: Points = np.linalg.norm(places - ends[0] - reach[..., None] * (along / length), axis=-1)
+    return distance
+
+
+def _pair(points: Points, joint: str) -> Points:
+    """Copies of the right and the left one, ``(2, 2)``."""
+    return points[[JOINT[f"right_{joint}"], JOINT[f"left_{joint}"]]]
+
+
+def _trunk_length(points: Points, shoulders: Points, hips: Points) -> float:
+    """In pixels: the trunk, or, where that is bent towards the camera or unseen, from other lengths."""
+    neck = points[JOINT["neck"]]
+    lengths = [
+        np.linalg.norm(neck - np.mean(hips, 0)),
+        1.2 * np.linalg.norm(shoulders[0] - shoulders[1]),
+        1.2 * np.linalg.norm(points[JOINT["nose"]] - neck),
+    ]
+    return float(max(np.nan_to_num(lengths).max(), 1.0))
+
+
+def steady(ratio: float, margin: float) -> float:
+    """A ratio of lengths of two poses; 1 within ``margin``, for poses are not more precise, itself from twice on."""
+    least, log = np.log1p(margin), np.log(max(ratio, 1e-6))
+    return float(np.exp(np.sign(log) * np.clip(2 * (abs(log) - least), 0, abs(log))))
+
+
+def _resized(line: Points, line2: Points, scale: float, least: float) -> Points:
+    """The direction of ``line2``, as long as ``line`` scaled; more or less where the two differ much."""
+    length, length2 = max(float(np.linalg.norm(line)) * scale, 1e-3), max(float(np.linalg.norm(line2)), 1e-3)
+    return line2 / length2 * length * max(steady(length2 / length, _WIDTH_NOISE), least)
+
+
+def _turned(line: Points) -> Points:
+    """At a right angle to ``(2,)``, as long."""
+    return np.array([-line[1], line[0]])
+
+
+def _fit(a: Points, b: Points, a2: Points, b2: Points, origin: Points, origin2: Points) -> Points:
+    """``(2, 3)``: takes the vectors ``a`` and ``b`` to ``a2`` and ``b2``, and ``origin`` to ``origin2``."""
+    linear = np.stack([a2, b2], 1) @ np.linalg.pinv(np.stack([a, b], 1))
+    return np.c_[linear, origin2 - linear @ origin]
+
+
+def _head_map(before: Body, after: Body, scale: float) -> Points | None:
+    """The head turned as the points of its face are; ``None`` where fewer than three are in both poses.
+
+    Its size is the body's and it moves with the middle of its ears, near to the axis about which it turns, where both
+    are seen: the face's own points move across a head that turns.
+    """
+    both = [joint for joint in HEAD if np.isfinite([before.points[joint], after.points[joint]]).all()]
+    if len(both) < 3:
+        return None
+    x, y = (body.points[both] - body.points[both].mean(0) for body in (before, after))
+    turn = (x[:, 0] - 1j * x[:, 1]) @ (y[:, 0] + 1j * y[:, 1])
+    turn *= scale / max(abs(turn), 1e-6)
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    ears = [joint for joint in both if joint in (JOINT["right_ear"], JOINT["left_ear"])]
+    held = ears if len(ears) == 2 else both
+    return np.c_[linear, after.points[held].mean(0) - linear @ before.points[held].mean(0)]

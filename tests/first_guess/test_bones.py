@@ -1,0 +1,108 @@
+"""Bones of a pose and their maps from one pose to another."""
+
+import numpy as np
+import pytest
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.first_guess.bones import PARENT, Body, bone_maps, map_of, off_bone, steady, turned_away
+from animate_anyone.structures import NUM_KEYPOINTS, PoseSequence
+from standing import SIZE, STANDING
+
+
+def body(joints: dict[str, tuple[float, float]]) -> Body:
+    keypoints = np.zeros((1, NUM_KEYPOINTS, 2), np.float32)
+    scores = np.zeros((1, NUM_KEYPOINTS), np.float32)
+    for name, place in joints.items():
+        keypoints[0, JOINT[name]], scores[0, JOINT[name]] = place, 1
+    return Body.of(PoseSequence(keypoints, scores, SIZE))
+
+
+def without(*names: str) -> dict[str, tuple[float, float]]:
+    return {name: place for name, place in STANDING.items() if name not in names}
+
+
+def test_a_pose_maps_to_itself() -> None:
+    maps = bone_maps(body(STANDING), body(STANDING))
+    assert {"shoulders", "hips", "head", "right_forearm", "left_shin"} <= maps.keys()
+    for name, found in maps.items():
+        np.testing.assert_allclose(found, np.eye(3)[:2], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
+def test_a_similarity_of_the_whole_body_is_that_of_every_bone(scale: float) -> None:
+    turn = scale * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    shift = np.array([7.0, -3.0])
+    moved = {name: tuple(turn @ place + shift) for name, place in STANDING.items()}
+    for name, found in bone_maps(body(STANDING), body(moved)).items():
+        np.testing.assert_allclose(found, np.c_[turn, shift], atol=1e-3, err_msg=name)
+
+
+def test_a_limb_is_stretched_along_itself_alone() -> None:
+    x, y = STANDING["right_elbow"]
+    before = body(STANDING | {"right_wrist": (x, y + 20)})
+    found = bone_maps(before, body(STANDING | {"right_wrist": (x, y + 10)}))["right_forearm"]
+    np.testing.assert_allclose(found[:, :2], np.diag([1.0, 0.5]), atol=1e-6)
+
+
+def test_a_limb_that_points_at_the_camera_keeps_some_length() -> None:
+    found = bone_maps(body(STANDING), body(STANDING | {"right_wrist": STANDING["right_elbow"]}))
+    assert np.isfinite(found["right_forearm"]).all()
+    assert abs(np.linalg.det(found["right_forearm"][:, :2])) > 0.1
+
+
+def test_a_head_that_turns_moves_with_its_ears_and_keeps_its_size() -> None:
+    faces = {name: STANDING[name] for name in ("nose", "right_eye", "left_eye")}
+    turned = STANDING | {name: (x + 3.0, y) for name, (x, y) in faces.items()}
+    found = bone_maps(body(STANDING), body(turned))["head"]
+    middle = np.mean([STANDING["right_ear"], STANDING["left_ear"]], 0)
+    np.testing.assert_allclose(found @ [*middle, 1], middle, atol=1e-6)
+    assert np.linalg.det(found[:, :2]) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_hips_out_of_the_frame_are_below_the_neck() -> None:
+    found = body(without("right_hip", "left_hip", "right_knee", "left_knee", "right_ankle", "left_ankle"))
+    middle = np.mean(found.bones["hips"], 0)
+    assert abs(middle[0] - STANDING["neck"][0]) < 2
+    assert middle[1] == pytest.approx(STANDING["neck"][1] + found.unit, abs=1)
+    (right, left), (right_shoulder, left_shoulder) = found.bones["hips"], found.bones["shoulders"]
+    assert np.sign(left - right)[0] == np.sign(left_shoulder - right_shoulder)[0]
+
+
+def test_one_hip_places_the_other() -> None:
+    right, left = body(without("left_hip")).bones["hips"]
+    np.testing.assert_allclose(right, STANDING["right_hip"])
+    np.testing.assert_allclose(left, STANDING["left_hip"], atol=6)
+
+
+def test_a_bone_that_is_not_there_follows_the_next_one_towards_the_trunk() -> None:
+    maps = bone_maps(body(STANDING), body(without("right_wrist", "right_elbow")))
+    assert "right_forearm" not in maps and "right_upper_arm" not in maps
+    assert map_of("right_forearm", maps) is maps["shoulders"]
+    assert map_of("right_hand", {}) is None
+    assert all(map_of(name, {"shoulders": np.eye(3)[:2]}) is not None for name in PARENT)
+
+
+def test_somebody_turned_away_is_seen_from_the_other_side() -> None:
+    mirrored = {name: (SIZE[0] - x, y) for name, (x, y) in STANDING.items()}
+    assert turned_away(body(STANDING), body(mirrored))
+    assert not turned_away(body(mirrored), body(mirrored))
+
+
+def test_nobody_is_a_body_without_bones() -> None:
+    empty = body({})
+    assert not {"head", "right_forearm"} & empty.bones.keys()
+    assert empty.unit >= 1 and bone_maps(empty, body(STANDING)).keys() <= {"shoulders", "hips"}
+
+
+def test_small_changes_of_length_are_noise_and_large_ones_are_not() -> None:
+    assert steady(1.05, 0.1) == steady(0.95, 0.1) == 1.0
+    assert steady(2.0, 0.1) == pytest.approx(2.0) and steady(0.4, 0.1) == pytest.approx(0.4)
+    ratios = np.linspace(0.3, 3, 200)
+    assert (np.diff([steady(ratio, 0.25) for ratio in ratios]) >= 0).all()
+
+
+def test_off_bone() -> None:
+    ends = np.array([0.0, 0.0]), np.array([10.0, 0.0])
+    places = np.array([[5.0, 3.0], [14.0, 0.0], [-3.0, 4.0]])
+    np.testing.assert_allclose(off_bone(places, ends), [3, 4, 5])
+    np.testing.assert_allclose(off_bone(places, ends, beyond=2.0), [3, 2, 5])

@@ -1,0 +1,50 @@
+"""What networks change on their grid, added to a first guess at its own size."""
+
+import numpy as np
+from scipy.ndimage import zoom
+
+from animate_anyone.first_guess.mending import TRUST, mend
+
+
+def noise(side: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).integers(60, 200, (side, side, 3), np.uint8)
+
+
+def grid(picture: np.ndarray, side: int = 16) -> np.ndarray:
+    step = len(picture) // side
+    return picture.reshape(side, step, side, step, 3).mean((1, 3)).round().astype(np.uint8)
+
+
+def test_networks_that_change_nothing_leave_every_detail() -> None:
+    guess = noise()
+    assert np.array_equal(mend(guess, grid(guess), grid(guess)), guess)
+
+
+def test_a_small_change_is_added_and_detail_stays() -> None:
+    guess = noise()
+    made = mend(guess, grid(guess), grid(guess) + np.uint8(10)).astype(float)
+    assert abs((made - guess).mean() - 10 * TRUST) < 0.5
+    assert np.corrcoef((made - made.mean()).ravel(), (guess - guess.mean()).ravel())[0, 1] > 0.98
+
+
+def test_where_much_is_changed_the_networks_stand_alone() -> None:
+    guess = noise()
+    small, made = grid(guess), grid(guess).copy()
+    made[4:12, 4:12] = 255
+    result = mend(guess, small, made).astype(float)
+    detail, before = result[24:40, 24:40], guess[24:40, 24:40].astype(float)
+    assert detail.std() < 0.3 * before.std() and detail.mean() > before.mean() + 50
+    assert np.array_equal(result[:8, :8], guess[:8, :8])
+
+
+def test_outside_the_region_the_guess_stands() -> None:
+    guess, region = noise(), np.zeros((64, 64), np.float32)
+    region[16:48, 16:48] = 1
+    result = mend(guess, grid(guess), grid(guess) + np.uint8(40), region)
+    assert np.array_equal(result[:4], guess[:4]) and np.array_equal(result[:, -4:], guess[:, -4:])
+    assert (result[28:36, 28:36].astype(int) - guess[28:36, 28:36]).mean() > 20
+
+
+def test_at_the_networks_own_size_their_picture_is_the_result() -> None:
+    guess, made = noise(16), zoom(noise(8), (2, 2, 1), order=0)
+    assert mend(guess, guess, made) is made
