@@ -9,9 +9,9 @@ from PIL import Image
 
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.media import contact_sheet, read_frames, read_picture, write_picture
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import Picture, PoseSequence
 
-FRAMES, SIDE = 8, 128
+FRAMES, SIDE = 6, 224
 OUT, DOCS = Path("out"), Path(__file__).parent
 
 
@@ -20,9 +20,14 @@ def main() -> None:
     chosen = np.linspace(0, len(poses) - 1, FRAMES).astype(int)
     result = [frame for _, frame in read_frames(OUT / "demo.mp4")]
     drawn = draw_pose(poses[chosen], (SIDE, SIDE), style="scaled")
-    character = np.asarray(Image.fromarray(read_picture(OUT / "character.png")).resize((SIDE, SIDE)))
-    rows = [[character, *drawn], [character, *(result[i] for i in chosen)]]
+    character = scaled(read_picture(OUT / "character.png"))
+    rows = [[character, *drawn], [character, *(scaled(result[i]) for i in chosen)]]
     write_picture(DOCS / "demo.png", contact_sheet(rows, ["the dance", "the character, dancing it"]))
+
+
+def scaled(picture: Picture) -> Picture:
+    """A square picture at the sheet's size."""
+    return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,9 @@ def test_somebody_turned_away_is_seen_from_the_other_side() -> None:
     mirrored = {name: (SIZE[0] - x, y) for name, (x, y) in STANDING.items()}
     assert turned_away(body(STANDING), body(mirrored))
     assert not turned_away(body(mirrored), body(mirrored))
+    for name, found in bone_maps(body(STANDING), body(mirrored)).items():
+        if name != "head":
+            np.testing.assert_allclose(found, [[-1, 0, SIZE[0]], [0, 1, 0]], atol=1e-6, err_msg=name)
 
 
 def test_nobody_is_a_body_without_bones() -> None:

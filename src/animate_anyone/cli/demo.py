@@ -32,8 +32,11 @@ def demo(
         raise InputError(f"{output.parent}: cannot be made ({error.strerror}); give a folder") from None
     check_writable(output, VIDEO_SUFFIXES)
     with shown_progress() as progress:
-        character = sample_clip(seed, split="held_out", num_frames=frames, size=(256, 256), frame_indices=[0])
-        dance = sample_clip(driver_seed, split="held_out", num_frames=frames, motion="dance", size=(256, 256))
+        character = sample_clip(seed, split="held_out", num_frames=frames, size=(512, 512), frame_indices=[0])
+        # Of the dance the poses alone are wanted: small frames do.
+        dance = sample_clip(
+            driver_seed, split="held_out", num_frames=frames, motion="dance", size=(128, 128), supersample=1
+        )
         picture, poses = output.with_name("character.png"), output.with_name("dance.npz")
         write_picture(picture, character.frames[0].cpu().numpy())
         dance.pose.save(poses)

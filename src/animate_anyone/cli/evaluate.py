@@ -15,7 +15,7 @@ from animate_anyone.cli.records import takes_records, values
 from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
-_OF_PUPPET = ("long_clips", "compare_motion")
+_OF_PUPPET = ("side", "long_clips", "compare_motion")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class SuiteOptions:
         Path | None, typer.Option(help="Contact sheet (.png); default: beside the JSON file.", show_default=False)
     ] = None
     characters: Annotated[int, typer.Option(min=1, help="How many characters of the suite.")] = 24
+    side: Annotated[
+        int | None, typer.Option(min=64, max=1024, help="Of the square frames; default: as the model was trained.")
+    ] = None
     steps: Steps = None
     guidance: Guidance = None
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the initial noise.")] = 0

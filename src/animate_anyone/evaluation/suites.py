@@ -25,7 +25,7 @@ from animate_anyone.evaluation.identity import head_descriptors, identity
 from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
 from animate_anyone.evaluation.limb_position import limb_error
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
-from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.character import CharacterFrames, ScaledPictures, mended, scaled
 from animate_anyone.media import contact_sheet
 from animate_anyone.models.denoising_unet import DenoisingUNet, NoMotion
 from animate_anyone.progress import SILENT, Progress
@@ -57,7 +57,7 @@ class SuiteClip:
         poses: pose pictures ``(frames, h, w, 3)`` uint8.
         reference: ``(H, W, 3)`` uint8, another frame of the clip; its pose picture beside it.
         labels: ``(frames, H, W)`` uint8, the parts of the body (``synthetic.figure.bricks.Label``).
-        carried: the reference carried into every pose.
+        carried: the first guess at every frame.
     """
 
     seed: int
@@ -67,7 +67,7 @@ class SuiteClip:
     reference: Picture
     reference_pose: Picture
     labels: NDArray[np.uint8]
-    carried: Sequence[Picture] = ()
+    carried: CharacterFrames
 
     @property
     def copied(self) -> Picture:
@@ -80,7 +80,7 @@ class SuiteClip:
 
 
 def puppet_clip(seed: int, size: Size, pose_size: Size, style: str, frames: int = FRAMES) -> SuiteClip:
-    """Character ``seed`` of the held-out split at ``size`` (width, height)."""
+    """Character ``seed`` of the held-out split at ``size`` (width, height); its mask is known, as its poses are."""
     reference = frames + int(np.random.default_rng(seed).integers(_AFTER))
     shown = [*range(frames), reference]
     clip = sample_clip(seed, split="held_out", num_frames=frames + _AFTER, size=size, frame_indices=shown)
@@ -118,6 +118,7 @@ def evaluate_puppet(
     pipeline: AnimateAnyonePipeline,
     *,
     characters: int = CHARACTERS,
+    side: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
@@ -130,6 +131,8 @@ def evaluate_puppet(
 
     Args:
         characters: how many of its characters. steps, guidance: ``None`` takes the model's default.
+        side: of the square frames, pixels; ``None``: as the model was trained. A model with a first guess works on its
+            own grid all the same, as in ``animate``; another works at that size.
         long_clips: of how many characters, at most all, a clip of 60 frames is made too, to see whether
             the windows show.
         motion: False switches the model's temporal layers off for the run.
@@ -149,23 +152,26 @@ def evaluate_puppet(
     if compare_motion and not motion:
         raise InputError("compare_motion with motion=False: both runs would be without temporal layers; give one")
     width, height = pipeline.config["size"]
-    size, unet = (width, height), pipeline.denoising_unet
+    size, unet = (width, height) if side is None else (side, side), pipeline.denoising_unet
     layered, carrying = bool(temporal_layers(unet)), bool(pipeline.config["carried_reference"])
+    grid = (width, height) if carrying else size
 
     def show(number: int, frames: int = FRAMES) -> SuiteClip:
-        return puppet_clip(number, size, pipeline.pose_picture_size(size), pipeline.config["skeleton_style"], frames)
+        return puppet_clip(number, size, pipeline.pose_picture_size(grid), pipeline.config["skeleton_style"], frames)
 
     def animate(clip: SuiteClip) -> Picture:
-        return pipeline(
-            clip.reference,
+        small = ScaledPictures(clip.carried, grid)
+        made = pipeline(
+            scaled(clip.reference, grid),
             clip.poses,
             reference_pose=clip.reference_pose if pipeline.config["reference_pose"] else None,
-            carried=clip.carried if carrying else None,
+            carried=small if carrying else None,
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=torch.Generator().manual_seed(seed + clip.seed),
             progress=progress,
         )[0]
+        return np.stack(list(mended(clip.carried, small, made))) if carrying else made
 
     def long_clip(number: int) -> dict[str, Any]:
         """Flicker of a clip of several windows, where those meet and elsewhere."""
@@ -205,6 +211,7 @@ def evaluate_puppet(
             "characters": characters,
             "frames": FRAMES,
             **sampling_settings(pipeline, steps, guidance, seed),
+            "size": list(size),
             "temporal_layers": ("on" if motion else "off") if layered else "none",
             "reference": "another frame of the same clip",
             "ssim": "grey, 7x7 uniform window, mean over frames",

@@ -98,8 +98,10 @@ class Body(NamedTuple):
 def bone_maps(before: Body, after: Body) -> Maps:
     """The map of every bone that both poses have.
 
-    A bone is stretched along itself as its ends say, and across itself by the body's change of scale.
+    A bone is stretched along itself as its ends say, and across itself by the body's change of scale. Of a body that is
+    seen from its other side every bone is a mirror image.
     """
+    side = -1.0 if turned_away(before, after) else 1.0
     scale = steady(after.unit / before.unit, _SCALE_NOISE)
     maps: Maps = {}
     for name in before.bones.keys() & after.bones.keys():
@@ -117,7 +119,7 @@ def bone_maps(before: Body, after: Body) -> Maps:
             if length2 < _SHORTEST * scale * length:
                 direction = along2 / length2 if length2 > 1e-3 else along / length
                 along2, length2 = direction * _SHORTEST * scale * length, _SHORTEST * scale * length
-            across, across2 = _turned(along) / length, _turned(along2) / length2 * scale
+            across, across2 = _turned(along) / length, _turned(along2) / length2 * scale * side
             maps[name] = _fit(along / length, across, along2 / length, across2, a, a2)
     return maps
 

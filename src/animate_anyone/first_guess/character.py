@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -18,6 +18,7 @@ from animate_anyone.first_guess.cutting import capsules, cut
 from animate_anyone.first_guess.inpainting import behind, complete
 from animate_anyone.first_guess.layers import Drawn, Figure
 from animate_anyone.first_guess.matting import estimate_matte, own_colours
+from animate_anyone.first_guess.mending import mend
 from animate_anyone.structures import Picture, PoseSequence
 
 KEPT_BYTES = 2**27
@@ -137,3 +138,14 @@ def scaled(picture: Picture, size: tuple[int, int]) -> Picture:
     if size == (picture.shape[1], picture.shape[0]):
         return picture
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def mended(guess: CharacterFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
+    """The frames of a first guess at its own size, each with what the networks made of it on their grid.
+
+    Args:
+        small: ``guess`` at the networks' size.
+        made: as ``small``, what they made.
+    """
+    for number, frame in enumerate(made):
+        yield mend(guess[number], small[number], frame, guess.region(number))

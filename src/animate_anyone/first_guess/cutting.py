@@ -21,17 +21,20 @@ from animate_anyone.structures import Mask, Picture, Size
 
 Plane = NDArray[np.float32]
 
-THICKNESS = {"shoulders": 0.15, "hips": 0.35, "head": 0.3, "upper_arm": 0.13, "forearm": 0.1, "hand": 0.11,
+THICKNESS = {"shoulders": 0.15, "hips": 0.35, "head": 0.3, "upper_arm": 0.17, "forearm": 0.1, "hand": 0.11,
              "thigh": 0.2, "shin": 0.15}  # fmt: skip
 """About half of a bone's width with its clothes, trunk lengths."""
 _ON = {"forearm": 0.3, "shin": 0.3, "head": 0.3}  # how far a layer goes on past a bone's end, trunk lengths
 _TRUNK_REACH = 0.12  # thickness of the trunk around the hull of shoulders and hips, trunk lengths
 _AROUND_SHOULDER = {"trunk": 0.12, "arm": 0.1}  # how far the two reach into each other, trunk lengths
 _SMALLEST = 1e-4  # share of the picture below which a layer is left out
-_SKIRT_EDGE = 150  # sum of the colour channels' differences at which a garment ends
+_SOFT = 0.1  # heat of the trunk's bones: between the thighs cloth hangs, and is not folded
+_SLICES = 10  # of the way from the hips to the knees in which a skirt is followed down
+_ALIKE = 0.35  # histogram intersection above which a slice is the same garment
+_TROUSERS, _SHORTEST_SKIRT = 0.3, 0.5  # of that way: where trousers part; what ends before is no skirt
 _UNDER_HEM = 0.06  # trunk lengths by which legs reach up under the skirt
 _CORE = 0.5  # thicknesses from a bone within which a layer's pixels are never taken for specks
-_SURE = 0.7  # thicknesses from a bone within which a pixel is surely its layer's
+_SURE = 1.5  # times as far from the bones of any other layer as from its own: a pixel is surely its own layer's
 _AWAY = 4.0  # a thickness away from the bones counts as so steep an edge, of 255
 
 
@@ -55,7 +58,8 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
     seen = silhouette if colours is not None else binary_erosion(silhouette)
     shown = picture if colours is None else colours
     legs = [name for name in owner if name.endswith("leg")]
-    below = _below_hem(picture, silhouette, body, places) if legs else np.zeros(silhouette.shape)
+    garment = np.any([owner[name] for name in owner if name not in ("right_arm", "left_arm")], 0) & silhouette
+    below, long_skirt = _below_hem(picture, garment, body, places) if legs else (np.zeros(silhouette.shape), False)
     joints = zip(("right", "left"), body.bones.get("shoulders", ()), strict=False)
     near = {side: off_bone(places, (joint, joint)) for side, joint in joints}
     layers, back = [], None
@@ -81,6 +85,8 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
         spread = _spread(shown, seen & mask)
         planes = torch.from_numpy(np.stack([*spread.transpose(2, 0, 1), cover, ~hidden]).astype(np.float32))
         bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
+        if name == "trunk" and long_skirt:
+            bones += tuple(bone for bone in ("right_shin", "left_shin") if bone in body.bones)
         layer = _skin(name, planes, bones, body, cover)
         layers.append(layer)
         if name == "trunk":
@@ -122,7 +128,7 @@ def _owners(picture: Picture, body: Body, silhouette: Mask, places: Points) -> t
     stacked = np.stack(list(reaches.values()))
     order = stacked.argsort(0)
     nearest, others = np.take_along_axis(stacked, order[:2], 0) if len(stacked) > 1 else (stacked[0], np.inf)
-    sure = silhouette & (nearest < _SURE) & (others > 2 * nearest) & (others > _SURE)
+    sure = silhouette & (others > _SURE * nearest)
     owner = order[0]
     if sure.any():
         smooth = gaussian_filter(picture.astype(np.float32), (1, 1, 0))
@@ -160,28 +166,42 @@ def _filled(mask: Mask, body: Body) -> Mask:
     return filled
 
 
-def _below_hem(picture: Picture, silhouette: Mask, body: Body, places: Points) -> Points:
-    """How far places are below the hem, pixels: from there on, where the colour of the hips ends, the legs are two.
+def _below_hem(picture: Picture, garment: Mask, body: Body, places: Points) -> tuple[Points, bool]:
+    """How far places are below the hem, pixels, where the legs begin to be two; and whether a skirt covers the knees.
 
-    Trousers have no such place: there the legs part a third of the way down.
+    A skirt is followed down from the hips in slices: as long as one is a single piece, about as wide as the hips, in
+    the colours of the one before. Where that soon ends the person wears trousers, and the legs part below the hips.
+
+    Args:
+        garment: what belongs to the legs and the trunk.
     """
     hips = np.mean(body.bones["hips"], 0)
     knees = [body.bones[f"{side}_thigh"][1] for side in ("right", "left") if f"{side}_thigh" in body.bones]
-    down = np.mean(knees, 0) - hips if knees else body.down
-    length = max(float(np.linalg.norm(down)), 1.0)
-    smooth = gaussian_filter(picture.astype(np.float32), (2, 2, 0))
-    cloth, hem = None, 0.3
-    for share in np.linspace(0.15, 1.0, 60):
-        x, y = (hips + share * down).astype(int)
-        if not (0 <= y < silhouette.shape[0] and 0 <= x < silhouette.shape[1] and silhouette[y, x]):
-            hem = share
+    line = np.mean(knees, 0) - hips if knees else body.down
+    length = max(float(np.linalg.norm(line)), 1.0)
+    down = line / length
+    along, across = (places - hips) @ down, (places - hips) @ np.array([-down[1], down[0]])
+    near = garment & (np.abs(across) < 1.5 * body.unit)
+    number = np.floor(along / length * _SLICES).astype(np.int64)
+    slices = [near & (number == one) for one in range(-1, 2 * _SLICES + 1)]
+    hem, wide, before = _TROUSERS, 0.0, np.zeros(4**3)
+    for one, part in enumerate(slices):
+        count = int(part.sum())
+        if count < 4:
             break
-        cloth = smooth[y, x] if cloth is None else 0.9 * cloth + 0.1 * smooth[y, x]
-        if np.abs(smooth[y, x] - cloth).sum() > _SKIRT_EDGE:
-            hem = share
+        extent = float(np.ptp(across[part])) + 1
+        thick = length / _SLICES
+        colours = np.histogramdd(picture[part], 4, [(0, 256)] * 3)[0].ravel() / count
+        if one < 2:  # at the hips
+            wide, before = max(wide, extent), colours if not before.any() else (before + colours) / 2
+            continue
+        alike = float(np.minimum(colours, before).sum())
+        if count < 0.85 * extent * thick or extent < 0.8 * wide or alike < _ALIKE:
             break
-    below: Points = (places - hips) @ (down / length) - hem * length
-    return below
+        wide, before, hem = max(wide, extent), 0.8 * before + 0.2 * colours, one / _SLICES
+    if hem < _SHORTEST_SKIRT:
+        hem = _TROUSERS
+    return along - hem * length, hem > 1
 
 
 def _pieces(mask: Mask, core: Mask) -> Mask:
@@ -233,8 +253,8 @@ def _from_behind(planes: torch.Tensor, body: Body, mask: Mask, places: Points) -
 
 def _skin(name: str, planes: torch.Tensor, bones: tuple[str, ...], body: Body, cover: Plane) -> Layer:
     vertices, triangles = mesh(cover)
-    weights = diffuse(vertices, triangles, [body.bones[bone] for bone in bones])
-    if name != "trunk":  # where a limb folds, its tip lies over its root
-        along = (weights @ np.arange(len(bones)))[triangles].mean(1)
-        triangles = triangles[np.argsort(along, kind="stable")]
-    return Layer(name, planes, vertices, triangles, bones, weights)
+    weights = diffuse(vertices, triangles, [body.bones[bone] for bone in bones], _SOFT if name == "trunk" else 1.0)
+    # Where a limb folds, its tip lies over its root; where legs cross under a skirt, one side over the other.
+    along = [bone.startswith("right") for bone in bones] if name == "trunk" else np.arange(len(bones))
+    order = (weights @ np.asarray(along, float))[triangles].mean(1).argsort(kind="stable")
+    return Layer(name, planes, vertices, triangles[order], bones, weights)

@@ -31,8 +31,6 @@ def mend(guess: Picture, small: Picture, made: Picture, region: NDArray[np.float
         made: as ``small``, what the networks made of it.
         region: ``(height, width)`` in [0, 1], where something may have to be mended; ``None``: everywhere.
     """
-    if guess.shape == made.shape:
-        return made
     size, grid = guess.shape[:2], (small.shape[0], small.shape[1])
     change = made.astype(np.float32) - small
     amount = np.abs(gaussian_filter(change, (_AROUND, _AROUND, 0))).mean(-1)

@@ -42,8 +42,11 @@ def mesh(cover: Plane) -> tuple[Points, Triangles]:
     return vertices, triangles.reshape(-1, 3)
 
 
-def diffuse(vertices: Points, triangles: Triangles, bones: list[tuple[Points, Points]]) -> Points:
-    """Weights of bones ``(n, bones)``: heat that each gives to the vertices nearest to it, spread along the mesh."""
+def diffuse(vertices: Points, triangles: Triangles, bones: list[tuple[Points, Points]], share: float = 1.0) -> Points:
+    """Weights of bones ``(n, bones)``: heat that each gives to the vertices nearest to it, spread along the mesh.
+
+    ``share`` of the usual heat: less makes weights that go over into each other more softly.
+    """
     count = len(vertices)
     away = np.stack([off_bone(vertices, ends) for ends in bones], 1) + 1.0
     edges = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1), axis=0)
@@ -51,7 +54,7 @@ def diffuse(vertices: Points, triangles: Triangles, bones: list[tuple[Points, Po
     graph = sparse.coo_matrix((np.ones(2 * len(edges)), (np.r_[i, j], np.r_[j, i])), (count, count)).tocsr()
     laplacian = sparse.diags(np.asarray(graph.sum(1)).ravel()) - graph
     nearest = away.argmin(1)
-    heat = _HEAT / away[np.arange(count), nearest] ** 2
+    heat = share * _HEAT / away[np.arange(count), nearest] ** 2
     system = (laplacian + sparse.diags(heat)).tocsc()
     weights = splu(system).solve(heat[:, None] * np.eye(len(bones))[nearest])
     normed: Points = weights / weights.sum(1, keepdims=True)

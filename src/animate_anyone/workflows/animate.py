@@ -5,7 +5,7 @@ picture + driving video ──perception──▶ poses ──conditions──�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
@@ -18,8 +18,7 @@ from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.character import KEPT_BYTES, CharacterFrames, ScaledPictures
-from animate_anyone.first_guess.mending import mend
+from animate_anyone.first_guess.character import KEPT_BYTES, CharacterFrames, ScaledPictures, mended
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.person.masks import load_masker
@@ -272,9 +271,3 @@ def make_first_guess(
         report.lines.append(f"the character's outline is taken from its bones alone: {error}")
         silhouette = None
     return CharacterFrames(picture, own, moved, silhouette=silhouette)
-
-
-def mended(guess: CharacterFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
-    """The frames of a first guess at its own size, each with what the networks made of it on their grid."""
-    for number, frame in enumerate(made):
-        yield mend(guess[number], small[number], frame, guess.region(number))
