@@ -49,4 +49,4 @@ def test_the_hole_is_wider_than_the_person() -> None:
     alpha = np.zeros((40, 40), np.float32)
     alpha[15:25, 15:25] = 0.5
     grown = behind(alpha, 100.0)
-    assert grown[20, 11] and not grown[20, 5] and grown[alpha > 0].all()
+    assert grown[20, 13] and not grown[20, 10] and grown[alpha > 0].all()

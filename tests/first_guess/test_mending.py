@@ -32,7 +32,7 @@ def test_where_much_is_changed_the_networks_stand_alone() -> None:
     made[4:12, 4:12] = 255
     result = mend(guess, small, made).astype(float)
     detail, before = result[24:40, 24:40], guess[24:40, 24:40].astype(float)
-    assert detail.std() < 0.3 * before.std() and detail.mean() > before.mean() + 50
+    assert detail.std() < 0.5 * before.std() and detail.mean() > before.mean() + 50
     assert np.array_equal(result[:8, :8], guess[:8, :8])
 
 

@@ -20,7 +20,7 @@ LONGEST = 512
 _PATCH = 5
 _ONE = threading.Lock()
 _SEED = 0
-_MARGIN = 0.045  # trunk lengths around a person that are not background either
+_MARGIN = 0.025  # trunk lengths around a person that are not background either
 _MOST = 0.98  # share of a picture above which nothing is left to copy from
 
 

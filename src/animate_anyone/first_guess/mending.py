@@ -15,9 +15,9 @@ from torch import Tensor
 
 from animate_anyone.structures import Picture
 
-TRUST = 0.7
+TRUST = 0.6
 """Share of the networks' changes that is taken: they see shapes of one to four pixels of the result as one."""
-_GONE = 60.0
+_GONE = 120.0
 """Change, of 255, at which detail of the guess is kept by 1/e only."""
 _AROUND = 1.0  # pixels of the grid over which changes are compared and the region fades
 
