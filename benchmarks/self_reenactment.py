@@ -38,7 +38,8 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import BODY, Mask, Picture, PoseSequence, Subject
-from animate_anyone.workflows.animate import Settings, make_first_guess, make_frames
+from animate_anyone.workflows.animate import Settings, make_frames
+from animate_anyone.workflows.character import make_first_guess
 from animate_anyone.workflows.driving import Driver, open_driver
 from animate_anyone.workflows.settings import Report
 from animate_anyone.workflows.sizes import choose_sizes, within

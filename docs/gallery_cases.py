@@ -14,7 +14,7 @@ from PIL import Image
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.evaluation.image_metrics import LUMA, psnr_masked
 from animate_anyone.evaluation.suites import FRAMES
-from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.character import CharacterFrames, ScaledPictures, mended, scaled
 from animate_anyone.progress import SILENT
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND
@@ -99,29 +99,31 @@ def suite_clip(seed: int, size: tuple[int, int]) -> tuple[Clip, int]:
 def run(pipeline: AnimateAnyonePipeline, clip: Clip, reference: int, seed: int, shown: list[int] | None = None) -> Case:
     """Animate one frame of a clip with the poses of others (``None``: of all the others)."""
     shown = [number for number in range(len(clip.pose)) if number != reference] if shown is None else shown
-    size = pipeline.pose_picture_size(clip.pose.size)
-    drawn = draw_pose(clip.pose, size, style=pipeline.config["skeleton_style"])
+    grid = tuple(pipeline.config["size"]) if pipeline.config["carried_reference"] else clip.pose.size
+    drawn = draw_pose(clip.pose, pipeline.pose_picture_size(grid), style=pipeline.config["skeleton_style"])
     picture, carrying = clip.frames[reference].cpu().numpy(), pipeline.config["carried_reference"]
-    poses = clip.pose[np.array(shown)]
     own, silhouette = clip.pose[reference : reference + 1], clip.mask[reference].cpu().numpy()
-    carried = CharacterFrames(picture, own, poses, silhouette=silhouette) if carrying else None
+    carried = CharacterFrames(picture, own, clip.pose[np.array(shown)], silhouette=silhouette) if carrying else None
+    small = None if carried is None else ScaledPictures(carried, grid)
     result = pipeline(
-        picture,
+        scaled(picture, grid),
         drawn[shown],
         reference_pose=drawn[reference] if pipeline.config["reference_pose"] else None,
-        carried=carried,
+        carried=small,
         generator=torch.Generator().manual_seed(seed),
         progress=SILENT,
     )[0]
+    if carried is not None and small is not None:
+        result = np.stack(list(mended(carried, small, result)))
     return Case(clip, shown, reference, result, carried)
 
 
 def find(size: tuple[int, int], motion: str, wanted: Callable[[Clip], bool]) -> Iterator[Clip]:
     """Held-out clips of a motion from seed ``NEW`` on, those that are as they are wanted."""
     for seed in count(NEW):
-        clip = sample_clip(seed, split="held_out", num_frames=FRAMES, size=size, motion=motion)
-        if wanted(clip):
-            yield clip
+        small = sample_clip(seed, split="held_out", num_frames=FRAMES, size=(128, 128), motion=motion)
+        if wanted(small):
+            yield sample_clip(seed, split="held_out", num_frames=FRAMES, size=size, motion=motion)
 
 
 def facing(clip: Clip) -> NDArray[np.float64]:

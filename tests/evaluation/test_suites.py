@@ -28,6 +28,7 @@ from animate_anyone.evaluation.suites import (
     puppet_clip,
     suite_table,
 )
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.figure.bricks import Label
 
@@ -42,7 +43,12 @@ def constructed(error: float = 10.0) -> tuple[NDArray[np.uint8], SuiteClip]:
     result[0, :2] += 1
     result[1, :16, :16] += np.uint8(error)
     labels = np.where(masks, Label.TORSO, Label.BACKGROUND).astype(np.uint8)
-    return result, SuiteClip(0, frames, masks, frames, frames[0], frames[0], labels)
+    return result, SuiteClip(0, frames, masks, frames, frames[0], frames[0], labels, still(frames[0]))
+
+
+def still(reference: np.ndarray) -> CharacterFrames:
+    """No first guess: the reference, whose pose is not known."""
+    return CharacterFrames(reference, None, None, 1)
 
 
 def decibel(mean_square: float) -> float:
@@ -146,7 +152,7 @@ def test_baseline_is_the_reference_repeated() -> None:
 
 def puppet(seed: int) -> SuiteClip:
     frames, masks, labels = faults.parts(seed)
-    return SuiteClip(seed, frames, masks, frames, frames[-1], frames[-1], labels)
+    return SuiteClip(seed, frames, masks, frames, frames[-1], frames[-1], labels, still(frames[-1]))
 
 
 def test_every_fault_moves_its_measure_and_no_other() -> None:

@@ -19,9 +19,12 @@ def test_networks_that_change_nothing_leave_every_detail() -> None:
     assert np.array_equal(mend(guess, grid(guess), grid(guess)), guess)
 
 
+EVERYWHERE = np.ones((64, 64), np.float32)
+
+
 def test_a_small_change_is_added_and_detail_stays() -> None:
     guess = noise()
-    made = mend(guess, grid(guess), grid(guess) + np.uint8(10)).astype(float)
+    made = mend(guess, grid(guess), grid(guess) + np.uint8(10), EVERYWHERE).astype(float)
     assert abs((made - guess).mean() - 10 * TRUST) < 0.5
     assert np.corrcoef((made - made.mean()).ravel(), (guess - guess.mean()).ravel())[0, 1] > 0.98
 
@@ -30,7 +33,7 @@ def test_where_much_is_changed_the_networks_stand_alone() -> None:
     guess = noise()
     small, made = grid(guess), grid(guess).copy()
     made[4:12, 4:12] = 255
-    result = mend(guess, small, made).astype(float)
+    result = mend(guess, small, made, EVERYWHERE).astype(float)
     detail, before = result[24:40, 24:40], guess[24:40, 24:40].astype(float)
     assert detail.std() < 0.5 * before.std() and detail.mean() > before.mean() + 50
     assert np.array_equal(result[:8, :8], guess[:8, :8])
@@ -46,5 +49,14 @@ def test_outside_the_region_the_guess_stands() -> None:
 
 def test_at_the_networks_own_size_the_same_share_is_taken() -> None:
     guess = noise(16)
-    made = mend(guess, guess, guess + np.uint8(30)).astype(int)
+    made = mend(guess, guess, guess + np.uint8(30), EVERYWHERE[:16, :16]).astype(int)
     assert abs((made - guess).mean() - 30 * TRUST) < 0.5
+
+
+def test_of_a_guess_that_moved_nothing_the_networks_picture_stands() -> None:
+    guess = noise()
+    small, made = grid(guess), grid(guess).copy()
+    made[4:12, 4:12] = 255
+    result = mend(guess, small, made).astype(float)
+    assert result[24:40, 24:40].min() > 240
+    assert np.array_equal(result[:8, :8], guess[:8, :8])

@@ -25,7 +25,8 @@ from animate_anyone.media import VideoWriter, frame_times, probe, read_frames, r
 from animate_anyone.progress import Item, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.structures import PoseSequence, Subject
-from animate_anyone.workflows.animate import Settings, animate, dry_run, make_first_guess
+from animate_anyone.workflows.animate import Settings, animate, dry_run
+from animate_anyone.workflows.character import make_first_guess
 from animate_anyone.workflows.driving import Driver, open_driver
 from animate_anyone.workflows.settings import Report
 
@@ -164,7 +165,7 @@ def no_masker(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise InputError("cv2 is not installed")
 
-    monkeypatch.setattr("animate_anyone.workflows.animate.load_masker", missing)
+    monkeypatch.setattr("animate_anyone.workflows.character.load_masker", missing)
 
 
 def test_depth_orders_layers_alike_with_and_without_margins(dancers: Path, no_masker: None) -> None:

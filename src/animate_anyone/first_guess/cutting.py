@@ -52,8 +52,7 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
     if not silhouette.any() or not body.bones:
         return Figure(body, (), (picture.shape[1], picture.shape[0]))
     height, width = silhouette.shape
-    y, x = np.mgrid[:height, :width]
-    places = np.stack([x + 0.5, y + 0.5], -1)
+    places = _places((width, height))
     owner, core = _owners(picture, body, alpha > 0.02, places)
     seen = silhouette if colours is not None else binary_erosion(silhouette)
     shown = picture if colours is None else colours
@@ -96,9 +95,14 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
 
 def capsules(body: Body, size: Size) -> Plane:
     """About where a body is, ``(height, width)`` in [0, 1], for want of a mask: all within the bones' thickness."""
-    y, x = np.mgrid[: size[1], : size[0]]
-    reach = np.min(list(_reaches(body, np.stack([x + 0.5, y + 0.5], -1)).values()), 0) if body.bones else np.inf
+    reach = np.min(list(_reaches(body, _places(size)).values()), 0) if body.bones else np.inf
     return np.asarray(np.broadcast_to(1 / (1 + np.exp((reach - 1.3) * 12.0)), size[::-1]), np.float32)
+
+
+def _places(size: Size) -> Points:
+    """The middles of all pixels, ``(height, width, 2)``."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    return np.stack([x + 0.5, y + 0.5], -1)
 
 
 def _reaches(body: Body, places: Points) -> dict[str, Points]:

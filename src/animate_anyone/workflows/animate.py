@@ -5,8 +5,8 @@ picture + driving video ──perception──▶ poses ──conditions──�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -20,14 +20,13 @@ from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, r
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.character import KEPT_BYTES, CharacterFrames, ScaledPictures, mended
 from animate_anyone.models.folder import check_verb
-from animate_anyone.perception import PoseEstimator, load_estimator
-from animate_anyone.perception.person.masks import load_masker
-from animate_anyone.perception.person.silhouette import find_silhouette
+from animate_anyone.perception import load_estimator
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import Picture, PoseSequence, Subject
+from animate_anyone.workflows.character import find_character, make_first_guess
 from animate_anyone.workflows.driving import Driver
 from animate_anyone.workflows.settings import (
     Report,
@@ -100,7 +99,8 @@ def animate(
     # Perception: the character's pose and the driver's.
     with report.timed("seeing"):
         estimator = cache(partial(load_estimator, settings.pose_estimator, str(settings.placement.resolve()[0])))
-        subject = find_character(picture, character_pose, settings, driver, pipeline, estimator)
+        aligned = settings.align and not driver.is_skeleton
+        subject = find_character(picture, character_pose, aligned, pipeline, estimator)
         poses = None
         if driver.skeletons is not None:
             report.lines.append(f"driver: a finished skeleton video, {driver.skeletons.line()}")
@@ -206,29 +206,6 @@ def check_person(driver: Driver, settings: Settings) -> None:
         raise InputError(f"--person {settings.person}: {driver.path} is {what}, of one person; leave --person out")
 
 
-def find_character(
-    picture: Picture,
-    known: PoseSequence | None,
-    settings: Settings,
-    driver: Driver,
-    pipeline: AnimateAnyonePipeline,
-    estimator: Callable[[], PoseEstimator],
-) -> Subject:
-    """The character with its pose, estimated where it is needed and not known; ``estimator`` loads the estimator."""
-    aligned = settings.align and not driver.is_skeleton
-    if known is not None:
-        return Subject(picture, known.scaled_to((picture.shape[1], picture.shape[0])))
-    if not aligned and not pipeline.config["reference_pose"]:
-        return Subject(picture, None)
-    pose = estimator().estimate_picture(picture)
-    if pose is None and aligned:
-        raise InputError(
-            "no person was found in the character picture; give one in which the whole body shows, or type "
-            "--no-align to use the driver's skeleton as it is"
-        )
-    return Subject(picture, pose)
-
-
 def align(poses: PoseSequence, subject: Subject, settings: Settings, report: Report) -> PoseSequence:
     """The driver's poses in pixels of the character's picture, on the character's body unless ``align`` is off."""
     size = (subject.picture.shape[1], subject.picture.shape[0])
@@ -253,21 +230,3 @@ def pose_lines(poses: PoseSequence, held: tuple[tuple[int, int], ...]) -> list[s
             "character with room around it, or type --no-align"
         )
     return lines
-
-
-def make_first_guess(
-    subject: Subject, poses: PoseSequence | None, letterbox: Letterbox, num_frames: int, report: Report
-) -> CharacterFrames:
-    """The reference moved into every pose; as it is, where its pose or the driver's is not known."""
-    picture = letterbox.apply(subject.picture)
-    if subject.pose is None or poses is None:
-        return CharacterFrames(picture, None, None, num_frames)
-    # Depth orders limbs here, against constants that are taken as heights of the picture, margins or not.
-    moved = replace(letterbox.move(poses), depth=poses.depth)
-    own = letterbox.move(subject.pose)
-    try:
-        silhouette = find_silhouette(picture, own, load_masker())
-    except InputError as error:
-        report.lines.append(f"the character's outline is taken from its bones alone: {error}")
-        silhouette = None
-    return CharacterFrames(picture, own, moved, silhouette=silhouette)
