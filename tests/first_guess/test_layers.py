@@ -144,6 +144,24 @@ def test_joints_that_are_missing_in_either_pose(gone: tuple[str, ...]) -> None:
         assert near(at(drawn, (48, 50)), SHIRT)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_any_pose_of_anything_can_be_cut_and_drawn(seed: int) -> None:
+    """Joints anywhere, on each other, far outside, missing; masks that have nothing to do with them."""
+    rng = np.random.default_rng(seed)
+
+    def anything() -> Body:
+        reach = float(rng.choice([0.01, 1.0, 30.0]))
+        return body({name: tuple(rng.normal(48, 40 * reach, 2)) for name in STANDING if rng.random() < 0.7})
+
+    picture = rng.integers(0, 256, BACK.shape, np.uint8)
+    alpha = (rng.random(BACK.shape[:2]) < rng.choice([0.01, 0.5, 1.0])).astype(np.float32)
+    made = cut(picture, anything(), alpha)
+    for _ in range(3):
+        drawn, cover, unknown = made.draw(anything(), BACK)
+        assert drawn.shape == BACK.shape and drawn.dtype == np.uint8
+        assert cover.min() >= 0 and cover.max() <= 1.001 and np.isfinite(unknown).all()
+
+
 def test_without_a_mask_the_bones_thickness_stands_for_it() -> None:
     _, silhouette = doll()
     about = capsules(body(STANDING), SIZE) > 0.5

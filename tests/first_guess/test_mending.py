@@ -29,28 +29,28 @@ def test_a_small_change_is_added_and_detail_stays() -> None:
     assert np.corrcoef((made - made.mean()).ravel(), (guess - guess.mean()).ravel())[0, 1] > 0.98
 
 
-def test_where_much_is_changed_the_networks_stand_alone() -> None:
+def test_of_a_large_change_less_is_taken_and_no_detail_is_lost() -> None:
     guess = noise()
     small, made = grid(guess), grid(guess).copy()
     made[4:12, 4:12] = 255
     result = mend(guess, small, made, EVERYWHERE).astype(float)
     detail, before = result[24:40, 24:40], guess[24:40, 24:40].astype(float)
-    assert detail.std() < 0.5 * before.std() and detail.mean() > before.mean() + 50
+    assert detail.std() > 0.9 * before.std() and 2 < (detail - before).mean() < 30
     assert np.array_equal(result[:8, :8], guess[:8, :8])
 
 
 def test_outside_the_region_the_guess_stands() -> None:
     guess, region = noise(), np.zeros((64, 64), np.float32)
     region[16:48, 16:48] = 1
-    result = mend(guess, grid(guess), grid(guess) + np.uint8(40), region)
+    result = mend(guess, grid(guess), grid(guess) + np.uint8(20), region)
     assert np.array_equal(result[:4], guess[:4]) and np.array_equal(result[:, -4:], guess[:, -4:])
-    assert (result[28:36, 28:36].astype(int) - guess[28:36, 28:36]).mean() > 20
+    assert (result[28:36, 28:36].astype(int) - guess[28:36, 28:36]).mean() > 8
 
 
 def test_at_the_networks_own_size_the_same_share_is_taken() -> None:
     guess = noise(16)
-    made = mend(guess, guess, guess + np.uint8(30), EVERYWHERE[:16, :16]).astype(int)
-    assert abs((made - guess).mean() - 30 * TRUST) < 0.5
+    made = mend(guess, guess, guess + np.uint8(10), EVERYWHERE[:16, :16]).astype(int)
+    assert abs((made - guess).mean() - 10 * TRUST) < 0.5
 
 
 def test_of_a_guess_that_moved_nothing_the_networks_picture_stands() -> None:

@@ -240,9 +240,11 @@ def _from_behind(planes: torch.Tensor, body: Body, mask: Mask, places: Points) -
         return None
     neck, middle = body.bones["head"][0], np.nanmean(head, 0)
     up = (middle - neck) / max(float(np.linalg.norm(middle - neck)), 1e-3)
-    height = (places - middle) @ up / body.unit  # trunk lengths above the face's middle
-    on_head = mask & (off_bone(places, (neck, middle), 0.3 * body.unit) < 0.3 * body.unit) & (height > -0.25)
-    hair = on_head & (height > 0.12)
+    wide = np.linalg.norm(body.points[JOINT["right_ear"]] - body.points[JOINT["left_ear"]])
+    radius = max(THICKNESS["head"] * body.unit, 0.7 * float(np.nan_to_num(wide)))  # some heads are large
+    height = (places - middle) @ up / radius  # above the face's middle
+    on_head = mask & (off_bone(places, (neck, middle), radius) < radius) & (height > -0.85)
+    hair = on_head & (height > 0.4)
     if not hair.any():
         return None
     back = planes.clone()

@@ -1,7 +1,6 @@
 """What small networks change of a first guess, added to it at the picture's own size.
 
-(Not in the papers.) The networks work on a small grid. Where they change little the guess keeps its detail; where they
-change much, what they made stands instead.
+(Not in the papers.) The networks work on a small grid: what they change is added to the guess, which keeps its detail.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from torch import Tensor
 from animate_anyone.structures import Picture
 
 TRUST = 0.6
-"""Share of the networks' changes that is taken: they see shapes of one to four pixels of the result as one."""
-_GONE = 120.0
-"""Change, of 255, at which detail of the guess is kept by 1/e only."""
-_GONE_STILL = 15.0
-"""The same, of a guess that moved nothing: what stood where it now moves is wrong."""
+"""Share of small changes that is taken: the networks see a few pixels of the result as one."""
+_TOO_MUCH = 40.0
+"""Change, of 255, of which half of that is taken, and less of larger ones: where much moves the networks lay a haze."""
+_GONE = 15.0
+"""Change at which detail of a guess that moved nothing is kept by 1/e only: what stood where it now moves is wrong."""
 _AROUND = 1.0  # pixels of the grid over which changes are compared and the region fades
 
 
@@ -32,24 +31,26 @@ def mend(guess: Picture, small: Picture, made: Picture, region: NDArray[np.float
         small: ``(h, w, 3)`` uint8, the same at the networks' size.
         made: as ``small``, what the networks made of it.
         region: ``(height, width)`` in [0, 1], where something may have to be mended; ``None``: the guess moved
-            nothing, so that all that the networks change is taken, and little of its detail is kept there.
+            nothing, so that all that the networks change is taken, and the guess's detail is dropped there.
     """
-    size, grid = guess.shape[:2], (small.shape[0], small.shape[1])
     change = made.astype(np.float32) - small
-    amount = np.abs(gaussian_filter(change, (_AROUND, _AROUND, 0))).mean(-1)
-    kept = np.exp(-((amount / (_GONE if region is not None else _GONE_STILL)) ** 2))
-    share = np.ones(grid, np.float32)
-    if region is not None:
-        within = F.adaptive_avg_pool2d(torch.from_numpy(region)[None, None], grid)[0, 0].numpy()
-        share = np.minimum(gaussian_filter((within > 0.05).astype(np.float32), _AROUND) * 2, 1)
-        kept = 1 - (1 - kept) * share
-        share = TRUST * share
-    planes = np.concatenate([small, share[..., None] * change, kept[..., None]], -1).astype(np.float32)
-    large = F.interpolate(_tensor(planes), size, mode="bicubic", antialias=False)[0]
-    base, added, kept_large = large[:3], large[3:6], large[6].clamp(0, 1)
-    frame = base + added + kept_large * (_tensor(guess)[0] - base)
-    mended: Picture = frame.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    amount = np.abs(gaussian_filter(change, (_AROUND, _AROUND, 0))).mean(-1, keepdims=True)
+    if region is None:
+        kept = _enlarged(np.exp(-((amount / _GONE) ** 2)), guess).clamp(0, 1)
+        base = _enlarged(small, guess)
+        frame = base + _enlarged(change, guess) + kept * (_tensor(guess) - base)
+    else:
+        within = F.adaptive_avg_pool2d(_tensor(region[..., None]), (small.shape[0], small.shape[1]))[0, 0].numpy()
+        share = np.minimum(gaussian_filter((within > 0.05).astype(np.float32), _AROUND) * 2, 1)[..., None]
+        added = TRUST * share * change / (1 + (amount / _TOO_MUCH) ** 2)
+        frame = _tensor(guess) + _enlarged(added, guess)
+    mended: Picture = frame[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return mended
+
+
+def _enlarged(planes: NDArray, like: Picture) -> Tensor:
+    """``(h, w, c)`` at a picture's size, ``(1, c, height, width)``."""
+    return F.interpolate(_tensor(planes), (like.shape[0], like.shape[1]), mode="bicubic")
 
 
 def _tensor(planes: NDArray) -> Tensor:
