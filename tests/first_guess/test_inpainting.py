@@ -1,8 +1,11 @@
 """The background behind a person, made up."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from animate_anyone.conditions.environment import fill
 from animate_anyone.first_guess.inpainting import behind, complete
 
 
@@ -50,3 +53,10 @@ def test_the_hole_is_wider_than_the_person() -> None:
     alpha[15:25, 15:25] = 0.5
     grown = behind(alpha, 100.0)
     assert grown[20, 13] and not grown[20, 10] and grown[alpha > 0].all()
+
+
+def test_without_patchmatch_the_hole_is_filled_smoothly(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = stripes()
+    monkeypatch.setitem(sys.modules, "patchmatch", None)
+    made = complete(picture, hole(picture))
+    assert np.array_equal(made, fill(picture[None], hole(picture)[None])[0])
