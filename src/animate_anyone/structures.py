@@ -22,6 +22,8 @@ Picture = NDArray[np.uint8]
 """``(height, width, 3)``, RGB; of several frames ``(frames, height, width, 3)``."""
 Mask = NDArray[np.bool_]
 """``(height, width)``, true on the thing; of several frames ``(frames, height, width)``."""
+Plane = NDArray[np.float32]
+"""``(height, width)``, one value a pixel."""
 Size = tuple[int, int]
 """``(width, height)``, pixels."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt, gaussian_filter, label
 from scipy.spatial import ConvexHull
 from skimage.draw import disk, line, polygon
@@ -17,9 +16,7 @@ from animate_anyone.conditions.skeleton import HEAD, JOINT
 from animate_anyone.first_guess.bones import Body, Points, off_bone
 from animate_anyone.first_guess.layers import LAYERS, Figure, Layer
 from animate_anyone.first_guess.skinning import diffuse, mesh
-from animate_anyone.structures import Mask, Picture, Size
-
-Plane = NDArray[np.float32]
+from animate_anyone.structures import Mask, Picture, Plane, Size
 
 THICKNESS = {"shoulders": 0.15, "hips": 0.35, "head": 0.3, "upper_arm": 0.17, "forearm": 0.1, "hand": 0.11,
              "thigh": 0.2, "shin": 0.15}  # fmt: skip

@@ -103,8 +103,8 @@ class GuessOptions:
 
     Attributes:
         reference_latents: the reference's latents are the guess: attention need not find what stays in its place.
-        carried_reference: the guess is, for every frame, the reference warped into its pose, limb by limb
-            (:mod:`animate_anyone.first_guess.limb_warp`), or a collage of the scene.
+        carried_reference: the guess is, for every frame, the reference moved into its pose
+            (:mod:`animate_anyone.first_guess.character`), or a collage of the scene.
         shared_noise: all frames begin with the same noise, so that what shows of it stands still. (For models of one or
             few steps.)
         keep_detail: what the autoencoder loses of a warped reference is put back where little was changed.
@@ -128,7 +128,7 @@ class GuessOptions:
         """``carried``, which is there where the model wants it, one picture a pose; raises ``InputError`` else."""
         if carried is None:
             if self.carried_reference:
-                raise InputError("this model needs carried, the reference warped to each pose (first_guess.limb_warp)")
+                raise InputError("this model needs carried, the reference moved into each pose (first_guess.character)")
             return None
         if not self.carried_reference:
             raise InputError("this model was trained without a carried reference; leave carried out")

@@ -11,16 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.first_guess.bones import Body, Points, bone_maps, turned_away
 from animate_anyone.first_guess.skinning import Triangles, deform, rasterise, sample
-from animate_anyone.structures import Picture, Size
-
-Plane = NDArray[np.float32]
+from animate_anyone.structures import Picture, Plane, Size
 
 LAYERS = {
     "trunk": ("shoulders", "hips", "head", "right_thigh", "left_thigh"),

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 from scipy.sparse.linalg import spsolve
 
-from animate_anyone.structures import Picture
-
-Plane = NDArray[np.float32]
+from animate_anyone.structures import Picture, Plane
 
 _PURE = 4  # power of a pixel's share that is its weight in the mean of what is around
 _SMOOTH = 1e-5  # added to the colours' covariance in a window, of the squared full range

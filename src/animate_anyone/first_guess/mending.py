@@ -17,7 +17,7 @@ from animate_anyone.structures import Picture
 TRUST = 0.6
 """Share of small changes that is taken: the networks see a few pixels of the result as one."""
 _TOO_MUCH = 40.0
-"""Change, of 255, of which half of that is taken, and less of larger ones: where much moves the networks lay a haze."""
+"""Change, of 255, at which half of that share is taken; less of larger changes, which are mostly haze."""
 _GONE = 15.0
 """Change at which detail of a guess that moved nothing is kept by 1/e only: what stood where it now moves is wrong."""
 _AROUND = 1.0  # pixels of the grid over which changes are compared and the region fades

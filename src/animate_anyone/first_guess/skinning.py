@@ -15,9 +15,8 @@ from scipy.ndimage import binary_dilation
 from scipy.sparse.linalg import splu
 
 from animate_anyone.first_guess.bones import Maps, Points, map_of, off_bone
-from animate_anyone.structures import Size
+from animate_anyone.structures import Plane, Size
 
-Plane = NDArray[np.float32]
 Triangles = NDArray[np.int64]
 
 _CELLS = 64  # of a mesh on the longer side of the picture

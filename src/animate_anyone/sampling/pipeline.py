@@ -192,7 +192,7 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             reference_pose: the pose picture of ``reference``, same size; needed where the model's
                 ``reference_pose`` is set, refused where it is not.
             carried: one picture a pose, each of the reference's size, for models with a first guess
-                (:mod:`animate_anyone.first_guess.limb_warp`).
+                (:mod:`animate_anyone.first_guess.character`).
             size: ``(width, height)`` of the video; ``None`` takes the reference's, or, where the model
                 stretches pictures, the size that it was trained at.
             num_inference_steps: DDIM steps; ``None`` takes the model's default.

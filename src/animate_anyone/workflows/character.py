@@ -57,8 +57,8 @@ def make_first_guess(
     moved = replace(letterbox.move(poses), depth=poses.depth)
     own = letterbox.move(subject.pose)
     try:
-        silhouette = find_silhouette(picture, own, load_masker())
-    except InputError as error:
+        masker = load_masker()
+    except InputError as error:  # its packages are not installed
         report.lines.append(f"the character's outline is taken from its bones alone: {error}")
-        silhouette = None
-    return CharacterFrames(picture, own, moved, silhouette=silhouette)
+        return CharacterFrames(picture, own, moved)
+    return CharacterFrames(picture, own, moved, silhouette=find_silhouette(picture, own, masker))

@@ -36,7 +36,8 @@ class WorkflowSettings:
 
     Attributes:
         model: a shipped model's name or a model folder.
-        size: ``(width, height)`` that the model works at, multiples of 8; ``None`` takes the model's training size.
+        size: ``(width, height)`` of the result, multiples of 8; ``None``: the picture's shape (``animate``), the
+            model's training size (``replace``).
         steps: DDIM steps; ``None`` takes the model's default.
         guidance: weight of classifier-free guidance; ``None`` takes the model's default.
         seed: of the initial noise.
