@@ -242,7 +242,7 @@ def _best(card: int, by_window: dict[int, Estimate]) -> str:
 def scene_row(second: AnimateAnyone2Pipeline, work: Work) -> list[str]:
     """What some work of Animate Anyone 2 needs of a GPU, per offload, and what waits in the machine's memory."""
     needs = estimate(second, work)
-    told = picture_bytes(second, work, VIDEO)
+    told = picture_bytes(second, work, VIDEO, work.size)
     sizes = (*(needs.on_gpu(offload) for offload in OFFLOADS), needs.pose_features, needs.scene, told)
     return [f"{work.size[0]}x{work.size[1]}, window {work.window}", *(f"{size / GIB:.1f}" for size in sizes)]
 

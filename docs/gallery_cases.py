@@ -14,7 +14,8 @@ from PIL import Image
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.evaluation.image_metrics import LUMA, psnr_masked
 from animate_anyone.evaluation.suites import FRAMES
-from animate_anyone.first_guess.character import CharacterFrames, ScaledPictures, mended, scaled
+from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.frames import ScaledPictures, mended, scaled
 from animate_anyone.progress import SILENT
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND

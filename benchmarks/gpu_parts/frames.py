@@ -16,8 +16,8 @@ from animate_anyone.conditions.environment import empty, formulate
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.retarget import retarget
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.character import CharacterFrames
-from animate_anyone.first_guess.collage import collage
+from animate_anyone.first_guess.character import CharacterFrames, figure_of
+from animate_anyone.first_guess.collage import Collage
 from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -137,5 +137,5 @@ def scene_inputs(pipeline: AnimateAnyone2Pipeline, size: tuple[int, int], count:
         assert character.pose is not None
         given["reference_pose"] = draw_pose(character.pose, drawn, style=config["skeleton_style"])[0]
     if config["carried_reference"]:
-        given["carried"] = collage(character.picture, character.pose, scene.pose, surroundings, region, None, *things)
+        given["carried"] = list(Collage(figure_of(character, scene.pose), scene.pose, surroundings, region, *things))
     return given

@@ -7,8 +7,9 @@ import pytest
 
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
-from animate_anyone.first_guess import character
-from animate_anyone.first_guess.character import CharacterFrames, ScaledPictures
+from animate_anyone.first_guess import frames as guessed
+from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.frames import ScaledPictures
 from animate_anyone.synthetic.dataset import Clip, sample_clip
 
 
@@ -42,7 +43,7 @@ def test_in_its_own_pose_it_is_the_reference(clip: Clip) -> None:
 def test_pictures_are_drawn_once_and_let_go_when_they_are_many(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     guess = frames(clip)
     assert guess[2] is guess[2]
-    monkeypatch.setattr(character, "KEPT_BYTES", 2 * 96 * 96 * 3)
+    monkeypatch.setattr(guessed, "KEPT_BYTES", 2 * 96 * 96 * (3 + 4))
     for number in range(5):
         assert guess[number].shape == (96, 96, 3)
         assert len(guess._made) <= 2

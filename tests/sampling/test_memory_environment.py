@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import replaced
 import tiny
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.sampling import memory
 from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, estimate, parts_of
@@ -182,18 +184,20 @@ def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool
     masks = np.zeros(frames.shape[:3], bool)
     masks[:, 40:200, 60:120] = True
     scene = Scene(frames, pose, MaskTrack(masks), (MaskTrack(masks.copy(), "ball"),) if objects else ())
-    conditions = make_conditions(scene, Subject(frames[0], None), (64, 64), pipeline)
-    arrays = [frames, masks, *(track.masks for track in scene.objects)]
-    arrays += [
-        conditions.source,
-        conditions.mask,
-        conditions.made,
-        conditions.environment,
-        conditions.objects,
-        conditions.object_mask,
-        conditions.skeletons,
-        conditions.depth,
-    ]
-    held = sum(array.nbytes for array in (*arrays, conditions.first_guess, conditions.unseen) if array is not None)
+    sizes = [(64, 64), (96, 96)] if pipeline.config["carried_reference"] else [(64, 64)]
     work = Work(size=(64, 64), frames=len(pose), window=8, objects=objects)
-    assert picture_bytes(pipeline, work, pose.size) == held
+    for size in sizes:
+        subject = Subject(frames[0], None, masks[0])
+        conditions = make_conditions(scene, subject, Letterbox.stretched(size), work.size, pipeline)
+        arrays: dict[int, NDArray] = {}
+        guess = conditions.first_guess
+        for record in (scene.person, *scene.objects, conditions, *([] if guess is None else [guess])):
+            arrays |= {id(array): array for array in vars(record).values() if isinstance(array, np.ndarray)}
+        arrays.pop(id(conditions.reference))
+        if conditions.reference_pose is not None:
+            arrays.pop(id(conditions.reference_pose))
+        held = frames.nbytes + sum(array.nbytes for array in arrays.values())
+        for picture in guess or ():
+            assert picture.shape == (size[1], size[0], 3)
+        held += 0 if guess is None else sum(plane.nbytes for drawn in guess._made.values() for plane in drawn)
+        assert picture_bytes(pipeline, work, pose.size, size) == held, size

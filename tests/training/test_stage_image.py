@@ -190,6 +190,7 @@ def test_the_reference_is_moved_into_the_targets_poses(
     models: dict[str, Path], tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("animate_anyone.training.stage_image.spoil", lambda silhouette, rng: silhouette)
+    monkeypatch.setattr("animate_anyone.training.stage_image.TEXTURED", 1.0)
     stage = stage_of(kind, models, tmp_path, objective__carry_dropout=0)
     batch = stage.batch(5, 0, 1)
     assert batch.carried.shape == batch.frames.shape

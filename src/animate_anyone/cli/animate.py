@@ -34,9 +34,7 @@ class Options:
     character_pose: options.CharacterPose = None
     windows: options.Windows
     placement: options.Placement
-    first_guess: Annotated[
-        bool, typer.Option("--first-guess", help="Write the small model's first guess without what its networks add.")
-    ] = False
+    first_guess: options.FirstGuess = False
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep poses, skeletons and their overlay on the character.")
     ] = None

@@ -24,6 +24,9 @@ OutputVideo = Annotated[Path, typer.Option("--output", "-o", help="The video to 
 Model = Annotated[str, typer.Option(help="A shipped model's name or a model folder.")]
 VideoFrames = Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the video, B left out.")]
 PoseEstimatorName = Annotated[str, typer.Option(help="mediapipe or rtmlib.")]
+FirstGuess = Annotated[
+    bool, typer.Option("--first-guess", help="Write the small model's first guess without what its networks add.")
+]
 CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (.npz of one frame) where it is known.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")]

@@ -29,7 +29,10 @@ class Options:
     ] = False
     feather: Annotated[int, typer.Option(min=0, help="Pixels in which the made region fades into those.")] = 4
     person: Annotated[int, typer.Option(min=0, help="Who is replaced: 0 is the largest, 1 the next.")] = 0
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT the model works at; default: what it saw.")] = None
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT of the result; default: the video's shape (docs/sampling.md)."),
+    ] = None
     denoising: options.Denoising
     frames: options.VideoFrames = None
     continuation: Annotated[
@@ -45,6 +48,7 @@ class Options:
         Path | None, typer.Option(metavar="DIR", help="Grounding DINO, to find objects by name.")
     ] = None
     placement: options.Placement
+    first_guess: options.FirstGuess = False
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep masks, environment, objects and skeletons.")
     ] = None

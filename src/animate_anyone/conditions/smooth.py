@@ -1,4 +1,4 @@
-"""Temporal clean-up of estimated poses: exchanged sides, outliers, gaps, jitter.
+"""Temporal clean-up of estimated poses: exchanged sides, outliers, displaced hips, gaps, jitter.
 
 All filters are centred: they use later frames too, and so do not lag. Times are in
 seconds and distances in torso lengths of the person, so that neither frame rate nor resolution
@@ -28,6 +28,8 @@ _HANDS = list(zip(range(LEFT_HAND.start, LEFT_HAND.stop), range(RIGHT_HAND.start
 # Groups of points and the joint of the body that they are attached to.
 _ATTACHED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
 
+_ABOUT = 0.5  # seconds
+
 
 @dataclass(frozen=True)
 class Smoothing:
@@ -36,6 +38,8 @@ class Smoothing:
     Attributes:
         longest_swap: left and right taken for each other for longer than this are left alone, seconds.
         jump: a point that leaps this far from its neighbours for one frame is dropped, torso lengths.
+        trunk: hips are dropped where the trunk is longer or shorter than it mostly is about that time by more than
+            this share of it.
         longest_gap: missing points are filled in if they are back within this time, seconds.
         shortest_stay: points that are there for less than this, alone, are dropped, seconds.
         narrow: half the time over which fast movement is smoothed, seconds.
@@ -46,6 +50,7 @@ class Smoothing:
 
     longest_swap: float = 0.5
     jump: float = 0.2
+    trunk: float = 0.2
     longest_gap: float = 0.34
     shortest_stay: float = 0.07
     narrow: float = 0.12
@@ -61,10 +66,14 @@ class Smoothing:
 
 
 def clean(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
-    """Exchanged sides, outliers, gaps, short appearances and jitter, in this order; ``None``: the default settings."""
+    """Exchanged sides, outliers, displaced hips, gaps, short appearances and jitter, in this order.
+
+    ``settings`` ``None``: the default ones.
+    """
     settings = settings or Smoothing()
     pose = fix_swaps(pose, settings.longest_swap)
     pose = drop_outliers(pose, settings.jump)
+    pose = drop_displaced_hips(pose, settings.trunk)
     pose = fill_gaps(pose, settings.longest_gap)
     pose = drop_flashes(pose, settings.shortest_stay)
     return smooth(pose, settings)
@@ -124,6 +133,25 @@ def drop_outliers(pose: PoseSequence, jump: float = 0.2) -> PoseSequence:
     outlier &= (worst[1:-1] >= worst[:-2]) & (worst[1:-1] >= worst[2:])
     scores = pose.scores.copy()
     scores[1:-1][outlier] = 0
+    return replace(pose, scores=scores)
+
+
+def drop_displaced_hips(pose: PoseSequence, share: float = 0.2) -> PoseSequence:
+    """Mark hips as missing in the frames in which they make the trunk longer or shorter for a moment.
+
+    The trunk's length is held against its median over :data:`_ABOUT` seconds before and after. Somebody who bows as
+    shortly as that moves the shoulders and hardly the hips, which are filled in where they were.
+    """
+    neck, hips = JOINT["neck"], [JOINT["right_hip"], JOINT["left_hip"]]
+    seen = (pose.scores[:, [neck, *hips]] >= MIN_SCORE).all(1)
+    if seen.sum() < 3:
+        return pose
+    lengths = np.linalg.norm(pose.keypoints[:, hips].mean(1) - pose.keypoints[:, neck], axis=-1)
+    scores, times = pose.scores.copy(), pose.seconds
+    for frame in np.flatnonzero(seen):
+        usual = np.median(lengths[seen & (np.abs(times - times[frame]) <= _ABOUT)])
+        if abs(lengths[frame] - usual) > share * usual:
+            scores[frame, hips] = 0
     return replace(pose, scores=scores)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.evaluation.suites import aligned, cell, mean_of, sampling_settings
-from animate_anyone.first_guess.collage import collage
-from animate_anyone.first_guess.limb_warp import WarpedPictures
+from animate_anyone.first_guess.character import CharacterFrames, figure_of
+from animate_anyone.first_guess.collage import Collage
+from animate_anyone.first_guess.frames import mended
 from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -131,8 +132,8 @@ def put_back(
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
     objects, held = scene.objects if config["uses_objects"] else (None, None)
-    character = scene.character
-    return pipeline(  # type: ignore[return-value]
+    character, guess = scene.character, first_guess(scene, config["uses_objects"])
+    made = pipeline(
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
         SceneInputs(
@@ -143,22 +144,26 @@ def put_back(
             draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
         ),
         reference_pose=_own_pose(character, drawn, style) if config["reference_pose"] else None,
-        carried=first_guess(scene, config["uses_objects"]) if config["carried_reference"] else None,
+        carried=guess if config["carried_reference"] else None,
         num_inference_steps=steps,
         guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
     )[0]
+    return np.stack(list(mended(guess, guess, made))) if config["carried_reference"] else made  # type: ignore[return-value]
 
 
-def first_guess(scene: SuiteScene, with_objects: bool = True) -> Picture:
+def first_guess(scene: SuiteScene, with_objects: bool = True) -> Collage:
     """What is laid together for models with ``carried_reference``, and a baseline of their own."""
-    character = scene.character
-    alone = np.abs(character.picture.astype(int) - character.picture[0, 0]).max(-1) > PLAIN
     objects = scene.objects if with_objects else (None, None)
-    return collage(
-        character.picture, character.pose, scene.truth.pose, scene.environment, scene.region, alone, *objects
-    )
+    subject = replace(scene.character, silhouette=alone(scene.character.picture))
+    return Collage(figure_of(subject, scene.truth.pose), scene.truth.pose, scene.environment, scene.region, *objects)
+
+
+def alone(picture: Picture) -> Mask:
+    """The character of a picture on a plain colour, ``(height, width)``."""
+    found: Mask = np.abs(picture.astype(int) - picture[0, 0]).max(-1) > PLAIN
+    return found
 
 
 def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, progress: Progress = SILENT) -> Picture:
@@ -167,7 +172,8 @@ def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, pro
     config, character = animator.config, scene.character
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = animator.pose_picture_size(size), config["skeleton_style"]
-    carried = WarpedPictures(character.picture, character.pose, scene.truth.pose)
+    picture, moves = character.picture, scene.truth.pose
+    carried = CharacterFrames(picture, character.pose, moves, silhouette=alone(picture))
     made = animator(
         character.picture,
         draw_pose(scene.truth.pose, drawn, style=style),
@@ -176,6 +182,8 @@ def paste(animator: AnimateAnyonePipeline, scene: SuiteScene, seed: int = 0, pro
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
     )[0]
+    if config["carried_reference"]:
+        made = np.stack(list(mended(carried, carried, made)))
     return keep_background(made, scene.environment, scene.truth.person_full_mask.cpu().numpy())
 
 
@@ -218,7 +226,7 @@ def evaluate_environment(
     if animator is not None:
         makers["paste"] = lambda scene, number: paste(animator, scene, seed + number, progress)
     if pipeline.config["carried_reference"]:
-        makers["collage"] = lambda scene, number: first_guess(scene, pipeline.config["uses_objects"])
+        makers["collage"] = lambda scene, number: np.stack(list(first_guess(scene, pipeline.config["uses_objects"])))
     started = time.perf_counter()
     scenes: list[dict[str, Any]] = []
     rows: list[list[Picture]] = []

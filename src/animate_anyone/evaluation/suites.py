@@ -25,7 +25,8 @@ from animate_anyone.evaluation.identity import head_descriptors, identity
 from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
 from animate_anyone.evaluation.limb_position import limb_error
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
-from animate_anyone.first_guess.character import CharacterFrames, ScaledPictures, mended, scaled
+from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.frames import ScaledPictures, mended, scaled
 from animate_anyone.media import contact_sheet
 from animate_anyone.models.denoising_unet import DenoisingUNet, NoMotion
 from animate_anyone.progress import SILENT, Progress

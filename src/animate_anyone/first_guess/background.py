@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, uniform_filter
 from torch import Tensor
 
 from animate_anyone.conditions.environment import check_alike
@@ -31,7 +32,11 @@ AGREE = 16.0
 
 
 def fill_hidden(
-    frames: Picture, hidden: NDArray[np.bool_], moved: Moved, unusable: NDArray[np.bool_] | None = None
+    frames: Picture,
+    hidden: NDArray[np.bool_],
+    moved: Moved,
+    unusable: NDArray[np.bool_] | None = None,
+    source: int | None = None,
 ) -> tuple[Picture, NDArray[np.bool_]]:
     """Fill in hidden places from other frames.
 
@@ -40,6 +45,7 @@ def fill_hidden(
         hidden: ``(frames, height, width)`` bool.
         moved: how the background moves.
         unusable: as ``hidden``: what is not background either (objects, margins), and is taken nowhere else.
+        source: the only frame that is looked at; ``None``: all are.
 
     Returns:
         The frames, and what is hidden still, ``(frames, height, width)`` bool.
@@ -54,7 +60,7 @@ def fill_hidden(
     for number in map(int, np.flatnonzero(hidden.any(axis=(1, 2)))):
         part = _around(hidden[number], reach)
         result, missing, have = filled[number][part], still[number][part], shown[number][part].copy()
-        for other in _others(number, len(frames)):
+        for other in _others(number, len(frames)) if source is None else (source,):
             if not missing.any():
                 break
             motion = moved(number, other)
@@ -107,11 +113,10 @@ def _agree(one: Picture, other: Picture, both: NDArray[np.bool_], reach: int) ->
     if not both.any():
         return both
     apart = np.abs(one.astype(np.float32) - other).mean(-1) * both
-    small = max(1, reach // 4)
-    sums, shown = F.avg_pool2d(_tensor(np.stack([apart, both], -1)), 2 * small + 1, 1, small)[0]
-    means = torch.where(shown > 0.3, sums / shown.clamp(min=1e-6), -1.0)  # a patch of a few pixels says nothing
-    side = 2 * reach + 1
-    worst = F.max_pool2d(F.max_pool2d(means[None], (side, 1), 1, (reach, 0)), (1, side), 1, (0, reach))[0].numpy()
+    side = 2 * max(1, reach // 4) + 1
+    sums, shown = (uniform_filter(plane.astype(np.float32), side, mode="constant") for plane in (apart, both))
+    means = np.where(shown > 0.3, sums / np.maximum(shown, 1e-6), -1.0)  # a patch of a few pixels says nothing
+    worst = maximum_filter(means, 2 * reach + 1, mode="constant", cval=-1.0)
     return np.where(worst >= 0, worst <= AGREE, apart[both].mean() <= AGREE)
 
 

@@ -1,34 +1,31 @@
-"""The first guess at every frame: the character of the reference moved over its completed background.
+"""The character of a picture cut out, and the first guess at its frames: it is moved over its completed background.
 
 (Not in the papers; for small models.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.bones import Body
 from animate_anyone.first_guess.cutting import capsules, cut
+from animate_anyone.first_guess.frames import Guess, GuessedFrames
 from animate_anyone.first_guess.inpainting import behind, complete
-from animate_anyone.first_guess.layers import Drawn, Figure
+from animate_anyone.first_guess.layers import Figure
 from animate_anyone.first_guess.matting import estimate_matte, own_colours
-from animate_anyone.first_guess.mending import mend
-from animate_anyone.structures import Picture, PoseSequence
+from animate_anyone.structures import Mask, Picture, Plane, PoseSequence, Subject
 
-KEPT_BYTES = 2**27
-"""Bytes of pictures that are kept once they are made."""
 BAND = (0.03, 0.025)
 """How far outside and inside of the silhouette's edge its matte is estimated, trunk lengths."""
+_SEEN = 0.1  # share of a pixel
 
 
-class CharacterFrames(Sequence[Picture]):
-    """The reference in every pose, drawn when asked for, and kept as long as all are small.
+class CharacterFrames(GuessedFrames):
+    """The reference in every pose.
 
     Args:
         reference: ``(height, width, 3)`` uint8.
@@ -37,6 +34,7 @@ class CharacterFrames(Sequence[Picture]):
         num_frames: how many pictures, where ``poses`` is ``None``.
         silhouette: ``(height, width)`` bool, the person in the reference; ``None``: not known, and taken to be
             about its bones.
+        completed: makes up the background behind the person.
 
     Raises:
         InputError: a pose belongs to a frame of another size, or the silhouette has another.
@@ -48,104 +46,74 @@ class CharacterFrames(Sequence[Picture]):
         own: PoseSequence | None,
         poses: PoseSequence | None,
         num_frames: int | None = None,
-        silhouette: NDArray[np.bool_] | None = None,
+        silhouette: Mask | None = None,
+        completed: Callable[[Picture, Mask], Picture] = complete,
     ) -> None:
         if poses is None and num_frames is None:
             raise ValueError("give poses, or num_frames")
+        super().__init__(len(poses) if poses is not None else int(num_frames or 0))
         height, width = reference.shape[:2]
         for name, pose in (("own", own), ("poses", poses)):
             if pose is not None and pose.size != (width, height):
                 raise InputError(f"{name} is for frames of {pose.size}; the reference has {(width, height)}")
-        if silhouette is not None and silhouette.shape != (height, width):
-            raise InputError(f"silhouette has shape {silhouette.shape}; the reference has {(height, width)}")
         self.reference, self.poses = reference, poses
-        self.num_frames = len(poses) if poses is not None else int(num_frames or 0)
         self.figure: Figure | None = None
-        self.background, self.hidden = reference, np.zeros((height, width), bool)
         if own is not None and poses is not None:
-            body = Body.of(own)
-            if silhouette is None or not silhouette.any():
-                alpha, colours = capsules(body, (width, height)), None
-            else:
-                outside, inside = (max(round(part * body.unit), 1) for part in BAND)
-                alpha = estimate_matte(reference, silhouette, outside, inside)
-                colours = own_colours(reference, alpha)
-            self.figure = cut(reference, body, alpha, colours)
-            self.hidden = behind(alpha, body.unit)
-            self.background = complete(reference, self.hidden)
-        self._made: dict[int, Drawn] = {}
+            self.figure, alpha = cut_out(reference, own, silhouette)
+            self.hidden = behind(alpha, self.figure.body.unit)
+            self.background = completed(reference, self.hidden)
 
-    def __len__(self) -> int:
-        return self.num_frames
-
-    @overload
-    def __getitem__(self, number: int) -> Picture: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[Picture]: ...
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[one] for one in range(len(self))[number]]
-        drawn = self._drawn(range(len(self))[number])
-        return self.reference if drawn is None else drawn.picture
-
-    def region(self, number: int) -> NDArray[np.float32] | None:
-        """Where a frame may be wrong, ``(height, width)`` in [0, 1]: on the person and where it was.
-
-        ``None`` where nothing was moved.
-        """
-        drawn = self._drawn(range(len(self))[number])
-        return None if drawn is None else np.maximum(drawn.cover, self.hidden, dtype=np.float32)
-
-    def _drawn(self, number: int) -> Drawn | None:
+    def draw(self, number: int) -> Guess:
         if self.figure is None or self.poses is None:
-            return None
-        if number not in self._made:
-            drawn = self.figure.draw(Body.of(self.poses, number), self.background)
-            if (len(self._made) + 1) * sum(plane.nbytes for plane in drawn) > KEPT_BYTES:
-                self._made.clear()
-            self._made[number] = drawn
-        return self._made[number]
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (self[number] for number in range(len(self)))
+            return Guess(self.reference)
+        drawn = self.figure.draw(Body.of(self.poses, number), self.background)
+        return Guess(drawn.picture, np.maximum(drawn.cover, self.hidden, dtype=np.float32))
 
 
-class ScaledPictures(Sequence[Picture]):
-    """Pictures at another size, scaled when asked for.
+def cut_out(picture: Picture, own: PoseSequence, silhouette: Mask | None) -> tuple[Figure, Plane]:
+    """The person of a picture, cut into layers, and its share ``(height, width)`` of each pixel.
 
-    Args:
-        pictures: ``(height, width, 3)`` uint8 each.
-        size: ``(width, height)``.
+    Args as :class:`CharacterFrames`.
+
+    Raises:
+        InputError: the silhouette has another size.
     """
-
-    def __init__(self, pictures: Sequence[Picture], size: tuple[int, int]) -> None:
-        self.pictures, self.size = pictures, size
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, number: Any) -> Any:
-        if isinstance(number, slice):
-            return [self[one] for one in range(len(self))[number]]
-        return scaled(self.pictures[number], self.size)
-
-    def __iter__(self) -> Iterator[Picture]:
-        return (self[number] for number in range(len(self)))
+    height, width = picture.shape[:2]
+    if silhouette is not None and silhouette.shape != (height, width):
+        raise InputError(f"silhouette has shape {silhouette.shape}; the reference has {(height, width)}")
+    body = Body.of(own)
+    if silhouette is None or not silhouette.any():
+        alpha, colours = capsules(body, (width, height)), None
+    else:
+        outside, inside = (max(round(part * body.unit), 1) for part in BAND)
+        alpha = estimate_matte(picture, silhouette, outside, inside)
+        colours = own_colours(picture, alpha)
+    return cut(picture, body, alpha, colours), alpha
 
 
-def scaled(picture: Picture, size: tuple[int, int]) -> Picture:
-    """A picture at ``size`` ``(width, height)``, by the mean of the pixels that each new one covers."""
-    if size == (picture.shape[1], picture.shape[0]):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+def figure_of(subject: Subject, poses: PoseSequence) -> Figure | None:
+    """A character cut into layers, to be drawn in poses elsewhere; ``None`` where its pose is not known.
 
-
-def mended(guess: CharacterFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
-    """The frames of a first guess at its own size, each with what the networks made of it on their grid.
-
-    Args:
-        small: ``guess`` at the networks' size.
-        made: as ``small``, what they made.
+    It is scaled down first to about the size that it will have there.
     """
-    for number, frame in enumerate(made):
-        yield mend(guess[number], small[number], frame, guess.region(number))
+    if subject.pose is None:
+        return None
+    units = [Body.of(poses, number).unit for number in range(len(poses))]
+    scale = min(max(units, default=1.0) / Body.of(subject.pose).unit, 1.0)
+    height, width = subject.picture.shape[:2]
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    picture = np.asarray(Image.fromarray(subject.picture).resize(size, Image.Resampling.LANCZOS))
+    silhouette = subject.silhouette
+    if silhouette is not None:
+        silhouette = np.asarray(Image.fromarray(silhouette.astype(np.uint8) * 255).resize(size)) > 127
+    return cut_out(picture, subject.pose.scaled_to(size), silhouette)[0]
+
+
+def outlines(figure: Figure, poses: PoseSequence) -> Mask:
+    """Where a character is in poses, translucent parts too, ``(frames, height, width)`` bool."""
+    width, height = poses.size
+    blank = np.zeros((height, width, 3), np.uint8)
+    found = np.empty((len(poses), height, width), bool)
+    for number, mask in enumerate(found):
+        mask[:] = figure.draw(Body.of(poses, number), blank).cover > _SEEN
+    return found

@@ -1,69 +1,62 @@
-"""A first guess at a frame of Animate Anyone 2: the environment filled up, the carried character, the objects on top.
+"""The first guess at the frames of a scene (Animate Anyone 2): environment, character and objects laid together.
 
-(Not in the paper; for small models, see :mod:`animate_anyone.first_guess.limb_warp`.) Where nothing was taken out the
-guess is the environment, pixel for pixel, so what stands in front of the region stays in front of the character.
+(Not in the paper; for small models.) Where nothing was taken out the guess is the environment, pixel for pixel, so what
+stands in front of the region stays in front of the character.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.typing import NDArray
 
 from animate_anyone.conditions.environment import check_alike, fill
-from animate_anyone.first_guess.limb_warp import Picture, warp_limbs
-from animate_anyone.structures import PoseSequence
-
-AT_ONCE = 8 * 256 * 256
-"""Pixels of the frames whose limbs are laid together, of all of them: 200 MiB of layers, however long the clip is."""
-LAYERS = 400
-"""Bytes a pixel of the layers, one for each part of the body."""
+from animate_anyone.first_guess.bones import Body
+from animate_anyone.first_guess.frames import Guess, GuessedFrames
+from animate_anyone.first_guess.layers import Figure
+from animate_anyone.structures import Mask, Picture, PoseSequence
 
 
-def chunks(frames: int, size: tuple[int, int]) -> Iterator[slice]:
-    """``frames`` frames of ``size`` ``(width, height)`` in runs of at most :data:`AT_ONCE` pixels, or of one frame."""
-    length = max(AT_ONCE // (size[0] * size[1]), 1)
-    return (slice(start, min(start + length, frames)) for start in range(0, frames, length))
-
-
-def collage(
-    reference: Picture,
-    own: PoseSequence | None,
-    poses: PoseSequence,
-    environment: Picture,
-    region: NDArray[np.bool_],
-    silhouette: NDArray[np.bool_] | None = None,
-    objects: Picture | None = None,
-    object_mask: NDArray[np.bool_] | None = None,
-    unknown: NDArray[np.bool_] | None = None,
-) -> Picture:
-    """Lay together what is known of some frames, a run of :func:`chunks` after the other.
+class Collage(GuessedFrames):
+    """The environment filled up, the character in every pose, the objects on top.
 
     Args:
-        reference, own, poses, silhouette: as :func:`~animate_anyone.first_guess.limb_warp.warp_limbs` has them; without
-            ``own`` no character is laid.
+        figure: the character (:func:`~animate_anyone.first_guess.character.figure_of`); ``None``: none is laid.
+        poses: where it is laid, in pixels of the frames.
         environment: ``(frames, height, width, 3)`` uint8.
         region: ``(frames, height, width)`` bool, what was taken out of it.
         objects: as ``environment``; ``object_mask``: as ``region``, where they are seen. ``None``: there are none.
         unknown: as ``region``, the part of it where ``environment`` says nothing, which is filled from its edges;
             ``None``: all of it.
-
-    Returns:
-        As ``environment``.
+        made: as ``region``, the part of it where the guess may be wrong; ``None``: all of it.
 
     Raises:
         InputError: the parts do not belong together.
     """
-    check_alike(environment, region)
-    if objects is not None and object_mask is not None:
-        check_alike(objects, object_mask)
-    guess = np.empty_like(environment)
-    for some in chunks(len(environment), (environment.shape[2], environment.shape[1])):
-        laid = guess[some]
-        laid[:] = fill(environment[some], (region if unknown is None else unknown)[some])
-        if own is not None:
-            np.copyto(laid, warp_limbs(reference, own, poses[some], laid, silhouette), where=region[some][..., None])
+
+    def __init__(
+        self,
+        figure: Figure | None,
+        poses: PoseSequence,
+        environment: Picture,
+        region: Mask,
+        objects: Picture | None = None,
+        object_mask: Mask | None = None,
+        *,
+        unknown: Mask | None = None,
+        made: Mask | None = None,
+    ) -> None:
+        check_alike(environment, region)
         if objects is not None and object_mask is not None:
-            np.copyto(laid, objects[some], where=object_mask[some][..., None])
-    return guess
+            check_alike(objects, object_mask)
+        super().__init__(len(environment))
+        self.figure, self.poses, self.environment, self.region_mask = figure, poses, environment, region
+        self.objects, self.object_mask = objects, object_mask
+        self.unknown, self.made = region if unknown is None else unknown, region if made is None else made
+
+    def draw(self, number: int) -> Guess:
+        laid = fill(self.environment[number][None], self.unknown[number][None])[0]
+        if self.figure is not None:
+            drawn = self.figure.draw(Body.of(self.poses, number), laid).picture
+            np.copyto(laid, drawn, where=self.region_mask[number][..., None])
+        if self.objects is not None and self.object_mask is not None:
+            np.copyto(laid, self.objects[number], where=self.object_mask[number][..., None])
+        return Guess(laid, self.made[number].astype(np.float32), ~self.region_mask[number])

@@ -38,17 +38,23 @@ def complete(picture: Picture, hole: NDArray[np.bool_]) -> Picture:
     small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
     small_hole = np.asarray(Image.fromarray(hole.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 0
     if min(size) <= 2 * _PATCH or small_hole.mean() > _MOST:
-        return fill(picture[None], hole[None])[0]
+        return complete_smoothly(picture, hole)
     try:
         from patchmatch import patch_match
     except ImportError:  # a bare machine that trains: its clips' backgrounds are smooth
-        return fill(picture[None], hole[None])[0]
+        return complete_smoothly(picture, hole)
     with _ONE:  # its random numbers are shared by all threads
         patch_match.set_random_seed(_SEED)
         made = patch_match.inpaint(np.ascontiguousarray(small), small_hole.astype(np.uint8) * 255, patch_size=_PATCH)
     large = np.asarray(Image.fromarray(made).resize((hole.shape[1], hole.shape[0]), Image.Resampling.BICUBIC))
     completed: Picture = np.where(hole[..., None], large, picture)
     return completed
+
+
+def complete_smoothly(picture: Picture, hole: NDArray[np.bool_]) -> Picture:
+    """As :func:`complete`, without texture, in a tenth of the time."""
+    filled: Picture = fill(picture[None], hole[None])[0]
+    return filled
 
 
 def behind(alpha: NDArray[np.float32], unit: float) -> NDArray[np.bool_]:

@@ -85,16 +85,17 @@ class Figure:
         """The person in another pose, laid over a picture.
 
         Args:
-            after: the pose, in pixels of a frame of ``size``.
-            under: ``(height, width, 3)`` uint8, what lies behind the person.
+            after: the pose, in pixels of ``under``.
+            under: ``(height, width, 3)`` uint8 of any size, what lies behind the person.
         """
+        size = (under.shape[1], under.shape[0])
         maps = bone_maps(self.body, after)
         result = torch.from_numpy(under.copy()).permute(2, 0, 1).float()
         whole, unknown = torch.zeros(under.shape[:2]), torch.zeros(under.shape[:2])
         away = turned_away(self.body, after)
         for layer in sorted(self.layers, key=lambda layer: -_distance(layer.name, after)):
             vertices = deform(layer.vertices, layer.weights, layer.bones, maps)
-            drawn = None if vertices is None else rasterise(vertices, layer.vertices, layer.triangles, self.size)
+            drawn = None if vertices is None else rasterise(vertices, layer.vertices, layer.triangles, size)
             if drawn is None:
                 continue
             (rows, columns), source = drawn

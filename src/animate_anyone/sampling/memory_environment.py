@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from animate_anyone.first_guess.collage import LAYERS, chunks
+from animate_anyone.first_guess.frames import KEPT_BYTES, KEPT_PIXEL
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneLatents
+from animate_anyone.structures import Size
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
@@ -45,33 +46,33 @@ def scene_bytes(p: AnimateAnyone2Pipeline, work: Work) -> int:
     return work.frames * sum(t.numel() * t.element_size() for t in (scene.environment, scene.mask, *levels))
 
 
-def picture_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int], num_objects: int | None = None) -> int:
-    """All pictures of the clip that ``replace`` holds while the networks run: the video's, and what the model is given.
+def picture_bytes(
+    p: AnimateAnyone2Pipeline, work: Work, video: Size, result: Size, num_objects: int | None = None
+) -> int:
+    """All pictures of the clip that ``replace`` holds while the networks run: the video's, the result's, the networks'.
 
     Args:
-        size: ``(width, height)`` of the video.
+        video, result: ``(width, height)``; that of the networks is ``work.size``.
         num_objects: how many objects have masks; ``None``: one where ``work`` has objects.
     """
+    guessed = p.guess_options.carried_reference
     # Bytes a pixel: three of a picture, one of a mask, four of structured depth.
     seen = 3 + 1 + (int(work.objects) if num_objects is None else num_objects)
-    given = (3 + 3 + 1 + 1) + (3 + 1) * work.objects + (3 + 1) * p.guess_options.carried_reference
+    # Source, region; what is made, background, what of it is unseen and what unknown; objects and their mask.
+    shown = (3 + 1) + guessed * (1 + 3 + 1 + 1 + (3 + 1) * work.objects)
+    given = (3 + 1) + (3 + 1) * work.objects  # environment, mask; objects
+    if result == work.size:
+        given -= 1 + guessed * work.objects  # masks that are there already
     drawn = 3 + 4 * p.config["uses_depth"]
-    kinds = ((seen, size), (given, work.size), (drawn, p.pose_picture_size(work.size)))
-    return work.frames * sum(each * width * height for each, (width, height) in kinds)
+    kinds = ((seen, video), (shown, result), (given, work.size), (drawn, p.pose_picture_size(work.size)))
+    pictures = work.frames * sum(each * width * height for each, (width, height) in kinds)
+    return pictures + (min(KEPT_BYTES, work.frames * KEPT_PIXEL * result[0] * result[1]) if guessed else 0)
 
 
-def preparation_bytes(p: AnimateAnyone2Pipeline, work: Work, size: tuple[int, int]) -> int:
-    """What is held beside those pictures while they are made, before the networks work.
-
-    Args:
-        size: ``(width, height)`` of the video.
-    """
-    width, height = work.size
-    if not p.guess_options.carried_reference:
-        return work.frames * 2 * width * height  # masks
-    layers = next(chunks(work.frames, work.size)).stop * LAYERS * width * height
-    # Masks of the person, the body and the character, the background in making; masks of what stands in front.
-    return layers + work.frames * (8 * width * height + size[0] * size[1])
+def preparation_bytes(work: Work, video: Size, result: Size) -> int:
+    """What is held beside those pictures while they are made, before the networks work; sizes as there."""
+    # Masks of the person, the body, the character and the margins, and opacities of two; of what stands in front.
+    return work.frames * (12 * result[0] * result[1] + video[0] * video[1])
 
 
 def _scene(p: AnimateAnyone2Pipeline, work: Work, frames: int) -> SceneLatents:

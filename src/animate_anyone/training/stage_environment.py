@@ -16,7 +16,8 @@ from torch import Tensor
 
 from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.collage import collage
+from animate_anyone.first_guess.character import figure_of
+from animate_anyone.first_guess.collage import Collage
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
@@ -25,6 +26,7 @@ from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.structures import Subject
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Environment
 from animate_anyone.training.objective import number_dropped
@@ -162,10 +164,10 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             "reference_pose": character.drawn,
         }
         if self.guessing.carried_reference:
-            own = None if self.drops_guess(rng) else character.pose
-            looks = (character.picture, own, split.pose, split.environment, split.region, character.silhouette)
+            subject = Subject(character.picture, character.pose, character.silhouette)
+            figure = None if self.drops_guess(rng) else figure_of(subject, split.pose)
             objects = () if self.object_guider is None else (split.objects, split.object_masks)
-            picked["carried"] = collage(*looks, *objects)
+            picked["carried"] = np.stack(list(Collage(figure, split.pose, split.environment, split.region, *objects)))
         return picked
 
     def drops_guess(self, rng: np.random.Generator) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.inpainting import complete, complete_smoothly
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.progress import SILENT, Progress
@@ -22,6 +23,9 @@ from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.silhouette_errors import spoil
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
+
+TEXTURED = 0.2
+"""Share of references whose background is completed with texture, as when the model is used."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,11 +125,14 @@ class ImageStage(DenoisingStage[ImageBatch]):
 def character_frames(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool, size: int, errors: int) -> NDArray:
     """The first of ``frames`` moved into the poses of the others, or as it is; ``size`` is a side in pixels.
 
-    ``errors`` is the seed of its silhouette's errors.
+    ``errors`` is the seed of its silhouette's errors. Few backgrounds are completed with texture: that takes as long as
+    all the rest.
     """
     reference = clip["frames"][frames[0]]
     if as_it_is:  # as where a pose is not known
         return np.repeat(reference[None], len(frames) - 1, 0)
     pose = pose_of(clip["joints"][frames], size)
-    silhouette = spoil(clip["masks"][frames[0]].astype(bool), np.random.default_rng(errors))
-    return np.stack(list(CharacterFrames(reference, pose[:1], pose[1:], silhouette=silhouette)))
+    rng = np.random.default_rng(errors)
+    silhouette = spoil(clip["masks"][frames[0]].astype(bool), rng)
+    completed = complete if rng.random() < TEXTURED else complete_smoothly
+    return np.stack(list(CharacterFrames(reference, pose[:1], pose[1:], silhouette=silhouette, completed=completed)))

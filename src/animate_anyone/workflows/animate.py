@@ -18,7 +18,8 @@ from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.character import KEPT_BYTES, CharacterFrames, ScaledPictures, mended
+from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.frames import KEPT_BYTES, ScaledPictures, mended
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import load_estimator
 from animate_anyone.progress import SILENT, Progress
@@ -32,6 +33,7 @@ from animate_anyone.workflows.settings import (
     Report,
     WorkflowSettings,
     check_files,
+    check_first_guess,
     describe_needs,
     plan_work,
     write_result,
@@ -49,7 +51,6 @@ class Settings(WorkflowSettings):
         driving_kind: what a driving video shows, a name in ``driving.KINDS``: somebody, finished skeletons, or
             ``auto``, which looks.
         align: rescale the driver's skeleton to the character's body.
-        first_guess: write the first guess as it is, without what the networks make of it.
         keep: folder for the poses, the skeleton video and the skeletons laid over the character.
 
     The others are those of :class:`~animate_anyone.workflows.settings.WorkflowSettings`.
@@ -60,7 +61,6 @@ class Settings(WorkflowSettings):
     fps: Fraction | None = None
     driving_kind: str = "auto"
     align: bool = True
-    first_guess: bool = False
 
 
 def animate(
@@ -93,8 +93,7 @@ def animate(
     pipeline = load_pipeline(settings.model, placement=settings.placement)
     pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
-    if settings.first_guess and not pipeline.config["carried_reference"]:
-        raise InputError(f"--first-guess: {settings.model} begins with noise alone; leave --first-guess out")
+    check_first_guess(pipeline, settings)
 
     # Perception: the character's pose and the driver's.
     with report.timed("seeing"):

@@ -22,7 +22,7 @@ class Compositor:
         crop: the area of it that the model was shown.
         conditions: what the model was given of that area.
         feather: pixels of the video over which the made region fades into the video's own pixels; ``None``: the result
-            has the model's size and shows the model's pixels alone.
+            has the size of the conditions and shows what was made alone.
 
     Attributes:
         size: ``(width, height)`` of the result.
@@ -38,14 +38,15 @@ class Compositor:
     def compose(self, frames: Iterable[Picture]) -> Iterator[Picture]:
         """The frames ``(height, width, 3)`` of the result from all frames that the model made, in order."""
         for number, frame in enumerate(frames):
-            self.environment_psnr += environment_psnr(frame, self.conditions, number)
+            if self.conditions.first_guess is None:
+                self.environment_psnr += environment_psnr(frame, self.conditions, number)
             yield self.compose_frame(frame, number)
 
     def compose_frame(self, frame: Picture, number: int) -> Picture:
         """A frame of the result from one that the model made.
 
-        At the model's size its margins are cut off. At the video's size the made region is scaled up, and the rest is
-        the video's own. A frame without a person is the video's own in either case.
+        At the size of the conditions its margins are cut off. At the video's size the made region is scaled up, and the
+        rest is the video's own. A frame without a person is the video's own in either case.
         """
         area = inner_area(self.conditions.letterbox)
         person = self.cropped.person.masks[number]
@@ -62,6 +63,9 @@ class Compositor:
 
     def environment_lines(self) -> list[str]:
         """How well the model made the environment of all frames, and what stands in the result."""
+        if self.conditions.first_guess is not None:
+            scaled = "" if self.feather is not None or self.size == self.scene.pose.size else ", scaled"
+            return [f"environment outside the mask: the video's own pixels{scaled}"]
         psnr = self.environment_psnr
         made = f"{np.mean(psnr):.1f} dB as the model made it" if psnr else "nothing of it to be seen"
         kept = "to keep it exactly: --keep-background" if self.feather is None else "the video's own pixels were kept"
@@ -71,7 +75,7 @@ class Compositor:
 def environment_psnr(frame: Picture, conditions: SceneConditions, number: int) -> list[float]:
     """How well the model made the environment of a frame, dB; nothing where there is no region or nothing beside it."""
     area = inner_area(conditions.letterbox)
-    region = conditions.mask[number][area]
+    region = conditions.region[number][area]
     if not region.any() or region.all():
         return []
     return [psnr_masked(frame[area], conditions.source[number][area], ~region)]
@@ -81,5 +85,5 @@ def background_lines(conditions: SceneConditions) -> list[str]:
     """How much of the region's background is the video's own, where the model is shown some of it."""
     if conditions.unseen is None:
         return []
-    known = 1 - conditions.unseen.sum() / max(conditions.mask.sum(), 1)
+    known = 1 - conditions.unseen.sum() / max(conditions.region.sum(), 1)
     return [f"background around and behind the person: {known:.0%} of it seen in some frame, the rest is filled in"]

@@ -6,6 +6,7 @@ video ──perception──▶ poses, person, objects ──conditions──▶
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import torch
 
 from animate_anyone.conditions.crop_scene import Crop
+from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.frames import ScaledPictures, mended
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress
@@ -21,11 +24,20 @@ from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.structures import ObjectMark, Picture, PoseSequence
+from animate_anyone.structures import ObjectMark, Picture, PoseSequence, Size
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.driving import Driver
-from animate_anyone.workflows.scene_conditions import KEPT, keep_conditions, make_conditions
-from animate_anyone.workflows.settings import Report, check_files, check_number, describe_needs, plan_work, write_result
+from animate_anyone.workflows.scene_conditions import KEPT, SceneConditions, keep_conditions, make_conditions
+from animate_anyone.workflows.settings import (
+    Report,
+    check_files,
+    check_first_guess,
+    check_number,
+    describe_needs,
+    plan_work,
+    write_result,
+)
+from animate_anyone.workflows.sizes import choose_sizes
 from animate_anyone.workflows.source_video import (
     Networks,
     SourceVideoSettings,
@@ -91,6 +103,8 @@ def replace(
     pipeline = load_pipeline(settings.model, placement=settings.placement)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     check_model(pipeline, settings, len(driver))
+    choose_sizes(pipeline, settings.size, driver.size)
+    check_first_guess(pipeline, settings)
 
     # Perception: who moves how, where are they, and what do they hold?
     with report.timed("seeing"):
@@ -101,37 +115,60 @@ def replace(
         del networks  # what they hold of the device's memory is the model's now
 
     # Conditions: all of it at the model's size.
-    working = settings.size or tuple(pipeline.config["size"])
-    crop = Crop.around(scene.person.masks, working) if settings.crop else Crop.whole(driver.size)
+    wanted = settings.size or tuple(pipeline.config["size"])
+    crop = Crop.around(scene.person.masks, wanted) if settings.crop else Crop.whole(driver.size)
     cropped = crop.of(scene)
-    conditions = make_conditions(cropped, subject, working, pipeline)
+    sizes = choose_sizes(pipeline, settings.size, cropped.pose.size)
+    letterbox = Letterbox.into(cropped.pose.size, sizes.video) if settings.size else Letterbox.stretched(sizes.video)
+    with report.timed("conditions"):
+        conditions = make_conditions(cropped, subject, letterbox, sizes.networks, pipeline)
     report.lines += background_lines(conditions)
     if settings.keep is not None:
         keep_conditions(settings.keep, cropped, conditions, driver)
 
     # Sampling: denoise the whole clip, then decode, compose and write frame by frame.
     with report.timed("denoising"):
-        latents = pipeline(
-            conditions.reference,
-            conditions.skeletons,
-            conditions,
-            carried=conditions.first_guess,
-            reference_pose=conditions.reference_pose,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            window=settings.window,
-            overlap=settings.overlap,
-            window_batch=settings.window_batch,
-            continuation=settings.continuation,
-            generator=torch.Generator().manual_seed(settings.seed),
-            output_type="latent",
-            progress=progress,
-        )[0]
+        frames = make_frames(pipeline, conditions, sizes.networks, settings, progress)
     at_video_size = settings.keep_background or settings.crop
     compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
-    frames = compositor.compose(pipeline.decode(latents, conditions.first_guess))
-    last = compositor.environment_lines
-    return write_result(output, frames, compositor.size, driver, settings, report, progress, last)
+    composed, last = compositor.compose(frames), compositor.environment_lines
+    return write_result(output, composed, compositor.size, driver, settings, report, progress, last)
+
+
+def make_frames(
+    pipeline: AnimateAnyone2Pipeline,
+    conditions: SceneConditions,
+    size: Size,
+    settings: Settings,
+    progress: Progress,
+) -> Iterator[Picture]:
+    """Denoise a whole clip; its frames are decoded as they are asked for, of the size of the result.
+
+    Args:
+        size: ``(width, height)`` at which the networks work.
+    """
+    guess = conditions.first_guess
+    if guess is not None and settings.first_guess:
+        return iter(guess)
+    small = None if guess is None else ScaledPictures(guess, size)
+    latents = pipeline(
+        conditions.reference,
+        conditions.skeletons,
+        conditions,
+        carried=small,
+        reference_pose=conditions.reference_pose,
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        window=settings.window,
+        overlap=settings.overlap,
+        window_batch=settings.window_batch,
+        continuation=settings.continuation,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="latent",
+        progress=progress,
+    )[0]
+    frames = pipeline.decode(latents, small)
+    return frames if guess is None or small is None else mended(guess, small, frames)
 
 
 def dry_run(
@@ -147,18 +184,20 @@ def dry_run(
     pipeline = load_shapes(settings.model)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
-    work = changed(plan_work(pipeline, settings, windows), objects=settings.objects is not None)
+    sizes = choose_sizes(pipeline, settings.size, driver.size)
+    check_first_guess(pipeline, settings)
+    work = changed(plan_work(pipeline, settings, windows, sizes.networks), objects=settings.objects is not None)
     objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
-    pictures = picture_bytes(pipeline, work, driver.size, len(objects) if work.objects else 0)
-    work = changed(work, pictures=pictures, preparation=preparation_bytes(pipeline, work, driver.size))
+    pictures = picture_bytes(pipeline, work, driver.size, sizes.video, len(objects) if work.objects else 0)
+    work = changed(work, pictures=pictures, preparation=preparation_bytes(work, driver.size, sizes.video))
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
     lines = describe_needs(pipeline, settings, windows, work, what)
     size = f"{driver.size[0]}x{driver.size[1]}"
     held = (
-        f"pictures and masks, the video's ({size}) and the model's: {readable(work.pictures)} of memory, "
-        f"and {readable(work.preparation)} while they are made"
+        f"pictures and masks, the video's ({size}), the result's and the networks': {readable(work.pictures)} of "
+        f"memory, and {readable(work.preparation)} while they are made"
     )
     return [*driver.remarks, *lines[:2], held, *lines[2:]]
 

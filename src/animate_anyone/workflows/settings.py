@@ -36,8 +36,8 @@ class WorkflowSettings:
 
     Attributes:
         model: a shipped model's name or a model folder.
-        size: ``(width, height)`` of the result, multiples of 8; ``None``: the picture's shape (``animate``), the
-            model's training size (``replace``).
+        size: ``(width, height)`` of the result, multiples of 8; ``None``: the shape of the picture (``animate``) or of
+            the video (``replace``), see ``workflows.sizes``.
         steps: DDIM steps; ``None`` takes the model's default.
         guidance: weight of classifier-free guidance; ``None`` takes the model's default.
         seed: of the initial noise.
@@ -48,6 +48,7 @@ class WorkflowSettings:
         window_batch: windows computed at once.
         device, dtype, offload, vae_tiling, attention, quantize: how the model is put onto this machine, as in
             :class:`~animate_anyone.sampling.placement.Placement`.
+        first_guess: write the first guess as it is, without what the networks make of it.
         keep: folder for intermediate results and the report.
     """
 
@@ -69,6 +70,7 @@ class WorkflowSettings:
     vae_tiling: bool = False
     attention: str = "auto"
     quantize: str = "none"
+    first_guess: bool = False
     keep: Path | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +101,12 @@ class WorkflowSettings:
     def placement(self) -> Placement:
         """How the model is put onto this machine."""
         return Placement(self.device, self.dtype, self.offload, self.vae_tiling, self.attention, self.quantize)
+
+
+def check_first_guess(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings) -> None:
+    """Raise :class:`InputError` where the first guess is asked for of a model that has none."""
+    if settings.first_guess and not pipeline.config["carried_reference"]:
+        raise InputError(f"--first-guess: {settings.model} begins with noise alone; leave --first-guess out")
 
 
 def check_name(what: str, name: str, names: tuple[str, ...]) -> None:

@@ -1,0 +1,116 @@
+"""A first guess at every frame of a clip: drawn when asked for, scaled for the networks, mended by what they make.
+
+(Not in the papers; for small models.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from PIL import Image
+
+from animate_anyone.first_guess.mending import mend
+from animate_anyone.structures import Mask, Picture, Plane, Size
+
+KEPT_BYTES = 2**27
+"""Bytes of guesses that are kept once they are drawn."""
+KEPT_PIXEL = 3 + 4 + 1
+"""Bytes a pixel of each."""
+
+
+class Guess(NamedTuple):
+    """The guess at one frame.
+
+    Attributes:
+        picture: ``(height, width, 3)`` uint8.
+        region: ``(height, width)`` in [0, 1], where it may be wrong; ``None``: anywhere, as nothing was moved.
+        fixed: ``(height, width)`` bool, what stays pixel for pixel; ``None``: nothing.
+    """
+
+    picture: Picture
+    region: Plane | None = None
+    fixed: Mask | None = None
+
+
+class GuessedFrames(Sequence[Picture]):
+    """The guess at every frame, kept as long as all are small; :meth:`draw` makes one."""
+
+    def __init__(self, num_frames: int) -> None:
+        self.num_frames = num_frames
+        self._made: dict[int, Guess] = {}
+
+    def draw(self, number: int) -> Guess:
+        """The guess at a frame."""
+        raise NotImplementedError
+
+    def guess(self, number: int) -> Guess:
+        """The guess at a frame, drawn once."""
+        number = range(len(self))[number]
+        if number not in self._made:
+            guess = self.draw(number)
+            if (len(self._made) + 1) * sum(plane.nbytes for plane in guess if plane is not None) > KEPT_BYTES:
+                self._made.clear()
+            self._made[number] = guess
+        return self._made[number]
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    @overload
+    def __getitem__(self, number: int) -> Picture: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Picture]: ...
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        return self.guess(number).picture
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (self[number] for number in range(len(self)))
+
+
+class ScaledPictures(Sequence[Picture]):
+    """Pictures at another size, scaled when asked for.
+
+    Args:
+        pictures: ``(height, width, 3)`` uint8 each.
+        size: ``(width, height)``.
+    """
+
+    def __init__(self, pictures: Sequence[Picture], size: Size) -> None:
+        self.pictures, self.size = pictures, size
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        return scaled(self.pictures[number], self.size)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (self[number] for number in range(len(self)))
+
+
+def scaled(picture: Picture, size: Size) -> Picture:
+    """A picture at ``size`` ``(width, height)``, by the mean of the pixels that each new one covers."""
+    if size == (picture.shape[1], picture.shape[0]):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def mended(guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
+    """The frames of a first guess at its own size, each with what the networks made of it on their grid.
+
+    Args:
+        small: ``guess`` at the networks' size.
+        made: as ``small``, what they made.
+    """
+    for number, frame in enumerate(made):
+        first = guess.guess(number)
+        result = mend(first.picture, small[number], frame, first.region)
+        if first.fixed is not None:
+            np.copyto(result, first.picture, where=first.fixed[..., None])
+        yield result
