@@ -12,7 +12,9 @@ from animate_anyone.cli.options import shown_progress
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/puppet_image.yaml.", show_default=False)],
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe or a chain of them, e.g. recipes/puppet_image.yaml.", show_default=False)
+    ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings instead of the recipe's.")
     ] = None,
@@ -24,12 +26,12 @@ def train(
 ) -> None:
     """Train by a recipe; writes checkpoints, a log and the resulting model folder."""
     began = time.monotonic()
-    from animate_anyone.training.config import load_recipe
-    from animate_anyone.training.stages import run
-    from animate_anyone.training.time_limit import TimeLimit, closing_line
+    from animate_anyone.training.chain import train_file
 
-    limit = None if minutes is None else TimeLimit(minutes, began=began)
-    loaded = load_recipe(recipe, settings or [])
+    given = settings or []
+    command = ["animate-anyone", "train", str(recipe), *given]
     with shown_progress() as progress:
-        folder = run(loaded, resume, progress, limit)
-    print(closing_line(folder, loaded.steps, limit, ["animate-anyone", "train", str(recipe), *(settings or [])]))
+        line = train_file(
+            recipe, given, resume=resume, minutes=minutes, began=began, progress=progress, command=command
+        )
+    print(line)

@@ -8,14 +8,13 @@ given the reference carried into every pose, with that as it is too (``carried_r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_pose
@@ -28,7 +27,6 @@ from animate_anyone.evaluation.part_colour import GROUPS, colour_error
 from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.first_guess.frames import ScaledPictures, mended, scaled
 from animate_anyone.media import contact_sheet
-from animate_anyone.models.denoising_unet import DenoisingUNet, NoMotion
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -154,7 +152,7 @@ def evaluate_puppet(
         raise InputError("compare_motion with motion=False: both runs would be without temporal layers; give one")
     width, height = pipeline.config["size"]
     size, unet = (width, height) if side is None else (side, side), pipeline.denoising_unet
-    layered, carrying = bool(temporal_layers(unet)), bool(pipeline.config["carried_reference"])
+    layered, carrying = bool(unet.motion_modules()), bool(pipeline.config["carried_reference"])
     grid = (width, height) if carrying else size
 
     def show(number: int, frames: int = FRAMES) -> SuiteClip:
@@ -187,14 +185,14 @@ def evaluate_puppet(
     rows: list[list[Picture]] = []
     heads: dict[str, list[NDArray[np.float32]]] = {who: [] for who in ("truth", *WHO)}
     started = time.perf_counter()
-    with nullcontext() if motion else without_motion(unet):
+    with nullcontext() if motion else unet.without_motion():
         for number in progress.track(range(characters), characters, "suite"):
             clip = show(number)
             result = animate(clip)
             made = {"model": result, **clip.baselines(carrying)}
             clips.append({"seed": number, **{who: measure(frames, clip) for who, frames in made.items()}})
             if compare_motion and layered:
-                with without_motion(unet):
+                with unet.without_motion():
                     clips[-1]["without_temporal_layers"] = flicker(animate(clip), clip.frames, clip.masks)
             for who, frames in {"truth": clip.frames, **made}.items():
                 heads[who].append(head_descriptors(frames, clip.labels))
@@ -268,24 +266,6 @@ def suite_table(report: dict[str, Any]) -> str:
         tables.append([[f"{long['frames']} frames", *SEAMS]])
         tables[-1] += [[who, *(cell(long[who][m], "{:.2f}") for m in SEAMS)] for who in shown]
     return "\n\n".join(aligned(table) for table in tables)
-
-
-def temporal_layers(unet: DenoisingUNet) -> dict[str, AnimateDiffTransformer3D]:
-    """The motion modules of a network by their names; empty for a network of single frames."""
-    return {name: module for name, module in unet.named_modules() if isinstance(module, AnimateDiffTransformer3D)}
-
-
-@contextmanager
-def without_motion(unet: DenoisingUNet) -> Iterator[None]:
-    """Every frame by itself within this context: motion modules give back what they are given."""
-    layers = temporal_layers(unet)
-    try:
-        for name in layers:
-            unet.set_submodule(name, NoMotion())
-        yield
-    finally:
-        for name, module in layers.items():
-            unet.set_submodule(name, module)
 
 
 def _means(clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Animate Anyone 2: the environment on the input's last channels, objects blended 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -208,6 +210,31 @@ class DenoisingUNet(UNetMotionModel):
         model.zero_motion()
         model.load_state_dict(model._own_weights(".motion_modules.") | self.state_dict())
         return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+
+    @contextmanager
+    def without_motion(self) -> Iterator[None]:
+        """Every frame by itself within this context: motion modules give back what they are given."""
+        layers = self.take_motion_out()
+        try:
+            yield
+        finally:
+            self.put_motion_back(layers)
+
+    def motion_modules(self) -> dict[str, nn.Module]:
+        """The temporal layers by their names; empty for a network of single frames."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, AnimateDiffTransformer3D)}
+
+    def take_motion_out(self) -> dict[str, nn.Module]:
+        """:meth:`motion_modules`, in whose places there is nothing from now on."""
+        layers = self.motion_modules()
+        for name in layers:
+            self.set_submodule(name, NoMotion())
+        return layers
+
+    def put_motion_back(self, layers: Mapping[str, nn.Module]) -> None:
+        """The inverse of :meth:`take_motion_out`."""
+        for name, module in layers.items():
+            self.set_submodule(name, module)
 
     def with_environment(
         self,

@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m animate_anyone.training", description="Train by a recipe.")
-    parser.add_argument("recipe", help="a recipe, e.g. recipes/puppet_image.yaml")
+    parser.add_argument("recipe", help="a recipe or a chain of them, e.g. recipes/puppet_image.yaml")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--minutes", type=float, help="stop in time, with everything saved")
@@ -62,18 +62,21 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         given = _parser().parse_intermixed_args(arguments)
-        from animate_anyone.training.config import load_recipe
-        from animate_anyone.training.stages import run
-        from animate_anyone.training.time_limit import TimeLimit, closing_line
+        from animate_anyone.training.chain import train_file
 
-        limit = None if given.minutes is None else TimeLimit(given.minutes, began=_BEGAN)
-        recipe = load_recipe(given.recipe, given.settings)
-        folder = run(recipe, given.resume, LineProgress(), limit)
+        line = train_file(
+            given.recipe,
+            given.settings,
+            resume=given.resume,
+            minutes=given.minutes,
+            began=_BEGAN,
+            progress=LineProgress(),
+            command=["python", "-m", "animate_anyone.training", given.recipe, *given.settings],
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    command = ["python", "-m", "animate_anyone.training", given.recipe, *given.settings]
-    print(closing_line(folder, recipe.steps, limit, command))
+    print(line)
     return 0
 
 

@@ -289,14 +289,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         InputError: for a file that is not there or no YAML, an unknown key, a value of a wrong type.
     """
-    try:
-        tree = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
+    tree = read_settings_file(path)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -311,7 +304,20 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             node[leaf] = yaml.safe_load(value)
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{shortened(override)!r}: the value is no YAML: {' '.join(str(error).split())}") from None
-    return _build(Recipe, without_removed(tree, "recipe"), "")
+    return build_record(Recipe, without_removed(tree, "recipe"))
+
+
+def read_settings_file(path: str | Path) -> dict[str, Any]:
+    """What a YAML file of settings holds; raises :class:`InputError` where it is none."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
+    return tree
 
 
 def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
@@ -334,7 +340,12 @@ def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
     return tree
 
 
-def _build(cls: type[Record], tree: dict[str, Any], where: str) -> Record:
+def build_record(cls: type[Record], tree: dict[str, Any], where: str = "") -> Record:
+    """A record of settings from plain dictionaries; ``where``: the place of its keys, for errors.
+
+    Raises:
+        InputError: an unknown key, a value of a wrong type, or one that is missing.
+    """
     hints = typing.get_type_hints(cls)
     for key in tree:
         if key not in hints:
@@ -356,7 +367,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise InputError(f"recipe: {where} is {value!r}; it holds settings, give a mapping")
-        return _build(typing.cast(type, hint), value, f"{where}.")
+        return build_record(typing.cast(type, hint), value, f"{where}.")
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal and value in args:
         return value

@@ -5,6 +5,7 @@ denoising UNet are trained; the reference is another frame of the same clip.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -51,6 +52,19 @@ class ImageStage(DenoisingStage[ImageBatch]):
         if recipe.data.cache is not None and recipe.data.keep_latents:  # encoded where they are trained on
             self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
+
+    def _build(self, init: Path) -> None:
+        super()._build(init)
+        # Single frames cannot train temporal layers: those of a whole model wait here until it is saved.
+        self._temporal = {} if self.in_a_row else self.denoising_unet.take_motion_out()
+
+    def save(self, folder: Path) -> None:
+        self.denoising_unet.put_motion_back(self._temporal)
+        try:
+            super().save(folder)
+        finally:
+            if self._temporal:
+                self.denoising_unet.take_motion_out()
 
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
