@@ -12,6 +12,7 @@ from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.conditions.smooth import (
     Smoothing,
     clean,
+    drop_displaced_hips,
     drop_flashes,
     drop_outliers,
     fill_gaps,
@@ -116,6 +117,30 @@ def test_single_outliers_go_fast_movement_stays() -> None:
     mended = clean(replace(pose, keypoints=points))
     gap = np.linalg.norm(mended.keypoints[20] - pose.keypoints[20], axis=-1)[JOINT["left_knee"]]
     assert gap < 0.05 * TORSO
+
+
+def displaced(pose: PoseSequence, frames: slice, share: float) -> PoseSequence:
+    """Hips moved towards the neck by a share of the trunk."""
+    points = pose.keypoints.copy()
+    neck, hips = points[frames, JOINT["neck"]], [JOINT["right_hip"], JOINT["left_hip"]]
+    points[frames, hips] += share * (neck[:, None] - points[frames][:, hips])
+    return replace(pose, keypoints=points)
+
+
+def test_hips_that_leap_for_some_frames_are_filled_in() -> None:
+    """As an estimator sets them that sees a belt for a moment; less is movement, and longer is no leap."""
+    truth, moment = dancing(), slice(40, 45)
+    hips = [JOINT["right_hip"], JOINT["left_hip"]]
+    wrong = displaced(truth, moment, 0.4)
+    dropped = drop_displaced_hips(wrong)
+    assert (dropped.scores[moment][:, hips] == 0).all()
+    assert dropped.scores.sum() == truth.scores.sum() - 2 * 5
+    assert error(clean(wrong), truth) < 1.1 * error(clean(truth), truth) + 0.05
+    for same in (truth, displaced(truth, moment, 0.1), displaced(truth, slice(40, 90), 0.4)):
+        near = np.abs(np.arange(len(truth))[:, None] - [40, 90]).min(1) > 12  # the seams of a long one are told apart
+        assert np.array_equal(drop_displaced_hips(same).scores[near], truth.scores[near])
+    unseen = replace(truth, scores=np.zeros_like(truth.scores))
+    assert drop_displaced_hips(unseen) is unseen
 
 
 def test_swapped_sides_are_put_right_turning_round_is_not() -> None:

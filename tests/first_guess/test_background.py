@@ -54,6 +54,16 @@ def test_what_no_frame_shows_stays_hidden() -> None:
     assert np.array_equal(still, hidden) and np.array_equal(filled, empty(frames, hidden))
 
 
+def test_a_frame_that_is_made_up_gives_the_others_what_they_lack() -> None:
+    frames, hidden = walk()
+    hidden[:] = hidden[3]
+    made = empty(frames, hidden)
+    made[2], hidden[2] = frames[2], False
+    filled, still = fill_hidden(made, hidden, panned(0.0), source=2)
+    assert not still.any() and np.array_equal(filled, frames)
+    assert np.array_equal(fill_hidden(made, hidden, panned(0.0), source=4)[1], hidden)
+
+
 def test_nothing_is_taken_where_the_background_cannot_be_followed_or_has_changed() -> None:
     frames, hidden = walk()
     assert np.array_equal(fill_hidden(empty(frames, hidden), hidden, lambda start, end: None)[1], hidden)

@@ -371,7 +371,14 @@ def test_each_verb_refuses_the_others_models(
 def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Path, dancers: Path) -> None:
     folder = tmp_path / "carrying"
     tiny.environment_pipeline(reference_latents=True, carried_reference=True, keep_detail=True).save_pretrained(folder)
-    assert probe(run(model=str(folder), frames=slice(0, 3))[0]).num_frames == 3
+    (mended, report), (alone_path, _) = (
+        run(model=str(folder), frames=slice(0, 3), first_guess=alone, keep=tmp_path / "kept") for alone in (False, True)
+    )
+    info = probe(mended)
+    assert (info.num_frames, info.width, info.height) == (3, 256, 256)  # the video's shape; the networks' is smaller
+    assert probe(tmp_path / "kept" / "environment.mp4").width == 64
+    assert any(line.startswith("environment outside the mask: the video's own pixels") for line in report.lines)
+    assert mended.read_bytes() != alone_path.read_bytes()
     carrying = load_pipeline(folder, "cpu")
     assert isinstance(carrying, AnimateAnyone2Pipeline)
     scene, subject = scene_of((256, 128), dancers), subject_of(dancers)
@@ -387,6 +394,11 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     assert alone is not None  # without a pose nothing of the character comes
     assert (guess != np.stack(list(alone))).any(-1)[person & ~conditions.object_mask].mean() > 0.5
     assert conditions.unseen is not None and not (conditions.unseen & ~conditions.mask).any()
+
+
+def test_the_first_guess_of_a_model_without_one_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match="begins with noise alone; leave --first-guess out"):
+        run(first_guess=True)
 
 
 def test_a_model_without_objects_or_depth(run: Run, tmp_path: Path) -> None:

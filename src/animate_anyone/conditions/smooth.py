@@ -1,4 +1,4 @@
-"""Temporal clean-up of estimated poses: exchanged sides, outliers, displaced hips, gaps, jitter.
+"""Temporal clean-up of estimated poses: exchanged sides, displaced hips, outliers, gaps, jitter.
 
 All filters are centred: they use later frames too, and so do not lag. Times are in
 seconds and distances in torso lengths of the person, so that neither frame rate nor resolution
@@ -66,14 +66,14 @@ class Smoothing:
 
 
 def clean(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequence:
-    """Exchanged sides, outliers, displaced hips, gaps, short appearances and jitter, in this order.
+    """Exchanged sides, displaced hips, outliers, gaps, short appearances and jitter, in this order.
 
     ``settings`` ``None``: the default ones.
     """
     settings = settings or Smoothing()
     pose = fix_swaps(pose, settings.longest_swap)
-    pose = drop_outliers(pose, settings.jump)
     pose = drop_displaced_hips(pose, settings.trunk)
+    pose = drop_outliers(pose, settings.jump)
     pose = fill_gaps(pose, settings.longest_gap)
     pose = drop_flashes(pose, settings.shortest_stay)
     return smooth(pose, settings)
