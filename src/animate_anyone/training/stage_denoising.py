@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
+from animate_anyone.interop.motion_start import start_from_animatediff
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
@@ -31,6 +33,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.latents import initial_noise
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.training import processes
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
@@ -39,6 +42,8 @@ from animate_anyone.training.stage import Stage, to_pixels
 
 # What travels with a model and is not the recipe's data.
 _OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
+
+_LOG = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound="torch.nn.Module | None")
 
@@ -134,8 +139,22 @@ class DenoisingStage(Stage[DenoisingT]):
         )
 
     def take_motion(self) -> None:
-        """Give the denoising UNet temporal layers where it has none, and see that they take the clips."""
-        if not self.denoising_unet.config["use_motion_module"]:
+        """Give the denoising UNet temporal layers where it has none, and see that they take the clips.
+
+        They start from ``recipe.init_motion`` or, without it, at zero effect.
+        """
+        start = self.recipe.init_motion
+        if self.denoising_unet.config["use_motion_module"]:
+            if start is not None:
+                raise InputError(
+                    f"recipe: init_motion is {start!r}, and {self.recipe.init} has temporal layers already; leave "
+                    "init_motion out, or give init=FOLDER without them"
+                )
+        elif start is not None:
+            self.denoising_unet, lines = start_from_animatediff(self.denoising_unet, Path(start))
+            for line in lines if processes.rank() == 0 else ():
+                _LOG.warning(line)
+        else:
             self.denoising_unet = self.denoising_unet.with_motion()
         longest = self.denoising_unet.config["motion_max_seq_length"]
         if self.targets > longest:
