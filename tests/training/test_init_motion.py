@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, MotionAdapter
+from test_paper_size import SMALL, recipe
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -17,7 +18,6 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.stages import build_stage, run
-from test_paper_size import SMALL, recipe
 
 # As AnimateDiff's files: name, positions, whether there are modules in the middle, whether a trainer wrapped them.
 VERSIONS: dict[str, dict[str, Any]] = {
@@ -129,7 +129,7 @@ def test_temporal_layers_are_not_replaced(start: Path, tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_in_a_row_it_is_refused(start: Path) -> None:
-    with pytest.raises(InputError, match="init_motion is 'mm.ckpt', and this trains no temporal layers"):
+    with pytest.raises(InputError, match=r"init_motion is 'mm.ckpt', and this trains no temporal layers"):
         recipe("aa1_stage1", init=str(start), init_motion="mm.ckpt")
-    with pytest.raises(InputError, match="data.consecutive=true"):
+    with pytest.raises(InputError, match=r"data\.consecutive=true"):
         aa2(start, Path("mm.ckpt"), **{"data.consecutive": False})

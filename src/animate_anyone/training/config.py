@@ -258,8 +258,8 @@ class Recipe:
             raise InputError("recipe: stage motion needs frames in a row; give data.consecutive=true")
         if self.init_motion is not None and not (self.stage in ("motion", "environment") and self.data.consecutive):
             raise InputError(
-                f"recipe: init_motion is {self.init_motion!r}, and this trains no temporal layers; leave it out, or give "
-                "it to stage motion, or to stage environment with data.consecutive=true"
+                f"recipe: init_motion is {self.init_motion!r}, and this trains no temporal layers; leave it out, or "
+                "give it to stage motion, or to stage environment with data.consecutive=true"
             )
         if (self.stage == "environment") != (self.environment is not None):
             needs = "needs its settings: give environment={}" if self.environment is None else "takes no environment"
