@@ -118,6 +118,8 @@ def test_what_does_not_fit_is_one_line(trained: Path, start: Path, tmp_path: Pat
     published.write_animatediff(tmp_path / "flat.ckpt", widths=(32,))
     assert "no motion modules for all blocks" in refused(two(trained, tmp_path / "flat.ckpt"))
     assert "holds no motion modules" in refused(two(trained, start / "unet"))
+    torch.save({"up_blocks.0.motion_modules.0.norm.bias": torch.zeros(32)}, tmp_path / "part.ckpt")
+    assert "nothing for down_blocks.0.motion_modules" in refused(two(trained, tmp_path / "part.ckpt"))
     published.write_animatediff(tmp_path / "short.ckpt", positions=16)
     assert "the temporal layers take 16" in refused(two(trained, tmp_path / "short.ckpt"))
 
