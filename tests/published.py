@@ -126,12 +126,17 @@ def _moore(
     return kept
 
 
-def write_animatediff(path: Path, *, middle: bool = True, wrapped: bool = False) -> MotionAdapter:
+def write_animatediff(
+    path: Path,
+    *,
+    middle: bool = True,
+    wrapped: bool = False,
+    positions: int = POSITIONS,
+    widths: tuple[int, ...] = (32, 64),
+) -> MotionAdapter:
     """An AnimateDiff file: v2 has modules in the middle, v1 and v3 have not; v3 is wrapped by its trainer."""
     torch.manual_seed(6)
-    adapter = MotionAdapter(
-        block_out_channels=(32, 64), motion_max_seq_length=POSITIONS, use_motion_mid_block=middle
-    )  # fmt: skip
+    adapter = MotionAdapter(block_out_channels=widths, motion_max_seq_length=positions, use_motion_mid_block=middle)
     tensors = motion_tensors(adapter)
     if wrapped:
         torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in tensors.items()}}, path)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from animate_anyone.training import stage_denoising, stage_environment
+from animate_anyone.training import stage_denoising, stage_environment, starting_folder
 from animate_anyone.training.config import Recipe, load_recipe
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
 from animate_anyone.training.stage_image import ImageBatch
@@ -156,6 +156,7 @@ def build(
             torch.device(device),
             patch.object(stage_denoising, "load_network", load_network),
             patch.object(stage_environment, "load_network", load_network),
+            patch.object(starting_folder, "load_network", load_network),
         ):
             stage = build_stage(recipe)
     assert isinstance(stage, DenoisingStage)

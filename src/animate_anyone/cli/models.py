@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from animate_anyone.cli.options import bars, shown_progress
+
+if TYPE_CHECKING:
+    from animate_anyone.interop.catalog import Entry
+    from animate_anyone.interop.pull import Plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Weights: what there is, and getting more.")
 
@@ -49,7 +53,6 @@ def pull(
     """Download published weights. Goes on where it was stopped; every file's digest is checked."""
     from animate_anyone.errors import InputError
     from animate_anyone.interop import catalog, source
-    from animate_anyone.interop.pull import fetch, plan
     from animate_anyone.models.shipped import SHIPPED
 
     if name in SHIPPED:
@@ -57,17 +60,7 @@ def pull(
     entry = catalog.find(name, SHIPPED)
     folder = output or source.default_folder(entry)
 
-    try:
-        with bars() as progress:
-            what = plan(entry, folder, revision, progress)
-        for line in what.lines:  # none between bars
-            print(line, flush=True)
-        with bars() as progress:
-            done = fetch(what, progress)
-    except KeyboardInterrupt:
-        print("what came so far is kept; type the same command to go on", file=sys.stderr)
-        raise
-    print(*done, sep="\n")
+    what = _pull(entry, folder, revision)
     if entry.model and what.missing:
         print(
             f"to make a model of it, type: animate-anyone models convert {name if output is None else folder} -o FOLDER"
@@ -100,3 +93,49 @@ def convert(
     with shown_progress() as progress:
         lines = convert_folder(folder, output, dtype, progress, beta_schedule=schedule, motion_heads=motion_heads)
     print(*lines, sep="\n")
+
+
+@app.command()
+def start(
+    what: Annotated[str, typer.Argument(metavar="aa1|aa2", help="What is to be trained.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    stable_diffusion: Annotated[
+        str | None,
+        typer.Option(help="Folder, file or known name of Stable Diffusion 1.5; default: pulled.", show_default=False),
+    ] = None,
+    vae: Annotated[
+        str | None,
+        typer.Option(help="The autoencoder; default: as given with Stable Diffusion, else pulled.", show_default=False),
+    ] = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="The CLIP image encoder; default: pulled.", show_default=False)
+    ] = None,
+) -> None:
+    """Put together what training at the papers' size starts from; what is not here is pulled first."""
+    from animate_anyone.interop.start import check_output, find_sources, make_start
+
+    check_output(what, output)
+    sources = find_sources({"unet": stable_diffusion, "vae": vae, "image_encoder": image_encoder})
+    for entry, folder in sources.absent:
+        _pull(entry, folder)
+    with shown_progress() as progress:
+        lines = make_start(what, sources.places, output, progress)
+    print(*lines, sep="\n")
+
+
+def _pull(entry: Entry, folder: Path, revision: str | None = None) -> Plan:
+    """Say what will be downloaded, and do it."""
+    from animate_anyone.interop.pull import fetch, plan
+
+    try:
+        with bars() as progress:
+            what = plan(entry, folder, revision, progress)
+        for line in what.lines:  # none between bars
+            print(line, flush=True)
+        with bars() as progress:
+            done = fetch(what, progress)
+    except KeyboardInterrupt:
+        print("what came so far is kept; type the same command to go on", file=sys.stderr)
+        raise
+    print(*done, sep="\n")
+    return what

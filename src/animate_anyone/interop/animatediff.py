@@ -79,7 +79,8 @@ def read_motion_adapter(file: WeightFile, heads: int = MOTION_HEADS) -> MappedNe
     if not names:
         raise InputError(f"{file.path}: holds no motion modules")
     widths, layers = [], []
-    for block in range(1 + max(int(name.split(".")[1]) for name in names if name.startswith("down_blocks."))):
+    blocks = (int(found[1]) for name in names if (found := re.match(r"down_blocks\.(\d{1,2})\.", name)))
+    for block in range(1 + max(blocks, default=0)):
         bias = rf"down_blocks\.{block}\..*motion_modules\.\d+\.(temporal_transformer\.)?norm\.bias$"
         norms = [name for name in names if re.match(bias, name)]
         if not norms:

@@ -17,7 +17,16 @@ from animate_anyone.interop.animatediff import motion_names, positions, read_mot
 from animate_anyone.interop.finding import find_config, find_weights, given_settings, read_config
 from animate_anyone.interop.key_map import MappedNetwork
 from animate_anyone.interop.preset import MOORE, MOTION_HEADS, MUSEPOSE, NOVITA, NOVITA_GUIDER_WIDTHS, SCHEDULE, Preset
-from animate_anyone.interop.stable_diffusion import UNET, VAE, read_image_encoder, read_single_file, read_unet, read_vae
+from animate_anyone.interop.published_part import find_parts
+from animate_anyone.interop.stable_diffusion import (
+    UNET,
+    VAE,
+    is_unet,
+    read_image_encoder,
+    read_single_file,
+    read_unet,
+    read_vae,
+)
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.interop.writing import check_space, new_folder, write_part
 from animate_anyone.models.folder import AA1, NETWORKS, index_entry
@@ -48,7 +57,8 @@ def convert_folder(
     Args:
         source: a folder with the files of Moore-AnimateAnyone, novita or MusePose, and the autoencoder
             and image encoder that belong to them, in it or in folders below; or one file or folder of
-            AnimateDiff (becomes a ``MotionAdapter`` folder) or Stable Diffusion 1.5 (becomes ``unet/`` and ``vae/``).
+            AnimateDiff (becomes a ``MotionAdapter`` folder) or Stable Diffusion 1.5, whole or a part of it (becomes
+            ``unet/``, ``vae/`` and ``image_encoder/``, those that are there).
         output: the folder to make; it must not exist, or be empty.
         dtype: ``float32``, ``float16`` or ``bfloat16``; ``None`` keeps what the files hold.
         beta_schedule: ``linear`` or ``scaled_linear`` instead of the project's own.
@@ -85,8 +95,9 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
         return _plan_model(source, found, beta_schedule, motion_heads)
     if beta_schedule is not None:
         raise InputError(f"{source}: not a model, so there is no schedule to choose")
-    inside = (source / "unet" / "config.json").is_file() and not (source / "config.json").is_file()
-    file = WeightFile(source / "unet" if inside else source)  # of a whole Stable Diffusion its UNet
+    if source.is_dir() and (parts := find_parts(source)):
+        return _Plan(parts, [f"Stable Diffusion's {' and '.join(parts)}", *_left(parts)])
+    file = WeightFile(source)
     parts = read_single_file(file)
     if parts:
         return _Plan(parts, [f"Stable Diffusion, single file: {' and '.join(parts)}", *_left(parts)])
@@ -96,8 +107,10 @@ def _plan(source: Path, beta_schedule: str | None, motion_heads: int | None) -> 
         middle = "with" if config["use_motion_mid_block"] else "without"
         line = f"AnimateDiff motion modules, {config['motion_max_seq_length']} positions, {middle} a middle block"
         return _Plan({"": part}, [line])
-    if "conv_in.weight" in file.shapes and any("transformer_blocks" in name for name in file.shapes):
-        return _Plan({"unet": read_unet(file, read_config(source, UNET))}, ["Stable Diffusion's UNet"])
+    if source.is_file() and (parts := find_parts(source)):
+        return _Plan(parts, [f"Stable Diffusion's {' and '.join(parts)}", *_left(parts)])
+    if is_unet(file.shapes):  # a folder without a configuration
+        return _Plan({"unet": read_unet(file, UNET)}, ["Stable Diffusion's unet"])
     raise InputError(
         f"{source}: neither Animate Anyone ({', '.join(catalog.FILES)}) nor AnimateDiff nor Stable Diffusion 1.5"
     )

@@ -14,7 +14,11 @@ from animate_anyone.models.weight_files import read_settings
 
 DEPTH = 3  # folders below the source that are looked into
 # The class that the ``config.json`` of a foreign part names.
-_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "image_encoder": "CLIPVisionModelWithProjection"}
+_CLASSES = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "image_encoder": ("CLIPVisionModelWithProjection", "CLIPModel"),
+}
 
 
 def find_weights(source: Path, name: str) -> list[Path]:
@@ -35,13 +39,16 @@ def find_weights(source: Path, name: str) -> list[Path]:
 
 
 def find_config(source: Path, part: str) -> Path | None:
-    """The nearest ``config.json`` that says it is this part."""
+    """The nearest ``config.json`` that says it is this part; one of the whole CLIP where there is no image encoder."""
+    found = (_find_class(source, part, class_name) for class_name in _CLASSES[part])
+    return next((path for path in found if path is not None), None)
+
+
+def _find_class(source: Path, part: str, wanted: str) -> Path | None:
     for depth in range(DEPTH + 1):
         found = []
         for path in sorted(source.glob(f"{'*/' * depth}config.json")):
-            config = read_settings(path)
-            class_name = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
-            if class_name == _CLASSES[part]:
+            if _class_name(read_settings(path)) == wanted:
                 found.append(path)
         found = [path for path in found if path.parent.name == part] or found
         if any(_network(path) != _network(found[0]) for path in found):
@@ -51,6 +58,15 @@ def find_config(source: Path, part: str) -> Path | None:
         if found:
             return found[0]
     return None
+
+
+def names_part(config: dict[str, Any], part: str) -> bool:
+    """Whether a configuration says it is this part's."""
+    return _class_name(config) in _CLASSES[part]
+
+
+def _class_name(config: dict[str, Any]) -> Any:
+    return config.get("_class_name") or next(iter(config.get("architectures") or []), None)
 
 
 def _network(config_file: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> li
     """
     from animate_anyone.models.folder import check_classes, check_weights, model_folder, networks_of
 
-    if model not in SHIPPED and not Path(model).exists() and not _is_path(model):
+    if model not in SHIPPED and not Path(model).exists() and not source.is_path(model):
         entry = catalog.find(model, SHIPPED)
         return [*_known(entry), *_pulled(source.default_folder(entry))]
     if not (Path(model) / INDEX).is_file() and model not in SHIPPED and (lines := _pulled(Path(model))):
@@ -68,17 +68,13 @@ def pulled_folder(weights: str) -> Path:
     Raises:
         InputError: a known name that was not pulled.
     """
-    if Path(weights).exists() or _is_path(weights):
+    if Path(weights).exists() or source.is_path(weights):
         return Path(weights)
     entry = catalog.find(weights)
     folder = source.default_folder(entry)
     if source.state(folder) != "whole":
         raise InputError(f"{weights}: is not here whole; type: animate-anyone models pull {weights}")
     return folder
-
-
-def _is_path(text: str) -> bool:
-    return "/" in text or "\\" in text or text.startswith((".", "~"))
 
 
 def _weight_files(folder: Path) -> list[Path]:

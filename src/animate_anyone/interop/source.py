@@ -155,6 +155,11 @@ def default_folder(entry: Entry) -> Path:
     return home() / entry.name
 
 
+def is_path(text: str) -> bool:
+    """Whether what was typed for weights can only be a path, there or not, and no name."""
+    return "/" in text or "\\" in text or text.startswith((".", "~"))
+
+
 def digests(file: Path) -> tuple[str, str]:
     """SHA-256 of a file, and git's SHA-1 name of its content; read once, in pieces."""
     sha256, git = hashlib.sha256(), hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)

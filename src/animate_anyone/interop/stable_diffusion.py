@@ -93,6 +93,18 @@ def read_single_file(file: WeightFile) -> dict[str, MappedNetwork]:
     return parts | {"vae": read_vae(file, VAE)} if parts and inside[VAE_INSIDE] else parts
 
 
+def is_unet(names: Collection[str]) -> bool:
+    """Whether a file holds Stable Diffusion's UNet, under diffusers' names or inside the single file."""
+    return any(name.startswith(UNET_INSIDE) for name in names) or (
+        "conv_in.weight" in names and any("transformer_blocks" in name for name in names)
+    )
+
+
+def is_vae(names: Collection[str]) -> bool:
+    """Whether a file holds an autoencoder, under diffusers' names or inside the single file."""
+    return any(name.startswith((VAE_INSIDE, "decoder.up_blocks.", "decoder.up.")) for name in names)
+
+
 def read_unet(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
     """Stable Diffusion's UNet from a ``unet/`` folder or a single file."""
     with shapes_only():
@@ -108,11 +120,15 @@ def read_vae(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
         vae = AutoencoderKL.from_config(config)
     if any(name.startswith(VAE_INSIDE) for name in file.shapes):
         return fit(vae, [(file, single_file_naming(VAE_INSIDE, convert_ldm_vae_checkpoint, dict(vae.config)))])
+    if any(name.startswith("decoder.up.") for name in file.shapes):  # that part of the single file by itself
+        return fit(vae, [(file, single_file_naming("", convert_ldm_vae_checkpoint, dict(vae.config)))])
     return fit(vae, [(file, VAE_FOLDER)])
 
 
 def read_image_encoder(file: WeightFile, config: dict[str, Any]) -> MappedNetwork:
-    """CLIP's vision tower with its projection from an ``image_encoder/`` folder."""
+    """CLIP's vision tower with its projection from an ``image_encoder/`` folder, or from one of the whole CLIP."""
+    if "vision_config" in config:
+        config = {**config["vision_config"], "projection_dim": config.get("projection_dim", 512)}
     with shapes_only():
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
     return fit(encoder, [(file, IMAGE_ENCODER_FOLDER)])

@@ -43,6 +43,11 @@ class WeightFile:
         if not self.shapes:
             raise InputError(f"{path}: holds no tensors")
 
+    @property
+    def files(self) -> list[Path]:
+        """All that it reads from."""
+        return sorted(set(self._origin.values()))
+
     def read(self, names: Collection[str]) -> dict[str, Tensor]:
         """These tensors, on the CPU, in memory of their own."""
         out: dict[str, Tensor] = {}

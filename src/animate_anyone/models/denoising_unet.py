@@ -204,9 +204,13 @@ class DenoisingUNet(UNetMotionModel):
         model.load_state_dict(weights | model._own_weights(".spatial_blending."))
         return model if unet.dtype == torch.float32 else model.to(unet.dtype)
 
-    def with_motion(self) -> DenoisingUNet:
-        """A copy with fresh motion modules of zero effect: the start of the motion stage."""
-        model = type(self)(**{**_init_config(self), "use_motion_module": True})
+    def with_motion(self, **motion: Any) -> DenoisingUNet:
+        """A copy with fresh motion modules of zero effect: the start of the motion stage.
+
+        Args:
+            motion: ``motion_*`` arguments of the constructor in place of this network's own.
+        """
+        model = type(self)(**{**_init_config(self), "use_motion_module": True, **motion})
         model.zero_motion()
         model.load_state_dict(model._own_weights(".motion_modules.") | self.state_dict())
         return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)

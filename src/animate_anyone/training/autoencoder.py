@@ -20,13 +20,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.sampling.loading import load_network
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.objective import part_of_step, weighted_mean_square
 from animate_anyone.training.stage import Stage, to_pixels
+from animate_anyone.training.starting_folder import load_published
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +93,7 @@ class AutoencoderStage(Stage[CropBatch]):
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
         if recipe.init is not None:
-            self.vae = load_network(AutoencoderKL, Path(recipe.init) / "vae")
+            self.vae = load_published(AutoencoderKL, Path(recipe.init) / "vae")
         else:
             self.vae = recipe.networks.build("vae", lambda **settings: _tried(AutoencoderKL(**settings), recipe))
             start_at_identity(self.vae)

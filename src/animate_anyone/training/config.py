@@ -205,6 +205,8 @@ class Recipe:
         output: folder for checkpoints, the log and the result ``model/``.
         init: model folder to start from; the stage before this one wrote it. ``init/vae`` and
             ``init/image_encoder`` may be all that is there.
+        init_motion: AnimateDiff's file, or a folder with one or with a ``MotionAdapter``: where temporal layers start
+            that ``init`` lacks; ``None`` starts them at zero effect.
         steps: optimiser steps.
         batch: clips per optimiser step and process.
         accumulate: micro-batches that one optimiser step is cut into.
@@ -219,6 +221,7 @@ class Recipe:
     stage: Literal["autoencoder", "image_encoder", "image", "motion", "environment"]
     output: str
     init: str | None = None
+    init_motion: str | None = None
     steps: int = 10_000
     batch: int = 8
     accumulate: int = 1
@@ -253,6 +256,11 @@ class Recipe:
             raise InputError(f"recipe: data.frames_per_clip is {self.data.frames_per_clip}; this needs {needed}")
         if self.stage == "motion" and not self.data.consecutive:
             raise InputError("recipe: stage motion needs frames in a row; give data.consecutive=true")
+        if self.init_motion is not None and not (self.stage in ("motion", "environment") and self.data.consecutive):
+            raise InputError(
+                f"recipe: init_motion is {self.init_motion!r}, and this trains no temporal layers; leave it out, or "
+                "give it to stage motion, or to stage environment with data.consecutive=true"
+            )
         if (self.stage == "environment") != (self.environment is not None):
             needs = "needs its settings: give environment={}" if self.environment is None else "takes no environment"
             raise InputError(f"recipe: stage {self.stage} {needs}")

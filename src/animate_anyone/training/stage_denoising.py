@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,34 +12,35 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
+from animate_anyone.interop.motion_start import start_from_animatediff
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options
+from animate_anyone.models.pipeline_options import check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
-from animate_anyone.models.weight_files import read_settings
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.latents import initial_noise
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.training import processes
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.objective import noised_target, part_of_step, weighted_mean_square
 from animate_anyone.training.stage import Stage, to_pixels
+from animate_anyone.training.starting_folder import build_scheduler, init_folder, load_published, pipeline_options
 
-# What travels with a model and is not the recipe's data.
-_OPTIONS = ANIMATE_ANYONE.keys() - {"size", "skeleton_style"}
+_LOG = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound="torch.nn.Module | None")
 
@@ -78,8 +80,8 @@ class DenoisingStage(Stage[DenoisingT]):
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
         init = init_folder(recipe)
-        self.vae = load_network(AutoencoderKL, init / "vae")
-        self.image_encoder = load_network(CLIPVisionModelWithProjection, init / "image_encoder")
+        self.vae = load_published(AutoencoderKL, init / "vae")
+        self.image_encoder = load_published(CLIPVisionModelWithProjection, init / "image_encoder")
         self.options = pipeline_options(recipe, init)
         self.check_options()
         # One of these, or none: see `path`.
@@ -113,7 +115,7 @@ class DenoisingStage(Stage[DenoisingT]):
                 raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {wanted}")
             return
         if (init / "unet").exists():
-            unet = load_network(UNet2DConditionModel, init / "unet")
+            unet = load_published(UNet2DConditionModel, init / "unet")
         else:
             unet = networks.build("unet", UNet2DConditionModel)
             start_at_identity(unet)
@@ -134,8 +136,22 @@ class DenoisingStage(Stage[DenoisingT]):
         )
 
     def take_motion(self) -> None:
-        """Give the denoising UNet temporal layers where it has none, and see that they take the clips."""
-        if not self.denoising_unet.config["use_motion_module"]:
+        """Give the denoising UNet temporal layers where it has none, and see that they take the clips.
+
+        They start from ``recipe.init_motion`` or, without it, at zero effect.
+        """
+        start = self.recipe.init_motion
+        if self.denoising_unet.config["use_motion_module"]:
+            if start is not None:
+                raise InputError(
+                    f"recipe: init_motion is {start!r}, and {self.recipe.init} has temporal layers already; leave "
+                    "init_motion out, or give init=FOLDER without them"
+                )
+        elif start is not None:
+            self.denoising_unet, lines = start_from_animatediff(self.denoising_unet, Path(start))
+            for line in lines if processes.rank() == 0 else ():
+                _LOG.warning(line)
+        else:
             self.denoising_unet = self.denoising_unet.with_motion()
         longest = self.denoising_unet.config["motion_max_seq_length"]
         if self.targets > longest:
@@ -353,37 +369,3 @@ class DenoisingStage(Stage[DenoisingT]):
 def pose_input(pictures: Tensor) -> Tensor:
     # (b, k, H, W, 3) uint8 -> (b, 3, k, H, W) in [0, 1]
     return pictures.permute(0, 4, 1, 2, 3).float() / 255
-
-
-def init_folder(recipe: Recipe) -> Path:
-    if recipe.init is None:
-        raise InputError(f"recipe: stage {recipe.stage} needs init, a model folder with vae/ and image_encoder/")
-    init = Path(recipe.init)
-    for part in ("vae", "image_encoder"):
-        if not (init / part).is_dir():
-            raise InputError(f"{init}: has no {part}/; train the recipe before this one, or give init=FOLDER")
-    return init
-
-
-def build_scheduler(recipe: Recipe, init: Path) -> DDIMScheduler:
-    # A Stable Diffusion folder brings a schedule too, and it is not this method's: the recipe comes first.
-    if not recipe.networks.scheduler and (init / "scheduler").exists():
-        return DDIMScheduler.from_pretrained(init / "scheduler")
-    return recipe.networks.build("scheduler", DDIMScheduler)
-
-
-def pipeline_options(recipe: Recipe, init: Path) -> dict[str, Any]:
-    """What travels with the model: as in ``init``, where that is a whole model, changed as the recipe says.
-
-    Raises:
-        InputError: the recipe has an option that is not known, or is not its to say.
-    """
-    changes = recipe.networks.pipeline
-    for name in changes.keys() - _OPTIONS:
-        where = f"data.{name}" if name in ANIMATE_ANYONE else f"one of {', '.join(sorted(_OPTIONS))}"
-        raise InputError(f"recipe: networks.pipeline.{name} is not known; give {where}")
-    index, options = init / "model_index.json", {}
-    if (init / "denoising_unet").is_dir() and index.is_file():
-        known = read_settings(index)
-        options = {k: known[k] for k in _OPTIONS if k in known}
-    return options | changes
