@@ -77,7 +77,7 @@ class Clip:
         folder: the data set.
         frames: its frames; from :class:`CheckPerson` on only those with the person.
         tracked: the person's poses, as the estimator has them.
-        num_people: the most that were seen in one of the frames looked at.
+        next_largest: torso of the largest of the others over the person's, the median of the frames looked at; 0: nobody.
         poses: cleaned, in pixels of the source's frames, as many as ``frames``.
         figures: for the manifest: ``confidence``, ``motion``, ``person_height``.
         crop: the part of every frame that the clip shows.
@@ -92,7 +92,7 @@ class Clip:
     folder: Path
     frames: ClipFrames | None = None
     tracked: TrackedPerson | None = None
-    num_people: int = 0
+    next_largest: float = 0.0
     poses: PoseSequence | None = None
     figures: dict[str, float] = field(default_factory=dict)
     crop: Crop | None = None

@@ -12,11 +12,12 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from animate_anyone.conditions.body_lengths import clip_torso_length
+from animate_anyone.conditions.body_lengths import clip_torso_length, frame_torso_length
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.frame_ranges import runs
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.conditions.smooth import clean
+from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, whole_file
 from animate_anyone.perception import PoseEstimator
 from animate_anyone.perception.classical import shrink
@@ -34,6 +35,7 @@ GOP = 12
 """At most so many frames from one key frame of a clip to the next, so that training reads any part quickly."""
 
 _CRF = 18
+_LARGE_OTHER = 0.5  # torso of somebody else over the person's, from which there are several people; others pass by
 _MEAN_SCORE = 0.5  # of the body's points, in frames with the person
 _SEEN_POINTS = 0.4  # share of the body's points that are seen
 _LEAST_MOTION = 0.03  # torso lengths, standard deviation of the body's points around their mean place
@@ -45,11 +47,11 @@ _THUMBNAIL = 160  # pixels
 
 
 class TrackPerson:
-    """Estimates the poses of the largest person, and counts people in the first, middle and last frame."""
+    """Estimates the poses of the largest person, and looks for others in the first, middle and last frame."""
 
     name: ClassVar[str] = "poses"
     inputs: ClassVar[tuple[str, ...]] = ("source", "piece", "settings")
-    outputs: ClassVar[tuple[str, ...]] = ("frames", "tracked", "num_people")
+    outputs: ClassVar[tuple[str, ...]] = ("frames", "tracked", "next_largest")
     resources: ClassVar[Resources] = Resources()
 
     def __init__(self, load: Callable[[], PoseEstimator]) -> None:
@@ -59,22 +61,23 @@ class TrackPerson:
         """Raises :class:`BrokenError` where the source cannot be read any more."""
         frames = ClipFrames(item.source, opened(item.source), item.piece, item.settings)
         item.frames = frames
-        item.tracked = track_person(frames.in_reach(), frames.fps, self._estimator)
-        item.num_people = 1 if item.tracked.alone() else 2
-        poses = item.tracked.poses
+        try:
+            item.tracked = track_person(frames.in_reach(), frames.fps, self._estimator)
+        except InputError as error:
+            raise DroppedError(reasons.NO_PERSON, str(error)) from None
+        poses, people = item.tracked.poses, [list(item.tracked.people)]
         there = np.flatnonzero(is_person(poses.scores))
-        if item.num_people == 1 and len(there):
-            looked = sorted({int(there[len(there) // 2]), int(there[-1])})
-            for number, picture in zip(looked, frames.some(looked), strict=True):
-                people = find_people(picture, self._estimator, most=2, known=poses[number : number + 1])
-                item.num_people = max(item.num_people, len(people))
+        looked = sorted({int(there[len(there) // 2]), int(there[-1])}) if len(there) else []
+        for number, picture in zip(looked, frames.some(looked), strict=True):
+            people.append(find_people(picture, self._estimator, most=2, known=poses[number : number + 1]))
+        item.next_largest = float(np.median([_next_largest(those) for those in people]))  # one may be imagined
 
 
 class CheckPerson:
     """Drops what shows several people, or nobody for long enough; cleans the poses, and measures them."""
 
     name: ClassVar[str] = "checks"
-    inputs: ClassVar[tuple[str, ...]] = ("settings", "frames", "tracked", "num_people")
+    inputs: ClassVar[tuple[str, ...]] = ("settings", "frames", "tracked", "next_largest")
     outputs: ClassVar[tuple[str, ...]] = ("poses", "figures")
     resources: ClassVar[Resources] = Resources()
 
@@ -83,8 +86,8 @@ class CheckPerson:
         frames, tracked = item.frames, item.tracked
         assert frames is not None and tracked is not None
         found = tracked.poses
-        if item.num_people > 1:
-            raise DroppedError(reasons.SEVERAL_PEOPLE)
+        if item.next_largest >= _LARGE_OTHER or tracked.mended:
+            raise DroppedError(reasons.SEVERAL_PEOPLE, f"somebody else is {item.next_largest:.0%} as large")
         if tracked.whole is not None and tracked.dropped:  # other light: there is nobody else
             scores = found.scores.copy()
             scores[list(tracked.dropped)] = tracked.whole.scores[list(tracked.dropped)]
@@ -225,6 +228,12 @@ def crop_of(poses: PoseSequence) -> Crop:
         parts.append((start, length))
     (x, wide), (y, tall) = parts
     return Crop(x, y, wide, tall)
+
+
+def _next_largest(people: list[PoseSequence]) -> float:
+    """The torso of the next person over that of the largest; 0 where there is nobody else."""
+    torsos = sorted((frame_torso_length(p.keypoints[0], p.scores[0]) for p in people), reverse=True)
+    return torsos[1] / torsos[0] if len(torsos) > 1 else 0.0
 
 
 def _boxes(poses: PoseSequence) -> np.ndarray:
