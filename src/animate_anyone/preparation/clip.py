@@ -77,7 +77,7 @@ class Clip:
         folder: the data set.
         frames: its frames; from :class:`CheckPerson` on only those with the person.
         tracked: the person's poses, as the estimator has them.
-        next_largest: torso of the largest of the others over the person's, the median of the frames looked at; 0: nobody.
+        next_largest: torso of the largest of the others over the person's, the median of frames looked at; or 0.
         poses: cleaned, in pixels of the source's frames, as many as ``frames``.
         figures: for the manifest: ``confidence``, ``motion``, ``person_height``.
         crop: the part of every frame that the clip shows.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.crop_scene import Crop
-from animate_anyone.perception.classical import shrink
+from animate_anyone.perception.classical import cv2, shrink
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.structures import Mask, Picture, PoseSequence
 
@@ -18,6 +18,7 @@ _EDGE = 24.0  # grey levels from one pixel to the next
 _STEADY = 0.25  # mean deviation of an edge from its median, over the median
 _COVERED = (0.25, 0.75)  # share of the frames in which a pixel is the person's: it should change
 _STANDING = 0.2  # share of the strong edges that stand still below which the camera moves
+_STRIP = 9  # pixels; less wide is the outline of a part that hardly moves
 _FEWEST = 64  # pixels that should change, below which nothing is said
 
 
@@ -49,7 +50,9 @@ def static_share(read: Callable[[list[int]], Iterator[Picture]], poses: PoseSequ
     apart = np.hypot(*(all_edges - median).transpose(1, 0, 2, 3)).mean(axis=0)
     steady = (strength > _EDGE) & (apart < _STEADY * strength)
     covered = np.stack(people).mean(axis=0)
-    changing = (covered >= _COVERED[0]) & (covered <= _COVERED[1])
+    swept = ((covered >= _COVERED[0]) & (covered <= _COVERED[1])).astype(np.uint8)
+    # Along the outline of a part that hardly moves the edges are the person's own: such narrow strips do not count.
+    changing = cv2.morphologyEx(swept, cv2.MORPH_OPEN, np.ones((_STRIP, _STRIP), np.uint8)) > 0
     around = covered < _COVERED[0]
     strong = (np.hypot(all_edges[:, 0], all_edges[:, 1]) > _EDGE).mean(axis=0) * around
     if strong.sum() and steady[around].sum() < _STANDING * strong.sum():
