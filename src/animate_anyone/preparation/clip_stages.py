@@ -27,9 +27,11 @@ from animate_anyone.perception.person.people import find_people, track_person
 from animate_anyone.preparation import reasons
 from animate_anyone.preparation.clip import Clip, ClipFrames
 from animate_anyone.preparation.overlays import static_share
-from animate_anyone.preparation.pieces import opened
+from animate_anyone.preparation.pieces import opened_before
+from animate_anyone.preparation.records import stamp
 from animate_anyone.preparation.stage import DroppedError, Resources
 from animate_anyone.structures import BODY, PoseSequence
+from animate_anyone.system.whole_files import writing
 
 GOP = 12
 """At most so many frames from one key frame of a clip to the next, so that training reads any part quickly."""
@@ -59,7 +61,9 @@ class TrackPerson:
 
     def __call__(self, item: Clip) -> None:
         """Raises :class:`BrokenError` where the source cannot be read any more."""
-        frames = ClipFrames(item.source, opened(item.source), item.piece, item.settings)
+        frames = ClipFrames(
+            item.source, opened_before(item.source, tuple(stamp(item.source.path))), item.piece, item.settings
+        )
         item.frames = frames
         try:
             item.tracked = track_person(frames.in_reach(), frames.fps, self._estimator)
@@ -156,7 +160,8 @@ class WriteClip:
         """Raises :class:`InputError` where the data set cannot be written."""
         assert item.frames is not None
         item.files = {"video": f"{place(item.id)}.mp4", "poses": f"{place(item.id)}.npz"}
-        (item.folder / item.files["video"]).parent.mkdir(parents=True, exist_ok=True)
+        with writing(item.folder):
+            (item.folder / item.files["video"]).parent.mkdir(parents=True, exist_ok=True)
         middle = len(item.frames) // 2
         with VideoWriter(item.folder / item.files["video"], item.size, item.frames.fps, crf=_CRF, gop_size=GOP) as out:
             for number, picture in enumerate(item.pictures()):
@@ -197,7 +202,8 @@ def write_thumbnail(item: Clip, picture: np.ndarray) -> str:
     file = f"thumbnails/{item.id[:2]}/{item.id}.jpg"
     content = io.BytesIO()
     Image.fromarray(shrink(picture, _THUMBNAIL)).save(content, format="JPEG", quality=80)
-    (item.folder / file).parent.mkdir(parents=True, exist_ok=True)
+    with writing(item.folder):
+        (item.folder / file).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(item.folder / file) as part:
         part.write_bytes(content.getvalue())
     return file

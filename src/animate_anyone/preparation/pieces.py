@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -111,6 +112,12 @@ def opened(source: Source) -> Video:
         raise BrokenError(reason_of(error, source.path)) from None
     except OSError as error:
         raise BrokenError(error.strerror or "cannot be read") from None
+
+
+@lru_cache(maxsize=1)
+def opened_before(source: Source, stamp: tuple[int, ...]) -> Video:
+    """As :func:`opened`; a source's clips, which follow each other, share it while its ``stamp`` stays."""
+    return opened(source)
 
 
 def readable(path: Path, video: Video, wanted: range | list[int]) -> Iterator[Picture]:

@@ -103,8 +103,6 @@ def prepare(
     check_folder(output, "--output", (MANIFEST, PAGE))
     load_detector()
     clip_stages(settings)  # what is missing is told now
-    with writing(output):
-        _make_folders(output)
     memory = Records(output, settings)
     summary = Summary(others=found.others)
     todo = [source for source in found.sources if memory.of_source(source) is None]
@@ -114,6 +112,7 @@ def prepare(
     _follow(engine.each(make_clip, iter(jobs)), jobs.count(), "clips", summary, progress)
     page = Page()
     with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
         _replace(output / MANIFEST, (_line(entry, summary, page) for entry in _entries(found.sources, memory)))
         _replace(output / PAGE, page.html(summary.lines()))
     return summary
@@ -135,13 +134,6 @@ class _Jobs:
     def count(self) -> int:
         """How many."""
         return sum(1 for _ in self)
-
-
-def _make_folders(output: Path) -> None:
-    """Folders of records, two letters each."""
-    for kind in ("sources", "clips"):
-        for number in range(256):
-            (output / records.FOLDER / kind / f"{number:02x}").mkdir(parents=True, exist_ok=True)
 
 
 def _follow(results: Iterable[Seconds], count: int, what: str, summary: Summary, progress: Progress) -> None:

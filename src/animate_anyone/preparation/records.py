@@ -13,7 +13,7 @@ from typing import Any
 
 from animate_anyone.preparation.settings import PrepareSettings
 from animate_anyone.preparation.sources import Source
-from animate_anyone.system.whole_files import whole_file
+from animate_anyone.system.whole_files import whole_file, writing
 
 FOLDER = "records"
 KEPT, DROPPED, BROKEN, FAILED = "kept", "dropped", "broken", "failed"
@@ -69,6 +69,8 @@ class Records:
         return record
 
     def _write(self, file: Path, record: dict[str, Any]) -> None:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part:
             part.write_text(json.dumps(record | {"settings": self._digest}), encoding="utf-8")
 

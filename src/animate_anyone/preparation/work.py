@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -135,8 +136,9 @@ def _show_dropped(item: Clip) -> None:
     """A thumbnail of what was dropped, to look at; none where its frames cannot be read."""
     assert item.frames is not None
     item.files = {}
-    for picture in item.frames.some([len(item.frames) // 2]):
-        item.files["thumbnail"] = write_thumbnail(item, picture)
+    with suppress(BrokenError):
+        for picture in item.frames.some([len(item.frames) // 2]):
+            item.files["thumbnail"] = write_thumbnail(item, picture)
 
 
 def _shown(error: Exception) -> str:
