@@ -60,7 +60,7 @@ class Page:
         """The page in pieces; ``summary`` stands at its top."""
         yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Data set</title><style>{_STYLE}'
         yield "</style></head><body>\n<h1>Data set</h1>\n<pre>"
-        yield "\n".join(_safe(line) for line in summary if " s, " not in line)
+        yield "\n".join(_safe(line) for line in summary)
         yield "</pre>\n"
         for name, title in _FIGURES.items():
             if self._figures[name]:

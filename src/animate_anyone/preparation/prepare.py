@@ -60,7 +60,12 @@ class Summary:
             self.broken.append((entry["source"], entry["reason"]))
 
     def lines(self) -> list[str]:
-        """For the user: a table, then what cannot be read."""
+        """For the user: :meth:`table`, and the time of the stages."""
+        times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        return [*self.table(), *([times] if times else [])]
+
+    def table(self) -> list[str]:
+        """What became of all, by numbers, then what cannot be read."""
         rows = [("kept", f"{self.kept}", f"{self.seconds_kept:.1f} s")]
         rows += [(f"dropped: {reason}", str(many), "") for reason, many in sorted(self.dropped.items())]
         rows += [("cannot be read", str(len(self.broken)), "")] if self.broken else []
@@ -72,8 +77,6 @@ class Summary:
         if self.others:
             named = ", ".join(f"{ending} {many}" for ending, many in self.others.items())
             lines.append(f"left alone, no videos by their names: {named}")
-        if self.seconds:
-            lines.append(", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items()))
         return lines
 
 
@@ -114,7 +117,7 @@ def prepare(
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         _replace(output / MANIFEST, (_line(entry, summary, page) for entry in _entries(found.sources, memory)))
-        _replace(output / PAGE, page.html(summary.lines()))
+        _replace(output / PAGE, page.html(summary.table()))
     return summary
 
 
