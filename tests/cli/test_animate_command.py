@@ -264,7 +264,7 @@ def test_mistakes_of_usage(shell: Shell, arguments: list[str]) -> None:
 def test_help(shell: Shell) -> None:
     everything = shell("--help")
     assert everything.status == 0
-    for verb in ("animate", "pose", "synthesize", "train", "evaluate", "demo"):
+    for verb in ("animate", "pose", "synthesize", "prepare", "train", "evaluate", "demo"):
         assert verb in everything.out
         assert shell(verb, "--help").status == 0
 

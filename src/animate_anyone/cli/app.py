@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from animate_anyone.cli import animate, demo, evaluate, models, pose, replace, report, synthesize, train
+from animate_anyone.cli import animate, demo, evaluate, models, pose, prepare, replace, report, synthesize, train
 from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
 from animate_anyone.system.signals import WORDS, Signals
@@ -27,6 +27,7 @@ app.command("animate")(animate.animate)
 app.command("replace")(replace.replace)
 app.command("pose")(pose.pose)
 app.command("synthesize")(synthesize.synthesize)
+app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)

@@ -1,0 +1,50 @@
+"""``animate-anyone prepare``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from animate_anyone.cli.options import PoseEstimatorName, bars, parse_fps
+from animate_anyone.errors import InputError, shortened
+
+
+def prepare(
+    videos: Annotated[
+        list[Path], typer.Argument(help="Videos, folders of videos, or lists of them (.txt).", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The data set's folder, new or to go on with.", show_default=False)
+    ],
+    fps: Annotated[str, typer.Option(help="Frames per second of clips; slower videos keep theirs.")] = "24",
+    seconds: Annotated[str, typer.Option(metavar="A:B", help="The shortest and the longest clip.")] = "2:10",
+    min_height: Annotated[int, typer.Option(help="Pixels that the person is high at least.")] = 128,
+    max_side: Annotated[int, typer.Option(help="Longer side of clips at most, pixels.")] = 1024,
+    masks: Annotated[bool, typer.Option("--masks", help="Also write the person's masks.")] = False,
+    layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain",
+    pose_estimator: PoseEstimatorName = "mediapipe",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that work; 0: this one alone.")] = 0,
+) -> None:
+    """Make a data set for training: clips of one person each, with poses; goes on where it was stopped."""
+    from animate_anyone.preparation.engines import InProcess, LocalPool
+    from animate_anyone.preparation.prepare import MANIFEST, PAGE
+    from animate_anyone.preparation.prepare import prepare as make
+    from animate_anyone.preparation.settings import PrepareSettings
+
+    rate = parse_fps(fps)
+    assert rate is not None
+    settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator)
+    with bars() as progress:
+        engine = LocalPool(workers) if workers else InProcess()
+        summary = make(videos, output, settings, layout, engine, progress)
+    print(*summary.lines(), f"{output / MANIFEST}, {output / PAGE}", sep="\n")
+
+
+def _parse_seconds(text: str) -> tuple[float, float]:
+    found = re.fullmatch(r"\s*(\d{1,4}(?:\.\d{1,3})?)\s*:\s*(\d{1,4}(?:\.\d{1,3})?)\s*", text, re.ASCII)
+    if found is None:
+        raise InputError(f"--seconds {shortened(text)}: give A:B, the shortest and the longest clip, such as 2:10")
+    return float(found[1]), float(found[2])

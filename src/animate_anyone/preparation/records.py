@@ -1,0 +1,87 @@
+"""What was found out about each source and each clip, one small file each, written whole: the memory of a data set.
+
+A call that was ended goes on from them, and the manifest is made of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from animate_anyone.preparation.settings import PrepareSettings
+from animate_anyone.preparation.sources import Source
+from animate_anyone.system.whole_files import whole_file, writing
+
+FOLDER = "records"
+KEPT, DROPPED, BROKEN, FAILED = "kept", "dropped", "broken", "failed"
+"""What became of a source or a clip. ``failed``, by an error of the program, is tried again by the next call."""
+
+
+class Records:
+    """The records of a data set made with these settings; others are taken for missing.
+
+    Args:
+        dataset: its folder.
+        settings: those asked for.
+    """
+
+    def __init__(self, dataset: Path, settings: PrepareSettings) -> None:
+        self._dataset, self._digest = dataset, settings.digest
+
+    def of_source(self, source: Source) -> dict[str, Any] | None:
+        """The record of a source as it is now; ``None`` where there is none, or the file has changed since."""
+        record = self._read(self._source_file(source))
+        return record if record is not None and record.get("stamp") == stamp(source.path) else None
+
+    def of_clip(self, clip: str) -> dict[str, Any] | None:
+        """The record of a clip; ``None`` where there is none, or a file of it is gone."""
+        record = self._read(self._clip_file(clip))
+        if record is None or not all((self._dataset / f["path"]).is_file() for f in record.get("files", {}).values()):
+            return None
+        return record
+
+    def write_source(self, source: Source, record: dict[str, Any]) -> None:
+        """Raises :class:`InputError` where it cannot be written."""
+        self._write(self._source_file(source), record | {"stamp": stamp(source.path)})
+
+    def write_clip(self, clip: str, record: dict[str, Any]) -> None:
+        """Raises :class:`InputError` where it cannot be written."""
+        self._write(self._clip_file(clip), record)
+
+    def _source_file(self, source: Source) -> Path:
+        about = f"{os.path.abspath(source.path)}\0{source.fps}"
+        name = hashlib.sha256(about.encode(errors="surrogateescape")).hexdigest()[:24]
+        return self._dataset / FOLDER / "sources" / name[:2] / f"{name}.json"
+
+    def _clip_file(self, clip: str) -> Path:
+        return self._dataset / FOLDER / "clips" / clip[:2] / f"{clip}.json"
+
+    def _read(self, file: Path) -> dict[str, Any] | None:
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(record, dict) or record.get("settings") != self._digest or record.get("status") == FAILED:
+            return None
+        return record
+
+    def _write(self, file: Path, record: dict[str, Any]) -> None:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as part:
+            part.write_text(json.dumps(record | {"settings": self._digest}), encoding="utf-8")
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes when a source changes: bytes, time of the last change, number of files; empty where it is gone."""
+    try:
+        if not path.is_dir():
+            about = path.stat()
+            return [about.st_size, about.st_mtime_ns, 1]
+        files = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
+    except OSError:
+        return []
+    return [sum(f.st_size for f in files), max((f.st_mtime_ns for f in files), default=0), len(files)]

@@ -1,0 +1,74 @@
+"""What is asked of the clips of a data set; a digest of it tells whether a clip was made with these settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+
+from animate_anyone.errors import InputError
+from animate_anyone.perception import ESTIMATORS
+from animate_anyone.structures import FASTEST
+
+VERSION = 1
+"""Of the clips: other code that makes other clips from the same settings has another number."""
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How clips are cut and which are kept.
+
+    Attributes:
+        fps: frames per second of the clips; slower videos keep their own rate.
+        shortest, longest: seconds of a clip.
+        min_height: pixels of the video that the person is high at least, in half of the frames.
+        max_side: pixels of the longer side of a clip at most; larger ones are scaled down.
+        masks: also write the person's masks.
+        pose_estimator: a name in :data:`ESTIMATORS`.
+
+    Raises:
+        InputError: a value that is not allowed.
+    """
+
+    fps: Fraction = Fraction(24)
+    shortest: float = 2.0
+    longest: float = 10.0
+    min_height: int = 128
+    max_side: int = 1024
+    masks: bool = False
+    pose_estimator: str = "mediapipe"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps <= FASTEST:
+            raise InputError(f"--fps {self.fps}: frames per second of clips lie between 1 and {FASTEST}; give e.g. 24")
+        if not (self.shortest > 0 and 2 * self.shortest <= self.longest <= 600):  # so that halves are long enough
+            raise InputError(
+                f"--seconds {self.shortest:g}:{self.longest:g}: the longest clip must last at least twice as long as "
+                "the shortest, at most 600 s; give e.g. 2:10"
+            )
+        if round(self.shortest * float(self.fps)) < 2:
+            raise InputError(f"--seconds {self.shortest:g}:{self.longest:g}: a clip of one frame; give more seconds")
+        if self.min_height < 16:
+            raise InputError(f"--min-height {self.min_height}: a person of so few pixels has no pose; give 16 or more")
+        if not 64 <= self.max_side <= 8192:
+            raise InputError(f"--max-side {self.max_side}: the longer side of a clip lies between 64 and 8192 pixels")
+        if self.pose_estimator not in ESTIMATORS:
+            raise InputError(
+                f"--pose-estimator {self.pose_estimator}: there is no such estimator; give {' or '.join(ESTIMATORS)}"
+            )
+
+    @property
+    def digest(self) -> str:
+        """Of the settings and :data:`VERSION`, hexadecimal."""
+        text = json.dumps({"version": VERSION} | asdict(self), default=str, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def num_frames(self, fps: Fraction) -> int:
+        """Frames of the shortest clip."""
+        return max(2, round(self.shortest * float(fps)))
+
+    def num_pieces(self, seconds: float) -> int:
+        """Into how many clips of equal length a shot is divided."""
+        return max(1, math.ceil(seconds / self.longest - 1e-6))

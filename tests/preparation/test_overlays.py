@@ -1,0 +1,39 @@
+"""Writing over a picture is told from edges that may stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.crop_scene import Crop
+from animate_anyone.preparation.overlays import static_share
+from people import person
+
+SIZE = (200, 300)
+
+
+def _share(pan: int, written: bool) -> float:
+    """The share of a clip whose camera goes ``pan`` pixels a frame."""
+    noise = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
+    wide = noise.repeat(10, axis=0).repeat(10, axis=1)
+
+    def read(numbers: list[int]) -> Iterator[NDArray[np.uint8]]:
+        for number in numbers:
+            picture = wide[:, pan * number : pan * number + SIZE[0]].copy()
+            if written:
+                for column in range(20, 180, 12):
+                    picture[240:270, column : column + 6] = 255
+            yield picture
+
+    return static_share(read, person(24, SIZE, torso=60, neck=(100, 60)), Crop.whole(SIZE))
+
+
+def test_writing_stands_still_where_the_camera_moves() -> None:
+    assert _share(pan=9, written=True) > 0.01
+    assert _share(pan=9, written=False) < 0.003
+
+
+def test_a_camera_that_stands_still_says_nothing_about_the_background() -> None:
+    assert _share(pan=0, written=True) == 0.0
