@@ -30,6 +30,7 @@ from animate_anyone.models.reference_attention import (
 )
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
+from animate_anyone.models.temporal_layer import TemporalLayer
 
 ObjectBlending = Literal["none", "paper", "identity"]
 
@@ -160,6 +161,7 @@ class DenoisingUNet(UNetMotionModel):
             if isinstance(module, AnimateDiffTransformer3D):
                 if use_motion_module:
                     module.norm = PerFrameGroupNorm(motion_norm_num_groups, module.norm.num_channels, module.norm.eps)
+                    self.set_submodule(name, TemporalLayer.like(module))
                 else:
                     self.set_submodule(name, NoMotion())
         install_processors(self, ReferenceAttentionProcessor)

@@ -25,7 +25,10 @@ from animate_anyone.training.config import Recipe, without_removed
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Settings that may differ between the first part of a run and the rest.
-_MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype")
+_MAY_CHANGE = (
+    *("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype"),
+    "gradient_checkpointing",
+)
 _MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 # Settings by which networks are built, and what they were before they had a name: a run goes on as it began, whatever
 # the default is by then.

@@ -209,6 +209,7 @@ class Recipe:
         batch: clips per optimiser step and process.
         accumulate: micro-batches that one optimiser step is cut into.
         precision: ``bfloat16`` (autocast) or ``float32``; ``auto``: bfloat16 where the device has units for it.
+        gradient_checkpointing: activations are recomputed in the backward pass: less memory, a third more time.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
@@ -223,6 +224,7 @@ class Recipe:
     batch: int = 8
     accumulate: int = 1
     precision: Literal["bfloat16", "float32", "auto"] = "auto"
+    gradient_checkpointing: bool = False
     ema: float = 0.999
     max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"

@@ -88,6 +88,10 @@ class DenoisingStage(Stage[DenoisingT]):
         self._build(init)
         self.scheduler = build_scheduler(recipe, init)
         self.set_trainable()
+        if recipe.gradient_checkpointing:
+            for network in (self.denoising_unet, self.reference_net, self.reference_control):
+                if network is not None:
+                    network.enable_gradient_checkpointing()
         self._check_pose_pictures()
         self.make_clips(progress)
 
