@@ -207,7 +207,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
 
         # 3. Predict.
         prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None, objects)
-        return self.loss(batch, prediction, wanted, made if dropped == b else [])
+        return self.loss(batch, prediction, wanted, timesteps, made if dropped == b else [])
 
     def counted(self, batch: EnvironmentBatch) -> Tensor:
         """The person and the objects."""

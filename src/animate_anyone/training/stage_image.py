@@ -123,7 +123,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
         noisy = guess.join_samples(noisy.transpose(1, 2), dropped)  # (b, c, k, h, w)
         video, pose = self.as_clips(noisy.transpose(1, 2)), self.as_clips(pose.transpose(1, 2))
         prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None)
-        return self.loss(batch, prediction, wanted, made if dropped == b else [])
+        return self.loss(batch, prediction, wanted, timesteps, made if dropped == b else [])
 
     def pipeline(self) -> AnimateAnyonePipeline:
         return AnimateAnyonePipeline(
