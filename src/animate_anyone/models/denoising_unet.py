@@ -211,7 +211,7 @@ class DenoisingUNet(UNetMotionModel):
         model = type(self)(**{**_init_config(self), "use_motion_module": True})
         model.zero_motion()
         model.load_state_dict(model._own_weights(".motion_modules.") | self.state_dict())
-        return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+        return model if _place(model) == _place(self) else model.to(*_place(self))
 
     @contextmanager
     def without_motion(self) -> Iterator[None]:
@@ -273,7 +273,7 @@ class DenoisingUNet(UNetMotionModel):
         weights = dict(self.state_dict())
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
         model.load_state_dict(weights | model._own_weights(".spatial_blending."))
-        return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+        return model if _place(model) == _place(self) else model.to(*_place(self))
 
     def _own_weights(self, part: str) -> dict[str, Tensor]:
         # Those whose name holds `part`: what another network's weights are short of.
@@ -369,6 +369,10 @@ def join_environment(noisy: Tensor, environment: Tensor, mask: Tensor) -> Tensor
 def _with_motion(block_types: tuple[str, ...]) -> tuple[str, ...]:
     # "CrossAttnDownBlock2D" -> "CrossAttnDownBlockMotion"
     return tuple(name.removesuffix("2D") + "Motion" for name in block_types)
+
+
+def _place(model: DenoisingUNet) -> tuple[torch.device, torch.dtype]:
+    return model.device, model.dtype
 
 
 def _init_config(model: DenoisingUNet) -> dict[str, Any]:
