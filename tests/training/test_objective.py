@@ -8,6 +8,7 @@ from diffusers import DDIMScheduler
 
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
 from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
 
 
@@ -80,3 +81,29 @@ def test_share_that_is_dropped(share: float) -> None:
     counts = [number_dropped(4, share, generator) for _ in range(2000)]
     assert sum(counts) / 8000 == pytest.approx(share, abs=0.02)
     assert set(counts) == ({0} if share == 0 else set(range(5)))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 5.0])
+def test_min_snr_by_hand(gamma: float) -> None:
+    """``min(SNR, gamma) / (SNR + 1)``; zero where no signal is left."""
+    made, times = schedule(), torch.tensor([[0, 300], [700, 998]])
+    snr = made.alphas_cumprod[times] / (1 - made.alphas_cumprod[times])
+    wanted = torch.minimum(snr, torch.tensor(gamma)) / (snr + 1)
+    torch.testing.assert_close(min_snr_weights(made, times, gamma)[..., 0, 0, 0], wanted, rtol=1e-4, atol=1e-7)
+    assert min_snr_weights(made, torch.tensor([[999]]), gamma).item() == 0
+
+
+def test_min_snr_is_for_velocity_alone() -> None:
+    check_min_snr(5.0, schedule())
+    check_min_snr(None, schedule(prediction_type="epsilon"))
+    with pytest.raises(InputError, match=r"objective.min_snr_gamma is 5.0; it needs .*'epsilon'; give") as caught:
+        check_min_snr(5.0, schedule(prediction_type="epsilon"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_factor_is_not_divided_by_its_mean() -> None:
+    prediction, target = torch.zeros(2, 1, 2), torch.tensor([[[1.0, 3.0]], [[2.0, 2.0]]])
+    factor = torch.tensor([0.5, 0.25])[:, None, None]
+    weight = torch.tensor([3.0, 1.0])
+    each = (target.square() * weight / 2).mean((1, 2)) * factor.flatten()
+    torch.testing.assert_close(weighted_mean_square(prediction, target, weight, factor=factor), each.mean())

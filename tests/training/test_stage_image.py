@@ -336,3 +336,45 @@ def test_a_motion_stage_draws_noise_as_its_model_samples(models: dict[str, Path]
     noise = stage.noise(torch.Size((2, 4, 4, 8, 8)), torch.Generator().manual_seed(0))
     assert bool((noise == noise[:, :1]).all()) == shared
     assert (noise[0] != noise[1]).any()
+
+
+@pytest.mark.parametrize("kind", ["image", "motion"])
+@torch.no_grad()
+def test_noise_offset(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """One number a channel: of each single frame, or of all frames of a clip. Noise and timesteps stay as they were."""
+    plain, offset = (stage_of(kind, models, tmp_path, objective__noise_offset=value) for value in (0.0, 0.5))
+    target = torch.randn(2, plain.targets, 4, 8, 8, generator=noise(9))
+    noisy, wanted, times = plain.noised(target, noise(3))
+    moved, velocity, same_times = offset.noised(target, noise(3))
+    assert times.equal(same_times)
+    signal = plain.scheduler.alphas_cumprod[times].view(2, -1, 1, 1, 1)
+    added = (moved - noisy) / (1 - signal) ** 0.5
+    torch.testing.assert_close((velocity - wanted) / signal**0.5, added, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(added, added[..., :1, :1].expand_as(added), rtol=1e-3, atol=1e-3)
+    numbers = added[..., 0, 0]  # (b, k, c)
+    assert 0.1 < numbers.std() < 1
+    if kind == "motion":
+        torch.testing.assert_close(numbers, numbers[:, :1].expand_as(numbers), rtol=1e-3, atol=1e-3)
+    else:
+        assert not numbers[:, 0].allclose(numbers[:, 1])
+
+
+@pytest.mark.parametrize("kind", ["image", "motion"])
+@torch.no_grad()
+def test_min_snr_counts_samples_by_their_noise(models: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    settings = {"objective__person_weight": 3.0, "objective__condition_dropout": 0.0}
+    plain, stage = (stage_of(kind, models, tmp_path, **settings, objective__min_snr_gamma=g) for g in (None, 2.0))
+    batch = plain.batch(0, 0, 1)
+    wanted, prediction = torch.randn(2, 2, plain.targets, 4, 8, 8, generator=noise(4))
+    times = torch.tensor([[100], [800]]).expand(2, plain.targets)
+    signal = plain.scheduler.alphas_cumprod[times].double()
+    snr = signal / (1 - signal)
+    counts = (snr.clamp(max=2.0) / (snr + 1))[:, :, None, None, None]
+    weight = plain.weights(batch)
+    by_hand = ((prediction - wanted).square() * weight / weight.mean() * counts).mean()
+    got = stage.loss(batch, prediction, wanted, times, [])["loss"]
+    torch.testing.assert_close(got, by_hand.float(), rtol=1e-4, atol=0)
+    assert not got.allclose(plain.loss(batch, prediction, wanted, times, [])["loss"])
+    schedule = {"prediction_type": "epsilon"}
+    with pytest.raises(InputError, match=r"min_snr_gamma is 2.0; it needs prediction_type 'v_prediction'"):
+        stage_of(kind, models, tmp_path, objective__min_snr_gamma=2.0, networks__scheduler=schedule)

@@ -23,12 +23,18 @@ def train(
         float | None,
         typer.Option(help="Stop in time, rendering and saving included; --resume goes on.", show_default=False),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print what it will train and need (memory, data, steps); do nothing.")
+    ] = False,
 ) -> None:
     """Train by a recipe; writes checkpoints, a log and the resulting model folder."""
     began = time.monotonic()
-    from animate_anyone.training.chain import train_file
+    from animate_anyone.training.chain import check_file, train_file
 
     given = settings or []
+    if check:
+        print(check_file(recipe, given))
+        return
     command = ["animate-anyone", "train", str(recipe), *given]
     with shown_progress() as progress:
         line = train_file(

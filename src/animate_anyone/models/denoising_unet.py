@@ -30,6 +30,7 @@ from animate_anyone.models.reference_attention import (
 )
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
+from animate_anyone.models.temporal_layer import TemporalLayer
 
 ObjectBlending = Literal["none", "paper", "identity"]
 
@@ -160,6 +161,7 @@ class DenoisingUNet(UNetMotionModel):
             if isinstance(module, AnimateDiffTransformer3D):
                 if use_motion_module:
                     module.norm = PerFrameGroupNorm(motion_norm_num_groups, module.norm.num_channels, module.norm.eps)
+                    self.set_submodule(name, TemporalLayer.like(module))
                 else:
                     self.set_submodule(name, NoMotion())
         install_processors(self, ReferenceAttentionProcessor)
@@ -213,7 +215,7 @@ class DenoisingUNet(UNetMotionModel):
         model = type(self)(**{**_init_config(self), "use_motion_module": True, **motion})
         model.zero_motion()
         model.load_state_dict(model._own_weights(".motion_modules.") | self.state_dict())
-        return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+        return model if _place(model) == _place(self) else model.to(*_place(self))
 
     @contextmanager
     def without_motion(self) -> Iterator[None]:
@@ -275,7 +277,7 @@ class DenoisingUNet(UNetMotionModel):
         weights = dict(self.state_dict())
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
         model.load_state_dict(weights | model._own_weights(".spatial_blending."))
-        return model.to(self.device) if self.dtype == torch.float32 else model.to(self.device, self.dtype)
+        return model if _place(model) == _place(self) else model.to(*_place(self))
 
     def _own_weights(self, part: str) -> dict[str, Tensor]:
         # Those whose name holds `part`: what another network's weights are short of.
@@ -371,6 +373,10 @@ def join_environment(noisy: Tensor, environment: Tensor, mask: Tensor) -> Tensor
 def _with_motion(block_types: tuple[str, ...]) -> tuple[str, ...]:
     # "CrossAttnDownBlock2D" -> "CrossAttnDownBlockMotion"
     return tuple(name.removesuffix("2D") + "Motion" for name in block_types)
+
+
+def _place(model: DenoisingUNet) -> tuple[torch.device, torch.dtype]:
+    return model.device, model.dtype
 
 
 def _init_config(model: DenoisingUNet) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,6 +140,22 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
         raise InputError(f"{folder / poses}: conditioning_channels is 6, which needs reference_pose in the index")
 
 
+_WITHOUT_VALUES: ContextVar[bool] = ContextVar("without_values", default=False)
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """Within it :func:`load_network` reads no weights: it builds from ``config.json`` alone.
+
+    For use where new tensors have no values anyway, as within PyTorch's ``FakeTensorMode``.
+    """
+    token = _WITHOUT_VALUES.set(True)
+    try:
+        yield
+    finally:
+        _WITHOUT_VALUES.reset(token)
+
+
 def load_network(kind: type[Network], folder: Path) -> Network:
     """One network of a model folder, float32, from files alone: nothing is looked for on the net.
 
@@ -145,6 +163,9 @@ def load_network(kind: type[Network], folder: Path) -> Network:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not there; give a model folder that has {folder.name}/")
+    if _WITHOUT_VALUES.get():
+        weights_of(folder)  # which are looked at
+        return from_config(kind, folder).eval()  # type: ignore[return-value]
     try:
         if _is_wrapped(folder):
             return _load_wrapped(kind, folder, torch.float32)

@@ -15,7 +15,6 @@ Sizes are in bytes, frames ``(width, height)`` in pixels.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.sampling.alive_bytes import AliveBytes
 from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -350,39 +348,12 @@ def _normalised(func: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tenso
     return torch.empty_like(args[0]), args[0].new_empty(statistics), args[0].new_empty(statistics)
 
 
-class _Alive(TorchDispatchMode):
-    """Adds up the bytes of all tensors that are alive, weights left out.
-
-    Attributes:
-        now: at this moment.
-        peak: the most since somebody set it.
-    """
+class _Alive(AliveBytes):
+    """:class:`AliveBytes` of a pipeline's call, its weights left out."""
 
     def __init__(self, pipeline: AnimateAnyonePipeline) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        weights = (
-            weight
-            for part in parts_of(pipeline)
-            for weight in (*getattr(pipeline, part).parameters(), *getattr(pipeline, part).buffers())
-        )
-        self._known = {weight.untyped_storage()._cdata for weight in weights}
+        networks = [getattr(pipeline, part) for part in parts_of(pipeline)]
+        super().__init__(weight for net in networks for weight in (*net.parameters(), *net.buffers()))
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = _normalised(func, args) or func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._known:
-            return
-        self._known.add(storage._cdata)
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
-
-    def _forget(self, identity: int, size: int) -> None:
-        self._known.discard(identity)
-        self.now -= size
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _normalised(func, args) or super().compute(func, args, kwargs)

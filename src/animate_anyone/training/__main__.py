@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--minutes", type=float, help="stop in time, with everything saved")
+    parser.add_argument("--check", action="store_true", help="print what it will train and need, and do nothing")
     return parser
 
 
@@ -62,8 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         given = _parser().parse_intermixed_args(arguments)
-        from animate_anyone.training.chain import train_file
+        from animate_anyone.training.chain import check_file, train_file
 
+        if given.check:
+            print(check_file(given.recipe, given.settings))
+            return 0
         line = train_file(
             given.recipe,
             given.settings,

@@ -98,6 +98,8 @@ class AutoencoderStage(Stage[CropBatch]):
             self.vae = recipe.networks.build("vae", lambda **settings: _tried(AutoencoderKL(**settings), recipe))
             start_at_identity(self.vae)
             _start_quiet(self.vae)
+        if recipe.gradient_checkpointing:
+            self.vae.enable_gradient_checkpointing()
         self.make_clips(progress)
 
     def crop(self, step: int) -> int:
@@ -165,6 +167,8 @@ class ImageEncoderStage(Stage[PairBatch]):
         self.encoder = recipe.networks.build(
             "image_encoder", lambda **settings: CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
         )
+        if recipe.gradient_checkpointing:
+            self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
         self.make_clips(progress)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.system.whole_files import whole_file
+from animate_anyone.training.check import check_lines, missing_start
 from animate_anyone.training.config import Recipe, build_record, load_recipe, read_settings_file
 from animate_anyone.training.stages import run
 from animate_anyone.training.time_limit import TimeLimit, closing_line
@@ -108,6 +109,27 @@ def train_file(
             file.write_text(json.dumps(done))
     last = Path(list(recipes.values())[-1][0].output) / "model"
     return f"{last}: the model after the stages {', '.join(recipes)}"
+
+
+def check_file(path: str | Path, settings: Sequence[str] = ()) -> str:
+    """Lines that say what training by this recipe, or by each of this chain's, will train, need and find.
+
+    Nothing is touched: no folder is made and no file written. ``settings``: as :func:`train_file`.
+
+    Raises:
+        InputError: as :func:`train_file`, where it can be known before the start.
+    """
+    tree = read_settings_file(path)
+    if "stages" not in tree:
+        return "\n".join(check_lines(load_recipe(path, list(settings))))
+    _, recipes = load_chain(path, tree, settings)
+    blocks = []
+    before: str | None = None  # the stage before this one's output
+    for name, (recipe, _) in recipes.items():
+        waits = before is not None and not Path(before, "model").is_dir()
+        blocks.append("\n".join(missing_start(recipe, name) if waits else check_lines(recipe, name)))
+        before = recipe.output
+    return "\n\n".join(blocks)
 
 
 def load_chain(

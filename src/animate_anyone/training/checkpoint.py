@@ -20,16 +20,25 @@ from torch import nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.system.whole_files import unfinished, writing
-from animate_anyone.training.config import Recipe, without_removed
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.removed_settings import without_removed
 
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Settings that may differ between the first part of a run and the rest.
-_MAY_CHANGE = ("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype")
+_MAY_CHANGE = (
+    *("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype"),
+    "gradient_checkpointing",
+)
 _MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 # Settings by which networks are built, and what they were before they had a name: a run goes on as it began, whatever
 # the default is by then.
 _BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "attention"}}
+# Settings that earlier checkpoints do not have, and what was done then; a recipe must say the same to go on.
+_UNNAMED: dict[str, dict[str, Any]] = {
+    "optimizer": {"kind": "adamw"},
+    "objective": {"min_snr_gamma": None, "noise_offset": 0.0},
+}
 
 
 @contextmanager
@@ -102,8 +111,9 @@ def as_it_began(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _named(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's recipe, with those settings of :data:`_BEGAN_AS` that had no name then."""
-    return recipe | {section: old | recipe[section] for section, old in _BEGAN_AS.items() if recipe.get(section)}
+    """A checkpoint's recipe, with those settings of :data:`_BEGAN_AS` and :data:`_UNNAMED` that had no name then."""
+    known = _BEGAN_AS | _UNNAMED
+    return recipe | {section: old | recipe[section] for section, old in known.items() if recipe.get(section)}
 
 
 def load_checkpoint(

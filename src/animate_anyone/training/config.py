@@ -20,6 +20,7 @@ from animate_anyone.conditions.draw import STYLES
 from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
 from animate_anyone.errors import InputError, shortened
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
+from animate_anyone.training.removed_settings import without_removed
 
 Network = TypeVar("Network")
 Record = TypeVar("Record")
@@ -29,18 +30,16 @@ _LEAST = {
     **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every"), 1),
     **{f"data.{name}": 1 for name in ("frames_per_clip", "clips", "workers", "supersample", "pose_scale")},
     "objective.targets_per_reference": 1,
-    "objective.timestep_power": 0,
-}
-# Settings of earlier versions, by section, and the values with which they had no effect.
-_REMOVED: dict[str, dict[str, Any]] = {
-    "objective": {"object_dropout": 0.0, "object_weight": 1.0, "decoder_only": False},
-    "environment": {"blending_weights": "map", "finest_attention": False},
+    **{f"objective.{name}": 0 for name in ("timestep_power", "noise_offset")},
 }
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up, then constant or a cosine down to a tenth."""
+    """AdamW with a linear warm-up, then constant or a cosine down to a tenth.
+
+    ``kind``: ``adamw8bit`` keeps its two moments in 8 bits (package bitsandbytes).
+    """
 
     lr: float = 1e-5
     weight_decay: float = 0.01
@@ -48,6 +47,7 @@ class Optimizer:
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
     max_grad_norm: float = 1.0
+    kind: Literal["adamw", "adamw8bit"] = "adamw"
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ class Objective:
             than on the background.
         timestep_power: timesteps are drawn with a density of ``t`` to this power: 0 is uniform; above it, more
             are drawn where the conditions alone must say what is in the frame.
+        min_snr_gamma: errors count ``min(SNR, gamma) / (SNR + 1)`` by the timestep's signal-to-noise ratio (for
+            velocity prediction alone, see ``min_snr``); ``None``: 1.
+        noise_offset: standard deviation of what is added to a frame's noise, one number a channel.
         targets_per_reference: image stage: frames of a clip that are predicted from one reference.
         crop: autoencoder: side of the crops that three of four steps train on; ``None``: whole frames.
         kl_weight: autoencoder: weight of the Kullback-Leibler term per latent value.
@@ -114,6 +117,8 @@ class Objective:
     carry_dropout: float = 0.1
     person_weight: float = 1.0
     timestep_power: float = 0.0
+    min_snr_gamma: float | None = None
+    noise_offset: float = 0.0
     targets_per_reference: int = 1
     crop: int | None = None
     kl_weight: float = 1e-6
@@ -211,6 +216,7 @@ class Recipe:
         batch: clips per optimiser step and process.
         accumulate: micro-batches that one optimiser step is cut into.
         precision: ``bfloat16`` (autocast) or ``float32``; ``auto``: bfloat16 where the device has units for it.
+        gradient_checkpointing: activations are recomputed in the backward pass: less memory, a third more time.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
@@ -226,6 +232,7 @@ class Recipe:
     batch: int = 8
     accumulate: int = 1
     precision: Literal["bfloat16", "float32", "auto"] = "auto"
+    gradient_checkpointing: bool = False
     ema: float = 0.999
     max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"
@@ -247,6 +254,9 @@ class Recipe:
             value = attrgetter(name)(self)
             if not 0 <= value < 1:
                 raise InputError(f"recipe: {name} is {value}; it must lie in [0, 1)")
+        gamma = self.objective.min_snr_gamma
+        if gamma is not None and not gamma > 0:
+            raise InputError(f"recipe: objective.min_snr_gamma is {gamma}; it must be above 0")
         if self.batch % self.accumulate:
             raise InputError(f"recipe: batch {self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
         singly = 1 + self.objective.targets_per_reference
@@ -325,26 +335,6 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
-    return tree
-
-
-def without_removed(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """A recipe of an earlier version as this one reads it. ``where``: the file's name, for errors.
-
-    Raises:
-        InputError: it has a setting that was removed, at a value that had an effect.
-    """
-    for section, removed in _REMOVED.items():
-        settings = tree.get(section)
-        if not isinstance(settings, dict):
-            continue
-        for name, neutral in removed.items():
-            if settings.get(name, neutral) != neutral:
-                raise InputError(
-                    f"{where}: {section}.{name} is {settings[name]!r}; the setting was removed, "
-                    f"and only what was trained with {neutral!r} goes on"
-                )
-        tree = tree | {section: {name: value for name, value in settings.items() if name not in removed}}
     return tree
 
 

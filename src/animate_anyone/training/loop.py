@@ -24,6 +24,7 @@ from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.optimizer import build_optimizer
 from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
@@ -111,8 +112,7 @@ class _Run:
         self.after_checkpoint = after_checkpoint
         self.trainable = [p for p in stage.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
-        o = recipe.optimizer
-        self.optimizer: Any = torch.optim.AdamW(self.trainable, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay)
+        self.optimizer: Any = build_optimizer(recipe.optimizer, self.trainable)
         self.clock = time.perf_counter if limit is None else limit.clock
         self.first = self.done = self.saved = 0
         self.parts = recipe.accumulate * self.accelerator.num_processes

@@ -33,13 +33,20 @@ def noised_target(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, time
 
 
 def weighted_mean_square(
-    prediction: Tensor, target: Tensor, weight: Tensor, mean_weight: Tensor | None = None
+    prediction: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    mean_weight: Tensor | None = None,
+    factor: Tensor | None = None,
 ) -> Tensor:
     """Mean of the squared error; ``weight`` broadcasts against it.
 
-    It is divided by ``mean_weight``, that of all samples of a step; where there is none, by its own mean.
+    It is divided by ``mean_weight``, that of all samples of a step; where there is none, by its own mean. ``factor``,
+    which broadcasts too, multiplies the error as it is.
     """
     error = (prediction.float() - target.float()).square()
+    if factor is not None:
+        error = error * factor
     weight = weight / (weight.mean() if mean_weight is None else mean_weight)
     return (error * weight).mean()
 
@@ -74,6 +81,18 @@ def part_of_step(draw: Callable[[int, torch.Generator], Tensor], samples: int, g
     """
     part, parts = (getattr(generator, name, default) for name, default in (("part", 0), ("parts", 1)))
     return draw(samples * parts, generator)[part * samples : (part + 1) * samples]
+
+
+def offset_noise(noise: Tensor, offset: float, shared: bool, generator: torch.Generator) -> Tensor:
+    """``noise`` ``(b, k, c, h, w)`` and on each channel of a frame one normal number more, of deviation ``offset``.
+
+    ``shared``: all ``k`` frames get the same numbers. With an offset of 0 nothing is drawn.
+    """
+    if not offset:
+        return noise
+    shape = (1 if shared else noise.shape[1], noise.shape[2], 1, 1)
+    drawn = part_of_step(lambda n, g: torch.randn((n, *shape), generator=g), len(noise), generator)
+    return noise + offset * drawn.to(noise)
 
 
 def number_dropped(samples: int, share: float, generator: torch.Generator) -> int:

@@ -36,7 +36,8 @@ from animate_anyone.training import processes
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
-from animate_anyone.training.objective import noised_target, part_of_step, weighted_mean_square
+from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
+from animate_anyone.training.objective import noised_target, offset_noise, part_of_step, weighted_mean_square
 from animate_anyone.training.stage import Stage, to_pixels
 from animate_anyone.training.starting_folder import build_scheduler, init_folder, load_published, pipeline_options
 
@@ -89,7 +90,12 @@ class DenoisingStage(Stage[DenoisingT]):
         self.reference_control: ReferenceControl | None = None
         self._build(init)
         self.scheduler = build_scheduler(recipe, init)
+        check_min_snr(recipe.objective.min_snr_gamma, self.scheduler)
         self.set_trainable()
+        if recipe.gradient_checkpointing:
+            for network in (self.denoising_unet, self.reference_net, self.reference_control):
+                if network is not None:
+                    network.enable_gradient_checkpointing()
         self._check_pose_pictures()
         self.make_clips(progress)
 
@@ -247,6 +253,7 @@ class DenoisingStage(Stage[DenoisingT]):
         b, k = target.shape[:2]
         noise = part_of_step(lambda n, g: self.noise(torch.Size((n, *target.shape[1:])), g), b, generator).to(target)
         timesteps = part_of_step(lambda n, g: self.timesteps(n, k, g), b, generator).to(target.device)
+        noise = offset_noise(noise, self.recipe.objective.noise_offset, self.in_a_row, generator)
         noisy, wanted = noised_target(
             self.scheduler, target.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten(0, 1)
         )
@@ -302,10 +309,11 @@ class DenoisingStage(Stage[DenoisingT]):
         return out.transpose(1, 2).flatten(0, 1).unflatten(0, timesteps.shape)
 
     def loss(
-        self, batch: DenoisingT, prediction: Tensor, wanted: Tensor, unread: Sequence[Tensor]
+        self, batch: DenoisingT, prediction: Tensor, wanted: Tensor, timesteps: Tensor, unread: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         """The loss; ``unread``: what nothing was made of, whose weights need a gradient of zero and not none."""
-        loss = weighted_mean_square(prediction, wanted, self.weights(batch), batch.mean_weight)
+        factor = min_snr_weights(self.scheduler, timesteps, self.recipe.objective.min_snr_gamma)
+        loss = weighted_mean_square(prediction, wanted, self.weights(batch), batch.mean_weight, factor)
         if unread:
             loss = loss + 0.0 * sum(value.float().mean() for value in unread)
         return {"loss": loss}

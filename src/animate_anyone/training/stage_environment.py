@@ -207,7 +207,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
 
         # 3. Predict.
         prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None, objects)
-        return self.loss(batch, prediction, wanted, made if dropped == b else [])
+        return self.loss(batch, prediction, wanted, timesteps, made if dropped == b else [])
 
     def counted(self, batch: EnvironmentBatch) -> Tensor:
         """The person and the objects."""
@@ -216,11 +216,11 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     @torch.no_grad()
     def encode_objects(self, objects: Tensor, cells: Tensor) -> Tensor:
         """Latents of object frames ``(b, k, H, W, 3)`` uint8, zero in cells ``(b, k, h, w)`` without one."""
-        present = cells.flatten(2).any(2)  # (b, k)
+        rows, columns = cells.flatten(2).any(2).nonzero(as_tuple=True)  # frames with an object, of (b, k)
         shape = (*cells.shape[:2], self.vae.config["latent_channels"], *cells.shape[2:])
-        latents = torch.zeros(shape, device=objects.device)
-        if present.any():
-            latents[present] = self.encode(objects[present][None])[0]
+        latents = objects.new_zeros(shape, dtype=torch.float32)
+        if len(rows):
+            latents[rows, columns] = self.encode(objects[rows, columns][None])[0]
         return latents * cells[:, :, None]
 
     def pipeline(self) -> AnimateAnyone2Pipeline:

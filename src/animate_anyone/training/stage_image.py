@@ -20,7 +20,6 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import digest, pose_of
-from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.silhouette_errors import spoil
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
@@ -47,9 +46,11 @@ class ImageStage(DenoisingStage[ImageBatch]):
 
     STREAM, record = 5, ImageBatch
 
-    def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
-        super().__init__(recipe, progress)
-        if recipe.data.cache is not None and recipe.data.keep_latents:  # encoded where they are trained on
+    def make_clips(self, progress: Progress = SILENT) -> None:
+        """The clips, and their latents in the cache."""
+        super().make_clips(progress)
+        data = self.recipe.data
+        if data.cache is not None and data.keep_latents:  # encoded where they are trained on
             self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
 
@@ -123,7 +124,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
         noisy = guess.join_samples(noisy.transpose(1, 2), dropped)  # (b, c, k, h, w)
         video, pose = self.as_clips(noisy.transpose(1, 2)), self.as_clips(pose.transpose(1, 2))
         prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None)
-        return self.loss(batch, prediction, wanted, made if dropped == b else [])
+        return self.loss(batch, prediction, wanted, timesteps, made if dropped == b else [])
 
     def pipeline(self) -> AnimateAnyonePipeline:
         return AnimateAnyonePipeline(

@@ -11,10 +11,12 @@ from accelerate.utils import convert_file_size_to_int
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.training import processes
 from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import train
+from animate_anyone.training.optimizer import check_optimizer
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stage_environment import EnvironmentStage
 from animate_anyone.training.stage_image import ImageStage
@@ -49,6 +51,7 @@ def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT, limit
         InputError: the output folder cannot be made or holds another run, or what the stage starts from is not there.
     """
     output = Path(recipe.output)
+    check_optimizer(recipe.optimizer, processes.device())
     checkpoint = last_checkpoint(output)
     if checkpoint is not None and resume:
         recipe = as_it_began(recipe, checkpoint)

@@ -1,0 +1,46 @@
+"""The temporal layer (AnimateDiff's motion module) with gradient checkpointing, which diffusers' own goes without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import Tensor
+
+
+class TemporalLayer(AnimateDiffTransformer3D):
+    """``AnimateDiffTransformer3D`` that ``enable_gradient_checkpointing`` of a network reaches.
+
+    diffusers recomputes residual blocks, spatial transformers and the temporal layer of the middle block, and keeps the
+    activations of all other temporal layers.
+
+    Attributes:
+        gradient_checkpointing: whether activations are recomputed in the backward pass; diffusers sets it, and with it
+            ``_gradient_checkpointing_func``.
+    """
+
+    gradient_checkpointing = False
+
+    @classmethod
+    def like(cls, layer: AnimateDiffTransformer3D) -> TemporalLayer:
+        """The same layer, sharing its parameters."""
+        twin = cls.__new__(cls)
+        twin.__dict__.update(layer.__dict__)
+        return twin
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        timestep: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        num_frames: int = 1,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+    ) -> Tensor:
+        """As the base class: ``(batch * num_frames, channels, height, width)`` in and out."""
+        given = (hidden_states, encoder_hidden_states, timestep, class_labels, num_frames, cross_attention_kwargs)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            out: Tensor = self._gradient_checkpointing_func(super().forward, *given)
+            return out
+        return super().forward(*given)

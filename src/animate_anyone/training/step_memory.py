@@ -1,0 +1,200 @@
+"""How much memory a recipe's steps will need, computed before anything is loaded. An estimate, never a measurement.
+
+One step, forward and backward, is run by the stage itself on tensors without values (PyTorch's ``FakeTensorMode``), and
+the bytes of all tensors that are alive are added up at every operation: autocast, attention's kernels and gradient
+checkpointing are as on the device that trains. What that cannot see is scratch space within kernels and gaps between
+tensors; benchmarks/train_memory.py holds the result against measured peaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.alive_bytes import AliveBytes
+from animate_anyone.sampling.loading import without_values
+from animate_anyone.sampling.memory import MARGIN, PROCESS
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.objective import step_generator
+from animate_anyone.training.stage import Stage
+from animate_anyone.training.stages import STAGES
+
+# Bytes that the optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each.
+_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of a stage: how many weights it has, and how many of them are trained."""
+
+    weights: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a step needs where it computes, in bytes.
+
+    Attributes:
+        parts: the stage's networks by name.
+        weights: of all networks, buffers included.
+        gradients, moments, average: of what is trained; its gradients, the optimiser's state, the moving average.
+        buckets: copies of gradients that several processes exchange; 0 for one.
+        kept: what a forward pass of one micro-batch keeps for the backward pass.
+        step: the most that is alive beside weights, moments and average in the passes: activations and gradients.
+        update: the same while the optimiser steps.
+        process: the libraries, assumed (``sampling.memory.PROCESS``).
+        margin: times :attr:`step`, for scratch space within kernels (``sampling.memory.MARGIN``, measured on CPUs).
+    """
+
+    parts: dict[str, Part]
+    weights: int
+    gradients: int
+    moments: int
+    average: int
+    buckets: int
+    kept: int
+    step: int
+    update: int
+    process: int
+    margin: float
+
+    @property
+    def resident(self) -> int:
+        """What stays from step to step."""
+        return self.weights + self.moments + self.average + self.buckets
+
+    @property
+    def tensors(self) -> int:
+        """All tensors at the peak, nothing allowed for."""
+        return self.resident + max(self.step, self.update)
+
+    @property
+    def peak(self) -> int:
+        """The most at once."""
+        return self.process + self.resident + round(max(self.margin * self.step, self.update))
+
+
+class WithoutClips:
+    """Stands before a stage's class: its networks, no clips."""
+
+    def make_clips(self, progress: Progress = SILENT) -> None:
+        """Nothing is rendered, nothing is written."""
+
+
+@contextmanager
+def stage_without_values(recipe: Recipe, device: torch.device) -> Iterator[Stage[Any]]:
+    """The recipe's stage with networks that have shapes and no values; nothing is rendered, nothing written.
+
+    Raises:
+        InputError: as the stage does.
+    """
+    kind = STAGES[recipe.stage]
+    made = type(kind.__name__, (WithoutClips, kind), {})
+    random = torch.get_rng_state()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device), without_values():
+            stage: Stage[Any] = made(recipe)
+        yield stage
+    finally:
+        torch.set_rng_state(random)
+
+
+def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> StepMemory:
+    """What a step of a recipe needs on ``device``; ``recipe.precision`` is not ``auto``.
+
+    Raises:
+        InputError: as the stage does.
+    """
+    recipe = replace(recipe, objective=replace(recipe.objective, condition_dropout=0.0))  # no condition is spared
+    with stage_without_values(recipe, device) as stage:
+        trained = [p for p in stage.parameters() if p.requires_grad]
+        count = sum(p.numel() for p in trained)
+        alive = AliveBytes((*stage.parameters(), *stage.buffers()))
+        with alive:
+            if recipe.accumulate > 1:
+                for parameter in trained:
+                    parameter.grad = torch.zeros_like(parameter)
+            before = alive.now
+            batch = blank_batch(stage, device, trained[0].fake_mode)  # type: ignore[attr-defined]
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                loss = stage(batch, step_generator(recipe.seed, 0, 0, recipe.accumulate))["loss"]
+            kept = alive.now - before
+            loss.backward()
+            step = alive.peak
+        scratch = 4 * count if device.type != "cpu" and recipe.optimizer.kind == "adamw" else 0  # all weights at once
+        return StepMemory(
+            parts={name: _part(network) for name, network in stage.named_children()},
+            weights=sum(t.numel() * t.element_size() for t in (*stage.parameters(), *stage.buffers())),
+            gradients=4 * count,
+            moments=round(_MOMENTS[recipe.optimizer.kind] * count),
+            average=4 * count if recipe.ema else 0,
+            buckets=4 * count if processes > 1 else 0,
+            kept=kept,
+            step=step,
+            update=4 * count + scratch,
+            process=round(PROCESS["cpu" if device.type == "cpu" else "gpu"]),
+            margin=MARGIN["denoising"],
+        )
+
+
+def blank_batch(stage: Stage[Any], device: torch.device, pictures_in: AbstractContextManager[Any]) -> Any:
+    """One micro-batch of the stage; masks are true everywhere: all that can be computed is.
+
+    ``pictures_in``: the context in which all but the masks is made; it may make tensors without values.
+    """
+    recipe, data = stage.recipe, stage.recipe.data
+    b, side, pose = stage.num_clips(3), data.size, data.pose_size  # step 3: of whole frames in stage `autoencoder`
+    k = getattr(stage, "targets", 1)
+    cells = side // getattr(stage, "factor", 8)
+    latents = recipe.stage in ("image", "motion") and data.cache is not None and data.keep_latents
+    frames = {"autoencoder": (b, side, side, 3), "image_encoder": (b, 2, side, side, 3)}
+    pictures = frames.get(recipe.stage, (b, k, side, side, 3))
+    shapes: dict[str, tuple[tuple[int, ...], torch.dtype] | None] = {
+        "frames": None if latents else (pictures, torch.uint8),
+        "masks": (pictures[:-1], torch.bool),
+        "reference": ((b, side, side, 3), torch.uint8),
+        "reference_pose": ((b, pose, pose, 3), torch.uint8),
+        "poses": ((b, k, pose, pose, 3), torch.uint8),
+        "carried": (pictures, torch.uint8) if _carries(stage) else None,
+        "latents": ((b, 1 + k, _latent_channels(stage), cells, cells), torch.float16) if latents else None,
+        "environment": (pictures, torch.uint8),
+        "objects": (pictures, torch.uint8),
+        "object_masks": (pictures[:-1], torch.bool),
+        "region_cells": ((b, k, cells, cells), torch.bool),
+        "object_cells": ((b, k, cells, cells), torch.bool),
+        "depth": ((b, k, pose, pose), torch.float32),
+    }
+    given: dict[str, Tensor | None] = {}
+    for field in fields(stage.record):
+        shape = shapes.get(field.name)
+        if shape is None:
+            given[field.name] = None
+        elif shape[1] == torch.bool:  # with values: how much is encoded depends on them
+            given[field.name] = torch.ones(shape[0], dtype=torch.bool, device=device)
+        else:
+            with pictures_in:
+                given[field.name] = torch.zeros(shape[0], dtype=shape[1], device=device)
+    return stage.record(**given)
+
+
+def _carries(stage: Stage[Any]) -> bool:
+    guessing = getattr(stage, "guessing", None)
+    return guessing is not None and guessing.carried_reference
+
+
+def _latent_channels(stage: Any) -> int:
+    channels: int = stage.vae.config["latent_channels"]
+    return channels
+
+
+def _part(network: nn.Module) -> Part:
+    parameters = list(network.parameters())
+    return Part(sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad))
