@@ -59,7 +59,10 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     assert re.fullmatch(r"model: .*model, \d MiB on disk", lines[0])
     assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2, 1 at once; 1 step, without guidance"
     # 12 frames: of 256x256 pixels 4 bytes each, of the model's 64x64 7, of the 128x128 that it draws poses at 7.
-    wanted = "pictures and masks, the video's (256x256) and the model's: 5 MiB of memory, and 0 MiB while they are made"
+    wanted = (
+        "pictures and masks, the video's (256x256), the result's and the networks': 5 MiB of memory, "
+        "and 0 MiB while they are made"
+    )
     assert lines[2] == wanted
     assert lines[3].startswith("weights, float32: image_encoder ")
     assert ", pose_modulation " in lines[3]
@@ -71,7 +74,7 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     (shell.folder / "marks.json").write_text(json.dumps(marks))
     other = shell(*basic, "--dry-run", *options).out
     assert "segments that share 3 of 8: 2, 1 at once; 2 steps" in other
-    assert "the model's: 6 MiB of memory" in other
+    assert "the networks': 6 MiB of memory" in other
 
 
 @pytest.mark.parametrize(

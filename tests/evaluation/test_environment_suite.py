@@ -141,9 +141,10 @@ def test_models_that_are_given_a_collage(scene: SuiteScene, monkeypatch: pytest.
 
     monkeypatch.setattr(type(model), "__call__", lambda self, *args, **options: call(*args, **options))
     suite.put_back(model, scene)
-    (carried,) = given
+    carried = np.stack(list(given.pop()))
+    assert not given
     objects, person = scene.truth.object_mask.numpy(), scene.truth.mask.numpy()
-    assert np.array_equal(carried, suite.first_guess(scene))
+    assert np.array_equal(carried, np.stack(list(suite.first_guess(scene))))
     assert np.array_equal(carried[~scene.region], scene.frames[~scene.region])
     assert np.array_equal(carried[objects], scene.frames[objects])
     assert psnr_masked(carried[0], scene.frames[0], person[0]) > psnr_masked(

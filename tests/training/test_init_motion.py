@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, MotionAdapter
+from safetensors.torch import load_file
 from test_paper_size import SMALL, recipe
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -16,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 import published
 import tiny
 from animate_anyone.errors import InputError
+from animate_anyone.training.check import check_lines
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.stages import build_stage, run
 
@@ -135,3 +138,15 @@ def test_where_nothing_is_in_a_row_it_is_refused(start: Path) -> None:
         recipe("aa1_stage1", init=str(start), init_motion="mm.ckpt")
     with pytest.raises(InputError, match=r"data\.consecutive=true"):
         aa2(start, Path("mm.ckpt"), **{"data.consecutive": False})
+
+
+def test_check_counts_a_start_from_published_files(start: Path, trained: Path, tmp_path: Path) -> None:
+    """``--check`` computes without values: temporal layers of AnimateDiff, and an image encoder of a ``.bin``."""
+    published.write_animatediff(tmp_path / "mm.ckpt")
+    copied = tmp_path / "start"
+    shutil.copytree(start, copied)
+    encoder = copied / "image_encoder"
+    torch.save(load_file(encoder / "model.safetensors"), encoder / "pytorch_model.bin")
+    (encoder / "model.safetensors").unlink()
+    for given in (two(trained, tmp_path / "mm.ckpt"), aa2(copied, tmp_path / "mm.ckpt")):
+        assert any("denoising_unet" in line for line in check_lines(given))

@@ -14,7 +14,7 @@ from animate_anyone.workflows.settings import WorkflowSettings
 
 BOTH = pytest.mark.parametrize("settings", [Settings, ReplaceSettings])
 OWN = {
-    Settings: {"model", "fps", "driving_kind", "align", "first_guess"},
+    Settings: {"model", "fps", "driving_kind", "align"},
     ReplaceSettings: {
         *("model", "masker", "objects", "tracker", "sam2_weights", "object_weights"),
         *("keep_background", "crop", "feather", "continuation"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
 from animate_anyone.errors import InputError
 from animate_anyone.interop.animatediff import positions, read_motion_adapter
 from animate_anyone.interop.weight_file import WeightFile
@@ -28,8 +30,10 @@ def start_from_animatediff(unet: DenoisingUNet, path: Path) -> tuple[DenoisingUN
     if not path.exists():
         raise InputError(f"recipe: init_motion {path}: no such file or folder; give AnimateDiff's motion modules")
     file = WeightFile(path)
-    adapter = read_motion_adapter(file)
-    motion, length = {}, positions(file)
+    with unset_fake_temporarily():  # where memory is foretold without values
+        adapter = read_motion_adapter(file)
+        length = positions(file)
+    motion: dict[str, int] = {}
     if length is not None:
         motion["motion_max_seq_length"] = length
     if (path / "config.json").is_file():
@@ -47,7 +51,9 @@ def start_from_animatediff(unet: DenoisingUNet, path: Path) -> tuple[DenoisingUN
         if adapter.shapes[name] != wanted[name]:
             got, want = ("x".join(map(str, shape)) for shape in (adapter.shapes[name], wanted[name]))
             raise InputError(f"{path}: {name} is {got}; this denoising UNet needs {want}")
-    model.load_state_dict(adapter.read(given), strict=False)
+    with unset_fake_temporarily():
+        values = adapter.read(given)
+    model.load_state_dict(values, strict=False)
     lines = [f"temporal layers start from {path}: {model.config['motion_max_seq_length']} positions"]
     if not middle and any(name.startswith("mid_block.") for name in wanted):
         lines.append(f"{path} has none for the middle block: those start at zero effect")

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop.finding import find_config, names_part
@@ -80,8 +82,12 @@ def load_part(kind: type[Network], folder: Path) -> Network:
         raise InputError(f"{folder}: is a {type(mapped.network).__name__}; a {kind.__name__} is needed")
     make = getattr(kind, "from_config", kind)  # diffusers' networks; transformers' are called with it
     network = cast(Network, make(mapped.network.config))
-    network.load_state_dict(mapped.read(mapped.shapes))
-    return network.float().eval()
+    with unset_fake_temporarily():  # where memory is foretold without values
+        values = mapped.read(mapped.shapes)
+    network.load_state_dict(values)
+    if next(network.parameters()).dtype != torch.float32:
+        network = network.float()
+    return network.eval()
 
 
 def _read(part: str, place: Path, config: dict[str, Any]) -> MappedNetwork:

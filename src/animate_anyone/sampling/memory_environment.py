@@ -69,8 +69,10 @@ def picture_bytes(
     return pictures + (min(KEPT_BYTES, work.frames * KEPT_PIXEL * result[0] * result[1]) if guessed else 0)
 
 
-def preparation_bytes(work: Work, video: Size, result: Size) -> int:
+def preparation_bytes(p: AnimateAnyone2Pipeline, work: Work, video: Size, result: Size) -> int:
     """What is held beside those pictures while they are made, before the networks work; sizes as there."""
+    if not p.guess_options.carried_reference:
+        return work.frames * 2 * result[0] * result[1]  # masks
     # Masks of the person, the body, the character and the margins, and opacities of two; of what stands in front.
     return work.frames * (12 * result[0] * result[1] + video[0] * video[1])
 

@@ -189,7 +189,7 @@ def dry_run(
     work = changed(plan_work(pipeline, settings, windows, sizes.networks), objects=settings.objects is not None)
     objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
     pictures = picture_bytes(pipeline, work, driver.size, sizes.video, len(objects) if work.objects else 0)
-    work = changed(work, pictures=pictures, preparation=preparation_bytes(work, driver.size, sizes.video))
+    work = changed(work, pictures=pictures, preparation=preparation_bytes(pipeline, work, driver.size, sizes.video))
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
