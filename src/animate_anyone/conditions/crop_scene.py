@@ -8,7 +8,7 @@ import numpy as np
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.shape_agnostic import check_masks
-from animate_anyone.structures import Mask, MaskTrack, Scene, Size
+from animate_anyone.structures import Mask, MaskTrack, PoseSequence, Scene, Size
 
 MARGIN = 1.3
 """Sides of the part, over those of the box around all masks: room for a larger character and for surroundings."""
@@ -57,18 +57,22 @@ class Crop:
         """Rows and columns."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
+    def move(self, poses: PoseSequence) -> PoseSequence:
+        """Poses in pixels of this part, their depth in heights of it; a limb outside it stays outside its frame."""
+        depth = None if poses.depth is None else poses.depth * np.float32(poses.size[1] / self.height)
+        keypoints = poses.keypoints - np.array([self.left, self.top], np.float32)
+        return replace(poses, keypoints=keypoints, size=(self.width, self.height), depth=depth)
+
     def of(self, scene: Scene) -> Scene:
-        """The scene as if the video showed this part alone; what a limb has outside it stays outside its frame."""
+        """The scene as if the video showed this part alone."""
         rows, columns = self.part
-        corner, pose = np.array([self.left, self.top], np.float32), scene.pose
-        depth = None if pose.depth is None else pose.depth * np.float32(pose.size[1] / self.height)
 
         def cut(track: MaskTrack) -> MaskTrack:
             return replace(track, masks=track.masks[:, rows, columns])
 
         return Scene(
             frames=scene.frames[:, rows, columns],
-            pose=replace(pose, keypoints=pose.keypoints - corner, size=(self.width, self.height), depth=depth),
+            pose=self.move(scene.pose),
             person=cut(scene.person),
             objects=tuple(cut(track) for track in scene.objects),
         )

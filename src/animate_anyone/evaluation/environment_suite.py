@@ -132,8 +132,9 @@ def put_back(
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
     objects, held = scene.objects if config["uses_objects"] else (None, None)
-    character, guess = scene.character, first_guess(scene, config["uses_objects"])
-    made = pipeline(
+    character = scene.character
+    guess = first_guess(scene, config["uses_objects"]) if config["carried_reference"] else None
+    made: Picture = pipeline(  # type: ignore[assignment]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
         SceneInputs(
@@ -144,13 +145,13 @@ def put_back(
             draw_limb_depth(truth.pose, drawn, style=style) if config["uses_depth"] else None,
         ),
         reference_pose=_own_pose(character, drawn, style) if config["reference_pose"] else None,
-        carried=guess if config["carried_reference"] else None,
+        carried=guess,
         num_inference_steps=steps,
         guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
     )[0]
-    return np.stack(list(mended(guess, guess, made))) if config["carried_reference"] else made  # type: ignore[return-value]
+    return made if guess is None else np.stack(list(mended(guess, guess, made)))
 
 
 def first_guess(scene: SuiteScene, with_objects: bool = True) -> Collage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -109,19 +109,7 @@ class Clip:
     def cropped_poses(self) -> PoseSequence:
         """The poses in pixels of the clip."""
         assert self.poses is not None and self.crop is not None
-        corner = np.array([self.crop.left, self.crop.top], np.float32)
-        depth = self.poses.depth
-        if depth is not None:  # in heights of the frame
-            depth = depth * np.float32(self.poses.size[1] / self.crop.height)
-        cropped = PoseSequence(
-            self.poses.keypoints - corner,
-            self.poses.scores,
-            (self.crop.width, self.crop.height),
-            self.poses.fps,
-            None,
-            depth,
-        )
-        return cropped.scaled_to(self.size)
+        return replace(self.crop.move(self.poses).scaled_to(self.size), times=None)  # the clip has its own rate
 
     def entry(self) -> dict[str, Any]:
         """What the manifest says of it so far, without digests."""

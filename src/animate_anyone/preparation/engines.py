@@ -6,16 +6,14 @@ import itertools
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for_end
 from types import FrameType
 from typing import Protocol, TypeVar
 
 from animate_anyone.errors import InputError
+from animate_anyone.system.child_processes import begin_child, interrupts_blocked
 from animate_anyone.system.whole_files import remove_unfinished
 
 Job = TypeVar("Job")
@@ -57,7 +55,7 @@ class LocalPool:
         executor = ProcessPoolExecutor(self._workers, mp_context=spawn, initializer=_begin)
         try:
             while True:
-                with _interrupts_blocked():
+                with interrupts_blocked():
                     for job in itertools.islice(waiting, self._workers * _AHEAD - len(running)):
                         running.add(executor.submit(function, job))
                 if not running:
@@ -88,34 +86,12 @@ def _end(executor: ProcessPoolExecutor) -> None:
             process.kill()
 
 
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes that are started in the block ignore Ctrl-C from the start; here one is handled after the block."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _begin() -> None:
     """What each process does first: Ctrl-C is the parent's, nothing half written stays, and it ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_child(remove_unfinished)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     remove_unfinished()
     os._exit(128 + number)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait_for_end([parent.sentinel])
-    remove_unfinished()
-    os._exit(1)

@@ -7,19 +7,15 @@ how many there are changes nothing but the time.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait
 from typing import Any, TypeVar, cast
 
 import torch
 
 from animate_anyone.errors import InputError
+from animate_anyone.system.child_processes import begin_child, interrupts_blocked
 from animate_anyone.training.config import Data
 from animate_anyone.training.processes import share_of_cores
 
@@ -53,7 +49,7 @@ class RenderPool:
         Raises:
             InputError: a process was killed, as happens where memory is short.
         """
-        with _interrupts_blocked():
+        with interrupts_blocked():
             futures = [self._executor.submit(function, *job) for job in jobs]
         try:
             for future in futures if in_order else as_completed(futures):
@@ -84,28 +80,7 @@ class RenderPool:
             self.close()
 
 
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes that are started in the block ignore Ctrl-C from the start; here one is handled after the block."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _begin() -> None:
     """What each process does first: one thread, Ctrl-C ignored, and an end when the training process has ended."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+    begin_child()

@@ -11,8 +11,6 @@ from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
 
-import torch
-
 from animate_anyone.conditions.frame_ranges import ranges, runs
 from animate_anyone.conditions.hold import hold, mostly_outside
 from animate_anyone.conditions.letterbox import Letterbox
@@ -36,6 +34,7 @@ from animate_anyone.workflows.settings import (
     check_first_guess,
     describe_needs,
     plan_work,
+    sampling_arguments,
     write_result,
 )
 from animate_anyone.workflows.sizes import choose_sizes
@@ -156,14 +155,7 @@ def make_frames(
         reference_pose=reference_skeleton(subject, letterbox, pipeline) if pipeline.config["reference_pose"] else None,
         carried=small,
         size=letterbox.size,
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance,
-        window=settings.window,
-        overlap=settings.overlap,
-        window_batch=settings.window_batch,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type="latent",
-        progress=progress,
+        **sampling_arguments(settings, progress),
     )[0]
     frames = pipeline.decode(latents, small)
     return frames if guess is None or small is None else mended(guess, small, frames)

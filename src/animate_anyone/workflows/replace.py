@@ -11,8 +11,6 @@ from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 
-import torch
-
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.errors import InputError
@@ -35,6 +33,7 @@ from animate_anyone.workflows.settings import (
     check_number,
     describe_needs,
     plan_work,
+    sampling_arguments,
     write_result,
 )
 from animate_anyone.workflows.sizes import choose_sizes
@@ -157,15 +156,8 @@ def make_frames(
         conditions,
         carried=small,
         reference_pose=conditions.reference_pose,
-        num_inference_steps=settings.steps,
-        guidance_scale=settings.guidance,
-        window=settings.window,
-        overlap=settings.overlap,
-        window_batch=settings.window_batch,
         continuation=settings.continuation,
-        generator=torch.Generator().manual_seed(settings.seed),
-        output_type="latent",
-        progress=progress,
+        **sampling_arguments(settings, progress),
     )[0]
     frames = pipeline.decode(latents, small)
     return frames if guess is None or small is None else mended(guess, small, frames)

@@ -87,10 +87,11 @@ def make_conditions(
     poses, has_first_guess = letterbox.move(scene.pose), bool(pipeline.config["carried_reference"])
     person, object_mask = letterbox_masks(scene.person.masks, letterbox), letterbox_objects(scene, letterbox)
     # Depth orders limbs in the guess, against constants that are taken as heights of the video.
-    figure = figure_of(subject, replace(poses, depth=scene.pose.depth)) if has_first_guess else None
+    moves = replace(poses, depth=scene.pose.depth)
+    figure = figure_of(subject, moves) if has_first_guess else None
     character = np.zeros_like(person)
     if figure is not None and subject.silhouette is not None:
-        character = outlines(figure, poses) & person.any(axis=(1, 2), keepdims=True)
+        character = outlines(figure, moves) & person.any(axis=(1, 2), keepdims=True)
         character &= ~letterbox_masks(find_occluders(scene.pose, scene.person.masks), letterbox) | person
     region = formulate(person | without_margins(character, letterbox), pipeline.config["formulation"])
 
@@ -102,7 +103,6 @@ def make_conditions(
         if subject.silhouette is not None:
             made = body | (region & (feather(character, room) > 0))
         objects = () if object_mask is None else (empty(source, ~object_mask), object_mask)
-        moves = replace(poses, depth=scene.pose.depth)
         first_guess = Collage(figure, moves, background, region, *objects, unknown=missing, made=made)
 
     seen, mask = shrunk(source, size), shrunk_masks(region, size)

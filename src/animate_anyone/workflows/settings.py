@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
@@ -175,6 +177,20 @@ def plan_work(
         vae_tiling=settings.vae_tiling,
         quantize=settings.quantize,
     )
+
+
+def sampling_arguments(settings: WorkflowSettings, progress: Progress) -> dict[str, Any]:
+    """What a call of a pipeline takes of the settings, for latents."""
+    return {
+        "num_inference_steps": settings.steps,
+        "guidance_scale": settings.guidance,
+        "window": settings.window,
+        "overlap": settings.overlap,
+        "window_batch": settings.window_batch,
+        "generator": torch.Generator().manual_seed(settings.seed),
+        "output_type": "latent",
+        "progress": progress,
+    }
 
 
 def describe_needs(
