@@ -142,7 +142,7 @@ def test_a_scene_is_the_studios() -> None:
         "occluders": (4, 32, 32),
         "points": (4, 128, 4),
     }
-    pose = pose_of(clip["points"], 32)
+    pose = pose_of(clip["points"], (32, 32))
     assert pose.depth is not None
     assert np.array_equal(points_of(pose), clip["points"])
     assert np.ptp(pose.depth) > 0
@@ -240,7 +240,7 @@ def test_reference_is_the_character_alone_in_the_middle() -> None:
     for seed in range(6):
         character = character_reference(clip, 1, np.random.default_rng(seed), DATA)
         assert character.picture.shape == (64, 64, 3)
-        assert character.drawn.shape == (64, 64, 3)
+        assert character.drawn.shape == (128, 128, 3)
         pictures.append(character.picture)
     person = (np.abs(np.stack(pictures).astype(int) - [250, 0, 5]).max(-1) <= 1).all(axis=0)
     rows, columns = np.nonzero(person)
@@ -258,7 +258,7 @@ def test_a_frame_without_the_person_has_a_reference_all_the_same() -> None:
     clip = scene() | {"masks": np.zeros_like(scene()["masks"])}
     picture = character_reference(clip, 0, np.random.default_rng(0), DATA).picture
     rng = np.random.default_rng(0)
-    assert np.array_equal(picture, random_background(rng, 64))
+    assert np.array_equal(picture, random_background(rng, (64, 64)))
     parts = split(Environment(scaled_share=1), clip=clip)
     assert not parts.region.any()
     assert np.array_equal(parts.environment, parts.frames)
@@ -266,7 +266,7 @@ def test_a_frame_without_the_person_has_a_reference_all_the_same() -> None:
 
 def test_backgrounds_are_of_three_kinds() -> None:
     rng = np.random.default_rng(0)
-    counts = [len(np.unique(random_background(rng, 32).reshape(-1, 3), axis=0)) for _ in range(30)]
+    counts = [len(np.unique(random_background(rng, (32, 32)).reshape(-1, 3), axis=0)) for _ in range(30)]
     assert min(counts) == 1
     assert any(1 < count <= 36 for count in counts)
     assert max(counts) > 100

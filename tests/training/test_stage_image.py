@@ -198,7 +198,7 @@ def test_the_reference_is_moved_into_the_targets_poses(
         (clip,) = stage.clips.clips(np.array([number]))
         frames = [batch.reference[row], *batch.frames[row]]
         moments = [int(np.abs(clip["frames"] - f.numpy()).sum((1, 2, 3)).argmin()) for f in frames]
-        pose = pose_of(clip["joints"][moments], 64)
+        pose = pose_of(clip["joints"][moments], (64, 64))
         silhouette = clip["masks"][moments[0]].astype(bool)
         want = CharacterFrames(batch.reference[row].numpy(), pose[:1], pose[1:], silhouette=silhouette)
         assert np.array_equal(batch.carried[row], np.stack(list(want)))

@@ -3,8 +3,9 @@
 import pytest
 
 import tiny
+from animate_anyone.conditions.sizes import of_area
 from animate_anyone.errors import InputError
-from animate_anyone.workflows.sizes import Sizes, choose_sizes, of_area, within
+from animate_anyone.workflows.sizes import Sizes, choose_sizes, within
 
 
 @pytest.mark.parametrize("shape", [(1080, 1920), (704, 1216), (1280, 720), (512, 512), (576, 768), (300, 1000)])

@@ -52,6 +52,13 @@ class Crop:
         """All of a frame of ``size`` ``(width, height)``."""
         return cls(0, 0, *size)
 
+    @classmethod
+    def filling(cls, size: Size, shape: Size) -> Crop:
+        """The largest part in the middle of a frame of ``size`` that has the aspect of ``shape``."""
+        scale = min(size[0] / shape[0], size[1] / shape[1])
+        width, height = (min(max(round(side * scale), 1), most) for side, most in zip(shape, size, strict=True))
+        return cls((size[0] - width) // 2, (size[1] - height) // 2, width, height)
+
     @property
     def part(self) -> tuple[slice, slice]:
         """Rows and columns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.loop import number_type
 from animate_anyone.training.optimizer import check_optimizer
 from animate_anyone.training.render_pool import count_workers
-from animate_anyone.training.step_memory import StepMemory, step_memory
+from animate_anyone.training.step_memory import StepMemory, stage_without_values, step_memory
+from animate_anyone.training.video_clips import VideoClips
 
 
 def check_lines(recipe: Recipe, name: str = "") -> list[str]:
@@ -33,9 +35,11 @@ def check_lines(recipe: Recipe, name: str = "") -> list[str]:
     recipe = replace(recipe, precision=number_type(recipe.precision, device))
     title = f"{name}: stage {recipe.stage}" if name and name != recipe.stage else f"stage {recipe.stage}"
     lines = [f"{title}, {recipe.precision}, {recipe.optimizer.kind}, on {device.type}; output {recipe.output}"]
-    lines += [_steps(recipe, count), _data(recipe.data)]
+    videos = _videos(recipe, device)
+    lines += [_steps(recipe, count, videos), *_data(recipe.data, videos)]
     other = replace(recipe, gradient_checkpointing=not recipe.gradient_checkpointing)
-    needs, otherwise = (step_memory(one, device, count) for one in (recipe, other))
+    largest = None if videos is None else max(videos.sizes, key=math.prod)
+    needs, otherwise = (step_memory(one, device, count, largest) for one in (recipe, other))
     return [*lines, *_parts(needs), *_memory(recipe, needs, otherwise, device)]
 
 
@@ -43,13 +47,23 @@ def missing_start(recipe: Recipe, name: str) -> list[str]:
     """What can be said of a chain's stage that starts from the model of one that is not trained yet."""
     return [
         f"{name}: stage {recipe.stage}; output {recipe.output}",
-        _steps(recipe, processes.count()),
-        _data(recipe.data),
+        _steps(recipe, processes.count(), None),
+        *_data(recipe.data, None),
         f"parts and memory: known when {recipe.init} is there",
     ]
 
 
-def _steps(recipe: Recipe, count: int) -> str:
+def _videos(recipe: Recipe, device: torch.device) -> VideoClips | None:
+    """The recipe's prepared videos, where it has any."""
+    if recipe.data.source != "videos":
+        return None
+    with stage_without_values(recipe, device) as stage:
+        wanted = stage.wanted
+    assert wanted is not None  # the recipe says so
+    return VideoClips(recipe.data, recipe.seed, wanted)
+
+
+def _steps(recipe: Recipe, count: int, videos: VideoClips | None) -> str:
     """Steps, those that are done, and what each is made of."""
     clips = recipe.batch * count
     line = f"steps: {recipe.steps}, of {clips} clips each"
@@ -59,7 +73,10 @@ def _steps(recipe: Recipe, count: int) -> str:
         in_a_row = recipe.stage == "motion" or (recipe.data.consecutive and recipe.stage == "environment")
         frames = recipe.data.frames_per_clip if in_a_row else recipe.objective.targets_per_reference
         line += f", {frames} frames a clip"
-    line += f"; {recipe.steps * clips / recipe.data.clips:.3g} times through the data"
+    if videos is not None:
+        line += f"; {recipe.steps * clips * (1 - recipe.data.studio_share) / len(videos.clips):.3g} times through them"
+    elif recipe.data.source == "studio":
+        line += f"; {recipe.steps * clips / recipe.data.clips:.3g} times through the data"
     checkpoint = last_checkpoint(Path(recipe.output))
     if checkpoint is not None:
         done = "some"
@@ -69,8 +86,15 @@ def _steps(recipe: Recipe, count: int) -> str:
     return line
 
 
-def _data(data: Data) -> str:
+def _data(data: Data, videos: VideoClips | None) -> list[str]:
     """Clips that are there and those that are to be rendered."""
+    if data.source == "videos":
+        lines = [f"data: clips of videos in {data.videos}"] if videos is None else videos.lines()
+        return [*lines, *([f"{data.studio_share:.0%} of the steps: {_studio(data)}"] if data.studio_share else [])]
+    return [_studio(data)]
+
+
+def _studio(data: Data) -> str:
     line = (
         f"data: {data.clips} clips of the {data.domain} studio, {data.size}x{data.size}, {data.frames_per_clip} frames"
     )

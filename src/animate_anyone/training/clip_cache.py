@@ -77,7 +77,7 @@ class ClipCache:
             def attempt(numbers: list[int]) -> Iterator[tuple[int, bool]]:
                 return pool.each(job, [(n,) for n in numbers], in_order=False) if pool else map(job, numbers)
 
-            for _ in progress.track(_together(missing, attempt), len(missing), "render"):
+            for _ in progress.track(together(missing, attempt), len(missing), "render"):
                 pass
 
     def holds(self, name: str, digest: str) -> bool:
@@ -94,11 +94,11 @@ class ClipCache:
 
             def write(path: Path) -> None:
                 frames = np.load(shard / "frames.npy", mmap_mode="r")
-                _save(path, np.stack([function(clip) for clip in frames]))
+                save_array(path, np.stack([function(clip) for clip in frames]))
 
             return number, make_whole(shard / file, write)
 
-        for _ in progress.track(_together(missing, lambda numbers: map(make, numbers)), len(missing), name):
+        for _ in progress.track(together(missing, lambda numbers: map(make, numbers)), len(missing), name):
             pass
         self._derived[name] = file
 
@@ -147,7 +147,7 @@ def make_whole(path: Path, write: Callable[[Path], object], wait: bool = False) 
     return True
 
 
-def _together(missing: list[int], attempt: Callable[[list[int]], Iterator[tuple[int, bool]]]) -> Iterator[int]:
+def together(missing: list[int], attempt: Callable[[list[int]], Iterator[tuple[int, bool]]]) -> Iterator[int]:
     """The numbers of ``missing``, as they are made by ``attempt`` here or by another process elsewhere."""
     first = rank() * len(missing) // count()  # each begins in a part of its own
     missing = missing[first:] + missing[:first]
@@ -168,7 +168,7 @@ def _make_shard(render: Render, data: Data, cache: Path, device: str, number: in
         folder.mkdir()
         clips = [render(data, number * SHARD + row, device) for row in range(SHARD)]
         for name in clips[0]:
-            _save(folder / f"{name}.npy", np.stack([clip[name] for clip in clips]))
+            save_array(folder / f"{name}.npy", np.stack([clip[name] for clip in clips]))
 
     path = shard_folder(cache, number)
     try:
@@ -177,6 +177,6 @@ def _make_shard(render: Render, data: Data, cache: Path, device: str, number: in
         raise InputError(f"data.cache {path}: cannot be written ({error.strerror or error}); make room") from None
 
 
-def _save(path: Path, values: NDArray) -> None:
+def save_array(path: Path, values: NDArray) -> None:
     with path.open("wb") as file:  # np.save would add an ending to the name
         np.save(file, values)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence
+from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence, Size
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.scenes import sample_scene_clip
 from animate_anyone.training import processes
@@ -95,11 +95,11 @@ def points_of(pose: PoseSequence) -> NDArray[np.float32]:
     return np.concatenate([pose.keypoints, pose.scores[..., None], depth[..., None]], -1).astype(np.float32)
 
 
-def pose_of(points: NDArray[np.float32], side: int) -> PoseSequence:
-    """The pose of :func:`points_of`, or of its body ``(f, 18, 4)`` alone, in pixels of square frames of this side."""
+def pose_of(points: NDArray[np.float32], size: Size) -> PoseSequence:
+    """The pose of :func:`points_of`, or of its body ``(f, 18, 4)`` alone, in pixels of frames ``(width, height)``."""
     whole = np.zeros((len(points), NUM_KEYPOINTS, 4), np.float32)
     whole[:, : points.shape[1]] = points
-    return PoseSequence(whole[..., :2], whole[..., 2], (side, side), depth=whole[..., 3])
+    return PoseSequence(whole[..., :2], whole[..., 2], size, depth=whole[..., 3])
 
 
 class StudioClips:
@@ -145,6 +145,10 @@ class StudioClips:
         """
         epoch, place = np.divmod((step * parts + part) * batch + np.arange(batch), self.data.clips)
         return np.array([_shuffled(self.seed, int(e), self.data.clips)[p] for e, p in zip(epoch, place, strict=True)])
+
+    def of_step(self, step: int, part: int, parts: int, count: int) -> list[ClipArrays]:
+        """The clips of micro-batch ``part`` of ``parts`` of a step, ``count`` of them."""
+        return self.clips(self.numbers(step, part, parts, count))
 
     def clips(self, numbers: NDArray[np.int64]) -> list[ClipArrays]:
         """These clips' arrays, with what :meth:`derive` added.

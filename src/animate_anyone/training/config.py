@@ -55,14 +55,18 @@ class Data:
     """Where training clips come from.
 
     Attributes:
-        source: ``studio`` renders synthetic characters.
+        source: ``studio`` renders synthetic characters; ``videos`` reads clips that ``animate-anyone prepare`` made.
+        videos: the folder with them; clips of its splits ``val`` and ``test`` are not trained on.
+        studio_share: share of the steps whose clips the studio renders where the source is ``videos``.
+        shapes: frames of videos are scaled to the area of ``size`` at about their own shape, those of one step alike
+            (``buckets``), or to a ``square``, its middle alone (the first paper: resize, centre crop).
         domain: the studio's ``plain`` pictures or its ``wide`` ones (photographs' cloth, light, places, cameras).
         size: side of the square frames, pixels.
-        frames_per_clip: how many frames of a clip are kept (image stage: spread over the clip;
-            motion stage: the first so many, in a row).
+        frames_per_clip: how many frames of a clip are kept (image stage: spread over the clip, of a video as many as
+            are taken; motion stage: in a row, of the studio's the first so many).
         consecutive: frames in a row instead of spread over the clip.
-        clips: number of different clips; more are never drawn. Seeds run from ``first_seed``.
-        cache: folder that keeps rendered clips; ``None`` renders on the fly.
+        clips: number of the studio's different clips; more are never drawn. Seeds run from ``first_seed``.
+        cache: folder that keeps rendered clips, and latents of videos; ``None`` renders and encodes on the fly.
         keep_latents: have the cache keep the frames' latents too; else they are encoded in the step, unless they are
             there already.
         workers: processes that render; ``None``: as many as there are processor cores for, at most 16.
@@ -72,7 +76,10 @@ class Data:
         skeleton_style: a name in ``conditions.draw.STYLES``.
     """
 
-    source: Literal["studio"] = "studio"
+    source: Literal["studio", "videos"] = "studio"
+    videos: str | None = None
+    studio_share: float = 0.0
+    shapes: Literal["buckets", "square"] = "buckets"
     domain: Literal["plain", "wide"] = "plain"
     size: int = 256
     frames_per_clip: int = 6
@@ -85,6 +92,22 @@ class Data:
     supersample: int = 2
     pose_scale: int = 2
     skeleton_style: str = "scaled"
+
+    def __post_init__(self) -> None:
+        if (self.source == "videos") != (self.videos is not None):
+            needs = "give data.videos=FOLDER, made by `animate-anyone prepare`"
+            raise InputError(
+                f"recipe: data.source is videos; {needs}"
+                if self.videos is None
+                else f"recipe: data.videos is {self.videos!r} and data.source is studio; give data.source=videos"
+            )
+        if not 0 <= self.studio_share < 1:
+            raise InputError(f"recipe: data.studio_share is {self.studio_share}; it must lie in [0, 1)")
+        if self.source == "studio" and self.studio_share:
+            raise InputError(
+                f"recipe: data.studio_share is {self.studio_share} and data.source is studio; it mixes the studio's "
+                "clips with those of videos: give data.source=videos"
+            )
 
     @property
     def pose_size(self) -> int:
@@ -274,6 +297,8 @@ class Recipe:
         if (self.stage == "environment") != (self.environment is not None):
             needs = "needs its settings: give environment={}" if self.environment is None else "takes no environment"
             raise InputError(f"recipe: stage {self.stage} {needs}")
+        if self.data.source == "videos" and self.stage in ("autoencoder", "image_encoder"):
+            raise InputError(f"recipe: stage {self.stage} trains on the studio alone; give data.source=studio")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")

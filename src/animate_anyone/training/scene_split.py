@@ -16,7 +16,7 @@ from animate_anyone.conditions.environment import EMPTY, empty, feather, formula
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.rescale_character import Rescaled, draw_scale, rescale_character
 from animate_anyone.conditions.shape_agnostic import draw_shares
-from animate_anyone.structures import PoseSequence
+from animate_anyone.structures import PoseSequence, Size
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import pose_of
 from animate_anyone.training.config import Data, Environment
@@ -81,7 +81,7 @@ def split_scene(
     if scale != 1:
         person = feather(made.person, _EDGE) > 0
         beside = np.where(person[..., None], clip["environment"][frames], beside)
-    objects, size = made.objects.any(axis=0), (data.pose_size, data.pose_size)
+    objects, size = made.objects.any(axis=0), _pose_size(before[0], data)
     return SplitScene(
         frames=made.frames,
         environment=empty(beside, region),
@@ -117,24 +117,29 @@ def character_reference(clip: ClipArrays, frame: int, rng: np.random.Generator, 
     A frame without the person gives the background alone.
     """
     mask, picture = clip["masks"][frame].astype(bool), clip["frames"][frame]
-    side = len(mask)
-    box = bounding_box(mask) or (slice(0, side), slice(0, side))
-    middle = [(part.start + part.stop) / 2 for part in box]
-    crop = MARGIN * max(part.stop - part.start for part in box)
-    left, top = middle[1] - crop / 2, middle[0] - crop / 2
+    height, width = mask.shape
+    rows, columns = bounding_box(mask) or (slice(0, height), slice(0, width))
+    tall = MARGIN * max(rows.stop - rows.start, (columns.stop - columns.start) * height / width)
+    left = (columns.start + columns.stop) / 2 - tall * (width / height) / 2
+    top, scale = (rows.start + rows.stop) / 2 - tall / 2, tall / height
     layer = np.dstack([picture, mask * np.uint8(255)])
-    to_source = (crop / side, 0, left, 0, crop / side, top)
-    moved = Image.fromarray(layer).transform((side, side), Image.Transform.AFFINE, to_source, Image.Resampling.BILINEAR)
-    cut = np.asarray(moved, np.float32)
+    to_source = (scale, 0, left, 0, scale, top)
+    size, how = (width, height), Image.Resampling.BILINEAR
+    cut = np.asarray(Image.fromarray(layer).transform(size, Image.Transform.AFFINE, to_source, how), np.float32)
     cover = cut[..., 3:] / 255
-    background = random_background(rng, side)
+    background = random_background(rng, size)
     reference = np.rint(cover * cut[..., :3] + (1 - cover) * background).astype(np.uint8)
 
-    pose = pose_of(clip["points"][[frame]], side)
+    pose = pose_of(clip["points"][[frame]], size)
     corner = np.array([left, top], np.float32)
-    pose = replace(pose, keypoints=(pose.keypoints - corner) * np.float32(side / crop))
-    drawn = draw_pose(pose, (data.pose_size, data.pose_size), style=data.skeleton_style)[0]
+    pose = replace(pose, keypoints=(pose.keypoints - corner) * np.float32(height / tall))
+    drawn = draw_pose(pose, _pose_size(mask, data), style=data.skeleton_style)[0]
     return Character(reference, pose, drawn, cover[..., 0] > 0.5)
+
+
+def _pose_size(mask: NDArray[np.bool_], data: Data) -> Size:
+    """``(width, height)`` of pose pictures beside frames of this mask's size."""
+    return (mask.shape[1] * data.pose_scale, mask.shape[0] * data.pose_scale)
 
 
 def pass_over(rng: np.random.Generator, settings: Environment) -> None:
@@ -142,23 +147,23 @@ def pass_over(rng: np.random.Generator, settings: Environment) -> None:
     draw_shares(rng)
     draw_scale(rng, settings.smallest_scale, settings.largest_scale)
     rng.random()
-    random_background(rng, 1)
+    random_background(rng, (1, 1))
 
 
-def random_background(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """A square ``(side, side, 3)`` uint8 of nothing: a plain colour, soft patches or tiles, each as often."""
+def random_background(rng: np.random.Generator, size: Size) -> NDArray[np.uint8]:
+    """A picture ``(height, width, 3)`` uint8 of nothing: a plain colour, soft patches or tiles, each as often."""
     kind = int(rng.integers(3))
     cells = 1 if kind == 0 else int(rng.choice(_CELLS))
     colours = rng.integers(0, 256, (cells, cells, 3), np.uint8)
     how = Image.Resampling.NEAREST if kind == 2 else Image.Resampling.BICUBIC
-    return np.asarray(Image.fromarray(colours).resize((side, side), how))
+    return np.asarray(Image.fromarray(colours).resize(size, how))
 
 
 def _scaled(clip: ClipArrays, frames: NDArray[np.int64], person: NDArray[np.bool_], scale: float) -> Rescaled:
     """The frames with a larger or smaller character, behind what stands in front of it."""
     pictures, environment = clip["frames"][frames], clip["environment"][frames]
     objects = clip["objects"][frames].astype(bool)[None]
-    pose = pose_of(clip["points"][frames], person.shape[1])
+    pose = pose_of(clip["points"][frames], (person.shape[2], person.shape[1]))
     made = rescale_character(pictures, person, objects, pose, scale, background=environment)
     if scale == 1:
         return made

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import ClipArrays
-from animate_anyone.training.clips import StudioClips, stream
+from animate_anyone.training.clip_source import ClipSource, make_source
+from animate_anyone.training.clips import stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.render_pool import count_workers
+from animate_anyone.training.video_clips import Wanted
 
 BatchT = TypeVar("BatchT", bound=Batch)
 
@@ -33,7 +35,7 @@ class Stage(nn.Module, Generic[BatchT]):
 
     STREAM: ClassVar[int]
     record: type[BatchT]
-    clips: StudioClips
+    clips: ClipSource
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -42,12 +44,19 @@ class Stage(nn.Module, Generic[BatchT]):
 
     def make_clips(self, progress: Progress = SILENT) -> None:
         """The recipe's clips, rendered into its cache where it has one."""
-        self.clips = StudioClips(self.recipe.data, self.recipe.seed, progress, scenes=self.recipe.scenes)
+        self.clips = make_source(self.recipe, self.wanted, progress)
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """What is taken of each clip where they are videos; ``None``: the studio's alone are taken."""
+        return None
 
     @property
     def renderers(self) -> int:
-        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache."""
-        return 0 if self.recipe.data.cache is not None else count_workers(self.recipe.data)
+        """How many processes render the clips of :meth:`batch`; 0 where they are read from a cache or from videos."""
+        data = self.recipe.data
+        rendered = data.cache is None and (data.source == "studio" or data.studio_share > 0)
+        return count_workers(data) if rendered else 0
 
     def batch(self, step: int, part: int, parts: int) -> BatchT:
         """The clips of one micro-batch on the CPU; a function of the step and the part alone.
@@ -58,7 +67,7 @@ class Stage(nn.Module, Generic[BatchT]):
         rng = stream(self.recipe.seed, self.STREAM, step, 0)
         for _ in range(part * count):
             self.skip(rng)
-        clips = self.clips.clips(self.clips.numbers(step, part, parts, count))
+        clips = self.clips.of_step(step, part, parts, count)
         return self.record.stacked([self.row(clip, rng, step) for clip in clips])
 
     def num_clips(self, step: int) -> int:

@@ -34,12 +34,14 @@ from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training import processes
 from animate_anyone.training.batch import Batch
+from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
 from animate_anyone.training.objective import noised_target, offset_noise, part_of_step, weighted_mean_square
 from animate_anyone.training.stage import Stage, to_pixels
 from animate_anyone.training.starting_folder import build_scheduler, init_folder, load_published, pipeline_options
+from animate_anyone.training.video_clips import Wanted
 
 _LOG = logging.getLogger(__name__)
 
@@ -219,6 +221,20 @@ class DenoisingStage(Stage[DenoisingT]):
     def targets(self) -> int:
         """Frames of a clip that are predicted from one reference: all of them, or so many single ones."""
         return self.recipe.data.frames_per_clip if self.in_a_row else self.recipe.objective.targets_per_reference
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(
+            targets=self.targets,
+            in_a_row=self.in_a_row,
+            step=self.factor * 2 ** (len(self.denoising_unet.config["block_out_channels"]) - 1),
+            masks=self.weighted or self.guessing.carried_reference,
+        )
+
+    def frames_of(self, clip: ClipArrays, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Places in a clip's arrays as :meth:`choose_frames` has them; videos come with their frames chosen already."""
+        drawn = self.choose_frames(rng)
+        return np.arange(len(drawn)) if "numbers" in clip else drawn
 
     def choose_frames(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """The reference's frame, then the targets': any and then all in order, or all different."""

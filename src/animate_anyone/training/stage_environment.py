@@ -6,7 +6,7 @@ from what they were split into (``scene_split``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from animate_anyone.training.config import Environment
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.scene_split import character_reference, pass_over, split_scene
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
+from animate_anyone.training.video_clips import Wanted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,13 +148,17 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         """Whether clips are trained, with temporal layers, or single frames."""
         return self.recipe.data.consecutive
 
+    @property
+    def wanted(self) -> Wanted:
+        return replace(super().wanted, masks=True, scene=True, depth=self.settings.pose_modulation)
+
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
         pass_over(rng, self.settings)
         self.drops_guess(rng)
 
     def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
-        frames = self.choose_frames(rng)
+        frames = self.frames_of(clip, rng)
         split = split_scene(clip, frames[1:], rng, self.settings, self.recipe.data)
         character = character_reference(clip, int(frames[0]), rng, self.recipe.data)
         as_split = ("frames", "environment", "masks", "objects", "object_masks", "poses", "depth")

@@ -73,7 +73,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
         self.draws_errors(rng)
 
     def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
-        frames = self.choose_frames(rng)
+        frames = self.frames_of(clip, rng)
         as_it_is, errors = self.drops_guess(rng), self.draws_errors(rng)
         picked = {
             "reference": clip["frames"][frames[0]],
@@ -82,7 +82,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
             "masks": clip["masks"][frames[1:]].astype(bool),
         }
         if self.guessing.carried_reference:
-            picked["carried"] = character_frames(clip, frames, as_it_is, self.recipe.data.size, errors)
+            picked["carried"] = character_frames(clip, frames, as_it_is, errors)
         if "latents" in clip:
             picked["latents"] = clip["latents"][frames]
         else:
@@ -137,8 +137,8 @@ class ImageStage(DenoisingStage[ImageBatch]):
         return self.encode(torch.from_numpy(frames.copy())[None])[0].half().cpu().numpy()
 
 
-def character_frames(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool, size: int, errors: int) -> NDArray:
-    """The first of ``frames`` moved into the poses of the others, or as it is; ``size`` is a side in pixels.
+def character_frames(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool, errors: int) -> NDArray:
+    """The first of ``frames`` moved into the poses of the others, or as it is.
 
     ``errors`` is the seed of its silhouette's errors. Few backgrounds are completed with texture: that takes as long as
     all the rest.
@@ -146,7 +146,7 @@ def character_frames(clip: ClipArrays, frames: NDArray[np.int64], as_it_is: bool
     reference = clip["frames"][frames[0]]
     if as_it_is:  # as where a pose is not known
         return np.repeat(reference[None], len(frames) - 1, 0)
-    pose = pose_of(clip["joints"][frames], size)
+    pose = pose_of(clip["joints"][frames], (reference.shape[1], reference.shape[0]))
     rng = np.random.default_rng(errors)
     silhouette = spoil(clip["masks"][frames[0]].astype(bool), rng)
     completed = complete if rng.random() < TEXTURED else complete_smoothly

@@ -21,6 +21,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.alive_bytes import AliveBytes
 from animate_anyone.sampling.loading import without_values
 from animate_anyone.sampling.memory import MARGIN, PROCESS
+from animate_anyone.structures import Size
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.stage import Stage
@@ -107,8 +108,10 @@ def stage_without_values(recipe: Recipe, device: torch.device) -> Iterator[Stage
         torch.set_rng_state(random)
 
 
-def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> StepMemory:
+def step_memory(recipe: Recipe, device: torch.device, processes: int = 1, frames: Size | None = None) -> StepMemory:
     """What a step of a recipe needs on ``device``; ``recipe.precision`` is not ``auto``.
+
+    ``frames``: their ``(width, height)``; ``None``: squares of ``data.size``.
 
     Raises:
         InputError: as the stage does.
@@ -123,7 +126,7 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> Ste
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
             before = alive.now
-            batch = blank_batch(stage, device, trained[0].fake_mode)  # type: ignore[attr-defined]
+            batch = blank_batch(stage, device, trained[0].fake_mode, frames)  # type: ignore[attr-defined]
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 loss = stage(batch, step_generator(recipe.seed, 0, 0, recipe.accumulate))["loss"]
             kept = alive.now - before
@@ -145,32 +148,36 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> Ste
         )
 
 
-def blank_batch(stage: Stage[Any], device: torch.device, pictures_in: AbstractContextManager[Any]) -> Any:
+def blank_batch(
+    stage: Stage[Any], device: torch.device, pictures_in: AbstractContextManager[Any], frames: Size | None = None
+) -> Any:
     """One micro-batch of the stage; masks are true everywhere: all that can be computed is.
 
-    ``pictures_in``: the context in which all but the masks is made; it may make tensors without values.
+    ``pictures_in``: the context in which all but the masks is made; it may make tensors without values. ``frames``: as
+    :func:`step_memory` has it.
     """
     recipe, data = stage.recipe, stage.recipe.data
-    b, side, pose = stage.num_clips(3), data.size, data.pose_size  # step 3: of whole frames in stage `autoencoder`
-    k = getattr(stage, "targets", 1)
-    cells = side // getattr(stage, "factor", 8)
+    b, k = stage.num_clips(3), getattr(stage, "targets", 1)  # step 3: of whole frames in stage `autoencoder`
+    side = (data.size, data.size) if frames is None else (frames[1], frames[0])
+    pose = (side[0] * data.pose_scale, side[1] * data.pose_scale)
+    cells = (side[0] // getattr(stage, "factor", 8), side[1] // getattr(stage, "factor", 8))
     latents = recipe.stage in ("image", "motion") and data.cache is not None and data.keep_latents
-    frames = {"autoencoder": (b, side, side, 3), "image_encoder": (b, 2, side, side, 3)}
-    pictures = frames.get(recipe.stage, (b, k, side, side, 3))
+    of_stage = {"autoencoder": (b, *side, 3), "image_encoder": (b, 2, *side, 3)}
+    pictures = of_stage.get(recipe.stage, (b, k, *side, 3))
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype] | None] = {
         "frames": None if latents else (pictures, torch.uint8),
         "masks": (pictures[:-1], torch.bool),
-        "reference": ((b, side, side, 3), torch.uint8),
-        "reference_pose": ((b, pose, pose, 3), torch.uint8),
-        "poses": ((b, k, pose, pose, 3), torch.uint8),
+        "reference": ((b, *side, 3), torch.uint8),
+        "reference_pose": ((b, *pose, 3), torch.uint8),
+        "poses": ((b, k, *pose, 3), torch.uint8),
         "carried": (pictures, torch.uint8) if _carries(stage) else None,
-        "latents": ((b, 1 + k, _latent_channels(stage), cells, cells), torch.float16) if latents else None,
+        "latents": ((b, 1 + k, _latent_channels(stage), *cells), torch.float16) if latents else None,
         "environment": (pictures, torch.uint8),
         "objects": (pictures, torch.uint8),
         "object_masks": (pictures[:-1], torch.bool),
-        "region_cells": ((b, k, cells, cells), torch.bool),
-        "object_cells": ((b, k, cells, cells), torch.bool),
-        "depth": ((b, k, pose, pose), torch.float32),
+        "region_cells": ((b, k, *cells), torch.bool),
+        "object_cells": ((b, k, *cells), torch.bool),
+        "depth": ((b, k, *pose), torch.float32),
     }
     given: dict[str, Tensor | None] = {}
     for field in fields(stage.record):

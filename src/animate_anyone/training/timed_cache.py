@@ -31,7 +31,7 @@ def clips_in_time(recipe: Recipe, limit: TimeLimit, progress: Progress) -> Data:
         InputError: the cache cannot be made or holds clips of other settings.
     """
     data = replace(recipe.data, keep_latents=False)
-    if data.cache is None:
+    if data.cache is None or (data.source == "videos" and not data.studio_share):
         return data
     cache, total = Path(data.cache), -(-data.clips // SHARD)
     there = next((shard for shard in range(total) if not shard_folder(cache, shard).exists()), total)  # without a gap

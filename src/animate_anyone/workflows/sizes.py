@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from animate_anyone.conditions.sizes import of_area
 from animate_anyone.errors import InputError
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import Size
@@ -13,7 +13,6 @@ LONGEST = 512
 """Longer side of a result that no size is asked for, pixels, where the model begins with a first guess."""
 MOST = 1024
 """Longest side that may be asked for there."""
-_AREA_COUNTS = 0.2  # a relative error of the area, against one of the aspect
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,6 @@ def choose_sizes(pipeline: AnimateAnyonePipeline, asked: Size | None, shape: Siz
         raise InputError(f"size {asked[0]}x{asked[1]}: this model gives at most {MOST} pixels a side")
     video = asked or within(shape, LONGEST)
     return Sizes(video, trained if video == trained else of_area(video, trained, step))
-
-
-def of_area(shape: Size, area: Size, step: int) -> Size:
-    """A size near a shape's aspect and near another's area, in multiples of ``step``; the aspect counts more."""
-    wanted_area, wanted_aspect = math.log(area[0] * area[1]), math.log(shape[0] / shape[1])
-
-    def off(size: Size) -> float:
-        width, height = map(math.log, size)
-        return abs(width - height - wanted_aspect) + _AREA_COUNTS * abs(width + height - wanted_area)
-
-    middle = [math.exp((wanted_area + sign * wanted_aspect) / 2) / step for sign in (1, -1)]
-    sides = [range(max(int(side) - 1, 1), int(side) + 3) for side in middle]
-    return min(((x * step, y * step) for x in sides[0] for y in sides[1]), key=off)
 
 
 def within(shape: Size, longest: int) -> Size:
