@@ -174,11 +174,12 @@ def check_weights(folder: Path) -> nn.Module:
 
 
 def from_config(kind: Any, folder: Path) -> nn.Module:
-    """The network that a part's ``config.json`` describes."""
+    """The network that a part's ``config.json`` describes, float32 in whatever type its weights are kept."""
     config = read_settings(folder / "config.json")
     try:
         if kind is CLIPVisionModelWithProjection:
-            return CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+            settings = {name: value for name, value in config.items() if name not in ("dtype", "torch_dtype")}
+            return CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
         network: nn.Module = kind.from_config(config)
         return network
     except UNUSABLE as error:

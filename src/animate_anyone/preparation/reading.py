@@ -31,6 +31,7 @@ class PreparedClip:
         size: ``(width, height)`` of them.
         fps: frames per second.
         split: ``train``, ``val`` or ``test``; ``None`` where the data set has no splits.
+        digest: of the video's bytes, SHA-256, hexadecimal.
         files: paths in the folder by what they hold: ``video``, ``poses`` and, where they were asked for, ``masks``
             and ``objects``.
     """
@@ -41,6 +42,7 @@ class PreparedClip:
     size: Size
     fps: Fraction
     split: str | None
+    digest: str
     files: dict[str, str]
 
     def frames(self, numbers: Sequence[int]) -> list[Picture]:
@@ -83,9 +85,10 @@ def read_clips(dataset: Path) -> list[PreparedClip]:
         try:
             size, files = (int(entry["width"]), int(entry["height"])), {k: f["path"] for k, f in entry["files"].items()}
             about = (str(entry["id"]), int(entry["frames"]), size, Fraction(entry["fps"]), entry.get("split"))
+            digest = str(entry["files"]["video"]["sha256"])
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{dataset}: its manifest is damaged; call `prepare` once more") from None
-        clip = PreparedClip(dataset, *about, files)
+        clip = PreparedClip(dataset, *about, digest, files)
         clips.append(clip)
         gone += [file for kind, file in files.items() if kind != "thumbnail" and not (dataset / file).is_file()]
     if not clips:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.draw import draw_pose
-from animate_anyone.conditions.environment import fill
+from animate_anyone.conditions.environment import feather, fill
 from animate_anyone.conditions.sizes import of_area
 from animate_anyone.errors import InputError
 from animate_anyone.preparation.reading import PreparedClip, read_clips
@@ -31,6 +31,7 @@ from animate_anyone.training.video_latents import VideoLatents
 
 _HELD_OUT = ("val", "test")
 _ORDER, _FRAMES = 3, 4  # random streams
+_EDGE = 64  # part of a frame's longer side by which a person's mask is grown before what is behind it is filled up
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class VideoClips:
         if not self.wanted.scene:
             drawn = draw_pose(poses, self._pose_size(size), style=self.data.skeleton_style)
             return arrays | {"masks": masks["masks"], "poses": drawn, "joints": points_of(poses)[:, BODY]}
-        environment = fill(arrays["frames"], masks["masks"].astype(bool))
+        environment = fill(arrays["frames"], feather(masks["masks"].astype(bool), max(2, max(size) // _EDGE)) > 0)
         hidden = np.zeros_like(masks["masks"])
         return arrays | masks | {"environment": environment, "occluders": hidden, "points": points_of(poses)}
 

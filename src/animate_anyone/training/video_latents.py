@@ -39,8 +39,9 @@ class VideoLatents:
         self.folder = cache / f"{name}-{digest}"
 
     def file(self, clip: PreparedClip, size: Size) -> Path:
-        """Where the values of a clip are; the name says its size."""
-        return self.folder / clip.id[:2] / f"{clip.id}-{size[0]}x{size[1]}.npy"
+        """Where the values of a clip are; the name has the digest of its video and the size."""
+        name = clip.digest[:24]
+        return self.folder / name[:2] / f"{name}-{size[0]}x{size[1]}.npy"
 
     def holds(self, clip: PreparedClip, size: Size) -> bool:
         """Whether they are there."""
