@@ -279,3 +279,36 @@ def test_two_seconds_of_a_real_dance(shared_dir: Path, tmp_path: Path) -> None:
     (entry,) = read_manifest(tmp_path / "out")
     assert entry["frames"] == 48
     assert entry["confidence"] > 0.8
+
+
+def test_some_frames_of_each_video(tmp_path: Path, found: Found) -> None:
+    video(tmp_path / "long.mp4", 40, 40)
+    video(tmp_path / "short.mp4", 10)
+    chosen = PrepareSettings(min_height=64, shortest=1, frames=(12, 72))
+    prepare([tmp_path / "long.mp4", tmp_path / "short.mp4"], tmp_path / "out", chosen)
+    kept = [(entry["first"], entry["stop"]) for entry in read_manifest(tmp_path / "out")]
+    assert kept == [(12, 40), (40, 72)]
+    with pytest.raises(InputError, match="--frames 9:3: give A:B with A below B"):
+        PrepareSettings(frames=(9, 3))
+
+
+def test_clips_have_even_sides_and_poses_of_that_size(tmp_path: Path, found: Found) -> None:
+    video(tmp_path / "a.mp4", 30)
+    prepare([tmp_path / "a.mp4"], tmp_path / "out", PrepareSettings(min_height=64, max_side=101))
+    (entry,) = read_manifest(tmp_path / "out")
+    size = (entry["width"], entry["height"])
+    assert not size[0] % 2 and not size[1] % 2
+    assert PoseSequence.load(tmp_path / "out" / entry["files"]["poses"]["path"]).size == size
+
+
+def test_an_error_while_a_clip_is_written_fails_that_clip_alone(
+    tmp_path: Path, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> None:
+        raise ValueError("a sum that does not add up")
+
+    monkeypatch.setattr(PoseSequence, "save", fail)
+    video(tmp_path / "a.mp4", 30)
+    prepare([tmp_path / "a.mp4"], tmp_path / "out", SETTINGS)
+    (entry,) = read_manifest(tmp_path / "out")
+    assert entry["status"] == "failed"

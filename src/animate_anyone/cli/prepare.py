@@ -23,12 +23,14 @@ def prepare(
     seconds: Annotated[str, typer.Option(metavar="A:B", help="The shortest and the longest clip.")] = "2:10",
     min_height: Annotated[int, typer.Option(help="Pixels that the person is high at least.")] = 128,
     max_side: Annotated[int, typer.Option(help="Longer side of clips at most, pixels.")] = 1024,
+    frames: Annotated[str, typer.Option(metavar="A:B", help="Of each video only these frames, B left out.")] = ":",
     masks: Annotated[bool, typer.Option("--masks", help="Also write the person's masks.")] = False,
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain",
     pose_estimator: PoseEstimatorName = "mediapipe",
     workers: Annotated[int, typer.Option(min=0, help="Processes that work; 0: this one alone.")] = 0,
 ) -> None:
     """Make a data set for training: clips of one person each, with poses; goes on where it was stopped."""
+    from animate_anyone.media import parse_range
     from animate_anyone.preparation.engines import InProcess, LocalPool
     from animate_anyone.preparation.prepare import MANIFEST, PAGE
     from animate_anyone.preparation.prepare import prepare as make
@@ -36,7 +38,9 @@ def prepare(
 
     rate = parse_fps(fps)
     assert rate is not None
-    settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator)
+    part = parse_range(frames)
+    chosen = (part.start or 0, part.stop)
+    settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator, chosen)
     with bars() as progress:
         engine = LocalPool(workers) if workers else InProcess()
         summary = make(videos, output, settings, layout, engine, progress)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.media import Video
-from animate_anyone.perception.classical import shrink
 from animate_anyone.perception.person.people import TrackedPerson
 from animate_anyone.perception.pose.frames_in_reach import FramesInReach
 from animate_anyone.preparation.pieces import Piece, clip_fps, readable, source_times
@@ -104,7 +104,10 @@ class Clip:
         assert self.frames is not None and self.crop is not None
         rows, columns = self.crop.part
         for frame in self.frames.read():
-            yield np.ascontiguousarray(shrink(np.ascontiguousarray(frame[rows, columns]), self.settings.max_side))
+            part = np.ascontiguousarray(frame[rows, columns])
+            if part.shape[1::-1] != self.size:
+                part = np.asarray(Image.fromarray(part).resize(self.size, Image.Resampling.BOX))
+            yield part
 
     def cropped_poses(self) -> PoseSequence:
         """The poses in pixels of the clip."""

@@ -129,7 +129,7 @@ class CropPerson:
         assert item.poses is not None
         item.crop = crop_of(item.poses)
         scale = min(1.0, item.settings.max_side / max(item.crop.width, item.crop.height))
-        item.size = (max(round(item.crop.width * scale), 1), max(round(item.crop.height * scale), 1))
+        item.size = (_even(item.crop.width * scale), _even(item.crop.height * scale))
 
 
 class CheckOverlay:
@@ -190,6 +190,11 @@ class WriteMasks:
         np.savez_compressed(content, masks=np.packbits(masks, axis=2), shape=np.array(masks.shape, np.int64))
         with whole_file(item.folder / item.files["masks"]) as part:
             part.write_bytes(content.getvalue())
+
+
+def _even(side: float) -> int:
+    """The nearest even number of pixels, as h264 has it; at least 2."""
+    return max(2 * round(side / 2), 2)
 
 
 def place(clip: str) -> str:

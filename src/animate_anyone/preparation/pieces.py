@@ -75,7 +75,7 @@ class OpenSource:
 
 
 class FindPieces:
-    """Reads all frames, finds the cuts, and divides what is between them into pieces of allowed length."""
+    """Reads the frames that are wanted, finds the cuts, and divides shots into pieces of allowed length."""
 
     name: ClassVar[str] = "cuts"
     inputs: ClassVar[tuple[str, ...]] = ("source", "settings", "video")
@@ -89,11 +89,15 @@ class FindPieces:
         """Raises :class:`BrokenError` where a frame is damaged."""
         video = item.video
         assert video is not None
-        count = video.info.num_frames
-        cuts = find_cuts(readable(item.source.path, video, range(count)))
+        start, end = item.settings.frames
+        wanted = range(video.info.num_frames)[start:end]
+        if not wanted:
+            item.pieces = []
+            return
+        cuts = [wanted.start + cut for cut in find_cuts(readable(item.source.path, video, wanted))]
         times = source_times(item.source, video)
         fps = clip_fps(item.source, video, item.settings)
-        edges = [0, *cuts, count]
+        edges = [wanted.start, *cuts, wanted.stop]
         item.pieces = [
             piece for first, stop in pairwise(edges) for piece in _divided(times, first, stop, fps, item.settings)
         ]

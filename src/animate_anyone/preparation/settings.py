@@ -12,7 +12,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception import ESTIMATORS
 from animate_anyone.structures import FASTEST
 
-VERSION = 1
+VERSION = 2
 """Of the clips: other code that makes other clips from the same settings has another number."""
 
 
@@ -26,6 +26,7 @@ class PrepareSettings:
         min_height: pixels of the video that the person is high at least, in half of the frames.
         max_side: pixels of the longer side of a clip at most; larger ones are scaled down.
         masks: also write the person's masks.
+        frames: which of each video are used; ``stop`` ``None``: to its end.
         pose_estimator: a name in :data:`ESTIMATORS`.
 
     Raises:
@@ -39,6 +40,7 @@ class PrepareSettings:
     max_side: int = 1024
     masks: bool = False
     pose_estimator: str = "mediapipe"
+    frames: tuple[int, int | None] = (0, None)
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= FASTEST:
@@ -52,6 +54,9 @@ class PrepareSettings:
             raise InputError(f"--seconds {self.shortest:g}:{self.longest:g}: a clip of one frame; give more seconds")
         if self.min_height < 16:
             raise InputError(f"--min-height {self.min_height}: a person of so few pixels has no pose; give 16 or more")
+        first, stop = self.frames
+        if first < 0 or (stop is not None and stop <= first):
+            raise InputError(f"--frames {first}:{stop}: give A:B with A below B, such as 0:240")
         if not 64 <= self.max_side <= 8192:
             raise InputError(f"--max-side {self.max_side}: the longer side of a clip lies between 64 and 8192 pixels")
         if self.pose_estimator not in ESTIMATORS:

@@ -89,8 +89,8 @@ def make_clip(job: ClipJob) -> Seconds:
             **item.entry(),
             "frames": len(item.frames),
             "fps": str(item.frames.fps),
-            "width": item.size[0] + item.size[0] % 2,  # as h264 has it
-            "height": item.size[1] + item.size[1] % 2,
+            "width": item.size[0],
+            "height": item.size[1],
             "crop": [crop.left, crop.top, crop.width, crop.height],
         }
     except DroppedError as error:
@@ -102,9 +102,8 @@ def make_clip(job: ClipJob) -> Seconds:
         raise
     except Exception as error:
         record = {"status": records.FAILED, "reason": _shown(error), **item.entry()}
-    record["files"] = {
-        kind: {"path": file, "sha256": sha256(job.dataset / file)} for kind, file in sorted(item.files.items())
-    }
+    written = {kind: file for kind, file in sorted(item.files.items()) if (job.dataset / file).is_file()}
+    record["files"] = {kind: {"path": file, "sha256": sha256(job.dataset / file)} for kind, file in written.items()}
     Records(job.dataset, job.settings).write_clip(job.id, record)
     return seconds
 
