@@ -162,6 +162,17 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Monitor:
+    """What is recorded of a run beside ``log.jsonl``; it changes nothing of the weights.
+
+    Attributes:
+        tensorboard: write the log's figures for TensorBoard too (package tensorboard), and TFLOP/s.
+    """
+
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
 class Networks:
     """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
 
@@ -244,6 +255,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     networks: Networks = field(default_factory=Networks)
     environment: Environment | None = None
+    monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -23,12 +23,14 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.monitor import RunMonitor
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import build_optimizer
 from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit
+from animate_anyone.training.timestep_bands import band_means
 
 
 def train(
@@ -61,6 +63,7 @@ def train(
             run.step(step, batches)
             run.after_step()
     run.end()
+    run.monitor.close()
     return run.output / "model"
 
 
@@ -131,6 +134,7 @@ class _Run:
             self.ema.to(self.accelerator.device)
         if self.accelerator.is_main_process:
             self.output.mkdir(parents=True, exist_ok=True)
+        self.monitor = RunMonitor(self.recipe, self.accelerator.device, self.done)
         if self.limit is not None:
             self.limit.begin_training(self.done)
             self.used = 0.0
@@ -238,15 +242,18 @@ class _Run:
         means = [sum(torch.stack(values).float().tolist()) / counted for values in self.figures.values()]
         if accelerator.num_processes > 1:
             means = accelerator.reduce(torch.tensor(means, device=accelerator.device), "mean").tolist()
-        line: dict[str, Any] = {n: round(m, 6) for n, m in zip(self.figures, means, strict=True)}
+        figures = band_means(dict(zip(self.figures, means, strict=True)))
+        line: dict[str, Any] = {name: round(mean, 6) for name, mean in figures.items()}
         line |= {"step": self.done, "lr": self.optimizer.param_groups[0]["lr"], "grad_norm": round(float(self.norm), 4)}
         clips = counted * recipe.batch / recipe.accumulate * accelerator.num_processes
         line["clips_per_second"] = round(clips / max(seconds, 1e-9), 3)
+        line |= self.monitor.measures(counted // recipe.accumulate, seconds)
         if self.limit is not None:
             line["seconds"] = round(self.limit.elapsed, 1)
         if accelerator.is_main_process:
             with (self.output / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
+            self.monitor.write(line)
         self.figures, self.since = {}, self.clock()
 
     def _save(self) -> None:

@@ -24,7 +24,8 @@ from animate_anyone.sampling.memory import MARGIN, PROCESS
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.stage import Stage
-from animate_anyone.training.stages import STAGES
+from animate_anyone.training.stage_kinds import STAGES
+from animate_anyone.training.step_flops import CountFlops, Flops
 
 # Bytes that the optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each.
 _MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
@@ -52,6 +53,7 @@ class StepMemory:
         update: the same while the optimiser steps.
         process: the libraries, assumed (``sampling.memory.PROCESS``).
         margin: times :attr:`step`, for scratch space within kernels (``sampling.memory.MARGIN``, measured on CPUs).
+        flops: what one micro-batch computes, see ``step_flops``.
     """
 
     parts: dict[str, Part]
@@ -65,6 +67,7 @@ class StepMemory:
     update: int
     process: int
     margin: float
+    flops: Flops
 
     @property
     def resident(self) -> int:
@@ -118,7 +121,7 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> Ste
         trained = [p for p in stage.parameters() if p.requires_grad]
         count = sum(p.numel() for p in trained)
         alive = AliveBytes((*stage.parameters(), *stage.buffers()))
-        with alive:
+        with alive, CountFlops() as counted:
             if recipe.accumulate > 1:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
@@ -142,6 +145,7 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> Ste
             update=4 * count + scratch,
             process=round(PROCESS["cpu" if device.type == "cpu" else "gpu"]),
             margin=MARGIN["denoising"],
+            flops=counted.flops,
         )
 
 
