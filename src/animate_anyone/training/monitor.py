@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def check_monitor(settings: Monitor) -> None:
     if settings.tensorboard:
         require("tensorboard", extra="tensorboard")
         require("torch.utils.tensorboard", extra="tensorboard")
+    if settings.validate_every is not None and find_spec("av") is None:
+        raise InputError("monitor.validate_every: av, which writes videos, is not installed; type: pip install av")
 
 
 class RunMonitor:

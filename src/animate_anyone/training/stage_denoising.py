@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -347,6 +347,13 @@ class DenoisingStage(Stage[DenoisingT]):
     def pipeline(self) -> AnimateAnyonePipeline:
         """The model to be saved."""
         raise NotImplementedError
+
+    def trained_pipeline(self) -> AnimateAnyonePipeline:
+        """The model with the very networks that are trained, in float32; its schedule is a copy."""
+        as_it_is = copy.copy(self)
+        as_it_is.recipe = replace(self.recipe, save_dtype="float32")
+        as_it_is.scheduler = copy.deepcopy(self.scheduler)
+        return as_it_is.pipeline()
 
     def common_parts(self) -> dict[str, Any]:
         """What :meth:`pipeline` is made of, whichever of the two papers' it is."""
