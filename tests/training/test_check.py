@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_recipes import FILES, OF_STAGE, SMALL, small
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import small as small_environment
@@ -108,6 +109,21 @@ def test_bfloat16_and_8_bits_need_less_and_checkpointing_too(start: Path) -> Non
     assert 0.25 * plain.moments < eight.moments < 0.26 * plain.moments
     assert spared.kept < 0.5 * plain.kept
     assert not plain.buckets
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_saved_in_half_precision_are_trained_in_float32(
+    start: Path, tmp_path: Path, precision: str, pickled: bool
+) -> None:
+    """So they are foretold; transformers would build parts of the image encoder in the type that its settings name."""
+    tiny.pipeline().to(dtype=torch.float16).save_pretrained(tmp_path / "model")
+    if pickled:
+        (weights,) = (tmp_path / "model" / "image_encoder").glob("*.safetensors")
+        torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+        weights.unlink()
+    half = step_memory(small("motion", tmp_path / "out", tmp_path / "model", data__size=32, precision=precision), CPU)
+    assert half == step_memory(recipe("motion", start, precision=precision), CPU)
 
 
 def test_it_touches_nothing(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

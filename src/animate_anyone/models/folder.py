@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
 from safetensors import SafetensorError
 from torch import nn
@@ -174,11 +175,13 @@ def check_weights(folder: Path) -> nn.Module:
 
 
 def from_config(kind: Any, folder: Path) -> nn.Module:
-    """The network that a part's ``config.json`` describes."""
+    """The network that a part's ``config.json`` describes, float32."""
     config = read_settings(folder / "config.json")
     try:
         if kind is CLIPVisionModelWithProjection:
-            return CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+            settings = CLIPVisionConfig(**config)
+            settings.dtype = torch.float32  # in which transformers would make some tensors and not others
+            return CLIPVisionModelWithProjection(settings)
         network: nn.Module = kind.from_config(config)
         return network
     except UNUSABLE as error:
