@@ -26,6 +26,7 @@ from animate_anyone.training.objective import step_generator
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stage_kinds import STAGES
 from animate_anyone.training.step_flops import CountFlops, Flops
+from animate_anyone.training.step_time import Level, levels_of
 
 # Bytes that the optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each.
 _MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
@@ -54,6 +55,7 @@ class StepMemory:
         process: the libraries, assumed (``sampling.memory.PROCESS``).
         margin: times :attr:`step`, for scratch space within kernels (``sampling.memory.MARGIN``, measured on CPUs).
         flops: what one micro-batch computes, see ``step_flops``.
+        samples: pictures in a micro-batch. levels: of the denoising UNet; empty where the stage has none.
     """
 
     parts: dict[str, Part]
@@ -68,6 +70,8 @@ class StepMemory:
     process: int
     margin: float
     flops: Flops
+    samples: int
+    levels: tuple[Level, ...]
 
     @property
     def resident(self) -> int:
@@ -146,6 +150,8 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> Ste
             process=round(PROCESS["cpu" if device.type == "cpu" else "gpu"]),
             margin=MARGIN["denoising"],
             flops=counted.flops,
+            samples=stage.num_clips(0) * getattr(stage, "targets", 1),
+            levels=_levels(stage),
         )
 
 
@@ -197,6 +203,11 @@ def _carries(stage: Stage[Any]) -> bool:
 def _latent_channels(stage: Any) -> int:
     channels: int = stage.vae.config["latent_channels"]
     return channels
+
+
+def _levels(stage: Stage[Any]) -> tuple[Level, ...]:
+    unet, factor = getattr(stage, "denoising_unet", None), getattr(stage, "factor", 8)
+    return () if unet is None else levels_of(unet, stage.recipe.data.size // factor)
 
 
 def _part(network: nn.Module) -> Part:
