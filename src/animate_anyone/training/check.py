@@ -25,7 +25,7 @@ from animate_anyone.training.step_time import SLACK, measure_rate, step_seconds
 def check_lines(recipe: Recipe, name: str = "") -> list[str]:
     """What ``--check`` prints of a recipe; ``name`` is its stage's in a chain.
 
-    Nothing is rendered, no weight is read, no folder or file is made; this machine's speed is measured for some seconds.
+    Nothing is rendered, no weight is read, no folder or file is made. This machine's speed is measured.
 
     Raises:
         InputError: what the recipe starts from is not there or does not fit it, as when it is trained.
