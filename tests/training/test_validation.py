@@ -137,7 +137,7 @@ def test_modes_and_random_numbers_are_as_before() -> None:
     torch.manual_seed(1)
     wanted = torch.rand(3)
     torch.manual_seed(1)
-    with pytest.raises(KeyError), evaluating(network), random_numbers_kept(network):
+    with pytest.raises(KeyError), evaluating(network), random_numbers_kept(torch.device("cpu")):
         assert not any(module.training for module in network.modules())
         torch.manual_seed(5)
         torch.rand(7)

@@ -294,7 +294,7 @@ class _Run:
 
         reason = why_none(self.recipe, self.stage, self.limit is not None)
         if reason is None:
-            return Validation(self.recipe, self.stage, self.monitor, self.accelerator.autocast)  # type: ignore[arg-type]
+            return Validation(self.recipe, self.accelerator.device, self.monitor, self.accelerator.autocast)
         if self.accelerator.is_main_process:
             _LOG.warning(reason)
         return None
@@ -303,7 +303,7 @@ class _Run:
         began = self.clock()
         if self.accelerator.is_main_process:
             with averaged(self.ema, self.trainable):
-                validation.run(self.done)
+                validation.run(self.stage, self.done)  # type: ignore[arg-type]
         self.accelerator.wait_for_everyone()
         self.since += self.clock() - began  # steps are timed, not this
 

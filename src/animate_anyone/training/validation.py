@@ -47,27 +47,30 @@ class Validation:
 
     Attributes:
         recipe: the run's.
-        stage: its networks are used as they are at the moment.
+        device: on which networks compute.
         monitor: is told the figures.
         autocast: makes the context in which networks compute.
         stopped: asked between cases; true: the rest is left out, and nothing is recorded.
     """
 
     recipe: Recipe
-    stage: DenoisingStage[Any]
+    device: torch.device
     monitor: RunMonitor
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     stopped: Callable[[], bool] = _go_on
     _cases: dict[int, Case] = field(default_factory=dict)
 
-    def run(self, step: int) -> None:
+    def run(self, stage: DenoisingStage[Any], step: int) -> None:
         """Try the model after so many steps: ``validation/STEP/`` has a video of each case and a contact sheet,
         ``validation.jsonl`` a line of figures. What goes wrong is told in a line; training goes on.
+
+        Args:
+            stage: its networks are used as they are at the moment, whole, and are on the device afterwards.
         """
         began = time.perf_counter()
         try:
-            with torch.no_grad(), random_numbers_kept(self.stage), evaluating(self.stage):
-                made = self._make()
+            with torch.no_grad(), random_numbers_kept(self.device), evaluating(stage):
+                made = self._make(stage.to(self.device))
             if made is not None:
                 self._record(step, made, began)
         except (InputError, torch.OutOfMemoryError) as error:
@@ -77,8 +80,8 @@ class Validation:
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()  # what training has no use for
 
-    def _make(self) -> list[tuple[Case, Picture]] | None:
-        pipeline, made = self.stage.trained_pipeline(), []
+    def _make(self, stage: DenoisingStage[Any]) -> list[tuple[Case, Picture]] | None:
+        pipeline, made = stage.trained_pipeline(), []
         for number in range(self.recipe.monitor.validation_clips):
             if self.stopped():
                 return None
@@ -126,10 +129,9 @@ def why_none(recipe: Recipe, stage: nn.Module, timed: bool = False) -> str | Non
 
 
 @contextmanager
-def random_numbers_kept(stage: nn.Module) -> Iterator[None]:
-    """PyTorch's generators are afterwards as they were."""
-    devices = {parameter.device for parameter in stage.parameters() if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(list(devices)):
+def random_numbers_kept(device: torch.device) -> Iterator[None]:
+    """PyTorch's generators, of the CPU and of this device, are afterwards as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
