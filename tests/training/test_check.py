@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_recipes import FILES, OF_STAGE, SMALL, small
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import small as small_environment
@@ -24,6 +25,7 @@ from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.stages import build_stage, run
 from animate_anyone.training.step_memory import blank_batch, stage_without_values, step_memory
+from animate_anyone.training.step_time import measure_rate, step_seconds
 from conftest import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -39,6 +41,19 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("vae", "image_encoder"):
         getattr(made, part).save_pretrained(root / part)
     return root
+
+
+@pytest.fixture(autouse=True)
+def untimed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Nothing is timed: this machine does 1e9 operations a second. What was asked for."""
+    asked: list[Any] = []
+
+    def rate(*work: Any) -> float:
+        asked.append(work)
+        return 1e9
+
+    monkeypatch.setattr("animate_anyone.training.check.measure_rate", rate)
+    return asked
 
 
 def recipe(name: str, start: Path, out: Path = Path("unused"), **changes: Any) -> Recipe:
@@ -110,6 +125,21 @@ def test_bfloat16_and_8_bits_need_less_and_checkpointing_too(start: Path) -> Non
     assert not plain.buckets
 
 
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_saved_in_half_precision_are_trained_in_float32(
+    start: Path, tmp_path: Path, precision: str, pickled: bool
+) -> None:
+    """So they are foretold; transformers would build parts of the image encoder in the type that its settings name."""
+    tiny.pipeline().to(dtype=torch.float16).save_pretrained(tmp_path / "model")
+    if pickled:
+        (weights,) = (tmp_path / "model" / "image_encoder").glob("*.safetensors")
+        torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+        weights.unlink()
+    half = step_memory(small("motion", tmp_path / "out", tmp_path / "model", data__size=32, precision=precision), CPU)
+    assert half == step_memory(recipe("motion", start, precision=precision), CPU)
+
+
 def test_it_touches_nothing(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = files(tmp_path), files(start)
@@ -127,6 +157,52 @@ def test_it_touches_nothing(start: Path, tmp_path: Path, monkeypatch: pytest.Mon
     stage = build_stage(recipe("motion", start))
     trained = sum(p.numel() for p in stage.denoising_unet.motion_parameters())
     assert any(line.split()[:2] == ["denoising_unet", f"{trained:,}"] for line in lines)
+
+
+def test_expected_time(start: Path, tmp_path: Path, untimed: list[Any]) -> None:
+    """Operations of all micro-batches over the machine's, with the slack on both sides; of the steps that are left."""
+    changes: dict[str, Any] = {"steps": 50_000, "batch": 8, "accumulate": 4}
+    asked = recipe("image", start, tmp_path / "out", **changes)
+    step, how = check_lines(asked)[-2:]
+    flops = step_memory(asked, CPU).flops.total * 4
+    least, most = flops / 1e9 / 1.4, flops / 1e9 * 1.4
+    whole = f"50000 steps: {50_000 * least / 3600:.2g} to {50_000 * most / 3600:.2g} h, without data and saving"
+    assert step == (
+        f"a step: {flops / 1e12:.3g} TFLOP on each process (convolutions, matrix products, attention), "
+        f"{least:.2g} to {most:.2g} s; {whole}"
+    )
+    assert how.startswith("at 0.001 TFLOP/s, of blocks of these networks timed here")
+    (work,) = untimed
+    assert [(level.width, level.side) for level in work[0]] == [(16, 4), (32, 2)]
+    assert work[1:] == (2 * 2, "float32", CPU)  # 2 clips of a micro-batch, 2 targets each
+    assert "not foretold for stage autoencoder" in check_lines(recipe("autoencoder", start))[-1]
+
+
+def test_expected_time_of_a_run_that_began(start: Path, tmp_path: Path) -> None:
+    asked = recipe("image", start, tmp_path / "out", steps=1)
+    run(asked)
+    assert "; 0 steps: 0 to 0 s" in check_lines(asked)[-2]
+    assert "; 6 steps: " in check_lines(recipe("image", start, tmp_path / "out", steps=7))[-2]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rate_of_a_machine(start: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """Of blocks that need a second each by a clock that only those calls move; random numbers are left alone."""
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.5
+        return now[0]
+
+    monkeypatch.setattr("animate_anyone.training.step_time.time.perf_counter", clock)
+    monkeypatch.setattr("animate_anyone.training.step_time._probe", lambda *where: 1e7)
+    levels = step_memory(recipe("image", start), CPU).levels
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    rate = measure_rate(levels, 4, precision, CPU)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert measure_rate(levels, 4, precision, CPU) == rate and rate > 1e6
+    assert step_seconds(1.4 * rate, rate) == pytest.approx((1.0, 1.96))
 
 
 def test_what_is_wrong_is_said_as_in_training(start: Path, tmp_path: Path) -> None:

@@ -140,8 +140,11 @@ def test_where_nothing_is_in_a_row_it_is_refused(start: Path) -> None:
         aa2(start, Path("mm.ckpt"), **{"data.consecutive": False})
 
 
-def test_check_counts_a_start_from_published_files(start: Path, trained: Path, tmp_path: Path) -> None:
+def test_check_counts_a_start_from_published_files(
+    start: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``--check`` computes without values: temporal layers of AnimateDiff, and an image encoder of a ``.bin``."""
+    monkeypatch.setattr("animate_anyone.training.check.measure_rate", lambda *work: 1e9)
     published.write_animatediff(tmp_path / "mm.ckpt")
     copied = tmp_path / "start"
     shutil.copytree(start, copied)

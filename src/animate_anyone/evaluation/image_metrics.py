@@ -47,10 +47,7 @@ def psnr_masked(first: Picture, second: Picture, mask: Mask) -> float:
     Raises ``ValueError`` for a mask of another shape or type, or that is true nowhere.
     """
     a, b = _pair(first, second)
-    if mask.shape != a.shape[:2] or mask.dtype != np.bool_:
-        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool {a.shape[:2]}")
-    if not mask.any():
-        raise ValueError("the mask is true nowhere: there is nothing to measure")
+    _check_mask(first, mask)
     return _decibel(float(np.square(a - b)[mask].mean()))
 
 
@@ -62,13 +59,35 @@ def ssim(first: Picture, second: Picture) -> float:
 
     Raises ``ValueError`` for anything but a pair of pictures of at least 7 pixels a side.
     """
+    return _similarity(first, second)[0]
+
+
+def ssim_masked(first: Picture, second: Picture, mask: Mask) -> float:
+    """As :func:`ssim`, over the windows whose middle pixel is one where ``mask``, ``(height, width)`` bool, is true.
+
+    Raises ``ValueError`` as :func:`ssim` and :func:`psnr_masked`.
+    """
+    _check_mask(first, mask)
+    return float(_similarity(first, second)[1][mask].mean())
+
+
+def _similarity(first: Picture, second: Picture) -> tuple[float, NDArray[np.float64]]:
+    """Structural similarity, and that of the window about each pixel ``(height, width)``."""
     from skimage.metrics import structural_similarity
 
     a, b = _pair(first, second)
     if min(a.shape[:2]) < 7:
         raise ValueError(f"pictures of {a.shape[1]}×{a.shape[0]} pixels are smaller than the window of 7×7")
     a, b = (np.round(255 * (picture @ LUMA)) / 255 for picture in (a, b))
-    return float(structural_similarity(a, b, data_range=1.0))
+    mean, each = structural_similarity(a, b, data_range=1.0, full=True)
+    return float(mean), each
+
+
+def _check_mask(picture: Picture, mask: Mask) -> None:
+    if mask.shape != picture.shape[:2] or mask.dtype != np.bool_:
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}; it must be bool {picture.shape[:2]}")
+    if not mask.any():
+        raise ValueError("the mask is true nowhere: there is nothing to measure")
 
 
 def _pair(first: Picture, second: Picture) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

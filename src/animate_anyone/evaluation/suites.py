@@ -78,16 +78,50 @@ class SuiteClip:
         return {"copy_reference": self.copied} | ({"carried_reference": np.stack(self.carried)} if carried else {})
 
 
-def puppet_clip(seed: int, size: Size, pose_size: Size, style: str, frames: int = FRAMES) -> SuiteClip:
+def puppet_clip(
+    seed: int, size: Size, pose_size: Size, style: str, frames: int = FRAMES, domain: str = "plain"
+) -> SuiteClip:
     """Character ``seed`` of the held-out split at ``size`` (width, height); its mask is known, as its poses are."""
     reference = frames + int(np.random.default_rng(seed).integers(_AFTER))
     shown = [*range(frames), reference]
-    clip = sample_clip(seed, split="held_out", num_frames=frames + _AFTER, size=size, frame_indices=shown)
+    length = frames + _AFTER
+    clip = sample_clip(seed, split="held_out", num_frames=length, size=size, frame_indices=shown, domain=domain)
     pictures, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
     masks, labels = (plane.cpu().numpy()[:-1] for plane in (clip.mask, clip.labels))
     silhouette = clip.mask.cpu().numpy()[-1]
     carried = CharacterFrames(pictures[-1], clip.pose[frames:], clip.pose[:frames], silhouette=silhouette)
     return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
+
+
+def animate_clip(
+    pipeline: AnimateAnyonePipeline,
+    clip: SuiteClip,
+    *,
+    grid: Size,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Picture:
+    """What a model makes of a clip, ``(frames, H, W, 3)``.
+
+    Args:
+        grid: ``(width, height)`` on which the networks work; the clip's own size where the model has no first guess.
+        steps, guidance: ``None`` takes the model's default.
+    """
+    carrying = bool(pipeline.config["carried_reference"])
+    small = ScaledPictures(clip.carried, grid)
+    made = pipeline(
+        scaled(clip.reference, grid),
+        clip.poses,
+        reference_pose=clip.reference_pose if pipeline.config["reference_pose"] else None,
+        carried=small if carrying else None,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(seed + clip.seed),
+        progress=progress,
+    )[0]
+    return np.stack(list(mended(clip.carried, small, made))) if carrying else made
 
 
 def measure(result: Picture, clip: SuiteClip) -> dict[str, Any]:
@@ -159,18 +193,8 @@ def evaluate_puppet(
         return puppet_clip(number, size, pipeline.pose_picture_size(grid), pipeline.config["skeleton_style"], frames)
 
     def animate(clip: SuiteClip) -> Picture:
-        small = ScaledPictures(clip.carried, grid)
-        made = pipeline(
-            scaled(clip.reference, grid),
-            clip.poses,
-            reference_pose=clip.reference_pose if pipeline.config["reference_pose"] else None,
-            carried=small if carrying else None,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed + clip.seed),
-            progress=progress,
-        )[0]
-        return np.stack(list(mended(clip.carried, small, made))) if carrying else made
+        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "progress": progress}
+        return animate_clip(pipeline, clip, grid=grid, **options)
 
     def long_clip(number: int) -> dict[str, Any]:
         """Flicker of a clip of several windows, where those meet and elsewhere."""

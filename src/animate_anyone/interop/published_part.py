@@ -81,7 +81,10 @@ def load_part(kind: type[Network], folder: Path) -> Network:
     if not isinstance(mapped.network, kind):
         raise InputError(f"{folder}: is a {type(mapped.network).__name__}; a {kind.__name__} is needed")
     make = getattr(kind, "from_config", kind)  # diffusers' networks; transformers' are called with it
-    network = cast(Network, make(mapped.network.config))
+    settings = mapped.network.config
+    if hasattr(settings, "dtype"):  # transformers makes some tensors in this type and others not
+        settings.dtype = torch.float32
+    network = cast(Network, make(settings))
     with unset_fake_temporarily():  # where memory is foretold without values
         values = mapped.read(mapped.shapes)
     network.load_state_dict(values)

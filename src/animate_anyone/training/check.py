@@ -16,22 +16,25 @@ from animate_anyone.training.checkpoint import last_checkpoint
 from animate_anyone.training.clip_cache import SHARD, shard_folder
 from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.loop import number_type
+from animate_anyone.training.monitor import check_monitor
 from animate_anyone.training.optimizer import check_optimizer
 from animate_anyone.training.render_pool import count_workers
 from animate_anyone.training.step_memory import StepMemory, stage_without_values, step_memory
+from animate_anyone.training.step_time import SLACK, measure_rate, step_seconds
 from animate_anyone.training.video_clips import VideoClips
 
 
 def check_lines(recipe: Recipe, name: str = "") -> list[str]:
     """What ``--check`` prints of a recipe; ``name`` is its stage's in a chain.
 
-    Nothing is rendered, no weight is read, no folder or file is made.
+    Nothing is rendered, no weight is read, no folder or file is made. This machine's speed is measured.
 
     Raises:
         InputError: what the recipe starts from is not there or does not fit it, as when it is trained.
     """
     device, count = processes.device(), processes.count()
     check_optimizer(recipe.optimizer, device)
+    check_monitor(recipe.monitor)
     recipe = replace(recipe, precision=number_type(recipe.precision, device))
     title = f"{name}: stage {recipe.stage}" if name and name != recipe.stage else f"stage {recipe.stage}"
     lines = [f"{title}, {recipe.precision}, {recipe.optimizer.kind}, on {device.type}; output {recipe.output}"]
@@ -40,7 +43,44 @@ def check_lines(recipe: Recipe, name: str = "") -> list[str]:
     other = replace(recipe, gradient_checkpointing=not recipe.gradient_checkpointing)
     largest = None if videos is None else max(videos.sizes, key=math.prod)
     needs, otherwise = (step_memory(one, device, count, largest) for one in (recipe, other))
-    return [*lines, *_parts(needs), *_memory(recipe, needs, otherwise, device)]
+    lines += [*_parts(needs), *_memory(recipe, needs, otherwise, device)]
+    return [*lines, *_time(recipe, needs, device)]
+
+
+def _time(recipe: Recipe, needs: StepMemory, device: torch.device) -> list[str]:
+    """What a step computes, and how long this and all that are left will take here."""
+    operations = needs.flops.total * recipe.accumulate
+    line = f"a step: {operations / 1e12:.3g} TFLOP on each process (convolutions, matrix products, attention)"
+    if not needs.levels:
+        return [f"{line}; how long it takes is not foretold for stage {recipe.stage}"]
+    try:
+        rate = measure_rate(needs.levels, needs.samples, recipe.precision, device)
+    except torch.OutOfMemoryError:
+        return [f"{line}; how long it takes was not measured: no memory is free on {device.type}"]
+    least, most = step_seconds(operations, rate)
+    left = max(0, recipe.steps - (_steps_done(recipe) or 0))
+    return [
+        f"{line}, {_span(least, most)}; {left} steps: {_span(left * least, left * most)}, without data and saving",
+        f"at {rate / 1e12:.3g} TFLOP/s, of blocks of these networks timed here; steps were up to {SLACK:g} times "
+        "slower or faster on a CPU, on GPUs that is assumed",
+    ]
+
+
+def _span(least: float, most: float) -> str:
+    """A range of seconds in the unit that suits its end."""
+    units = {"d": 86400, "h": 3600, "min": 60}
+    unit, seconds = next(((unit, s) for unit, s in units.items() if most >= 2 * s), ("s", 1))
+    return f"{least / seconds:.2g} to {most / seconds:.2g} {unit}"
+
+
+def _steps_done(recipe: Recipe) -> int | None:
+    """Steps of a run that began; 0 where none did, ``None`` where its checkpoint does not tell."""
+    checkpoint = last_checkpoint(Path(recipe.output))
+    if checkpoint is None:
+        return 0
+    with suppress(OSError, ValueError, KeyError):
+        return int(json.loads((checkpoint / "state.json").read_text())["step"])
+    return None
 
 
 def missing_start(recipe: Recipe, name: str) -> list[str]:
@@ -77,12 +117,8 @@ def _steps(recipe: Recipe, count: int, videos: VideoClips | None) -> str:
         line += f"; {recipe.steps * clips * (1 - recipe.data.studio_share) / len(videos.clips):.3g} times through them"
     elif recipe.data.source == "studio":
         line += f"; {recipe.steps * clips / recipe.data.clips:.3g} times through the data"
-    checkpoint = last_checkpoint(Path(recipe.output))
-    if checkpoint is not None:
-        done = "some"
-        with suppress(OSError, ValueError, KeyError):
-            done = str(json.loads((checkpoint / "state.json").read_text())["step"])
-        line += f"; {done} are done already: --resume goes on"
+    if (done := _steps_done(recipe)) != 0:
+        line += f"; {'some' if done is None else done} are done already: --resume goes on"
     return line
 
 
@@ -132,4 +168,4 @@ def _memory(recipe: Recipe, needs: StepMemory, other: StepMemory, device: torch.
         lines[-1] += f"; {readable(there[0])} of {readable(there[1])} are free on {device.type}: {fits}"
         if needs.peak > there[0]:
             lines[-1] += "; try gradient_checkpointing=true, a larger accumulate, optimizer.kind=adamw8bit"
-    return [*lines, "computed from the shapes of the networks, not measured; how long it takes is not foretold"]
+    return [*lines, "memory is computed from the shapes of the networks, not measured"]

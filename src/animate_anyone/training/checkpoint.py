@@ -28,7 +28,7 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, Unp
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = (
     *("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype"),
-    "gradient_checkpointing",
+    *("gradient_checkpointing", "monitor"),
 )
 _MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 # Settings by which networks are built, and what they were before they had a name: a run goes on as it began, whatever

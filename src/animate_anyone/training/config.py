@@ -30,6 +30,8 @@ _LEAST = {
     **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every"), 1),
     **{f"data.{name}": 1 for name in ("frames_per_clip", "clips", "workers", "supersample", "pose_scale")},
     "objective.targets_per_reference": 1,
+    "monitor.validate_every": 1,
+    **{f"monitor.validation_{name}": 1 for name in ("clips", "frames", "steps")},
     **{f"objective.{name}": 0 for name in ("timestep_power", "noise_offset")},
 }
 
@@ -185,6 +187,25 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Monitor:
+    """What is recorded of a run beside ``log.jsonl``; it changes nothing of the weights.
+
+    Attributes:
+        tensorboard: write the log's figures for TensorBoard too (package tensorboard), and TFLOP/s.
+        validate_every: steps after which the averaged weights are tried on clips that are never trained on (stages
+            ``image``, ``motion``, ``environment``); after the last step too. ``None``: never.
+        validation_clips, validation_frames: how many clips, of how many frames each.
+        validation_steps: denoising steps; ``None``: the model's default.
+    """
+
+    tensorboard: bool = False
+    validate_every: int | None = None
+    validation_clips: int = 4
+    validation_frames: int = 16
+    validation_steps: int | None = None
+
+
+@dataclass(frozen=True)
 class Networks:
     """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
 
@@ -267,6 +288,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     networks: Networks = field(default_factory=Networks)
     environment: Environment | None = None
+    monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -23,12 +24,19 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.monitor import RunMonitor
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import build_optimizer
 from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit
+from animate_anyone.training.timestep_bands import band_means
+
+if TYPE_CHECKING:
+    from animate_anyone.training.validation import Validation
+
+_LOG = logging.getLogger(__name__)
 
 
 def train(
@@ -61,6 +69,7 @@ def train(
             run.step(step, batches)
             run.after_step()
     run.end()
+    run.monitor.close()
     return run.output / "model"
 
 
@@ -131,6 +140,8 @@ class _Run:
             self.ema.to(self.accelerator.device)
         if self.accelerator.is_main_process:
             self.output.mkdir(parents=True, exist_ok=True)
+        self.monitor = RunMonitor(self.recipe, self.accelerator.device, self.done)
+        self.validation = self._build_validation()
         if self.limit is not None:
             self.limit.begin_training(self.done)
             self.used = 0.0
@@ -205,6 +216,9 @@ class _Run:
             self._log()
         if save:
             self._save()
+        every = recipe.monitor.validate_every
+        if self.validation is not None and every is not None and (self.done % every == 0 or at_end):
+            self._validate(self.validation)
 
     def end(self) -> None:
         """Save what is not saved yet, and close the report."""
@@ -238,15 +252,18 @@ class _Run:
         means = [sum(torch.stack(values).float().tolist()) / counted for values in self.figures.values()]
         if accelerator.num_processes > 1:
             means = accelerator.reduce(torch.tensor(means, device=accelerator.device), "mean").tolist()
-        line: dict[str, Any] = {n: round(m, 6) for n, m in zip(self.figures, means, strict=True)}
+        figures = band_means(dict(zip(self.figures, means, strict=True)))
+        line: dict[str, Any] = {name: round(mean, 6) for name, mean in figures.items()}
         line |= {"step": self.done, "lr": self.optimizer.param_groups[0]["lr"], "grad_norm": round(float(self.norm), 4)}
         clips = counted * recipe.batch / recipe.accumulate * accelerator.num_processes
         line["clips_per_second"] = round(clips / max(seconds, 1e-9), 3)
+        line |= self.monitor.measures(counted // recipe.accumulate, seconds)
         if self.limit is not None:
             line["seconds"] = round(self.limit.elapsed, 1)
         if accelerator.is_main_process:
             with (self.output / "log.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
+            self.monitor.write(line)
         self.figures, self.since = {}, self.clock()
 
     def _save(self) -> None:
@@ -270,17 +287,44 @@ class _Run:
             save_model(self.stage, self.ema, self.trainable, folder)
             write_history(folder, self.recipe, self.done)
 
+    def _build_validation(self) -> Validation | None:
+        if self.recipe.monitor.validate_every is None:
+            return None
+        from animate_anyone.training.validation import Validation, why_none  # where packages for videos are needed
+
+        reason = why_none(self.recipe, self.stage, self.limit is not None)
+        if reason is None:
+            return Validation(self.recipe, self.accelerator.device, self.monitor, self.accelerator.autocast)
+        if self.accelerator.is_main_process:
+            _LOG.warning(reason)
+        return None
+
+    def _validate(self, validation: Validation) -> None:
+        began = self.clock()
+        if self.accelerator.is_main_process:
+            with averaged(self.ema, self.trainable):
+                validation.run(self.stage, self.done)  # type: ignore[arg-type]
+        self.accelerator.wait_for_everyone()
+        self.since += self.clock() - began  # steps are timed, not this
+
     def _measured(self, part: str) -> Any:
         return nullcontext() if self.limit is None else self.limit.measured(part)
 
 
 def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter], folder: Path) -> None:
-    """Write the stage's result with the averaged weights, which stand in only for that moment."""
+    """Write the stage's result with the averaged weights."""
+    with averaged(ema, trainable):
+        stage.save(folder)
+
+
+@contextmanager
+def averaged(ema: EMAModel | None, trainable: list[nn.Parameter]) -> Iterator[None]:
+    """The averaged weights stand in for those that are trained while the block runs; nothing without ``ema``."""
     if ema is not None:
         ema.store(trainable)
         ema.copy_to(trainable)
     try:
-        stage.save(folder)
+        yield
     finally:
         if ema is not None:
             ema.restore(trainable)

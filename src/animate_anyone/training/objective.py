@@ -39,7 +39,18 @@ def weighted_mean_square(
     mean_weight: Tensor | None = None,
     factor: Tensor | None = None,
 ) -> Tensor:
-    """Mean of the squared error; ``weight`` broadcasts against it.
+    """The mean of :func:`weighted_square`."""
+    return weighted_square(prediction, target, weight, mean_weight, factor).mean()
+
+
+def weighted_square(
+    prediction: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    mean_weight: Tensor | None = None,
+    factor: Tensor | None = None,
+) -> Tensor:
+    """The squared error, weighted; its mean is the loss. ``weight`` broadcasts against it.
 
     It is divided by ``mean_weight``, that of all samples of a step; where there is none, by its own mean. ``factor``,
     which broadcasts too, multiplies the error as it is.
@@ -48,7 +59,7 @@ def weighted_mean_square(
     if factor is not None:
         error = error * factor
     weight = weight / (weight.mean() if mean_weight is None else mean_weight)
-    return (error * weight).mean()
+    return error * weight
 
 
 class StepGenerator(torch.Generator):

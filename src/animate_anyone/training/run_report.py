@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 
 import torch
 
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.peak_memory import peak_of_gpu, peak_of_process
 from animate_anyone.training.processes import count
 from animate_anyone.training.time_limit import TimeLimit
 
@@ -87,16 +87,8 @@ def _device(device: torch.device) -> str:
 
 
 def _memory(device: torch.device) -> str:
-    figures = []
-    if device.type == "cuda":
-        figures.append(f"{torch.cuda.max_memory_allocated(device) / 1e9:.2f} GB on the GPU")
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return ", ".join(figures) or "not known"
-    unit = 1 if sys.platform == "darwin" else 1024
-    figures.append(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of the machine")
-    return ", ".join(figures)
+    peaks = {"on the GPU": peak_of_gpu(device), "of the machine": peak_of_process()}
+    return ", ".join(f"{peak / 1e9:.2f} GB {where}" for where, peak in peaks.items() if peak) or "not known"
 
 
 def _processor() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -38,9 +38,10 @@ from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
 from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
-from animate_anyone.training.objective import noised_target, offset_noise, part_of_step, weighted_mean_square
+from animate_anyone.training.objective import noised_target, offset_noise, part_of_step, weighted_square
 from animate_anyone.training.stage import Stage, to_pixels
 from animate_anyone.training.starting_folder import build_scheduler, init_folder, load_published, pipeline_options
+from animate_anyone.training.timestep_bands import band_losses
 from animate_anyone.training.video_clips import Wanted
 
 _LOG = logging.getLogger(__name__)
@@ -329,10 +330,11 @@ class DenoisingStage(Stage[DenoisingT]):
     ) -> dict[str, Tensor]:
         """The loss; ``unread``: what nothing was made of, whose weights need a gradient of zero and not none."""
         factor = min_snr_weights(self.scheduler, timesteps, self.recipe.objective.min_snr_gamma)
-        loss = weighted_mean_square(prediction, wanted, self.weights(batch), batch.mean_weight, factor)
+        error = weighted_square(prediction, wanted, self.weights(batch), batch.mean_weight, factor)
+        loss = error.mean()
         if unread:
             loss = loss + 0.0 * sum(value.float().mean() for value in unread)
-        return {"loss": loss}
+        return {"loss": loss, **band_losses(error, timesteps, self.scheduler.config["num_train_timesteps"])}
 
     def counted(self, batch: DenoisingT) -> Tensor:
         """Where errors count by ``objective.person_weight``: ``(b, k, H, W)`` bool."""
@@ -361,6 +363,13 @@ class DenoisingStage(Stage[DenoisingT]):
     def pipeline(self) -> AnimateAnyonePipeline:
         """The model to be saved."""
         raise NotImplementedError
+
+    def trained_pipeline(self) -> AnimateAnyonePipeline:
+        """The model with the very networks that are trained, in float32; its schedule is a copy."""
+        as_it_is = copy.copy(self)
+        as_it_is.recipe = replace(self.recipe, save_dtype="float32")
+        as_it_is.scheduler = copy.deepcopy(self.scheduler)
+        return as_it_is.pipeline()
 
     def common_parts(self) -> dict[str, Any]:
         """What :meth:`pipeline` is made of, whichever of the two papers' it is."""

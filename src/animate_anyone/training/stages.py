@@ -1,4 +1,4 @@
-"""Which class trains which stage."""
+"""A recipe's stage is built and trained."""
 
 from __future__ import annotations
 
@@ -12,28 +12,18 @@ from accelerate.utils import convert_file_size_to_int
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training import processes
-from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import train
+from animate_anyone.training.monitor import check_monitor
 from animate_anyone.training.optimizer import check_optimizer
 from animate_anyone.training.stage import Stage
-from animate_anyone.training.stage_environment import EnvironmentStage
-from animate_anyone.training.stage_image import ImageStage
-from animate_anyone.training.stage_motion import MotionStage
+from animate_anyone.training.stage_kinds import STAGES as STAGES
 from animate_anyone.training.time_limit import TimeLimit
 from animate_anyone.training.timed_cache import clips_in_time
 
 LARGEST_SHARD = "14MB"
 """Of the weights that training with a time limit writes."""
-
-STAGES: dict[str, type] = {
-    "autoencoder": AutoencoderStage,
-    "image_encoder": ImageEncoderStage,
-    "image": ImageStage,
-    "motion": MotionStage,
-    "environment": EnvironmentStage,
-}
 
 
 def build_stage(recipe: Recipe, progress: Progress = SILENT) -> Stage[Any]:
@@ -52,6 +42,7 @@ def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT, limit
     """
     output = Path(recipe.output)
     check_optimizer(recipe.optimizer, processes.device())
+    check_monitor(recipe.monitor)
     checkpoint = last_checkpoint(output)
     if checkpoint is not None and resume:
         recipe = as_it_began(recipe, checkpoint)

@@ -25,7 +25,9 @@ from animate_anyone.structures import Size
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.stage import Stage
-from animate_anyone.training.stages import STAGES
+from animate_anyone.training.stage_kinds import STAGES
+from animate_anyone.training.step_flops import CountFlops, Flops
+from animate_anyone.training.step_time import Level, levels_of
 
 HEAP = 0.4 * 2**30
 """Bytes that glibc's heap keeps on a CPU in pieces, of freed tensors below 32 MiB: 0.36 to 0.67 GiB were measured."""
@@ -55,6 +57,8 @@ class StepMemory:
         update: the same while the optimiser steps.
         process: the libraries, assumed (``sampling.memory.PROCESS``), and on a CPU :data:`HEAP`.
         margin: times :attr:`step`, for scratch space within kernels (``sampling.memory.MARGIN``, measured on CPUs).
+        flops: what one micro-batch computes, see ``step_flops``.
+        samples: pictures in a micro-batch. levels: of the denoising UNet; empty where the stage has none.
     """
 
     parts: dict[str, Part]
@@ -68,6 +72,9 @@ class StepMemory:
     update: int
     process: int
     margin: float
+    flops: Flops
+    samples: int
+    levels: tuple[Level, ...]
 
     @property
     def resident(self) -> int:
@@ -123,7 +130,7 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1, frames
         trained = [p for p in stage.parameters() if p.requires_grad]
         count = sum(p.numel() for p in trained)
         alive = AliveBytes((*stage.parameters(), *stage.buffers()))
-        with alive:
+        with alive, CountFlops() as counted:
             if recipe.accumulate > 1:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
@@ -147,6 +154,9 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1, frames
             update=4 * count + scratch,
             process=round(PROCESS["cpu"] + HEAP if device.type == "cpu" else PROCESS["gpu"]),
             margin=MARGIN["denoising"],
+            flops=counted.flops,
+            samples=stage.num_clips(0) * getattr(stage, "targets", 1),
+            levels=_levels(stage),
         )
 
 
@@ -202,6 +212,11 @@ def _carries(stage: Stage[Any]) -> bool:
 def _latent_channels(stage: Any) -> int:
     channels: int = stage.vae.config["latent_channels"]
     return channels
+
+
+def _levels(stage: Stage[Any]) -> tuple[Level, ...]:
+    unet, factor = getattr(stage, "denoising_unet", None), getattr(stage, "factor", 8)
+    return () if unet is None else levels_of(unet, stage.recipe.data.size // factor)
 
 
 def _part(network: nn.Module) -> Part:

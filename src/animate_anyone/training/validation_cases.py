@@ -1,0 +1,79 @@
+"""What a model in training is tried on: short clips that it is never trained on.
+
+A case comes as a :class:`Case`, whatever its source; :data:`SOURCES` has a function for each ``data.source``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.evaluation.environment_suite import SuiteScene, put_back
+from animate_anyone.evaluation.suites import SuiteClip, animate_clip, puppet_clip
+from animate_anyone.structures import Mask, Picture
+from animate_anyone.training.config import Recipe
+
+FIRST_SEED = 100_000
+"""Of the studio's held-out characters; the suites measure others, from 0 on."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A clip whose truth is known. ``n`` frames of ``H`` by ``W`` pixels.
+
+    Attributes:
+        name: of its files.
+        reference: ``(H, W, 3)`` uint8.
+        poses: the driving poses drawn, ``(n, h, w, 3)`` uint8.
+        frames: the truth, ``(n, H, W, 3)`` uint8.
+        masks: the person, ``(n, H, W)`` bool; true nowhere where it is not known.
+        make: what a pipeline makes of it in so many denoising steps (``None``: the model's default), as ``frames``.
+        fps: frames a second.
+    """
+
+    name: str
+    reference: Picture
+    poses: Picture
+    frames: Picture
+    masks: Mask
+    make: Callable[[Any, int | None], Picture]
+    fps: Fraction = Fraction(12)
+
+
+def driven_case(name: str, clip: SuiteClip, fps: Fraction = Fraction(12)) -> Case:
+    """A picture animated by poses (stages ``image`` and ``motion``); ``clip.labels`` is not looked at."""
+    size = (clip.frames.shape[2], clip.frames.shape[1])
+
+    def make(pipeline: Any, steps: int | None) -> Picture:
+        return animate_clip(pipeline, clip, grid=size, steps=steps)
+
+    return Case(name, clip.reference, clip.poses, clip.frames, clip.masks, make, fps)
+
+
+def scene_case(name: str, scene: SuiteScene, poses: Picture, seed: int = 0) -> Case:
+    """A character put into an environment (stage ``environment``); ``poses`` are its poses drawn, to be looked at."""
+
+    def make(pipeline: Any, steps: int | None) -> Picture:
+        return put_back(pipeline, scene, steps=steps, seed=seed)
+
+    masks = scene.truth.mask.cpu().numpy().astype(bool)
+    return Case(name, scene.character.picture, poses, scene.frames, masks, make)
+
+
+def studio_case(recipe: Recipe, number: int) -> Case:
+    """Case ``number`` of the studio's held-out split; scenes are of the plain domain."""
+    data, frames, seed = recipe.data, recipe.monitor.validation_frames, FIRST_SEED + number
+    size, drawn, name = (data.size, data.size), (data.pose_size, data.pose_size), f"studio_{number}"
+    if recipe.environment is None:
+        return driven_case(name, puppet_clip(seed, size, drawn, data.skeleton_style, frames, data.domain))
+    scene = SuiteScene.of(seed, size, recipe.environment.formulation, frames)
+    return scene_case(name, scene, draw_pose(scene.truth.pose, size, style=data.skeleton_style), seed)
+
+
+SOURCES: dict[str, Callable[[Recipe, int], Case]] = {"studio": studio_case}
+"""By ``data.source``: the case of this number, from 0, of a recipe, at ``data.size`` and with
+``monitor.validation_frames`` frames; the same every time.
+"""
