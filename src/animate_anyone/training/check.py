@@ -11,7 +11,7 @@ import torch
 
 from animate_anyone.sampling.memory import memory_of, readable
 from animate_anyone.training import processes
-from animate_anyone.training.checkpoint import last_checkpoint
+from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.clip_cache import SHARD, shard_folder
 from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.loop import number_type
@@ -31,6 +31,8 @@ def check_lines(recipe: Recipe, name: str = "") -> list[str]:
     device, count = processes.device(), processes.count()
     check_optimizer(recipe.optimizer, device)
     recipe = replace(recipe, precision=number_type(recipe.precision, device))
+    if (checkpoint := last_checkpoint(Path(recipe.output))) is not None:
+        recipe = as_it_began(recipe, checkpoint, count)
     title = f"{name}: stage {recipe.stage}" if name and name != recipe.stage else f"stage {recipe.stage}"
     lines = [f"{title}, {recipe.precision}, {recipe.optimizer.kind}, on {device.type}; output {recipe.output}"]
     lines += [_steps(recipe, count), _data(recipe.data)]

@@ -27,7 +27,7 @@ Record = TypeVar("Record")
 
 # The least that numbers of a recipe may be.
 _LEAST = {
-    **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"), 1),
     **{f"data.{name}": 1 for name in ("frames_per_clip", "clips", "workers", "supersample", "pose_scale")},
     "objective.targets_per_reference": 1,
     **{f"objective.{name}": 0 for name in ("timestep_power", "noise_offset")},
@@ -220,6 +220,7 @@ class Recipe:
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
+        keep_checkpoints: so many of the last checkpoints are kept, as ``checkpoint-STEP``; 1: as ``checkpoint``.
         seed: everything random follows from it and the step number.
         environment: of stage ``environment`` and of no other.
     """
@@ -239,6 +240,7 @@ class Recipe:
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 1000
+    keep_checkpoints: int = 1
     optimizer: Optimizer = field(default_factory=Optimizer)
     data: Data = field(default_factory=Data)
     objective: Objective = field(default_factory=Objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,17 +19,23 @@ from accelerate.utils import broadcast, parse_flag_from_env
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from animate_anyone.errors import InputError
 from animate_anyone.models.number_types import has_bfloat16_units
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.training.bad_batch import BadStep
 from animate_anyone.training.batch import Batch
-from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
+from animate_anyone.training.checkpoint import load_last, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.disk_space import Written
+from animate_anyone.training.held_signals import HeldSignals
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import build_optimizer
 from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit
+
+_LOG = logging.getLogger(__name__)
 
 
 def train(
@@ -45,22 +52,35 @@ def train(
     The same recipe gives the same weights, whether it ran through or was stopped and resumed: batches
     and noise depend on (seed, step) alone, and how a step is cut into micro-batches and processes changes no
     more than rounding does. With a time limit the learning rate follows the clock, see :func:`learning_rate`.
+    A signal that asks the program to end has its effect when the step is done and a checkpoint is saved.
 
     Args:
         resume: go on from the last checkpoint in ``recipe.output`` where there is one.
         after_checkpoint: called with the step after each checkpoint.
         limit: stop in time; it tells afterwards how far this went. ``report.md`` beside the model says more.
+
+    Raises:
+        InputError: there is no room for the results; or a loss or a gradient is not finite: then the batch is kept
+            in ``not_finite/``, and a checkpoint holds what was before that step.
     """
     run = _Run(recipe, stage, limit, after_checkpoint)
     run.begin(resume)
-    with run.batches() as batches:
+    with run.held, run.batches() as batches:
         steps = range(run.done, recipe.steps)
         for step in progress.track(steps, len(steps), recipe.stage):
             if limit is not None and not run.agree(limit.is_room_for_a_step()):
                 break
-            run.step(step, batches)
+            try:
+                run.step(step, batches)
+            except Exception:  # a signal to all processes ends those too that make batches
+                run.save_alone()
+                raise
+            if run.stop:
+                run.save_and_stop()
+                break
             run.after_step()
-    run.end()
+    if not run.stop:
+        run.end()
     return run.output / "model"
 
 
@@ -118,13 +138,20 @@ class _Run:
         self.parts = recipe.accumulate * self.accelerator.num_processes
         self.norm = torch.zeros(())
         self.used: float | None = None
+        self.held, self.stop = HeldSignals(), 0  # the signal by which all processes of the run stop
+        self.written = Written.of(recipe, stage)
+        self.updating = False  # between two whole states of the weights
+        self.owed = False  # a checkpoint for which there was no room
         self.figures: dict[str, list[Tensor]] = {}  # since the last line of the log
         self.since = 0.0
 
     def begin(self, resume: bool) -> None:
         """Put a checkpoint back, and everything where it computes."""
-        if resume and (checkpoint := last_checkpoint(self.output)) is not None:
-            self.done = load_checkpoint(checkpoint, self.stage, self.optimizer, self.ema, self.asked)
+        if resume:
+            processes = self.accelerator.num_processes
+            self.done = load_last(self.output, self.stage, self.optimizer, self.ema, self.asked, processes)
+        if self.done < self.recipe.steps:
+            self.written.check(self.recipe, self.done)
         self.first = self.saved = self.done
         self.model, self.optimizer = self.accelerator.prepare(self.stage, self.optimizer)
         if self.ema is not None:
@@ -149,8 +176,9 @@ class _Run:
         return Batches(self.stage, order, makers, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
-        """One step of the optimiser."""
+        """One step of the optimiser; or none, where a signal comes before its last micro-batch."""
         recipe, accelerator = self.recipe, self.accelerator
+        made: dict[int, Tensor] = {}  # losses by part
         with self._measured("steps"):
             for micro, batch in enumerate(self._weighed(batches)):
                 part = micro * accelerator.num_processes + accelerator.process_index
@@ -159,11 +187,17 @@ class _Run:
                 with nullcontext() if last else accelerator.no_sync(self.model):
                     losses = self.model(batch.to(accelerator.device), generator)
                     accelerator.backward(losses["loss"] / recipe.accumulate)
+                made[part] = losses["loss"].detach()
                 for name, value in losses.items():
                     self.figures.setdefault(name, []).append(value.detach())
+                if self.held.asked and not last and accelerator.num_processes == 1:  # several agree after a step
+                    self.stop = self.held.asked
+                    return
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, self.first, self.used)
             self.norm = accelerator.clip_grad_norm_(self.trainable, recipe.optimizer.max_grad_norm)
+            self._check_finite(step, made)
+            self.updating = True
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.ema is not None:
@@ -172,7 +206,45 @@ class _Run:
                 if accelerator.device.type != "cpu":
                     torch.accelerator.synchronize(accelerator.device)
                 self.limit.slowest_batch = batches.slowest
-        self.done = step + 1
+        self.done, self.updating = step + 1, False
+
+    def _check_finite(self, step: int, made: dict[int, Tensor]) -> None:
+        """See that losses and gradient of a step are finite, on all processes, and whether one is asked to stop.
+
+        Raises:
+            InputError: they are not. The batches are saved, and what was before the step.
+        """
+        bad = not torch.isfinite(torch.stack([*made.values()])).all()
+        found = [float(self.held.asked or 0), float(bad), float(not torch.isfinite(self.norm))]
+        if self.accelerator.num_processes > 1:
+            largest = torch.tensor(found, device=self.accelerator.device)
+            torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+            found = largest.tolist()
+        self.stop = int(found[0])
+        if not any(found[1:]):
+            return
+        losses = {part: float(loss) for part, loss in made.items()}
+        bad_step = BadStep(step, losses, self.parts, float(self.norm), elsewhere=not bad and found[1] > 0)
+        file = bad_step.save(self.stage, self.recipe)
+        if self.done > self.saved:
+            self._save()
+        raise InputError(bad_step.told(file, self.recipe))
+
+    def save_and_stop(self) -> None:
+        """Save a checkpoint, on all processes, before the signal that one of them got has its effect on each."""
+        self.held.asked = self.stop
+        try:
+            if self.done > self.saved:
+                self._save(model=False)
+        except InputError as error:  # the signal's effect would hide it
+            _LOG.warning(error)
+        self.accelerator.wait_for_everyone()
+
+    def save_alone(self) -> None:
+        """Where a step fails because of a signal, save a checkpoint of the steps before it."""
+        if self.held.asked and self.accelerator.is_main_process and not self.updating and self.done > self.saved:
+            state = self.stage, self.optimizer, self.ema, self.recipe
+            save_checkpoint(self.output, self.done, *state, self.accelerator.num_processes)
 
     def _weighed(self, batches: Batches) -> Iterator[Batch]:
         """The micro-batches of a step, each with the step's mean weight where the stage has weights."""
@@ -203,8 +275,8 @@ class _Run:
             log, save, self.used = log or timed[0] > 0, save or timed[1] > 0, timed[2]
         if log:
             self._log()
-        if save:
-            self._save()
+        if save or (log and self.owed):
+            self._save_if_room(at_end)
 
     def end(self) -> None:
         """Save what is not saved yet, and close the report."""
@@ -249,14 +321,24 @@ class _Run:
                 file.write(json.dumps(line) + "\n")
         self.figures, self.since = {}, self.clock()
 
-    def _save(self) -> None:
+    def _save_if_room(self, at_end: bool) -> None:
+        """Save; where there is no room, say so and go on, to try again later. At the end it is tried all the same."""
+        shortage = None if at_end else self.written.shortage(self.output)
+        self.owed = self.agree(shortage is not None)
+        if not self.owed:
+            self._save()
+        elif self.accelerator.is_main_process:
+            _LOG.warning(f"{shortage}; make room: training goes on, and saves when there is room")
+
+    def _save(self, model: bool = True) -> None:
         began = self.clock()
         with self._measured("saving"):
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
-                folder = self.output / "checkpoint"
-                save_checkpoint(folder, self.done, self.stage, self.optimizer, self.ema, self.recipe)
-                self._save_model()
+                state = self.stage, self.optimizer, self.ema, self.recipe
+                save_checkpoint(self.output, self.done, *state, self.accelerator.num_processes)
+                if model:
+                    self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
             if self.limit is not None:

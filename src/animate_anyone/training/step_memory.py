@@ -23,11 +23,9 @@ from animate_anyone.sampling.loading import without_values
 from animate_anyone.sampling.memory import MARGIN, PROCESS
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.optimizer import MOMENTS
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stages import STAGES
-
-# Bytes that the optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each.
-_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> Ste
             parts={name: _part(network) for name, network in stage.named_children()},
             weights=sum(t.numel() * t.element_size() for t in (*stage.parameters(), *stage.buffers())),
             gradients=4 * count,
-            moments=round(_MOMENTS[recipe.optimizer.kind] * count),
+            moments=round(MOMENTS[recipe.optimizer.kind] * count),
             average=4 * count if recipe.ema else 0,
             buckets=4 * count if processes > 1 else 0,
             kept=kept,
