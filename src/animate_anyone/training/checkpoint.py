@@ -7,8 +7,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,21 +18,28 @@ import torch
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.system.whole_files import unfinished, writing
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.distributed import is_sharded
+from animate_anyone.training.processes import rank
 from animate_anyone.training.removed_settings import without_removed
+
+SHARDS = "shards"
+"""The folder in a checkpoint of a sharded run that has its tensors, see ``sharded_checkpoint``."""
 
 _LOG = logging.getLogger(__name__)
 
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
+# Puts a checkpoint's tensors into a stage, its optimiser and the moving average.
+_Read = Callable[[nn.Module, Any, EMAModel | None], None]
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = (
     *("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype"),
-    *("gradient_checkpointing", "keep_checkpoints"),
+    *("gradient_checkpointing", "keep_checkpoints", "sharding"),
 )
 _MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 # Settings by which networks are built, and what they were before they had a name: a run goes on as it began, whatever
@@ -107,21 +114,41 @@ def save_checkpoint(
 ) -> None:
     """Write a new checkpoint, then remove those that are too many.
 
+    Where weights are sharded, all processes call it; else the first.
     It holds trained weights, their moving average, the optimiser, the step; and of how many clips a step is made:
     ``batch`` times ``processes``.
     """
-    weights = {name: p.detach().contiguous() for name, p in stage.named_parameters() if p.requires_grad}
-    state = {"step": step, "ema_step": ema.optimization_step if ema else 0, "processes": processes}
+    state: dict[str, Any] = {"step": step, "ema_step": ema.optimization_step if ema else 0, "processes": processes}
     state["recipe"] = recipe.to_dict()
     folder = output / ("checkpoint" if recipe.keep_checkpoints == 1 else f"checkpoint-{step}")
-    with whole_folder(folder) as partial:
-        save_file(weights, partial / "weights.safetensors")
-        if ema is not None:
-            save_file({str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}, partial / "ema.safetensors")
-        with (partial / "optimizer.pt").open("wb") as file:  # an OSError says why it cannot be written
-            torch.save(optimizer.state_dict(), file)
-        (partial / "state.json").write_text(json.dumps(state, indent=1))
-    _remove_old(folder, recipe.keep_checkpoints)
+    if is_sharded(stage):
+        _save_sharded(folder, stage, optimizer, ema, state)
+    else:
+        weights = {name: p.detach().contiguous() for name, p in stage.named_parameters() if p.requires_grad}
+        with whole_folder(folder) as partial:
+            save_file(weights, partial / "weights.safetensors")
+            if ema is not None:
+                average = {str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}
+                save_file(average, partial / "ema.safetensors")
+            with (partial / "optimizer.pt").open("wb") as file:  # an OSError says why it cannot be written
+                torch.save(optimizer.state_dict(), file)
+            (partial / "state.json").write_text(json.dumps(state, indent=1))
+    if rank() == 0:
+        _remove_old(folder, recipe.keep_checkpoints)
+
+
+def _save_sharded(folder: Path, stage: nn.Module, optimizer: Any, ema: EMAModel | None, state: dict[str, Any]) -> None:
+    from animate_anyone.training.sharded_checkpoint import save_shards
+
+    partial = folder.with_name(f"{folder.name}.partial")
+    with whole_folder(folder) if rank() == 0 else nullcontext():
+        torch.distributed.barrier()  # the folder is there
+        save_shards(partial / SHARDS, stage, optimizer, ema)
+        torch.distributed.barrier()
+        if rank() == 0:
+            state["shards"] = len(list((partial / SHARDS).glob("*.safetensors")))
+            (partial / "state.json").write_text(json.dumps(state, indent=1))
+    torch.distributed.barrier()  # it has its name
 
 
 def _remove_old(newest: Path, keep: int) -> None:
@@ -220,13 +247,9 @@ def load_checkpoint(
     try:
         state = json.loads((folder / "state.json").read_text())
         before, done, ema_done = _named(dict(state["recipe"])), int(state["step"]), int(state["ema_step"])
-        # What is read of these is read below, tensor by tensor.
-        weights = safe_open(folder / "weights.safetensors", "pt")
-        average = None if ema is None else safe_open(folder / "ema.safetensors", "pt")
-        moments = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        read = _open_sharded(folder, state) if (folder / SHARDS).is_dir() else _open_whole(folder, ema is not None)
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _DamagedError(f"{folder}: not a whole checkpoint ({reason[:200]}); remove it to start anew") from None
+        raise _damaged(folder, error) from None
     before, now = without_removed(before, str(folder)), json.loads(json.dumps(recipe.to_dict()))
     for data in (before.get("data", {}), now["data"]):
         for key in _MAY_CHANGE_OF_DATA:
@@ -245,15 +268,58 @@ def load_checkpoint(
             raise InputError(
                 f"{folder}: was trained with another {key} than the recipe has; give the old value or another output"
             )
-    trained = {name: p for name, p in stage.named_parameters() if p.requires_grad}
-    if odds := sorted(set(weights.keys()) ^ trained.keys()):
-        raise InputError(f"{folder}: its weights are not those of this stage; the first that differs is {odds[0]}")
-    with torch.no_grad():
-        for name, p in trained.items():
-            p.copy_(weights.get_tensor(name))
-    optimizer.load_state_dict(moments)
+    try:
+        read(stage, optimizer, ema)
+    except InputError:
+        raise
+    except _BROKEN as error:
+        raise _damaged(folder, error) from None
     if ema is not None:
-        assert average is not None
-        ema.shadow_params = [average.get_tensor(str(i)) for i in range(len(trained))]
         ema.optimization_step = ema_done
     return done
+
+
+def _damaged(folder: Path, error: Exception) -> _DamagedError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return _DamagedError(f"{folder}: not a whole checkpoint ({reason[:200]}); remove it to start anew")
+
+
+def _open_sharded(folder: Path, state: dict[str, Any]) -> _Read:
+    from animate_anyone.training.sharded_checkpoint import load_shards
+
+    files = int(state["shards"])
+    return lambda stage, optimizer, ema: load_shards(folder / SHARDS, files, stage, optimizer, ema)
+
+
+def _open_whole(folder: Path, averaged: bool) -> _Read:
+    """What puts a checkpoint's tensors back; one at a time, of which a process that holds a share keeps its own."""
+    weights = safe_open(folder / "weights.safetensors", "pt")
+    average = safe_open(folder / "ema.safetensors", "pt") if averaged else None
+    moments = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+
+    def read(stage: nn.Module, optimizer: Any, ema: EMAModel | None) -> None:
+        like = _share_of(stage)
+        trained = {name: p for name, p in stage.named_parameters() if p.requires_grad}
+        if odds := sorted(set(weights.keys()) ^ trained.keys()):
+            raise InputError(f"{folder}: its weights are not those of this stage; the first that differs is {odds[0]}")
+        with torch.no_grad():
+            for name, p in trained.items():
+                p.copy_(like(weights.get_tensor(name), p))
+        for p, of_p in zip(trained.values(), moments["state"].values(), strict=False):
+            of_p |= {key: like(value, p) for key, value in of_p.items() if value.shape == p.shape}
+        optimizer.load_state_dict(moments)
+        if ema is not None:
+            assert average is not None
+            whole = (average.get_tensor(str(i)) for i in range(len(trained)))
+            ema.shadow_params = [like(t, p) for t, p in zip(whole, trained.values(), strict=True)]
+
+    return read
+
+
+def _share_of(stage: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """What a process keeps of a whole tensor, sharded as another is."""
+    if not is_sharded(stage):
+        return lambda whole, _: whole
+    from animate_anyone.training.sharded_checkpoint import like
+
+    return like

@@ -217,6 +217,8 @@ class Recipe:
         accumulate: micro-batches that one optimiser step is cut into.
         precision: ``bfloat16`` (autocast) or ``float32``; ``auto``: bfloat16 where the device has units for it.
         gradient_checkpointing: activations are recomputed in the backward pass: less memory, a third more time.
+        sharding: of weights, gradients, moments and average among the processes: ``none``, every process has all
+            (DistributedDataParallel); ``fsdp``, among all; ``hsdp``, among those of a machine.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
@@ -234,6 +236,7 @@ class Recipe:
     accumulate: int = 1
     precision: Literal["bfloat16", "float32", "auto"] = "auto"
     gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp", "hsdp"] = "none"
     ema: float = 0.999
     max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"
@@ -261,6 +264,11 @@ class Recipe:
             raise InputError(f"recipe: objective.min_snr_gamma is {gamma}; it must be above 0")
         if self.batch % self.accumulate:
             raise InputError(f"recipe: batch {self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
+        if self.sharding != "none" and self.optimizer.kind != "adamw":
+            raise InputError(
+                f"recipe: optimizer.kind is {self.optimizer.kind!r}, which cannot be sharded; give "
+                "optimizer.kind=adamw or sharding=none"
+            )
         singly = 1 + self.objective.targets_per_reference
         of_stage = {"image": singly, "environment": 1 if self.data.consecutive else singly, "image_encoder": 2}
         needed = of_stage.get(self.stage, 1)

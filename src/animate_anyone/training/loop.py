@@ -17,7 +17,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, parse_flag_from_env
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.number_types import has_bfloat16_units
@@ -27,6 +27,7 @@ from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import load_last, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.disk_space import Written
+from animate_anyone.training.distributed import is_sharded, share_out
 from animate_anyone.training.held_signals import HeldSignals
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import build_optimizer
@@ -129,6 +130,8 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no", cpu=cpu)
         self.asked, self.recipe = recipe, replace(recipe, precision=precision)
         self.stage, self.limit, self.output = stage, limit, Path(recipe.output)
+        self.written = Written.of(recipe, stage)
+        self.shared = share_out(self.accelerator, stage, recipe.sharding)
         self.after_checkpoint = after_checkpoint
         self.trainable = [p for p in stage.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
@@ -139,7 +142,6 @@ class _Run:
         self.norm = torch.zeros(())
         self.used: float | None = None
         self.held, self.stop = HeldSignals(), 0  # the signal by which all processes of the run stop
-        self.written = Written.of(recipe, stage)
         self.updating = False  # between two whole states of the weights
         self.owed = False  # a checkpoint for which there was no room
         self.figures: dict[str, list[Tensor]] = {}  # since the last line of the log
@@ -153,7 +155,7 @@ class _Run:
         if self.done < self.recipe.steps:
             self.written.check(self.recipe, self.done)
         self.first = self.saved = self.done
-        self.model, self.optimizer = self.accelerator.prepare(self.stage, self.optimizer)
+        self.optimizer = self.shared.prepare(self.optimizer)
         if self.ema is not None:
             self.ema.to(self.accelerator.device)
         if self.accelerator.is_main_process:
@@ -173,7 +175,7 @@ class _Run:
         )
         device = accelerator.device
         makers = choose_makers(device, self.stage.renderers, recipe.batch // recipe.accumulate)
-        return Batches(self.stage, order, makers, pinned=device.type == "cuda")
+        return Batches(self.shared.source, order, makers, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
         """One step of the optimiser; or none, where a signal comes before its last micro-batch."""
@@ -184,8 +186,8 @@ class _Run:
                 part = micro * accelerator.num_processes + accelerator.process_index
                 generator = step_generator(recipe.seed, step, part, self.parts)
                 last = micro + 1 == recipe.accumulate
-                with nullcontext() if last else accelerator.no_sync(self.model):
-                    losses = self.model(batch.to(accelerator.device), generator)
+                with self.shared.passes(last):
+                    losses = self.shared.model(batch.to(accelerator.device), generator)
                     accelerator.backward(losses["loss"] / recipe.accumulate)
                 made[part] = losses["loss"].detach()
                 for name, value in losses.items():
@@ -195,7 +197,7 @@ class _Run:
                     return
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, self.first, self.used)
-            self.norm = accelerator.clip_grad_norm_(self.trainable, recipe.optimizer.max_grad_norm)
+            self.norm = self.shared.clip(self.trainable, recipe.optimizer.max_grad_norm)
             self._check_finite(step, made)
             self.updating = True
             self.optimizer.step()
@@ -242,7 +244,8 @@ class _Run:
 
     def save_alone(self) -> None:
         """Where a step fails because of a signal, save a checkpoint of the steps before it."""
-        if self.held.asked and self.accelerator.is_main_process and not self.updating and self.done > self.saved:
+        whole = not self.updating and not is_sharded(self.stage)
+        if self.held.asked and self.accelerator.is_main_process and whole and self.done > self.saved:
             state = self.stage, self.optimizer, self.ema, self.recipe
             save_checkpoint(self.output, self.done, *state, self.accelerator.num_processes)
 
@@ -280,7 +283,7 @@ class _Run:
 
     def end(self) -> None:
         """Save what is not saved yet, and close the report."""
-        if self.first == self.recipe.steps and self.accelerator.is_main_process:
+        if self.first == self.recipe.steps:
             self._save_model()  # the run before may have been cut between checkpoint and model
         if self.limit is None:
             return
@@ -334,11 +337,11 @@ class _Run:
         began = self.clock()
         with self._measured("saving"):
             self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
+            if self.accelerator.is_main_process or is_sharded(self.stage):
                 state = self.stage, self.optimizer, self.ema, self.recipe
                 save_checkpoint(self.output, self.done, *state, self.accelerator.num_processes)
-                if model:
-                    self._save_model()
+            if model:
+                self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
             if self.limit is not None:
@@ -348,24 +351,14 @@ class _Run:
         self.since += self.clock() - began  # steps are timed, not saving
 
     def _save_model(self) -> None:
-        with whole_folder(self.output / "model") as folder:
-            save_model(self.stage, self.ema, self.trainable, folder)
-            write_history(folder, self.recipe, self.done)
+        with self.shared.whole(self.ema, self.trainable) as stage:
+            if stage is not None:
+                with whole_folder(self.output / "model") as folder:
+                    stage.save(folder)
+                    write_history(folder, self.recipe, self.done)
 
     def _measured(self, part: str) -> Any:
         return nullcontext() if self.limit is None else self.limit.measured(part)
-
-
-def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter], folder: Path) -> None:
-    """Write the stage's result with the averaged weights, which stand in only for that moment."""
-    if ema is not None:
-        ema.store(trainable)
-        ema.copy_to(trainable)
-    try:
-        stage.save(folder)
-    finally:
-        if ema is not None:
-            ema.restore(trainable)
 
 
 def write_history(folder: Path, recipe: Recipe, steps: int) -> None:
