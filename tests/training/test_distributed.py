@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from line_runs import SETTINGS
 from paper_runs import NAMES, paper
 from run_processes import run_module
 from safetensors import safe_open
 from small_recipes import log, same, tensors
 from test_init_motion import start_folder
+from test_loop import fit
 from test_paper_size import SMALL, recipe
 from torch import Tensor
 
@@ -120,3 +124,50 @@ def test_shares_that_are_not_all_there_are_refused(two: Path, start: Path, first
 def test_moments_of_8_bits_are_not_sharded() -> None:
     with pytest.raises(InputError, match=r"'adamw8bit', which cannot be sharded; give optimizer.kind=adamw or"):
         recipe("aa2", sharding="fsdp", **{"optimizer.kind": "adamw8bit"})
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Where four processes ran, and what each tells, see line_runs.py."""
+    output = tmp_path_factory.mktemp("four")
+    run_module("line_runs", output, output)
+    return output, [json.loads((output / f"told_{rank}.json").read_text()) for rank in range(4)]
+
+
+Four = tuple[Path, list[dict[str, Any]]]
+
+
+@pytest.mark.parametrize("name", ["none", "hsdp", "hsdp_accumulated"])
+def test_two_machines_are_one_process(four: Four, tmp_path: Path, name: str) -> None:
+    fit(tmp_path, **SETTINGS | {"batch": 8})
+    output, told = four
+    for a, b in zip(log(output / name), log(tmp_path), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["grad_norm"] == pytest.approx(
+            b["grad_norm"], rel=1e-3
+        )
+    wanted = tensors(tmp_path / "model")
+    for key, value in tensors(output / name / "model").items():
+        torch.testing.assert_close(value, wanted[key], rtol=0, atol=1e-6)
+    assert {tuple(one["mesh"]) for one in told} == {(2, 2)}
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_a_signal_to_one_process_stops_all(four: Four, sharding: str) -> None:
+    """After the same step, with one checkpoint."""
+    output, told = four
+    assert [one[sharding] for one in told] == [signal.SIGTERM] * 4
+    folder = output / f"stopped_{sharding}/checkpoint"
+    assert json.loads((folder / "state.json").read_text())["step"] == 4
+    assert len(list(folder.glob("shards/*.safetensors"))) == (0 if sharding == "none" else 4)
+
+
+def test_a_loss_that_is_not_finite_stops_all(four: Four) -> None:
+    """Whose batch it is writes it."""
+    output, told = four
+    assert all(one["broken"].startswith("step 3: the loss is not finite; the batch is in ") for one in told)
+    assert {file.name for file in (output / "broken/not_finite").iterdir()} == {
+        "step_3_part_1.json",
+        "step_3_part_1.safetensors",
+    }
+    assert "step_3_part_1.safetensors" in told[1]["broken"]
+    assert json.loads((output / "broken/checkpoint/state.json").read_text())["step"] == 3

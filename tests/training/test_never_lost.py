@@ -31,11 +31,13 @@ class StoppedError(Exception):
     """What a signal comes to in these tests."""
 
 
+def stop(number: int, frame: object) -> None:
+    """The handler of a signal."""
+    raise StoppedError(number)
+
+
 @pytest.fixture
 def stopping() -> Iterator[None]:
-    def stop(number: int, frame: object) -> None:
-        raise StoppedError(number)
-
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     yield
     for number, handler in before.items():
@@ -246,7 +248,7 @@ def test_without_room_training_goes_on_and_saves_when_there_is(
 class Broken(Line):
     """Its loss, or its gradient alone, is not finite in the second part of step 3."""
 
-    gradient = False
+    gradient, parts = False, 2
 
     def forward(self, batch: Points, generator: torch.Generator) -> dict[str, Tensor]:
         losses = super().forward(batch, generator)
@@ -257,7 +259,7 @@ class Broken(Line):
         return losses
 
     def asked_points(self, step: int, part: int) -> Tensor:
-        return Line.batch(self, step, part, 2).x
+        return Line.batch(self, step, part, self.parts).x
 
 
 @pytest.mark.parametrize("gradient", [False, True])
