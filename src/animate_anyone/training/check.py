@@ -96,6 +96,7 @@ def _memory(recipe: Recipe, needs: StepMemory, other: StepMemory, device: torch.
     spared, plain = (needs, other) if recipe.gradient_checkpointing else (other, needs)
     sizes = {"weights": needs.weights, "gradients": needs.gradients, "optimiser": needs.moments}
     sizes |= {"moving average": needs.average, "gradients exchanged": needs.buckets}
+    sizes |= {"sharded weights, gathered in the passes": needs.gathered}
     sizes |= {"libraries": needs.process}
     told = ", ".join(f"{name} {readable(size)}" for name, size in sizes.items() if size)
     now, otherwise = ("with", "without") if recipe.gradient_checkpointing else ("without", "with")

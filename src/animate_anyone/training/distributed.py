@@ -92,11 +92,10 @@ class Shards(Replicas):
         _check_version()
         self.source = without_weights(stage)  # type: ignore[assignment]
         stage.to(accelerator.device)
-        mesh, ignored = device_mesh(kind, accelerator.device), set(replicated(stage))
-        for module in reversed(list(stage.modules())):  # layers before those that they are in
-            if isinstance(module, GATHERED_APART) and ignored.isdisjoint(module.parameters()):
-                fully_shard(module, mesh=mesh, reshard_after_forward=True)
-        fully_shard(stage, mesh=mesh, ignored_params=ignored)
+        mesh = device_mesh(kind, accelerator.device)
+        for module in layers_apart(stage):
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        fully_shard(stage, mesh=mesh, ignored_params=set(replicated(stage)))
 
     def prepare(self, optimizer: torch.optim.Optimizer) -> Any:
         device, half = self.accelerator.device, self.accelerator.mixed_precision == "bf16"
@@ -149,6 +148,13 @@ def replicated(stage: nn.Module) -> list[nn.Parameter]:
     """Parameters that are on every process: those of networks of which nothing is trained."""
     idle = [network for network in stage.children() if not any(p.requires_grad for p in network.parameters())]
     return [p for network in idle for p in network.parameters()]
+
+
+def layers_apart(stage: nn.Module) -> list[nn.Module]:
+    """The layers of :data:`GATHERED_APART` that are sharded, each before those that it is in."""
+    whole = set(replicated(stage))
+    layers = [layer for layer in stage.modules() if isinstance(layer, GATHERED_APART)]
+    return [layer for layer in reversed(layers) if whole.isdisjoint(layer.parameters())]
 
 
 def device_mesh(kind: Sharding, device: torch.device) -> Any:
