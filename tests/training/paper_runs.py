@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ OF_RECIPE: dict[str, dict[str, Any]] = {
 def paper(name: str, output: Path, start: Path, first: Path, **changes: Any) -> Recipe:
     """A recipe of paper size, small; steps of four clips."""
     init = first if name == "aa1_stage2" else start
-    return recipe(name, output=str(output), init=str(init), **{**COMMON, "batch": 4, **OF_RECIPE[name], **changes})
+    settings = {**COMMON, "batch": 4, "init": str(init), **OF_RECIPE[name], **changes}
+    return recipe(name, output=str(output), **settings)
+
+
+def adapted(first: Path) -> dict[str, Any]:
+    """Settings with which stage one trains adapters on a model."""
+    return {"init": str(first), "lora": {"rank": 2}, "optimizer.lr": 1e-2}
 
 
 def work(rank: int, output: Path, start: Path, first: Path) -> None:
@@ -47,6 +54,8 @@ def work(rank: int, output: Path, start: Path, first: Path) -> None:
             changed = {"batch": 2, "steps": steps, "sharding": sharding}
             made = paper("aa1_stage2", output / f"{before}_{after}", start, first, **changed)
             run(made, resume=steps == 3)
+    if find_spec("peft"):
+        run(paper("aa1_stage1", output / "lora", start, first, batch=2, sharding="fsdp", **adapted(first)))
     changed = {"batch": 2, "steps": 2, "sharding": "fsdp", "save_dtype": "float16"}
     run(paper("aa1_stage2", output / "fsdp_one", start, first, **changed))
 

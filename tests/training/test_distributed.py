@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from line_runs import SETTINGS
-from paper_runs import NAMES, paper
+from paper_runs import NAMES, adapted, paper
 from run_processes import run_module
 from safetensors import safe_open
 from small_recipes import log, same, tensors
@@ -110,6 +110,13 @@ def test_from_shares_of_two_processes_to_one(one: Path, two: Path, start: Path, 
     state = json.loads((two / "fsdp_one/checkpoint/state.json").read_text())
     assert (state["processes"], state["recipe"]["batch"], state["recipe"]["accumulate"]) == (1, 4, 2)
     assert (two / "fsdp_one/checkpoint/weights.safetensors").is_file()
+
+
+def test_adapters_on_sharded_weights(two: Path, start: Path, first: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="PEFT is not installed; pip install 'animate-anyone[lora]'")
+    run(paper("aa1_stage1", tmp_path, start, first, **adapted(first)))
+    close(two / "lora", tmp_path)
+    load_pipeline(two / "lora/model", "cpu", "float32")
 
 
 def test_shares_that_are_not_all_there_are_refused(two: Path, start: Path, first: Path) -> None:

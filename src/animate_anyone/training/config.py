@@ -162,6 +162,25 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters on attention's projections, which are trained alone, see ``lora``.
+
+    Attributes:
+        rank: of each adapter's product.
+        alpha: what it adds counts ``alpha / rank``; ``None``: 1.
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 10**4:
+                raise InputError(f"recipe: lora.{name} is {value}; it must be above 0 and at most 10000")
+
+
+@dataclass(frozen=True)
 class Networks:
     """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
 
@@ -225,6 +244,7 @@ class Recipe:
         keep_checkpoints: so many of the last checkpoints are kept, as ``checkpoint-STEP``; 1: as ``checkpoint``.
         seed: everything random follows from it and the step number.
         environment: of stage ``environment`` and of no other.
+        lora: of the stages that train a denoising UNet: adapters are trained in place of its weights.
     """
 
     stage: Literal["autoencoder", "image_encoder", "image", "motion", "environment"]
@@ -249,6 +269,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     networks: Networks = field(default_factory=Networks)
     environment: Environment | None = None
+    lora: Lora | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -284,6 +305,8 @@ class Recipe:
         if (self.stage == "environment") != (self.environment is not None):
             needs = "needs its settings: give environment={}" if self.environment is None else "takes no environment"
             raise InputError(f"recipe: stage {self.stage} {needs}")
+        if self.lora is not None and self.stage not in ("image", "motion", "environment"):
+            raise InputError(f"recipe: lora: stage {self.stage} trains no denoising UNet; leave it out")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")

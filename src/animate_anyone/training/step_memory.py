@@ -24,11 +24,13 @@ from animate_anyone.sampling.loading import without_values
 from animate_anyone.sampling.memory import MARGIN, PROCESS
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.distributed import layers_apart, replicated
+from animate_anyone.training.lora import add_adapters, check_start
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import MOMENTS
 from animate_anyone.training.processes import per_machine
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stages import STAGES
+from animate_anyone.training.starting_folder import init_folder
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,12 @@ def stage_without_values(recipe: Recipe, device: torch.device) -> Iterator[Stage
     made = type(kind.__name__, (WithoutClips, kind), {})
     random = torch.get_rng_state()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device), without_values():
-            stage: Stage[Any] = made(recipe)
+        if recipe.lora is not None:
+            check_start(recipe, init_folder(recipe))
+        with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.device(device), without_values():
+            stage: Stage[Any] = made(replace(recipe, lora=None))
+        if recipe.lora is not None:  # PEFT cannot move tensors without values
+            add_adapters(stage, recipe.lora, fake)
         yield stage
     finally:
         torch.set_rng_state(random)
