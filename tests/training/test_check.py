@@ -140,6 +140,25 @@ def test_networks_saved_in_half_precision_are_trained_in_float32(
     assert half == step_memory(recipe("motion", start, precision=precision), CPU)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_shares_need(start: Path, accumulate: int) -> None:
+    """Four processes hold a quarter each; gradients that are not exchanged in each micro-batch stay whole till then."""
+    alone, shared = (
+        step_memory(recipe("image", start, batch=2, accumulate=accumulate, sharding=sharding), CPU, 4)
+        for sharding in ("none", "fsdp")
+    )
+    count = sum(part.trained for part in alone.parts.values())
+    held = sum(part.weights for part in alone.parts.values() if part.trained)
+    assert alone.weights - shared.weights == 4 * held - 4 * held // 4
+    assert (shared.moments, shared.average, shared.gradients) == (2 * count, count, count)
+    assert (alone.gathered, shared.buckets) == (0, 0) and alone.buckets == 4 * count
+    assert 0 < shared.gathered < 4 * held
+    assert shared.update == 4 * count // 4
+    assert (shared.step < alone.step - count) == (accumulate == 1)
+    one = step_memory(recipe("image", start, batch=2, accumulate=accumulate, sharding="fsdp"), CPU, 1)
+    assert one == step_memory(recipe("image", start, batch=2, accumulate=accumulate), CPU, 1)
+
+
 def test_it_touches_nothing(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = files(tmp_path), files(start)

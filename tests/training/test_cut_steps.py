@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from run_processes import run_module
 from small_recipes import log, small, tensors
 from test_loop import fit
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import rendered_once as rendered_once
 from test_stage_environment import small as small_environment
 
-import forked
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped, part_of_step, step_generator
 from animate_anyone.training.stages import build_stage, run
-from conftest import REPOSITORY
 
 # What makes cuts differ if anything does: weights, noise, dropped conditions, carried references.
 CHANGES: dict[str, Any] = {
@@ -75,21 +71,7 @@ def test_micro_batches(start: Path, whole: Path, tmp_path: Path, accumulate: int
 def two(start: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Where two processes ran, and what each of them tells, see two_processes.py."""
     output = tmp_path_factory.mktemp("two")
-    done: forked.Forked | subprocess.Popen[str]
-    if forked.TRAINS:
-
-        def both() -> int:
-            import two_processes
-
-            return two_processes.main(output, start)
-
-        done = forked.Forked(both, output)
-    else:
-        command = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(output), str(start)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
-        done = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _, errors = done.communicate(timeout=300)
-    assert done.returncode == 0, errors
+    run_module("two_processes", output, output, start)
     return output, [json.loads((output / f"told_{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -190,7 +190,7 @@ def test_checkpoint_of_another_recipe_is_refused(chain: dict[str, Path]) -> None
     motion = build_stage(small("motion", chain["motion"], init_of("motion", chain)))
     optimizer = torch.optim.AdamW(p for p in motion.parameters() if p.requires_grad)
     with pytest.raises(InputError, match="not those of this stage; the first that differs is denoising_unet"):
-        load_checkpoint(chain["image"] / "checkpoint", motion, optimizer, None, recipe)
+        load_checkpoint(chain["image"] / "checkpoint", motion, optimizer, None, recipe, 1)
 
 
 def test_a_run_is_not_overwritten(chain: dict[str, Path]) -> None:

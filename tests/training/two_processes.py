@@ -6,9 +6,6 @@
 """
 
 import json
-import multiprocessing
-import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from typing import Any
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
 import torch
-from accelerate.state import AcceleratorState
+from run_processes import start_all
 from test_cut_steps import CHANGES, image
 from test_loop import Line, fit, recipe
 from torch.distributed import GradBucket
@@ -54,12 +51,8 @@ class Clock:
         return self.now
 
 
-def work(rank: int, port: int, output: Path, start: Path) -> None:
+def work(rank: int, output: Path, start: Path) -> None:
     """All that one of the two does."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    AcceleratorState._reset_state(reset_partial_state=True)  # that of the tests, a run of one process
     told: dict[str, Any] = {}
 
     # Stopped after one step and resumed, cut otherwise; the clips come from a cache that both fill. Latents, which it
@@ -82,18 +75,7 @@ def work(rank: int, port: int, output: Path, start: Path) -> None:
 
 def main(output: Path, start: Path) -> int:
     """Both, until they end; the exit status."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Forked where that is possible: everything is imported.
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    started = [context.Process(target=work, args=(rank, port, output, start)) for rank in range(2)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    return max(abs(process.exitcode or 0) for process in started)
+    return start_all(2, work, output, start)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 
 from animate_anyone.sampling.memory import memory_of, readable
 from animate_anyone.training import processes
-from animate_anyone.training.checkpoint import last_checkpoint
+from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.clip_cache import SHARD, shard_folder
 from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.loop import number_type
@@ -36,6 +36,8 @@ def check_lines(recipe: Recipe, name: str = "") -> list[str]:
     check_optimizer(recipe.optimizer, device)
     check_monitor(recipe.monitor)
     recipe = replace(recipe, precision=number_type(recipe.precision, device))
+    if (checkpoint := last_checkpoint(Path(recipe.output))) is not None:
+        recipe = as_it_began(recipe, checkpoint, count)
     title = f"{name}: stage {recipe.stage}" if name and name != recipe.stage else f"stage {recipe.stage}"
     lines = [f"{title}, {recipe.precision}, {recipe.optimizer.kind}, on {device.type}; output {recipe.output}"]
     videos = _videos(recipe, device)
@@ -154,6 +156,7 @@ def _memory(recipe: Recipe, needs: StepMemory, other: StepMemory, device: torch.
     spared, plain = (needs, other) if recipe.gradient_checkpointing else (other, needs)
     sizes = {"weights": needs.weights, "gradients": needs.gradients, "optimiser": needs.moments}
     sizes |= {"moving average": needs.average, "gradients exchanged": needs.buckets}
+    sizes |= {"sharded weights, gathered in the passes": needs.gathered}
     sizes |= {"libraries": needs.process}
     told = ", ".join(f"{name} {readable(size)}" for name, size in sizes.items() if size)
     now, otherwise = ("with", "without") if recipe.gradient_checkpointing else ("without", "with")

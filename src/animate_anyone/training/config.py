@@ -27,7 +27,7 @@ Record = TypeVar("Record")
 
 # The least that numbers of a recipe may be.
 _LEAST = {
-    **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("steps", "batch", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints"), 1),
     **{f"data.{name}": 1 for name in ("frames_per_clip", "clips", "workers", "supersample", "pose_scale")},
     "objective.targets_per_reference": 1,
     "monitor.validate_every": 1,
@@ -206,6 +206,25 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters on attention's projections, which are trained alone, see ``lora``.
+
+    Attributes:
+        rank: of each adapter's product.
+        alpha: what it adds counts ``alpha / rank``; ``None``: 1.
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 10**4:
+                raise InputError(f"recipe: lora.{name} is {value}; it must be above 0 and at most 10000")
+
+
+@dataclass(frozen=True)
 class Networks:
     """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
 
@@ -261,11 +280,15 @@ class Recipe:
         accumulate: micro-batches that one optimiser step is cut into.
         precision: ``bfloat16`` (autocast) or ``float32``; ``auto``: bfloat16 where the device has units for it.
         gradient_checkpointing: activations are recomputed in the backward pass: less memory, a third more time.
+        sharding: of weights, gradients, moments and average among the processes: ``none``, every process has all
+            (DistributedDataParallel); ``fsdp``, among all; ``hsdp``, among those of a machine.
         ema: decay of the moving average of the weights, which is what is saved; 0 turns it off.
         max_shard_size: of the resulting model's files, e.g. ``14MB``.
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
+        keep_checkpoints: so many of the last checkpoints are kept, as ``checkpoint-STEP``; 1: as ``checkpoint``.
         seed: everything random follows from it and the step number.
         environment: of stage ``environment`` and of no other.
+        lora: of the stages that train a denoising UNet: adapters are trained in place of its weights.
     """
 
     stage: Literal["autoencoder", "image_encoder", "image", "motion", "environment"]
@@ -277,18 +300,21 @@ class Recipe:
     accumulate: int = 1
     precision: Literal["bfloat16", "float32", "auto"] = "auto"
     gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp", "hsdp"] = "none"
     ema: float = 0.999
     max_shard_size: str = "5GB"
     save_dtype: Literal["float32", "float16"] = "float32"
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 1000
+    keep_checkpoints: int = 1
     optimizer: Optimizer = field(default_factory=Optimizer)
     data: Data = field(default_factory=Data)
     objective: Objective = field(default_factory=Objective)
     networks: Networks = field(default_factory=Networks)
     environment: Environment | None = None
     monitor: Monitor = field(default_factory=Monitor)
+    lora: Lora | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -304,6 +330,11 @@ class Recipe:
             raise InputError(f"recipe: objective.min_snr_gamma is {gamma}; it must be above 0")
         if self.batch % self.accumulate:
             raise InputError(f"recipe: batch {self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
+        if self.sharding != "none" and self.optimizer.kind != "adamw":
+            raise InputError(
+                f"recipe: optimizer.kind is {self.optimizer.kind!r}, which cannot be sharded; give "
+                "optimizer.kind=adamw or sharding=none"
+            )
         singly = 1 + self.objective.targets_per_reference
         of_stage = {"image": singly, "environment": 1 if self.data.consecutive else singly, "image_encoder": 2}
         needed = of_stage.get(self.stage, 1)
@@ -321,6 +352,8 @@ class Recipe:
             raise InputError(f"recipe: stage {self.stage} {needs}")
         if self.data.source == "videos" and self.stage in ("autoencoder", "image_encoder"):
             raise InputError(f"recipe: stage {self.stage} trains on the studio alone; give data.source=studio")
+        if self.lora is not None and self.stage not in ("image", "motion", "environment"):
+            raise InputError(f"recipe: lora: stage {self.stage} trains no denoising UNet; leave it out")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")

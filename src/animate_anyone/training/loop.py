@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,13 +17,18 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, parse_flag_from_env
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 
+from animate_anyone.errors import InputError
 from animate_anyone.models.number_types import has_bfloat16_units
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.training.bad_batch import BadStep
 from animate_anyone.training.batch import Batch
-from animate_anyone.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, whole_folder
+from animate_anyone.training.checkpoint import load_last, save_checkpoint, whole_folder
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.disk_space import Written
+from animate_anyone.training.distributed import is_sharded, share_out
+from animate_anyone.training.held_signals import HeldSignals
 from animate_anyone.training.monitor import RunMonitor
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import build_optimizer
@@ -53,22 +58,35 @@ def train(
     The same recipe gives the same weights, whether it ran through or was stopped and resumed: batches
     and noise depend on (seed, step) alone, and how a step is cut into micro-batches and processes changes no
     more than rounding does. With a time limit the learning rate follows the clock, see :func:`learning_rate`.
+    A signal that asks the program to end has its effect when the step is done and a checkpoint is saved.
 
     Args:
         resume: go on from the last checkpoint in ``recipe.output`` where there is one.
         after_checkpoint: called with the step after each checkpoint.
         limit: stop in time; it tells afterwards how far this went. ``report.md`` beside the model says more.
+
+    Raises:
+        InputError: there is no room for the results; or a loss or a gradient is not finite: then the batch is kept
+            in ``not_finite/``, and a checkpoint holds what was before that step.
     """
     run = _Run(recipe, stage, limit, after_checkpoint)
     run.begin(resume)
-    with run.batches() as batches:
+    with run.held, run.batches() as batches:
         steps = range(run.done, recipe.steps)
         for step in progress.track(steps, len(steps), recipe.stage):
             if limit is not None and not run.agree(limit.is_room_for_a_step()):
                 break
-            run.step(step, batches)
+            try:
+                run.step(step, batches)
+            except Exception:  # a signal to all processes ends those too that make batches
+                run.save_alone()
+                raise
+            if run.stop:
+                run.save_and_stop()
+                break
             run.after_step()
-    run.end()
+    if not run.stop:
+        run.end()
     run.monitor.close()
     return run.output / "model"
 
@@ -118,6 +136,8 @@ class _Run:
         self.accelerator = Accelerator(mixed_precision="bf16" if precision == "bfloat16" else "no", cpu=cpu)
         self.asked, self.recipe = recipe, replace(recipe, precision=precision)
         self.stage, self.limit, self.output = stage, limit, Path(recipe.output)
+        self.written = Written.of(recipe, stage)
+        self.shared = share_out(self.accelerator, stage, recipe.sharding)
         self.after_checkpoint = after_checkpoint
         self.trainable = [p for p in stage.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
@@ -127,15 +147,21 @@ class _Run:
         self.parts = recipe.accumulate * self.accelerator.num_processes
         self.norm = torch.zeros(())
         self.used: float | None = None
+        self.held, self.stop = HeldSignals(), 0  # the signal by which all processes of the run stop
+        self.updating = False  # between two whole states of the weights
+        self.owed = False  # a checkpoint for which there was no room
         self.figures: dict[str, list[Tensor]] = {}  # since the last line of the log
         self.since = 0.0
 
     def begin(self, resume: bool) -> None:
         """Put a checkpoint back, and everything where it computes."""
-        if resume and (checkpoint := last_checkpoint(self.output)) is not None:
-            self.done = load_checkpoint(checkpoint, self.stage, self.optimizer, self.ema, self.asked)
+        if resume:
+            processes = self.accelerator.num_processes
+            self.done = load_last(self.output, self.stage, self.optimizer, self.ema, self.asked, processes)
+        if self.done < self.recipe.steps:
+            self.written.check(self.recipe, self.done)
         self.first = self.saved = self.done
-        self.model, self.optimizer = self.accelerator.prepare(self.stage, self.optimizer)
+        self.optimizer = self.shared.prepare(self.optimizer)
         if self.ema is not None:
             self.ema.to(self.accelerator.device)
         if self.accelerator.is_main_process:
@@ -157,24 +183,31 @@ class _Run:
         )
         device = accelerator.device
         makers = choose_makers(device, self.stage.renderers, recipe.batch // recipe.accumulate)
-        return Batches(self.stage, order, makers, pinned=device.type == "cuda")
+        return Batches(self.shared.source, order, makers, pinned=device.type == "cuda")
 
     def step(self, step: int, batches: Batches) -> None:
-        """One step of the optimiser."""
+        """One step of the optimiser; or none, where a signal comes before its last micro-batch."""
         recipe, accelerator = self.recipe, self.accelerator
+        made: dict[int, Tensor] = {}  # losses by part
         with self._measured("steps"):
             for micro, batch in enumerate(self._weighed(batches)):
                 part = micro * accelerator.num_processes + accelerator.process_index
                 generator = step_generator(recipe.seed, step, part, self.parts)
                 last = micro + 1 == recipe.accumulate
-                with nullcontext() if last else accelerator.no_sync(self.model):
-                    losses = self.model(batch.to(accelerator.device), generator)
+                with self.shared.passes(last):
+                    losses = self.shared.model(batch.to(accelerator.device), generator)
                     accelerator.backward(losses["loss"] / recipe.accumulate)
+                made[part] = losses["loss"].detach()
                 for name, value in losses.items():
                     self.figures.setdefault(name, []).append(value.detach())
+                if self.held.asked and not last and accelerator.num_processes == 1:  # several agree after a step
+                    self.stop = self.held.asked
+                    return
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, self.first, self.used)
-            self.norm = accelerator.clip_grad_norm_(self.trainable, recipe.optimizer.max_grad_norm)
+            self.norm = self.shared.clip(self.trainable, recipe.optimizer.max_grad_norm)
+            self._check_finite(step, made)
+            self.updating = True
             self.optimizer.step()
             self.optimizer.zero_grad()
             if self.ema is not None:
@@ -183,7 +216,46 @@ class _Run:
                 if accelerator.device.type != "cpu":
                     torch.accelerator.synchronize(accelerator.device)
                 self.limit.slowest_batch = batches.slowest
-        self.done = step + 1
+        self.done, self.updating = step + 1, False
+
+    def _check_finite(self, step: int, made: dict[int, Tensor]) -> None:
+        """See that losses and gradient of a step are finite, on all processes, and whether one is asked to stop.
+
+        Raises:
+            InputError: they are not. The batches are saved, and what was before the step.
+        """
+        bad = not torch.isfinite(torch.stack([*made.values()])).all()
+        found = [float(self.held.asked or 0), float(bad), float(not torch.isfinite(self.norm))]
+        if self.accelerator.num_processes > 1:
+            largest = torch.tensor(found, device=self.accelerator.device)
+            torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+            found = largest.tolist()
+        self.stop = int(found[0])
+        if not any(found[1:]):
+            return
+        losses = {part: float(loss) for part, loss in made.items()}
+        bad_step = BadStep(step, losses, self.parts, float(self.norm), elsewhere=not bad and found[1] > 0)
+        file = bad_step.save(self.stage, self.recipe)
+        if self.done > self.saved:
+            self._save()
+        raise InputError(bad_step.told(file, self.recipe))
+
+    def save_and_stop(self) -> None:
+        """Save a checkpoint, on all processes, before the signal that one of them got has its effect on each."""
+        self.held.asked = self.stop
+        try:
+            if self.done > self.saved:
+                self._save(model=False)
+        except InputError as error:  # the signal's effect would hide it
+            _LOG.warning(error)
+        self.accelerator.wait_for_everyone()
+
+    def save_alone(self) -> None:
+        """Where a step fails because of a signal, save a checkpoint of the steps before it."""
+        whole = not self.updating and not is_sharded(self.stage)
+        if self.held.asked and self.accelerator.is_main_process and whole and self.done > self.saved:
+            state = self.stage, self.optimizer, self.ema, self.recipe
+            save_checkpoint(self.output, self.done, *state, self.accelerator.num_processes)
 
     def _weighed(self, batches: Batches) -> Iterator[Batch]:
         """The micro-batches of a step, each with the step's mean weight where the stage has weights."""
@@ -214,15 +286,15 @@ class _Run:
             log, save, self.used = log or timed[0] > 0, save or timed[1] > 0, timed[2]
         if log:
             self._log()
-        if save:
-            self._save()
+        if save or (log and self.owed):
+            self._save_if_room(at_end)
         every = recipe.monitor.validate_every
         if self.validation is not None and every is not None and (self.done % every == 0 or at_end):
             self._validate(self.validation)
 
     def end(self) -> None:
         """Save what is not saved yet, and close the report."""
-        if self.first == self.recipe.steps and self.accelerator.is_main_process:
+        if self.first == self.recipe.steps:
             self._save_model()  # the run before may have been cut between checkpoint and model
         if self.limit is None:
             return
@@ -266,13 +338,23 @@ class _Run:
             self.monitor.write(line)
         self.figures, self.since = {}, self.clock()
 
-    def _save(self) -> None:
+    def _save_if_room(self, at_end: bool) -> None:
+        """Save; where there is no room, say so and go on, to try again later. At the end it is tried all the same."""
+        shortage = None if at_end else self.written.shortage(self.output)
+        self.owed = self.agree(shortage is not None)
+        if not self.owed:
+            self._save()
+        elif self.accelerator.is_main_process:
+            _LOG.warning(f"{shortage}; make room: training goes on, and saves when there is room")
+
+    def _save(self, model: bool = True) -> None:
         began = self.clock()
         with self._measured("saving"):
             self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                folder = self.output / "checkpoint"
-                save_checkpoint(folder, self.done, self.stage, self.optimizer, self.ema, self.recipe)
+            if self.accelerator.is_main_process or is_sharded(self.stage):
+                state = self.stage, self.optimizer, self.ema, self.recipe
+                save_checkpoint(self.output, self.done, *state, self.accelerator.num_processes)
+            if model:
                 self._save_model()
         self.saved = self.done
         if self.accelerator.is_main_process:
@@ -283,9 +365,11 @@ class _Run:
         self.since += self.clock() - began  # steps are timed, not saving
 
     def _save_model(self) -> None:
-        with whole_folder(self.output / "model") as folder:
-            save_model(self.stage, self.ema, self.trainable, folder)
-            write_history(folder, self.recipe, self.done)
+        with self.shared.whole(self.ema, self.trainable) as stage:
+            if stage is not None:
+                with whole_folder(self.output / "model") as folder:
+                    stage.save(folder)
+                    write_history(folder, self.recipe, self.done)
 
     def _build_validation(self) -> Validation | None:
         if self.recipe.monitor.validate_every is None:
@@ -301,33 +385,14 @@ class _Run:
 
     def _validate(self, validation: Validation) -> None:
         began = self.clock()
-        if self.accelerator.is_main_process:
-            with averaged(self.ema, self.trainable):
-                validation.run(self.stage, self.done)  # type: ignore[arg-type]
+        with self.shared.whole(self.ema, self.trainable) as stage:
+            if stage is not None:
+                validation.run(stage, self.done)  # type: ignore[arg-type]
         self.accelerator.wait_for_everyone()
         self.since += self.clock() - began  # steps are timed, not this
 
     def _measured(self, part: str) -> Any:
         return nullcontext() if self.limit is None else self.limit.measured(part)
-
-
-def save_model(stage: Stage, ema: EMAModel | None, trainable: list[nn.Parameter], folder: Path) -> None:
-    """Write the stage's result with the averaged weights."""
-    with averaged(ema, trainable):
-        stage.save(folder)
-
-
-@contextmanager
-def averaged(ema: EMAModel | None, trainable: list[nn.Parameter]) -> Iterator[None]:
-    """The averaged weights stand in for those that are trained while the block runs; nothing without ``ema``."""
-    if ema is not None:
-        ema.store(trainable)
-        ema.copy_to(trainable)
-    try:
-        yield
-    finally:
-        if ema is not None:
-            ema.restore(trainable)
 
 
 def write_history(folder: Path, recipe: Recipe, steps: int) -> None:

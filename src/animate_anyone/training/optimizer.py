@@ -12,6 +12,9 @@ from animate_anyone.errors import InputError
 from animate_anyone.optional import require
 from animate_anyone.training.config import Optimizer
 
+MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
+"""Bytes that an optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each."""
+
 
 def build_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser of a recipe for these parameters.

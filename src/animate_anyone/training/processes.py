@@ -17,6 +17,11 @@ def count() -> int:
     return max(1, _number_of("WORLD_SIZE", 1))
 
 
+def per_machine() -> int:
+    """How many processes of the run this machine has."""
+    return max(1, _number_of("LOCAL_WORLD_SIZE", 1))
+
+
 def device() -> torch.device:
     """What this process computes on, known before the training loop is set up and in every thread.
 
@@ -30,7 +35,7 @@ def device() -> torch.device:
 def share_of_cores() -> int:
     """How many of the machine's processor cores fall to this process, at least 1."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // max(1, _number_of("LOCAL_WORLD_SIZE", 1)))
+    return max(1, usable // per_machine())
 
 
 def _number_of(name: str, default: int) -> int:

@@ -37,6 +37,7 @@ from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
+from animate_anyone.training.lora import add_adapters, check_start, merged
 from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
 from animate_anyone.training.objective import noised_target, offset_noise, part_of_step, weighted_square
 from animate_anyone.training.stage import Stage, to_pixels
@@ -84,6 +85,7 @@ class DenoisingStage(Stage[DenoisingT]):
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
         init = init_folder(recipe)
+        check_start(recipe, init)
         self.vae = load_published(AutoencoderKL, init / "vae")
         self.image_encoder = load_published(CLIPVisionModelWithProjection, init / "image_encoder")
         self.options = pipeline_options(recipe, init)
@@ -95,6 +97,8 @@ class DenoisingStage(Stage[DenoisingT]):
         self.scheduler = build_scheduler(recipe, init)
         check_min_snr(recipe.objective.min_snr_gamma, self.scheduler)
         self.set_trainable()
+        if recipe.lora is not None:
+            add_adapters(self, recipe.lora)
         if recipe.gradient_checkpointing:
             for network in (self.denoising_unet, self.reference_net, self.reference_control):
                 if network is not None:
@@ -358,7 +362,8 @@ class DenoisingStage(Stage[DenoisingT]):
         return (latents.float() * self.vae.config["scaling_factor"]).unflatten(0, frames.shape[:2])
 
     def save(self, folder: Path) -> None:
-        self.pipeline().save_pretrained(folder, max_shard_size=self.recipe.max_shard_size)
+        with merged(self):
+            self.pipeline().save_pretrained(folder, max_shard_size=self.recipe.max_shard_size)
 
     def pipeline(self) -> AnimateAnyonePipeline:
         """The model to be saved."""

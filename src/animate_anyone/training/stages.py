@@ -45,7 +45,7 @@ def run(recipe: Recipe, resume: bool = False, progress: Progress = SILENT, limit
     check_monitor(recipe.monitor)
     checkpoint = last_checkpoint(output)
     if checkpoint is not None and resume:
-        recipe = as_it_began(recipe, checkpoint)
+        recipe = as_it_began(recipe, checkpoint, processes.count())
     elif checkpoint is not None:
         raise InputError(f"output {output}: holds a run already; type --resume to go on, or give another output=FOLDER")
     try:

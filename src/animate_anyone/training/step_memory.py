@@ -8,7 +8,8 @@ tensors; benchmarks/train_memory.py holds the result against measured peaks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -23,16 +24,19 @@ from animate_anyone.sampling.loading import without_values
 from animate_anyone.sampling.memory import MARGIN, PROCESS
 from animate_anyone.structures import Size
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.distributed import layers_apart, replicated
+from animate_anyone.training.lora import add_adapters, check_start
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.optimizer import MOMENTS
+from animate_anyone.training.processes import per_machine
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stage_kinds import STAGES
+from animate_anyone.training.starting_folder import init_folder
 from animate_anyone.training.step_flops import CountFlops, Flops
 from animate_anyone.training.step_time import Level, levels_of
 
 HEAP = 0.4 * 2**30
 """Bytes that glibc's heap keeps on a CPU in pieces, of freed tensors below 32 MiB: 0.36 to 0.67 GiB were measured."""
-# Bytes that the optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each.
-_MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class StepMemory:
         parts: the stage's networks by name.
         weights: of all networks, buffers included.
         gradients, moments, average: of what is trained; its gradients, the optimiser's state, the moving average.
+        gathered: weights that are whole during the passes where they are sharded, beside this process's share.
         buckets: copies of gradients that several processes exchange; 0 for one.
         kept: what a forward pass of one micro-batch keeps for the backward pass.
         step: the most that is alive beside weights, moments and average in the passes: activations and gradients.
@@ -66,6 +71,7 @@ class StepMemory:
     gradients: int
     moments: int
     average: int
+    gathered: int
     buckets: int
     kept: int
     step: int
@@ -84,12 +90,70 @@ class StepMemory:
     @property
     def tensors(self) -> int:
         """All tensors at the peak, nothing allowed for."""
-        return self.resident + max(self.step, self.update)
+        return self.resident + max(self.gathered + self.step, self.update)
 
     @property
     def peak(self) -> int:
         """The most at once."""
-        return self.process + self.resident + round(max(self.margin * self.step, self.update))
+        return self.process + self.resident + round(max(self.gathered + self.margin * self.step, self.update))
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Which weights are sharded, among how many processes; see ``distributed.Shards``.
+
+    Attributes:
+        number: of processes; 1: nothing is sharded.
+        sharded: the weights that are.
+        apart: those of them that are whole only while their layer computes.
+        largest: bytes of the largest such layer.
+    """
+
+    number: int
+    sharded: set[nn.Parameter]
+    apart: set[nn.Parameter]
+    largest: int
+
+    @classmethod
+    def of(cls, stage: nn.Module, recipe: Recipe, processes: int) -> _Shares:
+        number = min(processes, per_machine()) if recipe.sharding == "hsdp" else processes
+        if recipe.sharding == "none" or number == 1:
+            return cls(1, set(), set(), 0)
+        sharded, apart, largest = set(stage.parameters()) - set(replicated(stage)), set[nn.Parameter](), 0
+        for layer in layers_apart(stage):
+            own = set(layer.parameters()) - apart
+            largest = max(largest, _bytes(own))
+            apart |= own
+        return cls(number, sharded, apart, largest)
+
+    def of_all(self, size: float) -> int:
+        """What of all that is trained falls to a process."""
+        return math.ceil(size / self.number)
+
+    @property
+    def spared(self) -> int:
+        """Bytes of weights that this process does not hold."""
+        return _bytes(self.sharded) - self.of_all(_bytes(self.sharded))
+
+    @property
+    def gathered(self) -> int:
+        """All but those apart, and two layers of these: one computes and the next is fetched."""
+        return 0 if self.number == 1 else _bytes(self.sharded - self.apart) + 2 * self.largest
+
+    def share_gradients(self, kept: list[Tensor]) -> None:
+        """In the backward pass each gradient of a layer apart gives way to this process's share, in ``kept``."""
+
+        def reduce(parameter: Tensor) -> None:
+            kept.append(parameter.new_empty(self.of_all(parameter.numel())))
+            parameter.grad = None
+
+        for parameter in self.apart:
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(reduce)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 class WithoutClips:
@@ -110,15 +174,19 @@ def stage_without_values(recipe: Recipe, device: torch.device) -> Iterator[Stage
     made = type(kind.__name__, (WithoutClips, kind), {})
     random = torch.get_rng_state()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device), without_values():
-            stage: Stage[Any] = made(recipe)
+        if recipe.lora is not None:
+            check_start(recipe, init_folder(recipe))
+        with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.device(device), without_values():
+            stage: Stage[Any] = made(replace(recipe, lora=None))
+        if recipe.lora is not None:  # PEFT cannot move tensors without values
+            add_adapters(stage, recipe.lora, fake)
         yield stage
     finally:
         torch.set_rng_state(random)
 
 
 def step_memory(recipe: Recipe, device: torch.device, processes: int = 1, frames: Size | None = None) -> StepMemory:
-    """What a step of a recipe needs on ``device``; ``recipe.precision`` is not ``auto``.
+    """What a step of a recipe needs on ``device`` of each of so many processes; ``recipe.precision`` is not ``auto``.
 
     ``frames``: their ``(width, height)``; ``None``: squares of ``data.size``.
 
@@ -129,29 +197,37 @@ def step_memory(recipe: Recipe, device: torch.device, processes: int = 1, frames
     with stage_without_values(recipe, device) as stage:
         trained = [p for p in stage.parameters() if p.requires_grad]
         count = sum(p.numel() for p in trained)
+        shares, reduced = _Shares.of(stage, recipe, processes), list[Tensor]()
         alive = AliveBytes((*stage.parameters(), *stage.buffers()))
         with alive, CountFlops() as counted:
             if recipe.accumulate > 1:
                 for parameter in trained:
                     parameter.grad = torch.zeros_like(parameter)
+            else:
+                shares.share_gradients(reduced)
             before = alive.now
             batch = blank_batch(stage, device, trained[0].fake_mode, frames)  # type: ignore[attr-defined]
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 loss = stage(batch, step_generator(recipe.seed, 0, 0, recipe.accumulate))["loss"]
             kept = alive.now - before
             loss.backward()
-            step = alive.peak
-        scratch = 4 * count if device.type != "cpu" and recipe.optimizer.kind == "adamw" else 0  # all weights at once
+            # What is not apart is reduced at the end, by way of a copy.
+            copied = _bytes(p for p in shares.sharded - shares.apart if p.requires_grad)
+            step = max(alive.peak, alive.now + copied)
+        scratch = (
+            shares.of_all(4 * count) if device.type != "cpu" and recipe.optimizer.kind == "adamw" else 0
+        )  # all weights at once
         return StepMemory(
             parts={name: _part(network) for name, network in stage.named_children()},
-            weights=sum(t.numel() * t.element_size() for t in (*stage.parameters(), *stage.buffers())),
-            gradients=4 * count,
-            moments=round(_MOMENTS[recipe.optimizer.kind] * count),
-            average=4 * count if recipe.ema else 0,
-            buckets=4 * count if processes > 1 else 0,
+            weights=_bytes((*stage.parameters(), *stage.buffers())) - shares.spared,
+            gradients=shares.of_all(4 * count),
+            moments=shares.of_all(MOMENTS[recipe.optimizer.kind] * count),
+            average=shares.of_all(4 * count) if recipe.ema else 0,
+            gathered=shares.gathered,
+            buckets=4 * count if processes > 1 and shares.number == 1 else 0,
             kept=kept,
             step=step,
-            update=4 * count + scratch,
+            update=shares.of_all(4 * count) + scratch,
             process=round(PROCESS["cpu"] + HEAP if device.type == "cpu" else PROCESS["gpu"]),
             margin=MARGIN["denoising"],
             flops=counted.flops,
