@@ -120,7 +120,7 @@ def test_where_there_is_none_a_line_says_so(
 def test_what_fails_is_told_and_training_goes_on(
     start: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short(asked: Recipe, number: int) -> Any:
+    def short(*given: object) -> Any:
         raise torch.OutOfMemoryError("no memory\nat all")
 
     monkeypatch.setitem(validation_cases.SOURCES, "studio", short)

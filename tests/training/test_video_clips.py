@@ -23,6 +23,7 @@ from animate_anyone.training.config import Data, Recipe, load_recipe
 from animate_anyone.training.prefetching import Batches, BatchMakers
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stages import build_stage, run
+from animate_anyone.training.validation_cases import video_case
 from animate_anyone.training.video_clips import VideoClips, Wanted
 from conftest import REPOSITORY
 from small_dataset import CLIPS, NOSE, grey, write
@@ -243,3 +244,17 @@ def test_check_says_what_there_is(dataset: Path, model: Path, tmp_path: Path) ->
     assert any(line.startswith("data: 4 clips of videos in ") for line in lines)
     assert "sizes: 2 of 64x64, 2 of 48x96" in lines
     assert not (tmp_path / "a").exists()
+
+
+def test_validation_takes_what_is_held_out(dataset: Path, model: Path, tmp_path: Path) -> None:
+    asked = recipe("image", dataset, tmp_path / "a", model, monitor__validate_every=2, monitor__validation_clips=1)
+    asked = replace(asked, monitor=replace(asked.monitor, validation_frames=5, validation_steps=1))
+    run(asked)
+    folder = tmp_path / "a" / "validation" / "000002"
+    assert {file.name for file in folder.iterdir()} == {"04c.mp4", "sheet.png"}  # the clip of the split `val`
+    case = video_case(asked, 0, TWO)
+    assert levels(case.frames) == [0, 1, 2, 3, 4] and levels(case.reference[None]) == [7]
+    assert case.masks.any() and case.fps == 12
+    without = write(tmp_path / "without", CLIPS[:2])
+    other = recipe("image", without, tmp_path / "b", model, monitor__validation_frames=2)
+    assert video_case(other, 0, TWO).name == "studio_0"

@@ -86,7 +86,7 @@ class Validation:
             if self.stopped():
                 return None
             if number not in self._cases:
-                self._cases[number] = SOURCES[self.recipe.data.source](self.recipe, number)
+                self._cases[number] = SOURCES[self.recipe.data.source](self.recipe, number, stage.wanted)
             case = self._cases[number]
             with self.autocast():
                 made.append((case, case.make(pipeline, self.recipe.monitor.validation_steps)))

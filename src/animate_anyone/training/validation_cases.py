@@ -6,15 +6,21 @@ A case comes as a :class:`Case`, whatever its source; :data:`SOURCES` has a func
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from animate_anyone.conditions.draw import draw_pose
+from animate_anyone.errors import InputError
 from animate_anyone.evaluation.environment_suite import SuiteScene, put_back
 from animate_anyone.evaluation.suites import SuiteClip, animate_clip, puppet_clip
+from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.structures import Mask, Picture
+from animate_anyone.training.clips import pose_of
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.video_clips import VideoClips, Wanted
 
 FIRST_SEED = 100_000
 """Of the studio's held-out characters; the suites measure others, from 0 on."""
@@ -63,7 +69,7 @@ def scene_case(name: str, scene: SuiteScene, poses: Picture, seed: int = 0) -> C
     return Case(name, scene.character.picture, poses, scene.frames, masks, make)
 
 
-def studio_case(recipe: Recipe, number: int) -> Case:
+def studio_case(recipe: Recipe, number: int, wanted: Wanted | None = None) -> Case:
     """Case ``number`` of the studio's held-out split; scenes are of the plain domain."""
     data, frames, seed = recipe.data, recipe.monitor.validation_frames, FIRST_SEED + number
     size, drawn, name = (data.size, data.size), (data.pose_size, data.pose_size), f"studio_{number}"
@@ -73,7 +79,33 @@ def studio_case(recipe: Recipe, number: int) -> Case:
     return scene_case(name, scene, draw_pose(scene.truth.pose, size, style=data.skeleton_style), seed)
 
 
-SOURCES: dict[str, Callable[[Recipe, int], Case]] = {"studio": studio_case}
+def video_case(recipe: Recipe, number: int, wanted: Wanted) -> Case:
+    """Case ``number`` of the data set's splits ``val`` and ``test``: the first frames of a clip, from its last one.
+
+    The studio's where there are no such clips, and for stage ``environment``, which needs the truth behind the person.
+    """
+    frames = recipe.monitor.validation_frames
+    in_a_row = replace(wanted, targets=frames, in_a_row=True)
+    try:
+        clips = VideoClips(recipe.data, recipe.seed, in_a_row, held_out=True)
+    except InputError:
+        return studio_case(recipe, number, wanted)
+    if recipe.environment is not None:
+        return studio_case(recipe, number, wanted)
+    place = number % len(clips.clips)
+    clip = clips.clips[place]
+    read = clips.read(place, np.array([clip.num_frames - 1, *range(frames)]))
+    pictures, masks = read["frames"], read["masks"].astype(bool)
+    poses = pose_of(read["joints"], (pictures.shape[2], pictures.shape[1]))
+    silhouette = masks[0] if masks[0].any() else None
+    carried = CharacterFrames(pictures[0], poses[:1], poses[1:], silhouette=silhouette)
+    drawn = read["poses"]
+    labels = np.zeros(masks[1:].shape, np.uint8)
+    made = SuiteClip(number, pictures[1:], masks[1:], drawn[1:], pictures[0], drawn[0], labels, carried)
+    return driven_case(clip.id, made, clip.fps)
+
+
+SOURCES: dict[str, Callable[[Recipe, int, Wanted], Case]] = {"studio": studio_case, "videos": video_case}
 """By ``data.source``: the case of this number, from 0, of a recipe, at ``data.size`` and with
-``monitor.validation_frames`` frames; the same every time.
+``monitor.validation_frames`` frames; the same every time. The last argument: what the stage takes of clips.
 """

@@ -63,6 +63,8 @@ class Wanted:
 class VideoClips:
     """Batches of clips, each a function of the step alone; clips of the splits ``val`` and ``test`` are left out.
 
+    With ``held_out`` they are those of these splits and of no other.
+
     Args:
         data: the recipe's settings.
         seed: orders the clips and chooses their frames.
@@ -77,11 +79,11 @@ class VideoClips:
         InputError: the data set cannot be read, has no clip that can be used, or lacks masks or depth.
     """
 
-    def __init__(self, data: Data, seed: int, wanted: Wanted) -> None:
+    def __init__(self, data: Data, seed: int, wanted: Wanted, held_out: bool = False) -> None:
         assert data.videos is not None
         self.data, self.seed, self.wanted, self.folder = data, seed, wanted, Path(data.videos)
         self.device = str(processes.device())
-        there = [clip for clip in read_clips(self.folder) if clip.split not in _HELD_OUT]
+        there = [clip for clip in read_clips(self.folder) if (clip.split in _HELD_OUT) == held_out]
         self.clips = [clip for clip in there if clip.num_frames >= wanted.num_frames]
         self.too_short = len(there) - len(self.clips)
         self._check(len(there))
