@@ -22,7 +22,8 @@ from animate_anyone.conditions.environment import formulate
 from animate_anyone.evaluation.environment_suite import MEASURES, SCENES, TITLES, SuiteScene, evaluate_environment
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 from animate_anyone.sampling.loading import load_pipeline
-from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.recipe_file import load_recipe
 
 RECIPES = REPOSITORY / "recipes" / "ablation_environment"
 RUNS = Path("runs/ablations_environment")

@@ -415,7 +415,7 @@ def _use_weights(path: Path, ground: Path, out: Path) -> None:
 
 
 def _use_recipe(path: Path, ground: Path, out: Path) -> None:
-    from animate_anyone.training.config import load_recipe
+    from animate_anyone.training.recipe_file import load_recipe
     from animate_anyone.training.stages import run
 
     recipe = load_recipe(path)

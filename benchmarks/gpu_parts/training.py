@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from animate_anyone.training import stage_denoising, stage_environment, starting_folder
-from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
 from animate_anyone.training.stage_image import ImageBatch
 from animate_anyone.training.stages import build_stage

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny
-from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.recipe_file import load_recipe
 from conftest import REPOSITORY
 
 STAGES = ("autoencoder", "image_encoder", "image", "motion")

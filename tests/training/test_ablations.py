@@ -23,8 +23,9 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.folder import model_folder
 from animate_anyone.models.reference_control import REFERENCE_PATHS
 from animate_anyone.sampling.loading import load_pipeline
-from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import train
+from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stage_image import ImageBatch, ImageStage
 from animate_anyone.training.stages import build_stage
 from conftest import REPOSITORY

@@ -14,7 +14,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.sampling.loading import load_network, load_pipeline
 from animate_anyone.training.chain import DONE, train_file
-from animate_anyone.training.config import load_recipe
+from animate_anyone.training.recipe_file import load_recipe
 from conftest import REPOSITORY
 
 SHIPPED = REPOSITORY / "recipes" / "puppet_gpu.yaml"

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from animate_anyone.errors import InputError
-from animate_anyone.training.config import Data, Objective, Recipe, load_recipe
+from animate_anyone.training.config import Data, Objective, Recipe
+from animate_anyone.training.recipe_file import load_recipe
 from conftest import REPOSITORY
 
 CHAINS = ("puppet_gpu",)  # of recipes, see test_chain.py

@@ -16,7 +16,7 @@ from PIL import Image
 
 import tiny
 from animate_anyone.evaluation.environment_suite import MEASURES, SuiteScene
-from animate_anyone.training.config import load_recipe
+from animate_anyone.training.recipe_file import load_recipe
 from conftest import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"

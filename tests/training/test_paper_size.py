@@ -11,7 +11,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import tiny
 from animate_anyone.sampling.loading import load_pipeline
-from animate_anyone.training.config import Recipe, load_recipe
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stages import run
 from conftest import REPOSITORY
 

@@ -31,8 +31,9 @@ from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
-from animate_anyone.training.config import Data, Environment, Recipe, load_recipe
+from animate_anyone.training.config import Data, Environment, Recipe
 from animate_anyone.training.loop import train
+from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.scene_split import SplitScene, character_reference, random_background, split_scene
 from animate_anyone.training.stage_environment import EnvironmentBatch, EnvironmentStage
 from animate_anyone.training.stages import build_stage, run

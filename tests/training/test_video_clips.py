@@ -19,8 +19,9 @@ from animate_anyone.errors import InputError
 from animate_anyone.training import video_latents
 from animate_anyone.training.check import check_lines
 from animate_anyone.training.clip_source import MixedClips
-from animate_anyone.training.config import Data, Recipe, load_recipe
+from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.prefetching import Batches, BatchMakers
+from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stages import build_stage, run
 from animate_anyone.training.validation_cases import video_case

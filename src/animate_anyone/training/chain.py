@@ -14,7 +14,8 @@ from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.training.check import check_lines, missing_start
-from animate_anyone.training.config import Recipe, build_record, load_recipe, read_settings_file
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.recipe_file import build_record, load_recipe, read_settings_file
 from animate_anyone.training.stages import run
 from animate_anyone.training.time_limit import TimeLimit, closing_line
 
