@@ -378,7 +378,8 @@ class _Run:
 
         reason = why_none(self.recipe, self.stage, self.limit is not None)
         if reason is None:
-            return Validation(self.recipe, self.accelerator.device, self.monitor, self.accelerator.autocast)
+            device, autocast = self.accelerator.device, self.accelerator.autocast
+            return Validation(self.recipe, device, self.monitor, autocast, stopped=lambda: bool(self.held.asked))
         if self.accelerator.is_main_process:
             _LOG.warning(reason)
         return None

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from animate_anyone.training.step_flops import CountFlops
 
-SLACK = 1.4
+SLACK = 1.25
 """By what factor steps may be slower or faster than the blocks, measured on a CPU (benchmarks/train_time.py)."""
 
 _SECONDS = 0.4  # of timed calls for each width
