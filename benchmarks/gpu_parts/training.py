@@ -143,7 +143,8 @@ def build(
 
     with tempfile.TemporaryDirectory() as folder:
         parts = ["vae", "image_encoder", "unet"]
-        changes = [f"init={folder}", "objective.condition_dropout=0"]  # all of a step is always computed
+        # All of a step is always computed; how many clips it takes is chosen here.
+        changes = [f"init={folder}", "objective.condition_dropout=0", "batch=1", "accumulate=1"]
         if name == "aa1_stage2":  # goes on from a whole model
             parts[2:] = ["denoising_unet", "reference_net", "pose_guider"]
         if narrow:

@@ -34,6 +34,9 @@ def work(rank: int, output: Path) -> None:
     fit(output / "none", **SETTINGS)
     fit(output / "hsdp", sharding="hsdp", **SETTINGS)
     fit(output / "hsdp_accumulated", sharding="hsdp", accumulate=2, **SETTINGS)
+    for before, after in (("fsdp", "none"), ("none", "hsdp"), ("hsdp", "fsdp")):
+        fit(output / f"{before}_{after}", sharding=before, steps=3, **SETTINGS)
+        fit(output / f"{before}_{after}", sharding=after, resume=True, **SETTINGS)
     import torch
 
     told["mesh"] = list(device_mesh("hsdp", torch.device("cpu")).shape)

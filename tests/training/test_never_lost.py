@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_recipes import same, tensors
+from small_recipes import log, same, tensors
 from test_loop import Line, Points, fit, optimizer, recipe
 from torch import Tensor
 
@@ -77,6 +77,9 @@ def test_a_signal_saves_a_checkpoint_first(
     assert json.loads((tmp_path / "cut/checkpoint/state.json").read_text())["step"] == done
     assert fit(tmp_path / "cut", noise=1.0, resume=True, **changes).asked[0] == (done, 0, accumulate)
     assert same(tensors(tmp_path / "cut"), tensors(tmp_path / "straight"))
+    assert [(line["step"], line["loss"]) for line in log(tmp_path / "cut")] == [
+        (line["step"], line["loss"]) for line in log(tmp_path / "straight")
+    ]
 
 
 def test_a_signal_that_ends_who_makes_batches_too(

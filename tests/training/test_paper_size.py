@@ -32,8 +32,9 @@ def test_settings_are_the_papers() -> None:
         assert stage.optimizer.lr == 1e-5
         assert stage.objective.person_weight == 1
         assert "reference_pose" not in stage.networks.pipeline
-    assert (first.stage, first.steps, first.batch) == ("image", 30_000, 64)
-    assert (second.stage, second.steps, second.batch, second.data.frames_per_clip) == ("motion", 10_000, 4, 24)
+    gpus = 4  # a recipe's batch is that of each
+    assert (first.stage, first.steps, first.batch * gpus) == ("image", 30_000, 64)
+    assert (second.stage, second.steps, second.batch * gpus, second.data.frames_per_clip) == ("motion", 10_000, 4, 24)
     assert second.init == f"{first.output}/model"
     assert second.networks.pipeline == first.networks.pipeline
     assert second.data.skeleton_style == first.data.skeleton_style

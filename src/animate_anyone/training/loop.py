@@ -81,10 +81,11 @@ def train(
             except Exception:  # a signal to all processes ends those too that make batches
                 run.save_alone()
                 raise
+            if run.done > step:
+                run.after_step()
             if run.stop:
                 run.save_and_stop()
                 break
-            run.after_step()
     if not run.stop:
         run.end()
     run.monitor.close()
