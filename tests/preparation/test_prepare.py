@@ -120,7 +120,7 @@ class _Stopping(InProcess):
     def __init__(self, jobs: int) -> None:
         self._left = jobs
 
-    def each(self, function: Any, jobs: Iterable[Any]) -> Iterator[Any]:
+    def each(self, function: Any, jobs: Iterable[Any], needs: Any = None) -> Iterator[Any]:
         for job in jobs:
             if self._left == 0:
                 raise KeyboardInterrupt
@@ -218,7 +218,7 @@ def test_an_error_of_the_program_stops_nothing_and_is_tried_again(tmp_path: Path
 
     found(Failing())
     prepare([video(tmp_path / "a.mp4", 24)], tmp_path / "out", SETTINGS)
-    assert _reasons(tmp_path / "out") == ["could not be made; call again"]
+    assert _reasons(tmp_path / "out") == ["RuntimeError: out of order"]
     found(Waving())
     assert prepare([tmp_path / "a.mp4"], tmp_path / "out", SETTINGS).made == 1
     assert _reasons(tmp_path / "out") == ["kept"]

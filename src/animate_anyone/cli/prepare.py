@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -26,19 +27,28 @@ def prepare(
     masks: Annotated[bool, typer.Option("--masks", help="Also write the person's masks.")] = False,
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain",
     pose_estimator: PoseEstimatorName = "mediapipe",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that work; 0: this one alone.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
+    ] = 0,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Work by Ray: local, auto, or HOST:PORT of a cluster.")
+    ] = None,
 ) -> None:
     """Make a data set for training: clips of one person each, with poses; goes on where it was stopped."""
-    from animate_anyone.preparation.engines import InProcess, LocalPool
+    from animate_anyone.preparation.engines import Engine, InProcess, LocalPool
     from animate_anyone.preparation.prepare import MANIFEST, PAGE
     from animate_anyone.preparation.prepare import prepare as make
+    from animate_anyone.preparation.ray_engine import RayEngine
     from animate_anyone.preparation.settings import PrepareSettings
 
     rate = parse_fps(fps)
     assert rate is not None
     settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator)
-    with bars() as progress:
-        engine = LocalPool(workers) if workers else InProcess()
+    with ExitStack() as stack:
+        engine: Engine = LocalPool(workers) if workers else InProcess()
+        if ray is not None:
+            engine = stack.enter_context(RayEngine(ray, workers, output, videos))
+        progress = stack.enter_context(bars())
         summary = make(videos, output, settings, layout, engine, progress)
     print(*summary.lines(), f"{output / MANIFEST}, {output / PAGE}", sep="\n")
 

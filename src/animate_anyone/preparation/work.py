@@ -109,6 +109,15 @@ def make_clip(job: ClipJob) -> Seconds:
     return seconds
 
 
+def leave_failed(job: SourceJob | ClipJob, reason: str) -> None:
+    """Leave the record of a job that was not done. Raises :class:`InputError` where it cannot be written."""
+    memory, record = Records(job.dataset, job.settings), {"status": records.FAILED, "reason": reason}
+    if isinstance(job, SourceJob):
+        memory.write_source(job.source, record)
+    else:
+        memory.write_clip(job.id, {**record, "first": job.piece.first, "stop": job.piece.stop, "files": {}})
+
+
 @cache
 def clip_stages(settings: PrepareSettings) -> Sequence[Stage]:
     """What a clip goes through, in order; loaded once in each process."""
