@@ -12,7 +12,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.perception import ESTIMATORS
 from animate_anyone.structures import FASTEST
 
-VERSION = 1
+VERSION = 2
 """Of the clips: other code that makes other clips from the same settings has another number."""
 
 
