@@ -23,6 +23,7 @@ from animate_anyone.preparation.clip_stages import GOP, crop_of
 from animate_anyone.preparation.engines import InProcess, LocalPool
 from animate_anyone.preparation.prepare import Summary, prepare, read_manifest
 from animate_anyone.preparation.settings import PrepareSettings
+from animate_anyone.preparation.stage import Resources, needs
 from animate_anyone.structures import PoseSequence
 from dancers import make_sound
 from people import person
@@ -37,7 +38,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[Found]:
 
     def use(estimator: object) -> None:
         work.clip_stages.cache_clear()
-        monkeypatch.setattr(work, "load_estimator", lambda name: estimator)
+        monkeypatch.setattr(work, "load_estimator", lambda name, device: estimator)
 
     monkeypatch.setattr(work, "load_masker", LeftHalf)
     use(Waving())
@@ -156,6 +157,18 @@ def test_clips_are_dropped_for_a_named_reason(tmp_path: Path, found: Found, esti
     (entry,) = read_manifest(tmp_path / "out")
     assert entry["reason"] == reason
     assert list(entry["files"]) == ["thumbnail"]
+
+
+def test_an_estimator_on_a_gpu_asks_for_one(tmp_path: Path, found: Found) -> None:
+    on_gpu = PrepareSettings(pose_estimator="rtmlib", device="cuda")
+    asked = work.clip_stages(on_gpu)
+    assert needs(asked) == Resources(cpus=1.0, gpus=1.0)
+    on_cpu = PrepareSettings(pose_estimator="rtmlib")
+    assert needs(work.clip_stages(on_cpu)) == Resources(cpus=1.0, gpus=0.0)
+    assert on_gpu.digest == on_cpu.digest
+    for wrong in ({"device": "tpu"}, {"device": "cuda"}):
+        with pytest.raises(InputError, match="--device"):
+            PrepareSettings(**wrong)
 
 
 class _Pair(Waving):

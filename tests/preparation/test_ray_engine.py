@@ -48,7 +48,7 @@ class _WithWaving:
 
     def each(self, function: Callable[[Any], Any], jobs: Iterable[Any], needs: Resources) -> Iterator[Any]:
         def with_waving(job: Any) -> Any:
-            work.load_estimator = lambda name: Waving()  # type: ignore[assignment]
+            work.load_estimator = lambda name, device: Waving()  # type: ignore[assignment]
             return function(job)
 
         return self._engine.each(with_waving, jobs, needs)
@@ -57,7 +57,7 @@ class _WithWaving:
 def test_the_manifest_is_that_of_this_process(
     ray: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(work, "load_estimator", lambda name: Waving())
+    monkeypatch.setattr(work, "load_estimator", lambda name, device: Waving())
     work.clip_stages.cache_clear()
     (tmp_path / "in").mkdir()
     for number in range(3):
@@ -106,7 +106,7 @@ def test_a_clip_whose_process_dies_is_reported_and_stops_nothing(
             for job in jobs:
                 yield Lost(job) if getattr(job, "id", "").endswith("_000024") else function(job)
 
-    monkeypatch.setattr(work, "load_estimator", lambda name: Waving())
+    monkeypatch.setattr(work, "load_estimator", lambda name, device: Waving())
     work.clip_stages.cache_clear()
     settings = PrepareSettings(min_height=64)
     source = video(tmp_path / "a.mp4", 24, 30)

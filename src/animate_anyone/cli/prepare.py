@@ -28,6 +28,7 @@ def prepare(
     masks: Annotated[bool, typer.Option("--masks", help="Also write the person's masks.")] = False,
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain",
     pose_estimator: PoseEstimatorName = "mediapipe",
+    device: Annotated[str, typer.Option(help="Where rtmlib computes: cpu, cuda, cuda:N or mps.")] = "cpu",
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
     ] = 0,
@@ -59,7 +60,7 @@ def prepare(
     shard_size = None if shards is None else parse_shard_size(shards)
     rate = parse_fps(fps)
     assert rate is not None
-    settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator)
+    settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator, device)
     with ExitStack() as stack:
         engine: Engine = LocalPool(workers) if workers else InProcess()
         if ray is not None:

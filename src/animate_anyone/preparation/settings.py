@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.perception import ESTIMATORS
 from animate_anyone.structures import FASTEST
 
@@ -27,6 +28,7 @@ class PrepareSettings:
         max_side: pixels of the longer side of a clip at most; larger ones are scaled down.
         masks: also write the person's masks.
         pose_estimator: a name in :data:`ESTIMATORS`.
+        device: where its networks compute: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; clips are taken for the same.
 
     Raises:
         InputError: a value that is not allowed.
@@ -39,6 +41,7 @@ class PrepareSettings:
     max_side: int = 1024
     masks: bool = False
     pose_estimator: str = "mediapipe"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= FASTEST:
@@ -59,10 +62,18 @@ class PrepareSettings:
                 f"--pose-estimator {self.pose_estimator}: there is no such estimator; give {' or '.join(ESTIMATORS)}"
             )
 
+        if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", self.device):
+            raise InputError(f"--device {shortened(self.device)}: give cpu, cuda, cuda:N or mps")
+        if self.device != "cpu" and self.pose_estimator == "mediapipe":
+            raise InputError(
+                f"--device {self.device}: mediapipe computes on the CPU alone; give --pose-estimator rtmlib with it"
+            )
+
     @property
     def digest(self) -> str:
-        """Of the settings and :data:`VERSION`, hexadecimal."""
-        text = json.dumps({"version": VERSION} | asdict(self), default=str, sort_keys=True)
+        """Of the settings but for ``device``, and :data:`VERSION`, hexadecimal."""
+        asked = {name: value for name, value in asdict(self).items() if name != "device"}
+        text = json.dumps({"version": VERSION} | asked, default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def num_frames(self, fps: Fraction) -> int:

@@ -19,6 +19,7 @@ from animate_anyone.preparation.clip_stages import (
     CheckPerson,
     CropPerson,
     TrackPerson,
+    TrackPersonOnGpu,
     WriteClip,
     WriteMasks,
     sha256,
@@ -121,8 +122,9 @@ def leave_failed(job: SourceJob | ClipJob, reason: str) -> None:
 @cache
 def clip_stages(settings: PrepareSettings) -> Sequence[Stage]:
     """What a clip goes through, in order; loaded once in each process."""
+    tracker = TrackPersonOnGpu if settings.device.startswith("cuda") else TrackPerson
     stages: list[Stage] = [
-        TrackPerson(lambda: load_estimator(settings.pose_estimator)),
+        tracker(lambda: load_estimator(settings.pose_estimator, settings.device)),
         CheckPerson(),
         CropPerson(),
         CheckOverlay(),
