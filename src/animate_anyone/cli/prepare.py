@@ -26,9 +26,17 @@ def prepare(
     min_height: Annotated[int, typer.Option(help="Pixels that the person is high at least.")] = 128,
     max_side: Annotated[int, typer.Option(help="Longer side of clips at most, pixels.")] = 1024,
     masks: Annotated[bool, typer.Option("--masks", help="Also write the person's masks.")] = False,
+    objects: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Also write masks of what the person holds: names.")
+    ] = None,
+    object_weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Grounding DINO, to find objects by name.")
+    ] = None,
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain",
     pose_estimator: PoseEstimatorName = "mediapipe",
-    device: Annotated[str, typer.Option(help="Where rtmlib computes: cpu, cuda, cuda:N or mps.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Where rtmlib and Grounding DINO compute: cpu, cuda, cuda:N or mps.")
+    ] = "cpu",
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
     ] = 0,
@@ -60,7 +68,10 @@ def prepare(
     shard_size = None if shards is None else parse_shard_size(shards)
     rate = parse_fps(fps)
     assert rate is not None
-    settings = PrepareSettings(rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator, device)
+    weights = None if object_weights is None else str(object_weights.resolve())
+    settings = PrepareSettings(
+        rate, *_parse_seconds(seconds), min_height, max_side, masks, pose_estimator, objects, weights, device
+    )
     with ExitStack() as stack:
         engine: Engine = LocalPool(workers) if workers else InProcess()
         if ray is not None:

@@ -28,6 +28,8 @@ class PrepareSettings:
         max_side: pixels of the longer side of a clip at most; larger ones are scaled down.
         masks: also write the person's masks.
         pose_estimator: a name in :data:`ESTIMATORS`.
+        objects: names of things that the person may hold, with commas between, whose masks are also written.
+        object_weights: a folder with Grounding DINO, which finds them.
         device: where its networks compute: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; clips are taken for the same.
 
     Raises:
@@ -41,6 +43,8 @@ class PrepareSettings:
     max_side: int = 1024
     masks: bool = False
     pose_estimator: str = "mediapipe"
+    objects: str | None = None
+    object_weights: str | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -64,10 +68,14 @@ class PrepareSettings:
 
         if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", self.device):
             raise InputError(f"--device {shortened(self.device)}: give cpu, cuda, cuda:N or mps")
-        if self.device != "cpu" and self.pose_estimator == "mediapipe":
+        if self.device != "cpu" and self.pose_estimator == "mediapipe" and self.objects is None:
             raise InputError(
                 f"--device {self.device}: mediapipe computes on the CPU alone; give --pose-estimator rtmlib with it"
             )
+        if self.objects is not None and not all(name.strip() for name in self.objects.split(",")):
+            raise InputError(f"--objects {shortened(self.objects)}: give names with commas between, such as ball,bat")
+        if self.objects is not None and self.object_weights is None:
+            raise InputError("--objects: Grounding DINO finds them; give its folder: --object-weights FOLDER")
 
     @property
     def digest(self) -> str:

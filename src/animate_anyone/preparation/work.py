@@ -11,6 +11,8 @@ from typing import Any
 
 from animate_anyone.errors import InputError
 from animate_anyone.perception import load_estimator
+from animate_anyone.perception.objects.locators import TextLocator
+from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, load_tracker
 from animate_anyone.perception.person.masks import load_masker
 from animate_anyone.preparation import records
 from animate_anyone.preparation.clip import Clip
@@ -25,6 +27,7 @@ from animate_anyone.preparation.clip_stages import (
     sha256,
     write_thumbnail,
 )
+from animate_anyone.preparation.object_stage import WriteObjects, WriteObjectsOnGpu
 from animate_anyone.preparation.pieces import BrokenError, Piece, SourceFile, source_stages
 from animate_anyone.preparation.records import Records
 from animate_anyone.preparation.settings import PrepareSettings
@@ -132,8 +135,16 @@ def clip_stages(settings: PrepareSettings) -> Sequence[Stage]:
     ]
     if settings.masks:
         stages.append(WriteMasks(load_masker))
+    if settings.objects is not None:
+        write = WriteObjectsOnGpu if settings.device.startswith("cuda") else WriteObjects
+        stages.append(write(lambda: _objects(settings)))
     check_stages(stages, ("id", "source", "piece", "settings", "folder"))
     return stages
+
+
+def _objects(settings: PrepareSettings) -> tuple[ObjectLocator, ObjectTracker]:
+    assert settings.objects is not None
+    return TextLocator(settings.objects.split(","), settings.object_weights, settings.device), load_tracker()
 
 
 @cache
