@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("webdataset") is None, 
 
 def _dataset(folder: Path, clips: int = 5) -> Path:
     """A data set of files that hold anything, with an entry that is no clip, and masks for every second."""
+    folder.mkdir()
     lines: list[dict[str, Any]] = [{"status": "broken", "source": "x.mp4", "reason": "the file is empty"}]
     for number in range(clips):
         clip = f"{hashlib.sha256(bytes([number])).hexdigest()[:16]}_{number:06d}"
@@ -92,6 +93,16 @@ def test_unpacked_they_are_the_data_set(tmp_path: Path) -> None:
     assert [file.read_bytes() for file in sorted((tmp_path / "out" / "clips").rglob("*.*"))] == [
         file.read_bytes() for file in kept
     ]
+
+
+def test_a_data_set_of_no_clips_and_one_that_was_made_of_videos(tmp_path: Path) -> None:
+    folder = _dataset(tmp_path / "set", clips=0)
+    assert write_shards(folder) == []
+    assert unpack_shards(str(folder / "shards"), tmp_path / "out") == 0
+    assert list(read_manifest(tmp_path / "out")) == []
+    (tmp_path / "mine" / "records" / "sources").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds a data set that was made of videos"):
+        unpack_shards(str(folder / "shards"), tmp_path / "mine")
 
 
 def test_unpacking_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -114,8 +114,12 @@ def unpack_shards(pattern: str, folder: Path, progress: Progress = SILENT) -> in
     Raises:
         InputError: as :func:`read_shards`, a file that is not what its entry says, or ``folder`` cannot be written.
     """
+    if (folder / records.FOLDER / "sources").exists():
+        raise InputError(f"{folder}: holds a data set that was made of videos; give another folder for that of shards")
     urls = shard_urls(pattern)
     lines = [line for url in progress.track(urls, len(urls), "shards") for line in _unpack_shard(url, folder)]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / MANIFEST) as part:
         part.write_text("".join(lines), encoding="utf-8", errors="surrogateescape", newline="\n")
     return len(lines)
