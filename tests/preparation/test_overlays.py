@@ -17,10 +17,12 @@ from people import person
 SIZE = (200, 300)
 
 
-def _share(pan: int, written: bool) -> float:
-    """The share of a clip whose camera goes ``pan`` pixels a frame."""
+def _share(pan: int, written: bool, railing: bool = False) -> float:
+    """The share of a clip whose camera goes ``pan`` pixels a frame, along a ``railing`` or not."""
     noise = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
     wide = noise.repeat(10, axis=0).repeat(10, axis=1)
+    for row in range(150, 174, 12) if railing else ():
+        wide[row : row + 6], wide[row + 6 : row + 12] = 255, 0
 
     def read(numbers: list[int]) -> Iterator[NDArray[np.uint8]]:
         for number in numbers:
@@ -36,6 +38,11 @@ def _share(pan: int, written: bool) -> float:
 def test_writing_stands_still_where_the_camera_moves() -> None:
     assert _share(pan=9, written=True) > 0.01
     assert _share(pan=9, written=False) < 0.003
+
+
+def test_lines_along_which_the_camera_moves_are_no_writing() -> None:
+    assert _share(pan=9, written=False, railing=True) < 0.003
+    assert _share(pan=9, written=True, railing=True) > 0.01
 
 
 def _share_before_stripes(thinner: int, written: bool) -> float:

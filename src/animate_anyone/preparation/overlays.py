@@ -20,6 +20,8 @@ _COVERED = (0.25, 0.75)  # share of the frames in which a pixel is the person's:
 _STANDING = 0.2  # share of the strong edges that stand still below which the camera moves
 _STRIP = 9  # pixels; less wide is the outline of a part that hardly moves
 _INNER = 7  # pixels, twice by how much the outline may be wrong, and one
+_NEAR = 25  # pixels within which writing has edges of two directions
+_ACROSS = 0.05  # share of their strength that the weaker of two directions has
 _FEWEST = 64  # pixels that should change, below which nothing is said
 
 
@@ -63,4 +65,14 @@ def static_share(read: Callable[[list[int]], Iterator[Picture]], poses: PoseSequ
     strong = (np.hypot(all_edges[:, 0], all_edges[:, 1]) > _EDGE).mean(axis=0) * around
     if strong.sum() and steady[around].sum() < _STANDING * strong.sum():
         changing |= around
+        steady &= ~around | _in_two_directions(median * steady)  # a line along which the camera moves stands still too
     return float(steady[changing].mean()) if changing.sum() >= _FEWEST else 0.0
+
+
+def _in_two_directions(edges: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where edges ``(2, height, width)`` have more than one direction nearby: the eigenvalues of their tensor."""
+    down, along = edges
+    rows, columns, both = (cv2.blur(part, (_NEAR, _NEAR)) for part in (down * down, along * along, down * along))
+    total = rows + columns
+    least = total / 2 - np.sqrt(((rows - columns) / 2) ** 2 + both**2)
+    return least > _ACROSS * total
