@@ -32,6 +32,9 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         (("empty.mp4", "-o", "out", "--layout", "x"), "--layout x: not known; there is: plain, ubc, tiktok, ted"),
         (("empty.mp4", "-o", "out", "--pose-estimator", "x"), "give mediapipe or rtmlib"),
         (("empty.mp4", "-o", "taken"), "--output taken"),
+        (("empty.mp4", "-o", "out", "--shards", "big"), "--shards big: give the size of a file"),
+        (("empty.mp4", "-o", "out", "--from-shards", "x"), "--from-shards takes the place of videos"),
+        (("-o", "out"), "no videos were given"),
     ],
 )
 def test_mistakes(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
@@ -43,3 +46,9 @@ def test_a_broken_file_is_listed(shell: Shell) -> None:
     assert result.status == 0, result
     assert "empty.mp4: the file is empty" in result.out
     assert (shell.folder / "out" / "manifest.jsonl").read_text().count("\n") == 1
+
+
+def test_shards_of_no_clips(shell: Shell) -> None:
+    result = shell("prepare", "empty.mp4", "-o", "out", "--shards", "1GB")
+    assert result.status == 0, result
+    assert (shell.folder / "out" / "shards" / "shards.jsonl").read_text() == ""

@@ -23,7 +23,8 @@ from animate_anyone.preparation.clip_stages import GOP, crop_of
 from animate_anyone.preparation.engines import InProcess, LocalPool
 from animate_anyone.preparation.prepare import Summary, prepare, read_manifest
 from animate_anyone.preparation.settings import PrepareSettings
-from animate_anyone.structures import PoseSequence
+from animate_anyone.preparation.stage import Resources, needs
+from animate_anyone.structures import MaskTrack, ObjectMark, PoseSequence
 from dancers import make_sound
 from people import person
 
@@ -37,7 +38,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[Found]:
 
     def use(estimator: object) -> None:
         work.clip_stages.cache_clear()
-        monkeypatch.setattr(work, "load_estimator", lambda name: estimator)
+        monkeypatch.setattr(work, "load_estimator", lambda name, device: estimator)
 
     monkeypatch.setattr(work, "load_masker", LeftHalf)
     use(Waving())
@@ -120,7 +121,7 @@ class _Stopping(InProcess):
     def __init__(self, jobs: int) -> None:
         self._left = jobs
 
-    def each(self, function: Any, jobs: Iterable[Any]) -> Iterator[Any]:
+    def each(self, function: Any, jobs: Iterable[Any], needs: Any = None) -> Iterator[Any]:
         for job in jobs:
             if self._left == 0:
                 raise KeyboardInterrupt
@@ -156,6 +157,18 @@ def test_clips_are_dropped_for_a_named_reason(tmp_path: Path, found: Found, esti
     (entry,) = read_manifest(tmp_path / "out")
     assert entry["reason"] == reason
     assert list(entry["files"]) == ["thumbnail"]
+
+
+def test_an_estimator_on_a_gpu_asks_for_one(tmp_path: Path, found: Found) -> None:
+    on_gpu = PrepareSettings(pose_estimator="rtmlib", device="cuda")
+    asked = work.clip_stages(on_gpu)
+    assert needs(asked) == Resources(cpus=1.0, gpus=1.0)
+    on_cpu = PrepareSettings(pose_estimator="rtmlib")
+    assert needs(work.clip_stages(on_cpu)) == Resources(cpus=1.0, gpus=0.0)
+    assert on_gpu.digest == on_cpu.digest
+    for wrong in ({"device": "tpu"}, {"device": "cuda"}):
+        with pytest.raises(InputError, match="--device"):
+            PrepareSettings(**wrong)
 
 
 class _Pair(Waving):
@@ -197,6 +210,54 @@ def test_masks_are_kept_without_loss(tmp_path: Path, found: Found) -> None:
     assert not masks[:, :, width // 2 :].any()
 
 
+class _Box:
+    """A locator that finds a box in the middle of the second frame, or nothing."""
+
+    def __init__(self, found: bool = True) -> None:
+        self._found = found
+
+    def locate(self, frames: Any) -> list[ObjectMark]:
+        height, width = frames[1].shape[:2]
+        return [ObjectMark("ball", 1, (width / 4, height / 4, width / 2, height / 2))] if self._found else []
+
+
+class _InItsBox:
+    """A tracker whose masks are the boxes of the marks in all frames."""
+
+    def track(self, frames: Any, marks: Any, progress: Any = None) -> tuple[MaskTrack, ...]:
+        masks = np.zeros((len(frames), *frames[0].shape[:2]), bool)
+        for mark in marks:
+            left, top, right, bottom = (round(side) for side in mark.box)
+            masks[:, top:bottom, left:right] = True
+        return tuple(MaskTrack(masks, name=mark.name) for mark in marks)
+
+
+def test_masks_of_objects_are_kept_without_loss(tmp_path: Path, found: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_objects", lambda settings: (_Box(), _InItsBox()))
+    settings = PrepareSettings(min_height=64, objects="ball", object_weights="dino")
+    prepare([video(tmp_path / "a.mp4", 24)], tmp_path / "out", settings)
+    (entry,) = read_manifest(tmp_path / "out")
+    with np.load(tmp_path / "out" / entry["files"]["objects"]["path"]) as file:
+        count, frames, height, width = file["shape"]
+        masks = np.unpackbits(file["masks"], axis=3)[..., :width].astype(bool)
+        assert file["names"].tolist() == ["ball"]
+    assert masks.shape == (1, 24, height, width) == (count, frames, height, width)
+    assert masks[:, :, height // 4 + 1 : height // 2 - 1, width // 4 + 1 : width // 2 - 1].all()
+    assert not masks[:, :, height // 2 + 1 :].any()
+    monkeypatch.setattr(work, "_objects", lambda settings: (_Box(found=False), _InItsBox()))
+    work.clip_stages.cache_clear()
+    prepare([tmp_path / "a.mp4"], tmp_path / "none", settings)
+    (entry,) = read_manifest(tmp_path / "none")
+    assert "objects" not in entry["files"]
+
+
+def test_objects_want_names_and_weights() -> None:
+    with pytest.raises(InputError, match="--object-weights FOLDER"):
+        PrepareSettings(objects="ball")
+    with pytest.raises(InputError, match="--objects ball,: give names"):
+        PrepareSettings(objects="ball,", object_weights="dino")
+
+
 def test_the_crop_holds_the_person_in_every_frame() -> None:
     walk = person(30, (1280, 720), torso=100.0, neck=(300.0, 200.0))
     walk.keypoints[:, :, 0] += np.arange(30)[:, None] * 10
@@ -218,7 +279,7 @@ def test_an_error_of_the_program_stops_nothing_and_is_tried_again(tmp_path: Path
 
     found(Failing())
     prepare([video(tmp_path / "a.mp4", 24)], tmp_path / "out", SETTINGS)
-    assert _reasons(tmp_path / "out") == ["could not be made; call again"]
+    assert _reasons(tmp_path / "out") == ["RuntimeError: out of order"]
     found(Waving())
     assert prepare([tmp_path / "a.mp4"], tmp_path / "out", SETTINGS).made == 1
     assert _reasons(tmp_path / "out") == ["kept"]

@@ -52,6 +52,17 @@ def test_layouts_have_splits(tmp_path: Path) -> None:
     assert frames.fps == 30
 
 
+def test_ted_has_videos_or_folders_of_their_frames(tmp_path: Path) -> None:
+    _touch(tmp_path, "ted/train/a#1#90.mp4", "ted/train/b#5#99.mp4/0000000.png", "ted/train/b#5#99.mp4/0000001.png")
+    _touch(tmp_path, "ted/test/c/0.jpg", "ted/test/c/1.jpg", "ted/cover.png")
+    sources = find_sources([tmp_path / "ted"], tmp_path / "out", "ted").sources
+    assert [(s.path.name, s.split) for s in sources] == [
+        ("c", "test"),
+        ("a#1#90.mp4", "train"),
+        ("b#5#99.mp4", "train"),
+    ]
+
+
 def test_nothing_to_prepare_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         find_sources([tmp_path / "gone"], tmp_path / "out")

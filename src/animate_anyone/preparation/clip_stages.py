@@ -77,6 +77,12 @@ class TrackPerson:
         item.next_largest = float(np.median([_next_largest(those) for those in people]))  # one may be imagined
 
 
+class TrackPersonOnGpu(TrackPerson):
+    """As :class:`TrackPerson`, with an estimator whose networks compute on a GPU."""
+
+    resources: ClassVar[Resources] = Resources(gpus=1.0)
+
+
 class CheckPerson:
     """Drops what shows several people, or nobody for long enough; cleans the poses, and measures them."""
 

@@ -14,18 +14,28 @@ from animate_anyone.errors import InputError
 from animate_anyone.media import check_folder, whole_file
 from animate_anyone.preparation import reasons, records
 from animate_anyone.preparation.cuts import load_detector
-from animate_anyone.preparation.engines import Engine, InProcess
+from animate_anyone.preparation.engines import TRIES, Engine, InProcess, Lost
 from animate_anyone.preparation.page import Page
-from animate_anyone.preparation.pieces import Piece
+from animate_anyone.preparation.pieces import Piece, source_stages
 from animate_anyone.preparation.records import Records
 from animate_anyone.preparation.settings import PrepareSettings
 from animate_anyone.preparation.sources import Source, find_sources
-from animate_anyone.preparation.work import ClipJob, Seconds, SourceJob, clip_stages, look_through, make_clip
+from animate_anyone.preparation.stage import needs
+from animate_anyone.preparation.work import (
+    ClipJob,
+    Seconds,
+    SourceJob,
+    clip_stages,
+    leave_failed,
+    look_through,
+    make_clip,
+)
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.system.whole_files import writing
 
 MANIFEST, PAGE = "manifest.jsonl", "index.html"
 _MOST_NAMED = 20  # broken files that are named on the terminal
+_UNKNOWN = {"status": records.FAILED, "reason": "changed while the data set was made"}
 
 
 @dataclass
@@ -36,6 +46,7 @@ class Summary:
         kept, seconds_kept: clips, and how long they are together.
         dropped: how many pieces and files for each reason.
         broken: sources that cannot be read, with the reason.
+        failed: sources that errors of the program or of its processes kept from being done, with the reason.
         others: files that are no videos by their names, counted by their endings.
         made: clips and sources that were worked on now; the others were there.
         seconds: of the stages, in all processes together.
@@ -45,6 +56,7 @@ class Summary:
     seconds_kept: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
     broken: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
     made: int = 0
     seconds: Seconds = field(default_factory=dict)
@@ -57,7 +69,8 @@ class Summary:
         elif entry["status"] == records.DROPPED:
             self.dropped[entry["reason"]] += 1
         else:
-            self.broken.append((entry["source"], entry["reason"]))
+            where = self.broken if entry["status"] == records.BROKEN else self.failed
+            where.append((entry["source"], entry["reason"]))
 
     def lines(self) -> list[str]:
         """For the user: :meth:`table`, and the time of the stages."""
@@ -65,15 +78,17 @@ class Summary:
         return [*self.table(), *([times] if times else [])]
 
     def table(self) -> list[str]:
-        """What became of all, by numbers, then what cannot be read."""
+        """What became of all, by numbers, then what cannot be read and what failed."""
         rows = [("kept", f"{self.kept}", f"{self.seconds_kept:.1f} s")]
         rows += [(f"dropped: {reason}", str(many), "") for reason, many in sorted(self.dropped.items())]
         rows += [("cannot be read", str(len(self.broken)), "")] if self.broken else []
+        rows += [("failed, tried again by the next call", str(len(self.failed)), "")] if self.failed else []
         wide = max(len(row[0]) for row in rows)
         lines = [f"{name:<{wide}}  {many:>7}  {more}".rstrip() for name, many, more in rows]
-        lines += [f"{path}: {reason}" for path, reason in self.broken[:_MOST_NAMED]]
-        if len(self.broken) > _MOST_NAMED:
-            lines.append(f"and {len(self.broken) - _MOST_NAMED} more, see {MANIFEST}")
+        for listed in (self.broken, self.failed):
+            lines += [f"{path}: {reason}" for path, reason in listed[:_MOST_NAMED]]
+            if len(listed) > _MOST_NAMED:
+                lines.append(f"and {len(listed) - _MOST_NAMED} more, see {MANIFEST}")
         if self.others:
             named = ", ".join(f"{ending} {many}" for ending, many in self.others.items())
             lines.append(f"left alone, no videos by their names: {named}")
@@ -105,14 +120,14 @@ def prepare(
     found = find_sources(inputs, output, layout)
     check_folder(output, "--output", (MANIFEST, PAGE))
     load_detector()
-    clip_stages(settings)  # what is missing is told now
+    for_clips = needs(clip_stages(settings))  # what is missing is told now
     memory = Records(output, settings)
     summary = Summary(others=found.others)
     todo = [source for source in found.sources if memory.of_source(source) is None]
-    looked = engine.each(look_through, (SourceJob(source, settings, output) for source in todo))
+    looked = engine.each(look_through, (SourceJob(source, settings, output) for source in todo), needs(source_stages()))
     _follow(looked, len(todo), "videos", summary, progress)
     jobs = _Jobs(found.sources, memory, settings, output)
-    _follow(engine.each(make_clip, iter(jobs)), jobs.count(), "clips", summary, progress)
+    _follow(engine.each(make_clip, iter(jobs), for_clips), jobs.count(), "clips", summary, progress)
     page = Page()
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -139,8 +154,13 @@ class _Jobs:
         return sum(1 for _ in self)
 
 
-def _follow(results: Iterable[Seconds], count: int, what: str, summary: Summary, progress: Progress) -> None:
+def _follow(
+    results: Iterable[Seconds | Lost[Any]], count: int, what: str, summary: Summary, progress: Progress
+) -> None:
     for seconds in progress.track(results, count, what):
+        if isinstance(seconds, Lost):
+            leave_failed(seconds.job, f"the process that worked on it was killed, {TRIES} times")
+            continue
         summary.made += 1
         for name, more in seconds.items():
             summary.seconds[name] = summary.seconds.get(name, 0.0) + more
@@ -154,7 +174,7 @@ def _looked_through(
     for source in sources:
         record = memory.of_source(source)
         if record is None:  # failed, or changed since
-            record = {"status": records.FAILED, "reason": "could not be looked through; call again"}
+            record = memory.failure_of_source(source) or _UNKNOWN
         same = seen.setdefault(record["sha256"], source) if record["status"] == records.KEPT else source
         yield source, record, None if same is source else same
 
@@ -185,7 +205,7 @@ def _entries(sources: Sequence[Source], memory: Records) -> Iterator[dict[str, A
                 yield {"status": records.DROPPED, **about, "reason": reasons.TOO_SHORT, "detail": "", **frames}
                 continue
             clip = _clip_id(record, piece)
-            made = memory.of_clip(clip) or {"status": records.FAILED, "reason": "could not be made; call again"}
+            made = memory.of_clip(clip) or memory.failure_of_clip(clip) or _UNKNOWN
             yield {"status": made["status"], "id": clip, **about, **{k: v for k, v in made.items() if k != "settings"}}
 
 

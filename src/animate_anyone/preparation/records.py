@@ -32,16 +32,23 @@ class Records:
         self._dataset, self._digest = dataset, settings.digest
 
     def of_source(self, source: Source) -> dict[str, Any] | None:
-        """The record of a source as it is now; ``None`` where there is none, or the file has changed since."""
-        record = self._read(self._source_file(source))
-        return record if record is not None and record.get("stamp") == stamp(source.path) else None
+        """The record of a source; ``None`` where there is none, it failed, or the file has changed since."""
+        return _done(self._source(source))
+
+    def failure_of_source(self, source: Source) -> dict[str, Any] | None:
+        """The record of a source that failed, as it is now."""
+        return _failed(self._source(source))
 
     def of_clip(self, clip: str) -> dict[str, Any] | None:
-        """The record of a clip; ``None`` where there is none, or a file of it is gone."""
-        record = self._read(self._clip_file(clip))
+        """The record of a clip; ``None`` where there is none, it failed, or a file of it is gone."""
+        record = _done(self._read(self._clip_file(clip)))
         if record is None or not all((self._dataset / f["path"]).is_file() for f in record.get("files", {}).values()):
             return None
         return record
+
+    def failure_of_clip(self, clip: str) -> dict[str, Any] | None:
+        """The record of a clip that failed."""
+        return _failed(self._read(self._clip_file(clip)))
 
     def write_source(self, source: Source, record: dict[str, Any]) -> None:
         """Raises :class:`InputError` where it cannot be written."""
@@ -50,6 +57,10 @@ class Records:
     def write_clip(self, clip: str, record: dict[str, Any]) -> None:
         """Raises :class:`InputError` where it cannot be written."""
         self._write(self._clip_file(clip), record)
+
+    def _source(self, source: Source) -> dict[str, Any] | None:
+        record = self._read(self._source_file(source))
+        return record if record is not None and record.get("stamp") == stamp(source.path) else None
 
     def _source_file(self, source: Source) -> Path:
         about = f"{os.path.abspath(source.path)}\0{source.fps}"
@@ -64,7 +75,7 @@ class Records:
             record = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        if not isinstance(record, dict) or record.get("settings") != self._digest or record.get("status") == FAILED:
+        if not isinstance(record, dict) or record.get("settings") != self._digest:
             return None
         return record
 
@@ -73,6 +84,14 @@ class Records:
             file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part:
             part.write_text(json.dumps(record | {"settings": self._digest}), encoding="utf-8")
+
+
+def _done(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if record is None or record.get("status") == FAILED else record
+
+
+def _failed(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    return record if record is not None and record.get("status") == FAILED else None
 
 
 def stamp(path: Path) -> list[int]:

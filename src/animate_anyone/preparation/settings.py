@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.perception import ESTIMATORS
 from animate_anyone.structures import FASTEST
 
@@ -28,6 +29,9 @@ class PrepareSettings:
         masks: also write the person's masks.
         frames: which of each video are used; ``stop`` ``None``: to its end.
         pose_estimator: a name in :data:`ESTIMATORS`.
+        objects: names of things that the person may hold, with commas between, whose masks are also written.
+        object_weights: a folder with Grounding DINO, which finds them.
+        device: where its networks compute: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; clips are taken for the same.
 
     Raises:
         InputError: a value that is not allowed.
@@ -41,6 +45,9 @@ class PrepareSettings:
     masks: bool = False
     pose_estimator: str = "mediapipe"
     frames: tuple[int, int | None] = (0, None)
+    objects: str | None = None
+    object_weights: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= FASTEST:
@@ -64,10 +71,22 @@ class PrepareSettings:
                 f"--pose-estimator {self.pose_estimator}: there is no such estimator; give {' or '.join(ESTIMATORS)}"
             )
 
+        if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", self.device):
+            raise InputError(f"--device {shortened(self.device)}: give cpu, cuda, cuda:N or mps")
+        if self.device != "cpu" and self.pose_estimator == "mediapipe" and self.objects is None:
+            raise InputError(
+                f"--device {self.device}: mediapipe computes on the CPU alone; give --pose-estimator rtmlib with it"
+            )
+        if self.objects is not None and not all(name.strip() for name in self.objects.split(",")):
+            raise InputError(f"--objects {shortened(self.objects)}: give names with commas between, such as ball,bat")
+        if self.objects is not None and self.object_weights is None:
+            raise InputError("--objects: Grounding DINO finds them; give its folder: --object-weights FOLDER")
+
     @property
     def digest(self) -> str:
-        """Of the settings and :data:`VERSION`, hexadecimal."""
-        text = json.dumps({"version": VERSION} | asdict(self), default=str, sort_keys=True)
+        """Of the settings but for ``device``, and :data:`VERSION`, hexadecimal."""
+        asked = {name: value for name, value in asdict(self).items() if name != "device"}
+        text = json.dumps({"version": VERSION} | asked, default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def num_frames(self, fps: Fraction) -> int:

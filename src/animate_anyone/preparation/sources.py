@@ -58,8 +58,9 @@ def find_sources(inputs: Sequence[Path], output: Path, layout: str = "plain") ->
             the list's folder; ``#`` begins a comment). The order is theirs; inside a folder that of the names,
             numbers counted as numbers.
         output: the data set to come; nothing in it is taken for a source.
-        layout: a name in :data:`LAYOUTS`: ``ubc`` and ``ted`` have a folder for each split; ``tiktok`` has a folder
-            of pictures, ``images``, for each video, at 30 frames per second.
+        layout: a name in :data:`LAYOUTS`: ``ubc`` and ``ted`` have a folder for each split, ``ted`` with videos or
+            folders of their frames; ``tiktok`` has a folder of pictures, ``images``, for each video, at 30 frames per
+            second.
 
     Raises:
         InputError: nothing is there, or no such layout.
@@ -115,6 +116,9 @@ def _ordered(names: Iterable[str]) -> list[str]:
 def _videos(folder: Path, apart: Path, layout: str, others: Counter[str]) -> Iterator[Source]:
     for place, files in _walk(folder, apart):
         split = "" if layout == "plain" else _split_of(place.relative_to(folder.parent))
+        if layout == "ted" and split and any(file.suffix.lower() in PICTURE_SUFFIXES for file in files):
+            yield Source(place, split)  # a video as a folder of its frames
+            continue
         for file in files:
             if file.suffix.lower() in SUFFIXES:
                 yield Source(file, split)

@@ -11,6 +11,8 @@ from typing import Any
 
 from animate_anyone.errors import InputError
 from animate_anyone.perception import load_estimator
+from animate_anyone.perception.objects.locators import TextLocator
+from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, load_tracker
 from animate_anyone.perception.person.masks import load_masker
 from animate_anyone.preparation import records
 from animate_anyone.preparation.clip import Clip
@@ -19,11 +21,13 @@ from animate_anyone.preparation.clip_stages import (
     CheckPerson,
     CropPerson,
     TrackPerson,
+    TrackPersonOnGpu,
     WriteClip,
     WriteMasks,
     sha256,
     write_thumbnail,
 )
+from animate_anyone.preparation.object_stage import WriteObjects, WriteObjectsOnGpu
 from animate_anyone.preparation.pieces import BrokenError, Piece, SourceFile, source_stages
 from animate_anyone.preparation.records import Records
 from animate_anyone.preparation.settings import PrepareSettings
@@ -108,11 +112,21 @@ def make_clip(job: ClipJob) -> Seconds:
     return seconds
 
 
+def leave_failed(job: SourceJob | ClipJob, reason: str) -> None:
+    """Leave the record of a job that was not done. Raises :class:`InputError` where it cannot be written."""
+    memory, record = Records(job.dataset, job.settings), {"status": records.FAILED, "reason": reason}
+    if isinstance(job, SourceJob):
+        memory.write_source(job.source, record)
+    else:
+        memory.write_clip(job.id, {**record, "first": job.piece.first, "stop": job.piece.stop, "files": {}})
+
+
 @cache
 def clip_stages(settings: PrepareSettings) -> Sequence[Stage]:
     """What a clip goes through, in order; loaded once in each process."""
+    tracker = TrackPersonOnGpu if settings.device.startswith("cuda") else TrackPerson
     stages: list[Stage] = [
-        TrackPerson(lambda: load_estimator(settings.pose_estimator)),
+        tracker(lambda: load_estimator(settings.pose_estimator, settings.device)),
         CheckPerson(),
         CropPerson(),
         CheckOverlay(),
@@ -120,8 +134,16 @@ def clip_stages(settings: PrepareSettings) -> Sequence[Stage]:
     ]
     if settings.masks:
         stages.append(WriteMasks(load_masker))
+    if settings.objects is not None:
+        write = WriteObjectsOnGpu if settings.device.startswith("cuda") else WriteObjects
+        stages.append(write(lambda: _objects(settings)))
     check_stages(stages, ("id", "source", "piece", "settings", "folder"))
     return stages
+
+
+def _objects(settings: PrepareSettings) -> tuple[ObjectLocator, ObjectTracker]:
+    assert settings.objects is not None
+    return TextLocator(settings.objects.split(","), settings.object_weights, settings.device), load_tracker()
 
 
 @cache

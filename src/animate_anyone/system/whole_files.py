@@ -144,15 +144,23 @@ def try_to_write(path: str | Path) -> None:
     Raises:
         OSError: it cannot be written, or the disk is full.
     """
+    with hidden_beside(path) as part:
+        part.write_bytes(bytes(4096))
+
+
+@contextmanager
+def hidden_beside(path: str | Path) -> Iterator[Path]:
+    """A new, empty file with a hidden name in the folder of ``path``, removed when the block ends.
+
+    Raises:
+        OSError: it cannot be made.
+    """
     part, handle = _new_part(link_target(path))
-    try:
-        with unfinished(part):
-            os.write(handle, bytes(4096))
-            if os.name == "nt":  # where an open file cannot be removed
-                os.close(handle)
-    finally:
-        with suppress(OSError):
-            os.close(handle)
+    with unfinished(part):
+        try:
+            yield part
+        finally:
+            os.close(handle)  # on Windows an open file cannot be removed
 
 
 def try_folder(folder: str | Path) -> None:
