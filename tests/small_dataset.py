@@ -63,7 +63,21 @@ def masks_of(clip: Small) -> NDArray[np.bool_]:
     return masks
 
 
-def write(folder: Path, clips: tuple[Small, ...] = CLIPS, masks: bool = True, depth: bool = True) -> Path:
+def objects_of(clip: Small) -> NDArray[np.bool_]:
+    """Two things in each frame, ``(2, frames, height, width)``: at the left edge and at the lower one."""
+    held = np.zeros((2, clip.num_frames, clip.size[1], clip.size[0]), bool)
+    held[0, :, 8:24, :10] = True
+    held[1, :, -6:, 20:30] = True
+    return held
+
+
+def write(
+    folder: Path,
+    clips: tuple[Small, ...] = CLIPS,
+    masks: bool = True,
+    depth: bool = True,
+    objects: bool = False,
+) -> Path:
     """A data set as ``animate-anyone prepare`` writes it, as far as training reads it."""
     lines: list[dict[str, Any]] = [{"status": "dropped", "source": "a.mp4", "reason": "too short"}]
     for number, clip in enumerate(clips):
@@ -79,6 +93,10 @@ def write(folder: Path, clips: tuple[Small, ...] = CLIPS, masks: bool = True, de
             files["masks"] = place.with_name(f"{name}.masks.npz")
             packed = np.packbits(masks_of(clip), axis=2)
             np.savez_compressed(files["masks"], masks=packed, shape=np.array(masks_of(clip).shape))
+        if objects:
+            files["objects"] = place.with_name(f"{name}.objects.npz")
+            held = objects_of(clip)
+            np.savez_compressed(files["objects"], masks=np.packbits(held, axis=3), shape=np.array(held.shape))
         listed = {
             kind: {"path": str(file.relative_to(folder)), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
             for kind, file in files.items()

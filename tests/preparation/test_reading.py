@@ -10,7 +10,7 @@ import pytest
 
 from animate_anyone.errors import InputError
 from animate_anyone.preparation.reading import read_clips
-from small_dataset import CLIPS, grey, masks_of, poses_of, write
+from small_dataset import CLIPS, grey, masks_of, objects_of, poses_of, write
 
 
 def test_any_frames_poses_and_masks(tmp_path: Path) -> None:
@@ -58,3 +58,9 @@ def test_files_of_another_clip(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(InputError, match=r"01c\.masks\.npz: not the masks of this clip"):
         read_clips(tmp_path)[0].masks([0])
+
+
+def test_masks_of_several_objects_are_one(tmp_path: Path) -> None:
+    clip = read_clips(write(tmp_path, CLIPS[1:2], objects=True))[0]
+    masks = clip.masks([2, 0], "objects")
+    assert masks is not None and np.array_equal(masks, objects_of(CLIPS[1]).any(0)[[2, 0]])

@@ -18,7 +18,8 @@ from animate_anyone.errors import InputError
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.checkpoint import last_checkpoint, whole_folder
 from animate_anyone.training.config import Data, Objective, Optimizer, Recipe
-from animate_anyone.training.loop import learning_rate, train
+from animate_anyone.training.loop import train
+from animate_anyone.training.optimizer import learning_rate
 from animate_anyone.training.stage import Stage
 
 POINTS = 8

@@ -27,7 +27,8 @@ from animate_anyone.progress import SILENT
 from animate_anyone.training import timed_cache
 from animate_anyone.training.clips import SHARD
 from animate_anyone.training.config import Data, Optimizer, Recipe
-from animate_anyone.training.loop import learning_rate, train
+from animate_anyone.training.loop import train
+from animate_anyone.training.optimizer import learning_rate
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.time_limit import TimeLimit, closing_line
 from animate_anyone.training.timed_cache import clips_in_time

@@ -59,16 +59,17 @@ class PreparedClip:
         return poses
 
     def masks(self, numbers: Sequence[int], kind: str = "masks") -> Mask | None:
-        """``(frames, height, width)`` bool of these frames: the person, or ``objects``; ``None`` where there are none.
+        """``(frames, height, width)`` bool of these frames: the person, or all ``objects``; ``None``: there are none.
 
         Raises :class:`InputError` for a file that is damaged.
         """
         if kind not in self.files:
             return None
         packed, width = _masks(self.folder / self.files[kind])
-        if (*packed.shape[:2], width) != (self.num_frames, self.size[1], self.size[0]):
+        if (*packed.shape[1:3], width) != (self.num_frames, self.size[1], self.size[0]):
             raise InputError(f"{self.folder / self.files[kind]}: not the masks of this clip; call `prepare` again")
-        masks: Mask = np.unpackbits(packed[list(numbers)], axis=2)[:, :, :width].astype(bool)
+        together = np.bitwise_or.reduce(packed[:, list(numbers)], axis=0)
+        masks: Mask = np.unpackbits(together, axis=2)[:, :, :width].astype(bool)
         return masks
 
 
@@ -110,10 +111,10 @@ def _poses(path: Path) -> PoseSequence:
 
 @lru_cache(_MASKS)
 def _masks(path: Path) -> tuple[NDArray[np.uint8], int]:
-    """Masks as they are kept, bits packed along the width, and that width."""
+    """Masks as they are kept, ``(things, frames, height, packed width)``, and the width."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            packed, width = file["masks"], int(file["shape"][2])
+            packed, shape = file["masks"], [int(side) for side in file["shape"]]
     except Exception:  # of a damaged archive: zipfile, zlib, NumPy and the parser of its headers raise many
         raise InputError(f"{path}: not a file of masks; call `prepare` again") from None
-    return packed, width
+    return packed if packed.ndim == 4 else packed[None], shape[-1]

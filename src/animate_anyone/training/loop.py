@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -31,7 +30,7 @@ from animate_anyone.training.distributed import is_sharded, share_out
 from animate_anyone.training.held_signals import HeldSignals
 from animate_anyone.training.monitor import RunMonitor
 from animate_anyone.training.objective import step_generator
-from animate_anyone.training.optimizer import build_optimizer
+from animate_anyone.training.optimizer import build_optimizer, learning_rate
 from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
@@ -90,29 +89,6 @@ def train(
         run.end()
     run.monitor.close()
     return run.output / "model"
-
-
-def learning_rate(recipe: Recipe, step: int, first: int = 0, used: float | None = None) -> float:
-    """The learning rate of a step: linear warm-up, then constant or cosine down to a tenth.
-
-    Args:
-        first: with a time limit, the call's first step.
-        used: with a time limit, the share of the call's training time that is over. The warm-up then takes a tenth of
-            the time at most, and a cosine goes from where the recipe has it at ``first`` to its end while ``used``
-            goes from 0 to 1, or the recipe's steps to their end, whichever is sooner.
-    """
-    o = recipe.optimizer
-    if step < o.warmup_steps and used is None:
-        return o.lr * (step + 1) / o.warmup_steps
-    warm = 1.0 if step >= o.warmup_steps or used is None else min(1.0, max((step + 1) / o.warmup_steps, 10 * used))
-    if o.schedule == "constant":
-        return o.lr * warm
-
-    def share(of: int) -> float:
-        return min(1.0, max(0, of - o.warmup_steps) / max(1, recipe.steps - o.warmup_steps))
-
-    over = share(step) if used is None else max(share(step), share(first) + (1 - share(first)) * used)
-    return o.lr * warm * (0.55 + 0.45 * math.cos(math.pi * over))
 
 
 def number_type(

@@ -1,7 +1,8 @@
-"""Which optimiser a recipe names."""
+"""Which optimiser a recipe names, and its learning rate."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
-from animate_anyone.training.config import Optimizer
+from animate_anyone.training.config import Optimizer, Recipe
 
 MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
 """Bytes that an optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each."""
@@ -48,3 +49,26 @@ def check_optimizer(settings: Optimizer, device: torch.device) -> None:
             f"recipe: optimizer.kind is {settings.kind!r}, which does not go on {device.type} here "
             f"({' '.join(str(error).split())[:200]}); give optimizer.kind=adamw"
         ) from error
+
+
+def learning_rate(recipe: Recipe, step: int, first: int = 0, used: float | None = None) -> float:
+    """The learning rate of a step: linear warm-up, then constant or cosine down to a tenth.
+
+    Args:
+        first: with a time limit, the call's first step.
+        used: with a time limit, the share of the call's training time that is over. The warm-up then takes a tenth of
+            the time at most, and a cosine goes from where the recipe has it at ``first`` to its end while ``used``
+            goes from 0 to 1, or the recipe's steps to their end, whichever is sooner.
+    """
+    o = recipe.optimizer
+    if step < o.warmup_steps and used is None:
+        return o.lr * (step + 1) / o.warmup_steps
+    warm = 1.0 if step >= o.warmup_steps or used is None else min(1.0, max((step + 1) / o.warmup_steps, 10 * used))
+    if o.schedule == "constant":
+        return o.lr * warm
+
+    def share(of: int) -> float:
+        return min(1.0, max(0, of - o.warmup_steps) / max(1, recipe.steps - o.warmup_steps))
+
+    over = share(step) if used is None else max(share(step), share(first) + (1 - share(first)) * used)
+    return o.lr * warm * (0.55 + 0.45 * math.cos(math.pi * over))

@@ -114,3 +114,8 @@ class Stage(nn.Module, Generic[BatchT]):
 def to_pixels(frames: Tensor) -> Tensor:
     """``(..., H, W, 3)`` uint8 to ``(..., 3, H, W)`` float32 in [-1, 1]."""
     return frames.movedim(-1, -3).float() / 127.5 - 1
+
+
+def pose_input(pictures: Tensor) -> Tensor:
+    """Pose pictures ``(b, k, H, W, 3)`` uint8 to ``(b, 3, k, H, W)`` float32 in [0, 1]."""
+    return pictures.permute(0, 4, 1, 2, 3).float() / 255

@@ -90,8 +90,7 @@ class DenoisingStage(Stage[DenoisingT]):
         self.image_encoder = load_published(CLIPVisionModelWithProjection, init / "image_encoder")
         self.options = pipeline_options(recipe, init)
         self.check_options()
-        # One of these, or none: see `path`.
-        self.reference_net: ReferenceNet | None = None
+        self.reference_net: ReferenceNet | None = None  # one of these, or none: see `path`
         self.reference_control: ReferenceControl | None = None
         self._build(init)
         self.scheduler = build_scheduler(recipe, init)
@@ -107,7 +106,7 @@ class DenoisingStage(Stage[DenoisingT]):
         self.make_clips(progress)
 
     def check_options(self) -> None:
-        """See at the start that the model can be saved at the end. Raises :class:`InputError` where it cannot."""
+        """See at the start that the model can be saved at the end; raises :class:`InputError`."""
         try:
             check_options(self.options)
         except InputError as error:
@@ -214,8 +213,6 @@ class DenoisingStage(Stage[DenoisingT]):
         block = last.transformer_blocks[0]
         for part in (block.attn1, block.attn2, block.norm2, block.norm3, block.ff):
             part.requires_grad_(False)
-
-    # Clips in a row, or single frames
 
     @property
     def in_a_row(self) -> bool:
@@ -402,8 +399,3 @@ class DenoisingStage(Stage[DenoisingT]):
             raise InputError(
                 f"recipe: data.pose_scale is {self.recipe.data.pose_scale}; this Pose Guider needs {want / side:g}"
             )
-
-
-def pose_input(pictures: Tensor) -> Tensor:
-    # (b, k, H, W, 3) uint8 -> (b, 3, k, H, W) in [0, 1]
-    return pictures.permute(0, 4, 1, 2, 3).float() / 255

@@ -31,7 +31,8 @@ from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Environment
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.scene_split import character_reference, pass_over, split_scene
-from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
+from animate_anyone.training.stage import pose_input
+from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
 from animate_anyone.training.video_clips import Wanted
 
 

@@ -22,7 +22,8 @@ from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import digest, pose_of
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.silhouette_errors import spoil
-from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage, pose_input
+from animate_anyone.training.stage import pose_input
+from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
 
 TEXTURED = 0.2
 """Share of references whose background is completed with texture, as when the model is used."""
