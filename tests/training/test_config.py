@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from animate_anyone.errors import InputError
+from animate_anyone.models.shipped import shipped_folder
 from animate_anyone.training.config import Data, Objective, Recipe
 from animate_anyone.training.recipe_file import load_recipe
 from conftest import REPOSITORY
@@ -168,3 +169,11 @@ def test_settings_that_were_removed(file: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"^recipe: objective.{name} is {other}; the setting was removed") as caught:
         load_recipe(file, [f"objective.{name}={other}"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_shipped_models_name_is_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(REPOSITORY / "recipes/puppet_videos.yaml")
+    assert recipe.init == "puppet" and recipe.init_folder == shipped_folder("puppet")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "puppet").mkdir()  # somebody's own
+    assert recipe.init_folder == Path("puppet")

@@ -92,8 +92,8 @@ class AutoencoderStage(Stage[CropBatch]):
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
-        if recipe.init is not None:
-            self.vae = load_published(AutoencoderKL, Path(recipe.init) / "vae")
+        if recipe.init_folder is not None:
+            self.vae = load_published(AutoencoderKL, recipe.init_folder / "vae")
         else:
             self.vae = recipe.networks.build("vae", lambda **settings: _tried(AutoencoderKL(**settings), recipe))
             start_at_identity(self.vae)
@@ -162,7 +162,7 @@ class ImageEncoderStage(Stage[PairBatch]):
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
         super().__init__(recipe)
-        if recipe.init is not None and not (Path(recipe.init) / "vae").is_dir():
+        if recipe.init_folder is not None and not (recipe.init_folder / "vae").is_dir():
             raise InputError(f"{recipe.init}: has no vae/; train recipes/puppet_autoencoder.yaml first")
         self.encoder = recipe.networks.build(
             "image_encoder", lambda **settings: CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
@@ -199,5 +199,5 @@ class ImageEncoderStage(Stage[PairBatch]):
 
     def save(self, folder: Path) -> None:
         self.encoder.save_pretrained(folder / "image_encoder")
-        if self.recipe.init is not None:
-            shutil.copytree(Path(self.recipe.init) / "vae", folder / "vae", dirs_exist_ok=True)
+        if self.recipe.init_folder is not None:
+            shutil.copytree(self.recipe.init_folder / "vae", folder / "vae", dirs_exist_ok=True)

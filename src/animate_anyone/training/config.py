@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from animate_anyone.conditions.draw import STYLES
 from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
 from animate_anyone.errors import InputError
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
+from animate_anyone.models.shipped import SHIPPED, shipped_folder
 
 Network = TypeVar("Network")
 
@@ -262,8 +264,8 @@ class Recipe:
             and denoising UNet on single frames), ``motion`` (temporal layers on clips), ``environment``
             (Animate Anyone 2: all of them and the object guider, on single frames or on clips).
         output: folder for checkpoints, the log and the result ``model/``.
-        init: model folder to start from; the stage before this one wrote it. ``init/vae`` and
-            ``init/image_encoder`` may be all that is there.
+        init: model folder to start from, which the stage before this one wrote, or a shipped model's name.
+            ``init/vae`` and ``init/image_encoder`` may be all that is there.
         init_motion: AnimateDiff's file, or a folder with one or with a ``MotionAdapter``: where temporal layers start
             that ``init`` lacks; ``None`` starts them at zero effect.
         steps: optimiser steps.
@@ -357,6 +359,13 @@ class Recipe:
             )
         if self.data.size % 8 or self.data.size < 32:
             raise InputError(f"recipe: data.size is {self.data.size}; it must be a multiple of 8, at least 32")
+
+    @property
+    def init_folder(self) -> Path | None:
+        """Where :attr:`init` is; the name of a shipped model is its folder, unless there is one of that name here."""
+        if self.init in SHIPPED and not Path(self.init).is_dir():
+            return shipped_folder(self.init)
+        return None if self.init is None else Path(self.init)
 
     @property
     def scenes(self) -> bool:

@@ -375,7 +375,7 @@ class _Run:
 
 def write_history(folder: Path, recipe: Recipe, steps: int) -> None:
     """Keep with the model how it came to be: every stage's recipe and steps, in order (``training.json``)."""
-    before = Path(recipe.init) / "training.json" if recipe.init is not None else None
+    before = None if recipe.init_folder is None else recipe.init_folder / "training.json"
     stages = json.loads(before.read_text()) if before is not None and before.is_file() else []
     stages.append({"steps_done": steps, "recipe": recipe.to_dict()})
     (folder / "training.json").write_text(json.dumps(stages, indent=1))

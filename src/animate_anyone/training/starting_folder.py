@@ -25,9 +25,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def init_folder(recipe: Recipe) -> Path:
     """The recipe's ``init``. Raises :class:`InputError` where a VAE or an image encoder is missing."""
-    if recipe.init is None:
+    init = recipe.init_folder
+    if init is None:
         raise InputError(f"recipe: stage {recipe.stage} needs init, a model folder with vae/ and image_encoder/")
-    init = Path(recipe.init)
     for part in ("vae", "image_encoder"):
         if not (init / part).is_dir():
             raise InputError(f"{init}: has no {part}/; train the recipe before this one, or give init=FOLDER")
