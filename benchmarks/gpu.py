@@ -56,6 +56,10 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda or cuda:N")
     parser.add_argument("--tiny", action="store_true", help="narrow networks, small pictures; always so on a CPU")
+    parser.add_argument(
+        "--training-at", type=int, default=None, metavar="SIDE",
+        help="training steps of the full-size networks alone, at frames of this side, on a CPU too",
+    )  # fmt: skip
     parser.add_argument("--parity", type=Path, default=None, help="another folder of the reference's tensors")
     parser.add_argument("--only-on-gpu", action="store_true", help="do nothing where there is no CUDA GPU")
     asked = parser.parse_args()
@@ -78,7 +82,7 @@ def main() -> None:
     from gpu_parts.parity import FOLDER, parity
     from gpu_parts.report import Clock, Report, run
     from gpu_parts.step import more, products, steps
-    from gpu_parts.training import training
+    from gpu_parts.training import training, training_at
     from machine import RESULTS
 
     from animate_anyone.models.shipped import SHIPPED
@@ -91,13 +95,17 @@ def main() -> None:
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     device = choose_device(asked.device)
-    machine = Machine(device, asked.tiny or device.type != "cuda")
+    machine = Machine(device, asked.training_at is None and (asked.tiny or device.type != "cuda"))
     clock = Clock(60 * asked.minutes - RESERVE, began)
-    report = Report(asked.output or RESULTS / ("gpu_tiny.md" if machine.tiny else "gpu.md"))
+    name = "gpu_tiny.md" if machine.tiny else "gpu.md" if asked.training_at is None else "full_size_training.md"
+    report = Report(asked.output or RESULTS / name)
     torch.manual_seed(0)
     if machine.cuda:
         gc.freeze()  # what the imports made is never garbage: each later search takes a moment, not half a second
     report.add(f"# What a GPU tells\n\n{describe_device(machine, asked.minutes)}")
+    if asked.training_at is not None:
+        run((products(machine), training_at(machine, asked.training_at)), report, clock, machine.release)
+        return
     first, second = FULL
     parts = (
         replace(products(machine), share=0.1),

@@ -11,8 +11,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from animate_anyone.sampling.memory import memory_of
 from animate_anyone.training import stage_denoising, stage_environment, starting_folder
 from animate_anyone.training.config import Recipe
+from animate_anyone.training.peak_memory import peak_of_process
 from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
 from animate_anyone.training.stage_image import ImageBatch
@@ -21,6 +23,11 @@ from gpu_parts.full_size import network
 from gpu_parts.measure import GIB, Machine, operations
 from gpu_parts.report import Part, Unit, brief
 
+COLUMNS = (
+    *("recipe, clips x frames", "seconds", "clips/s", "10^12 operations", "TFLOP/s"),
+    *("of the matrix product's", "peak, GiB"),
+)
+_ACTIVATIONS = 3 * GIB  # of one clip at a small size, recomputed, and the libraries
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 PAPER = ("aa1_stage1", "aa1_stage2", "aa2")
 Attempt = tuple[int, int, bool]
@@ -35,15 +42,7 @@ def training(machine: Machine) -> Part:
         "GPU, frames encoded in the step; random weights, random pictures, nothing rendered. `recomputed`: gradient "
         "checkpointing of the denoising UNet and ReferenceNet, switched on here; what is computed twice is counted "
         "twice. What runs out of memory is tried with less. The share is that of the bfloat16 matrix product.",
-        [
-            "recipe, clips x frames",
-            "seconds",
-            "clips/s",
-            "10^12 operations",
-            "TFLOP/s",
-            "of the matrix product's",
-            "peak, GiB",
-        ],
+        COLUMNS,
         [Unit(name, 6 if machine.tiny else 30, lambda name=name: rows(machine, name)) for name in PAPER],
     )
 
@@ -71,6 +70,40 @@ def rows(machine: Machine, name: str) -> Iterator[list[str]]:
         yield [_named(name, (clips, frames, recomputed), recipe.data.size), *cells]
         if not fitted:
             break
+
+
+def training_at(machine: Machine, side: int) -> Part:
+    """The same networks of full size at a small size, one clip, recomputed: also for CPUs."""
+    return Part(
+        f"A training step of the recipes of paper size at {side}x{side}",
+        "Networks of full size, random weights, pictures of this size, gradient checkpointing; float32 on a CPU, where "
+        "clips in a row have 4 frames. Where AdamW's moments have no room the step is that of plain gradient descent "
+        "(`SGD`), which has none. The share is that of the float32 matrix product on a CPU.",
+        COLUMNS,
+        [Unit(name, 120, lambda name=name: _at(machine, name, side)) for name in PAPER],
+    )
+
+
+def _at(machine: Machine, name: str, side: int) -> Iterator[list[str]]:
+    frames = None if machine.cuda or name == "aa1_stage1" else 4
+    free = memory_of(machine.device)
+    with torch.device("meta"):
+        stage, recipe = build(name, torch.device("meta"), narrow=False, frames=frames, side=side)
+    weights = sum(4 * p.numel() for p in stage.parameters())
+    trained = sum(4 * p.numel() for p in stage.parameters() if p.requires_grad)
+    needs = {"AdamW": weights + 3 * trained, "SGD": weights + trained}
+    fitting = [kind for kind, bytes_ in needs.items() if free is None or bytes_ + _ACTIVATIONS < free[0]]
+    attempt = (1, frames or stage.targets, True)
+    if not fitting:
+        said = f"does not fit: {needs['SGD'] / GIB:.1f} GiB without activations"
+        yield [_named(name, attempt, side), said, "", "", "", "", ""]
+        return
+    stage, recipe = build(name, machine.device, narrow=False, frames=frames, side=side)
+    of_stage = [p for p in stage.parameters() if p.requires_grad]
+    rate = recipe.optimizer.lr
+    optimizer = torch.optim.AdamW(of_stage, lr=rate) if fitting[0] == "AdamW" else torch.optim.SGD(of_stage, lr=rate)
+    cells, _ = _try(machine, stage, optimizer, attempt, recipe)
+    yield [f"{_named(name, attempt, side)}, {fitting[0]}", *cells]
 
 
 def _named(name: str, attempt: Attempt, side: int) -> str:
@@ -101,9 +134,9 @@ def _try(
         said = f"failed: {brief(error)}"
     else:
         speed = counted / seconds / 1e12
-        peak = f"{machine.peaks()[0] / GIB:.1f}" if machine.cuda else "–"
+        peak = machine.peaks()[0] if machine.cuda else peak_of_process() or 0
         figures = [f"{seconds:.3f}", f"{clips / seconds:.3g}", f"{counted / 1e12:.3g}", f"{speed:.3g}"]
-        return [*figures, machine.share(speed, "bfloat16"), peak], True
+        return [*figures, machine.share(speed, "bfloat16" if machine.cuda else "float32"), f"{peak / GIB:.1f}"], True
     return [said, "", "", "", "", f"over {machine.peaks()[0] / GIB:.1f}"], False
 
 
@@ -131,11 +164,11 @@ def training_step(
 
 
 def build(
-    name: str, device: torch.device, *, narrow: bool, frames: int | None = None
+    name: str, device: torch.device, *, narrow: bool, frames: int | None = None, side: int | None = None
 ) -> tuple[DenoisingStage[Any], Recipe]:
     """A recipe's stage with its networks, of random weights, made on the device; and the recipe as it was read.
 
-    ``frames`` of a clip: ``None`` leaves what the recipe says.
+    ``frames`` of a clip, ``side`` of a frame: ``None`` leaves what the recipe says.
     """
 
     def load_network(kind: type, _: Path) -> Any:
@@ -149,6 +182,8 @@ def build(
             parts[2:] = ["denoising_unet", "reference_net", "pose_guider"]
         if narrow:
             changes += ["data.size=64"]
+        if side is not None:
+            changes += [f"data.size={side}"]
         if frames is not None:
             changes += [f"data.frames_per_clip={frames}"]
         for part in parts:

@@ -25,7 +25,8 @@ from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stages import build_stage, run
 from animate_anyone.training.validation_cases import video_case
-from animate_anyone.training.video_clips import VideoClips, Wanted
+from animate_anyone.training.video_clips import VideoClips
+from animate_anyone.training.wanted import Wanted
 from conftest import REPOSITORY
 from small_dataset import CLIPS, NOSE, grey, write
 

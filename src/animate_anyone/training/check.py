@@ -7,6 +7,7 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,7 +22,9 @@ from animate_anyone.training.optimizer import check_optimizer
 from animate_anyone.training.render_pool import count_workers
 from animate_anyone.training.step_memory import StepMemory, stage_without_values, step_memory
 from animate_anyone.training.step_time import SLACK, measure_rate, step_seconds
-from animate_anyone.training.video_clips import VideoClips
+
+if TYPE_CHECKING:
+    from animate_anyone.training.video_clips import VideoClips
 
 
 def check_lines(recipe: Recipe, name: str = "") -> list[str]:
@@ -99,6 +102,8 @@ def _videos(recipe: Recipe, device: torch.device) -> VideoClips | None:
     """The recipe's prepared videos, where it has any."""
     if recipe.data.source != "videos":
         return None
+    from animate_anyone.training.video_clips import VideoClips  # where packages for videos are needed
+
     with stage_without_values(recipe, device) as stage:
         wanted = stage.wanted
     assert wanted is not None  # the recipe says so

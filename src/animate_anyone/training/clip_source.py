@@ -12,7 +12,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import StudioClips
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.video_clips import VideoClips, Wanted
+from animate_anyone.training.wanted import Wanted
 
 
 class ClipSource(Protocol):
@@ -63,8 +63,11 @@ def make_source(recipe: Recipe, wanted: Wanted | None, progress: Progress = SILE
     Raises:
         InputError: the videos lack what the stage wants, or the cache cannot be made.
     """
-    data, videos = recipe.data, None
+    data = recipe.data
+    videos: ClipSource | None = None
     if data.source == "videos":
+        from animate_anyone.training.video_clips import VideoClips  # where packages for videos are needed
+
         assert wanted is not None  # the recipe says so
         videos = VideoClips(data, recipe.seed, wanted)
     if videos is not None and not data.studio_share:

@@ -17,7 +17,7 @@ from animate_anyone.training.clip_source import ClipSource, make_source
 from animate_anyone.training.clips import stream
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.render_pool import count_workers
-from animate_anyone.training.video_clips import Wanted
+from animate_anyone.training.wanted import Wanted
 
 BatchT = TypeVar("BatchT", bound=Batch)
 

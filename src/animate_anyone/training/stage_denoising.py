@@ -43,7 +43,7 @@ from animate_anyone.training.objective import noised_target, offset_noise, part_
 from animate_anyone.training.stage import Stage, to_pixels
 from animate_anyone.training.starting_folder import build_scheduler, init_folder, load_published, pipeline_options
 from animate_anyone.training.timestep_bands import band_losses
-from animate_anyone.training.video_clips import Wanted
+from animate_anyone.training.wanted import Wanted
 
 _LOG = logging.getLogger(__name__)
 

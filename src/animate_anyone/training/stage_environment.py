@@ -33,7 +33,7 @@ from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.scene_split import character_reference, pass_over, split_scene
 from animate_anyone.training.stage import pose_input
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
-from animate_anyone.training.video_clips import Wanted
+from animate_anyone.training.wanted import Wanted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

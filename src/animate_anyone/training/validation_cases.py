@@ -20,7 +20,8 @@ from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.structures import Mask, Picture
 from animate_anyone.training.clips import pose_of
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.video_clips import VideoClips, Wanted
+from animate_anyone.training.video_clips import VideoClips
+from animate_anyone.training.wanted import Wanted
 
 FIRST_SEED = 100_000
 """Of the studio's held-out characters; the suites measure others, from 0 on."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,36 +27,11 @@ from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import points_of, stream
 from animate_anyone.training.config import Data
 from animate_anyone.training.video_latents import VideoLatents
+from animate_anyone.training.wanted import Wanted
 
 _HELD_OUT = ("val", "test")
 _ORDER, _FRAMES = 3, 4  # random streams
 _EDGE = 64  # part of a frame's longer side by which a person's mask is grown before what is behind it is filled up
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a stage takes of each clip.
-
-    Attributes:
-        targets: frames that are predicted, beside the reference.
-        in_a_row: the targets follow each other; else they are any.
-        step: what sides of frames are multiples of.
-        masks: whether the person's masks are needed.
-        scene: whether clips are scenes, as ``clips.render_scene`` has them.
-        depth: whether poses need depth.
-    """
-
-    targets: int
-    in_a_row: bool
-    step: int = 8
-    masks: bool = False
-    scene: bool = False
-    depth: bool = False
-
-    @property
-    def num_frames(self) -> int:
-        """The least that a clip must have."""
-        return self.targets if self.in_a_row else 1 + self.targets
 
 
 class VideoClips:
