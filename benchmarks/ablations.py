@@ -29,9 +29,10 @@ from animate_anyone.models.folder import model_folder
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.training.config import Recipe, without_removed
+from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import train
 from animate_anyone.training.recipe_file import load_recipe
+from animate_anyone.training.removed_settings import without_removed
 from animate_anyone.training.stages import build_stage
 
 REPOSITORY = Path(__file__).resolve().parent.parent

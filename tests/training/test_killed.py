@@ -45,7 +45,8 @@ def test_one_process(straight: Path, start: Path, tmp_path: Path) -> None:
     run_module("killed_runs", tmp_path, 1, output, start, -1, 0)
     assert same(tensors(output / "checkpoint"), tensors(straight / "checkpoint"))
     assert same(tensors(output / "model"), tensors(straight / "model"))
-    assert log(output)[-1] == log(straight)[-1] | {"clips_per_second": log(output)[-1]["clips_per_second"]}
+    measured = {name: log(output)[-1][name] for name in ("clips_per_second", "memory_gb")}
+    assert log(output)[-1] == log(straight)[-1] | measured
 
 
 def test_two_processes_then_one(straight: Path, start: Path, tmp_path: Path) -> None:

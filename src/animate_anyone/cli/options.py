@@ -27,6 +27,7 @@ PoseEstimatorName = Annotated[str, typer.Option(help="mediapipe or rtmlib.")]
 FirstGuess = Annotated[
     bool, typer.Option("--first-guess", help="Write the small model's first guess without what its networks add.")
 ]
+ObjectWeights = Annotated[Path | None, typer.Option(metavar="DIR", help="Grounding DINO, to find objects by name.")]
 CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (.npz of one frame) where it is known.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")]

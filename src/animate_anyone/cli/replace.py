@@ -44,9 +44,7 @@ class Options:
     masker: Annotated[str, typer.Option(help="Who cuts the person out: mediapipe, grabcut or sam2.")] = "mediapipe"
     tracker: Annotated[str, typer.Option(help="Who follows objects: classical or sam2.")] = "classical"
     sam2_weights: Annotated[Path | None, typer.Option(metavar="DIR", help="SAM2, for masker and tracker.")] = None
-    object_weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Grounding DINO, to find objects by name.")
-    ] = None
+    object_weights: options.ObjectWeights = None
     placement: options.Placement
     first_guess: options.FirstGuess = False
     keep: Annotated[
