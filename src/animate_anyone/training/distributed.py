@@ -8,6 +8,7 @@ values), and parameters are sharded before the optimiser and the moving average 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -92,6 +93,8 @@ class Shards(Replicas):
         _check_version()
         self.source = without_weights(stage)  # type: ignore[assignment]
         stage.to(accelerator.device)
+        # Where a layer's output is a view; nothing is added to one in place here.
+        warnings.filterwarnings("ignore", r"FSDP2-wrapped module .* returned a view tensor", UserWarning)
         mesh = device_mesh(kind, accelerator.device)
         for module in layers_apart(stage):
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
