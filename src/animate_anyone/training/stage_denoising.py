@@ -76,8 +76,8 @@ DenoisingT = TypeVar("DenoisingT", bound=DenoisingBatch)
 class DenoisingStage(Stage[DenoisingT]):
     """Denoising UNet, Pose Guider and what looks at the reference.
 
-    Starts from ``recipe.init``: a whole model folder; or one with ``vae``, ``image_encoder`` and
-    Stable Diffusion's ``unet``; or with the first two alone, the rest built from ``recipe.networks``.
+    Starts from ``recipe.init``: a whole model folder; or one with ``vae``, ``image_encoder`` and Stable Diffusion's
+    ``unet``; or with the first two alone, the rest built from ``recipe.networks``.
     """
 
     pose_guider: PoseGuider | PoseModulation
@@ -264,8 +264,7 @@ class DenoisingStage(Stage[DenoisingT]):
         """``(b, k, c, h, w)`` as the networks take it: ``(b, c, k, h, w)``, or ``(b * k, c, 1, h, w)`` one by one."""
         return frames.transpose(1, 2) if self.in_a_row else frames.flatten(0, 1)[:, :, None]
 
-    # Steps of the loss; letters: b clips, k target frames, c latent channels, h, w latent grid; n and f as `as_clips`.
-
+    # Letters: b clips, k target frames, c latent channels, h, w latent grid; n and f as `as_clips`.
     def noised(self, target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """``(noisy, wanted, timesteps)`` for targets ``(b, k, c, h, w)``: two as these, and ``(b, k)``."""
         b, k = target.shape[:2]
