@@ -23,6 +23,7 @@ from typing import Any
 
 import convert
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from machine import add_output, describe, table, versions, write
 from networks import IMAGE_ENCODER, UNET, VAE
@@ -36,7 +37,7 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.loading import load_network
-from animate_anyone.training.objective import noised_target, weighted_mean_square
+from animate_anyone.training.objective import noised_target
 
 SIDE, FRAMES = 256, 8
 LEARNING_RATE = 1e-5
@@ -138,7 +139,7 @@ def train_one_step(folder: Path) -> dict[str, Any]:
         unet.project_reference(networks["ReferenceNet"](latents[:, :, 0], token)),
         networks["object guider"](objects),
     )
-    loss = weighted_mean_square(prediction, target)
+    loss = F.mse_loss(prediction.float(), target.float())
     loss.backward()
     # Of ReferenceNet's last block only what its self-attention is given is read.
     silent = {

@@ -2,6 +2,7 @@
 
 python benchmarks/gpu.py --minutes 6                   on a GPU, full size
 python benchmarks/gpu.py --minutes 3 --device cpu      tries the benchmark with narrow networks and small pictures
+python benchmarks/gpu.py --training-at 256             training steps of the full-size networks alone, on a CPU too
 
 Parity with the reference implementation, frames of the shipped models, memory beside its estimate, a denoising step and
 a training step of the full-size networks. Weights of full size are random, pictures come from the studio or are random

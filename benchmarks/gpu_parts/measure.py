@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from animate_anyone.training.step_flops import CountFlops
 
 GIB = 2**30
 KINDS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -77,9 +78,9 @@ class Machine:
 
 def operations(call: Callable[[], Any]) -> int:
     """Additions and multiplications of a call's matrix products, convolutions and attentions."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+    with CountFlops() as counter:
         call()
-    return int(counter.get_total_flops())
+    return counter.flops.total
 
 
 def operations_of_attention(device: torch.device, kind: torch.dtype) -> tuple[int, int]:
@@ -113,18 +114,3 @@ def tensor_float_32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
-
-
-def _forward(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
-
-
-# PyTorch counts the fused attentions of GPUs, and not that of the CPU.
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
-}

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from animate_anyone.sampling.memory import memory_of
 from animate_anyone.training import stage_denoising, stage_environment, starting_folder
@@ -87,8 +88,8 @@ def training_at(machine: Machine, side: int) -> Part:
 def _at(machine: Machine, name: str, side: int) -> Iterator[list[str]]:
     frames = None if machine.cuda or name == "aa1_stage1" else 4
     free = memory_of(machine.device)
-    with torch.device("meta"):
-        stage, recipe = build(name, torch.device("meta"), narrow=False, frames=frames, side=side)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # shapes alone
+        stage, recipe = build(name, machine.device, narrow=False, frames=frames, side=side)
     weights = sum(4 * p.numel() for p in stage.parameters())
     trained = sum(4 * p.numel() for p in stage.parameters() if p.requires_grad)
     needs = {"AdamW": weights + 3 * trained, "SGD": weights + trained}
@@ -197,7 +198,9 @@ def build(
         ):
             stage = build_stage(recipe)
     assert isinstance(stage, DenoisingStage)
-    return stage.to(device), recipe
+    if any(t.device.type != device.type for t in (*stage.parameters(), *stage.buffers())):
+        stage.to(device)  # tensors without values cannot be moved
+    return stage, recipe
 
 
 def made_batch(stage: DenoisingStage[Any], clips: int, frames: int, device: torch.device) -> DenoisingBatch:

@@ -57,3 +57,15 @@ def test_the_scene_as_if_the_video_showed_the_part_alone() -> None:
     whole = frames.copy()
     whole[(slice(None), *crop.part)] = part.frames
     assert np.array_equal(whole, frames)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "part"),
+    [
+        ((576, 1024), (96, 176), Crop(8, 0, 559, 1024)),
+        ((576, 1024), (64, 64), Crop(0, 224, 576, 576)),
+        ((720, 480), (128, 128), Crop(120, 0, 480, 480)),
+    ],
+)
+def test_the_largest_part_of_a_shape(size: tuple[int, int], shape: tuple[int, int], part: Crop) -> None:
+    assert Crop.filling(size, shape) == part

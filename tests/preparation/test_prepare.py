@@ -372,4 +372,5 @@ def test_an_error_while_a_clip_is_written_fails_that_clip_alone(
     video(tmp_path / "a.mp4", 30)
     prepare([tmp_path / "a.mp4"], tmp_path / "out", SETTINGS)
     (entry,) = read_manifest(tmp_path / "out")
-    assert entry["status"] == "failed"
+    assert (entry["status"], entry["reason"]) == ("failed", "ValueError: a sum that does not add up")
+    assert "poses" not in entry["files"]

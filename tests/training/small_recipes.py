@@ -51,6 +51,16 @@ OF_STAGE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE and an image encoder, and a whole ``model``."""
+    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
+    made.save_pretrained(root / "model")
+    for part in ("vae", "image_encoder"):
+        getattr(made, part).save_pretrained(root / part)
+    return root
+
+
 def small(stage: str, output: Path, init: Path | None = None, **changes: Any) -> Recipe:
     """A shipped recipe made small; a change's dots are written as double underscores."""
     settings = {**SMALL, **OF_STAGE[stage], "output": str(output)}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_recipes import FILES, OF_STAGE, SMALL, small
+from small_recipes import start as start
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import small as small_environment
 
@@ -31,16 +32,6 @@ from conftest import REPOSITORY
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CPU = torch.device("cpu")
 STAGES = ["autoencoder", "image_encoder", "image", "motion", "scenes", "in a row"]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE and an image encoder, and a whole ``model``."""
-    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
-    made.save_pretrained(root / "model")
-    for part in ("vae", "image_encoder"):
-        getattr(made, part).save_pretrained(root / part)
-    return root
 
 
 @pytest.fixture(autouse=True)

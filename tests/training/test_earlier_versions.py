@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from small_recipes import log, small
+from small_recipes import start as start
 from test_loop import fit
 from test_stage_environment import small as small_environment
 
-import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.stages import run
@@ -54,16 +54,6 @@ def recipe(name: str, start: Path, output: Path) -> Recipe:
         return small(name, output, start / "model", **settings, objective__condition_dropout=0.4)
     changes = IN_A_ROW if name == "environment in a row" else {}
     return small_environment(output, start, **settings, **DROPPED, **changes, **AS_THEN)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE and an image encoder, and a whole ``model``."""
-    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
-    made.save_pretrained(root / "model")
-    for part in ("vae", "image_encoder"):
-        getattr(made, part).save_pretrained(root / part)
-    return root
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from small_recipes import log, same, small, tensors
+from small_recipes import start as start
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import small as small_environment
 from torch import Tensor
 
-import tiny
 from animate_anyone.models.temporal_layer import TemporalLayer
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import step_generator
@@ -21,16 +21,6 @@ from animate_anyone.training.stages import build_stage, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CASES = ["autoencoder", "image_encoder", "image", "image with control", "motion", "scenes", "attention", "in a row"]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE and an image encoder, and a whole ``model``."""
-    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
-    made.save_pretrained(root / "model")
-    for part in ("vae", "image_encoder"):
-        getattr(made, part).save_pretrained(root / part)
-    return root
 
 
 def recipe(name: str, start: Path, **changes: Any) -> Recipe:

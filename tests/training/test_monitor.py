@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from small_recipes import log, same, small, tensors
+from small_recipes import start as start
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.training.config import Monitor, Recipe
 from animate_anyone.training.objective import step_generator
@@ -24,16 +24,6 @@ from animate_anyone.training.timestep_bands import band_losses, band_means
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE and an image encoder, and a whole ``model``."""
-    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
-    made.save_pretrained(root / "model")
-    for part in ("vae", "image_encoder"):
-        getattr(made, part).save_pretrained(root / part)
-    return root
 
 
 def watched(recipe: Recipe, **changes: Any) -> Recipe:

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
-from animate_anyone.training.objective import noised_target, number_dropped, weighted_mean_square
+from animate_anyone.training.objective import noised_target, number_dropped, weighted_square
 
 
 def schedule(**changes: object) -> DDIMScheduler:
@@ -69,10 +69,12 @@ def test_other_predictions_are_refused() -> None:
 
 def test_weights_say_where_an_error_counts() -> None:
     prediction, target = torch.zeros(1, 1, 2), torch.tensor([[[1.0, 3.0]]])
-    assert weighted_mean_square(prediction, target, torch.ones(())) == 5
-    assert weighted_mean_square(prediction, target, torch.tensor([[[1.0, 0.0]]])) == 1
-    torch.testing.assert_close(weighted_mean_square(prediction, target, torch.full((1, 1, 2), 7.0)), torch.tensor(5.0))
-    torch.testing.assert_close(weighted_mean_square(prediction, target, torch.tensor([3.0, 1.0])), torch.tensor(3.0))
+    assert weighted_square(prediction, target, torch.ones(())).mean() == 5
+    assert weighted_square(prediction, target, torch.tensor([[[1.0, 0.0]]])).mean() == 1
+    torch.testing.assert_close(
+        weighted_square(prediction, target, torch.full((1, 1, 2), 7.0)).mean(), torch.tensor(5.0)
+    )
+    torch.testing.assert_close(weighted_square(prediction, target, torch.tensor([3.0, 1.0])).mean(), torch.tensor(3.0))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.7])
@@ -106,4 +108,4 @@ def test_a_factor_is_not_divided_by_its_mean() -> None:
     factor = torch.tensor([0.5, 0.25])[:, None, None]
     weight = torch.tensor([3.0, 1.0])
     each = (target.square() * weight / 2).mean((1, 2)) * factor.flatten()
-    torch.testing.assert_close(weighted_mean_square(prediction, target, weight, factor=factor), each.mean())
+    torch.testing.assert_close(weighted_square(prediction, target, weight, factor=factor).mean(), each.mean())

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from small_recipes import log, same, small, tensors
+from small_recipes import start as start
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import small as small_environment
 from torch import nn
 
-import tiny
 from animate_anyone.evaluation.image_metrics import ssim, ssim_masked
 from animate_anyone.media import open_video, read_picture
 from animate_anyone.sampling.loading import load_pipeline
@@ -29,16 +29,6 @@ from animate_anyone.training.validation_cases import studio_case
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 SETTINGS: dict[str, Any] = {"validate_every": 2, "validation_clips": 2, "validation_frames": 3, "validation_steps": 1}
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VAE and an image encoder, and a whole ``model``."""
-    root, made = tmp_path_factory.mktemp("start"), tiny.pipeline()
-    made.save_pretrained(root / "model")
-    for part in ("vae", "image_encoder"):
-        getattr(made, part).save_pretrained(root / part)
-    return root
 
 
 def recipe(name: str, start: Path, out: Path, **changes: Any) -> Recipe:

@@ -1,7 +1,7 @@
 """Data sets as tar files for object storage, in the form of webdataset; written, read as a stream, and unpacked.
 
-Each kept clip is a sample: ``ID.mp4``, ``ID.npz``, ``ID.masks.npz`` where there are masks, and ``ID.json``, its entry
-of the manifest without the thumbnail. Equal data sets give equal bytes.
+Each kept clip is a sample: ``ID.mp4``, ``ID.npz``, ``ID.masks.npz`` and ``ID.objects.npz`` where there are some, and
+``ID.json``, its entry of the manifest without the thumbnail. Equal data sets give equal bytes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sample:
 
     Attributes:
         entry: of the manifest, as :func:`~animate_anyone.preparation.prepare.read_manifest` gives it.
-        files: bytes by kind: ``video``, ``poses``, ``masks``.
+        files: bytes by kind: ``video``, ``poses`` and, where there are some, ``masks`` and ``objects``.
     """
 
     entry: dict[str, Any]

@@ -24,7 +24,7 @@ from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
-from animate_anyone.training.objective import part_of_step, weighted_mean_square
+from animate_anyone.training.objective import part_of_step, weighted_square
 from animate_anyone.training.stage import Stage, to_pixels
 from animate_anyone.training.starting_folder import load_published
 
@@ -135,7 +135,7 @@ class AutoencoderStage(Stage[CropBatch]):
         weight = self.weights(batch)
         mean_weight = weight.mean() if batch.mean_weight is None else batch.mean_weight
         absolute = ((rebuilt.float() - pixels).abs() * weight / mean_weight).mean()
-        square = weighted_mean_square(rebuilt, pixels, weight, mean_weight)
+        square = weighted_square(rebuilt, pixels, weight, mean_weight).mean()
         # Colour is learnt late if every pixel counts alike: the mean of each latent cell counts again.
         cells = F.avg_pool2d(rebuilt.float() - pixels, 8).square().mean()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()

@@ -32,17 +32,6 @@ def noised_target(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, time
     raise InputError(f"cannot train for prediction_type {kind!r}; 'epsilon' or 'v_prediction'")
 
 
-def weighted_mean_square(
-    prediction: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    mean_weight: Tensor | None = None,
-    factor: Tensor | None = None,
-) -> Tensor:
-    """The mean of :func:`weighted_square`."""
-    return weighted_square(prediction, target, weight, mean_weight, factor).mean()
-
-
 def weighted_square(
     prediction: Tensor,
     target: Tensor,

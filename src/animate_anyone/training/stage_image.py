@@ -51,7 +51,9 @@ class ImageStage(DenoisingStage[ImageBatch]):
         """The clips, and their latents in the cache."""
         super().make_clips(progress)
         data = self.recipe.data
-        if data.cache is not None and data.keep_latents:  # encoded where they are trained on
+        if data.cache is None:
+            return
+        if data.keep_latents:  # encoded where they are trained on
             self.vae.to(self.clips.device)
         self.clips.derive("latents", digest(self.vae), self._encode_clip, progress)
 

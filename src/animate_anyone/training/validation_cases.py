@@ -5,9 +5,11 @@ A case comes as a :class:`Case`, whatever its source; :data:`SOURCES` has a func
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,11 @@ from animate_anyone.evaluation.suites import SuiteClip, animate_clip, puppet_cli
 from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.structures import Mask, Picture
 from animate_anyone.training.clips import pose_of
-from animate_anyone.training.config import Recipe
+from animate_anyone.training.config import Data, Recipe
 from animate_anyone.training.video_clips import VideoClips
 from animate_anyone.training.wanted import Wanted
+
+_LOG = logging.getLogger(__name__)
 
 FIRST_SEED = 100_000
 """Of the studio's held-out characters; the suites measure others, from 0 on."""
@@ -87,11 +91,8 @@ def video_case(recipe: Recipe, number: int, wanted: Wanted) -> Case:
     """
     frames = recipe.monitor.validation_frames
     in_a_row = replace(wanted, targets=frames, in_a_row=True)
-    try:
-        clips = VideoClips(recipe.data, recipe.seed, in_a_row, held_out=True)
-    except InputError:
-        return studio_case(recipe, number, wanted)
-    if recipe.environment is not None:
+    clips = None if recipe.environment is not None else _held_out(recipe.data, recipe.seed, in_a_row)
+    if clips is None:
         return studio_case(recipe, number, wanted)
     place = number % len(clips.clips)
     clip = clips.clips[place]
@@ -104,6 +105,16 @@ def video_case(recipe: Recipe, number: int, wanted: Wanted) -> Case:
     labels = np.zeros(masks[1:].shape, np.uint8)
     made = SuiteClip(number, pictures[1:], masks[1:], drawn[1:], pictures[0], drawn[0], labels, carried)
     return driven_case(clip.id, made, clip.fps)
+
+
+@lru_cache(maxsize=1)
+def _held_out(data: Data, seed: int, wanted: Wanted) -> VideoClips | None:
+    """The clips of a data set that are not trained on; ``None``, and a line says why, where none can be used."""
+    try:
+        return VideoClips(data, seed, wanted, held_out=True)
+    except InputError as error:
+        _LOG.warning("validation takes the studio's clips: %s", error)
+        return None
 
 
 SOURCES: dict[str, Callable[[Recipe, int, Wanted], Case]] = {"studio": studio_case, "videos": video_case}

@@ -60,6 +60,7 @@ class VideoClips:
         there = [clip for clip in read_clips(self.folder) if (clip.split in _HELD_OUT) == held_out]
         self.clips = [clip for clip in there if clip.num_frames >= wanted.num_frames]
         self.too_short = len(there) - len(self.clips)
+        self._purpose = "for validation" if held_out else "for training"
         self._check(len(there))
         self.sizes = [self._size(clip) for clip in self.clips]
         self._groups = {size: np.flatnonzero([s == size for s in self.sizes]) for size in sorted(set(self.sizes))}
@@ -69,7 +70,7 @@ class VideoClips:
     def _check(self, there: int) -> None:
         if not self.clips:
             raise InputError(
-                f"data.videos {self.folder}: none of its {there} clips for training has {self.wanted.num_frames} "
+                f"data.videos {self.folder}: none of its {there} clips {self._purpose} has {self.wanted.num_frames} "
                 "frames; prepare longer ones with --seconds, or give a smaller data.frames_per_clip"
             )
         if self.wanted.masks and (bare := [clip.id for clip in self.clips if "masks" not in clip.files]):
