@@ -87,6 +87,7 @@ def training_at(machine: Machine, side: int) -> Part:
 
 def _at(machine: Machine, name: str, side: int) -> Iterator[list[str]]:
     frames = None if machine.cuda or name == "aa1_stage1" else 4
+    machine.release()  # of the recipe before
     free = memory_of(machine.device)
     with FakeTensorMode(allow_non_fake_inputs=True):  # shapes alone
         stage, recipe = build(name, machine.device, narrow=False, frames=frames, side=side)
