@@ -43,9 +43,9 @@ class Machine:
             torch.cuda.synchronize(self.device)
 
     def release(self) -> None:
-        """Give back memory that nothing uses, and forget the GPU's peak so far."""
-        gc.collect()
+        """Give back the GPU's memory that is free, and forget the peak so far."""
         if self.cuda:
+            gc.collect()
             torch.cuda.synchronize(self.device)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -81,13 +83,18 @@ def training_at(machine: Machine, side: int) -> Part:
         "clips in a row have 4 frames. Where AdamW's moments have no room the step is that of plain gradient descent "
         "(`SGD`), which has none. The share is that of the float32 matrix product on a CPU.",
         COLUMNS,
-        [Unit(name, 120, lambda name=name: _at(machine, name, side)) for name in PAPER],
+        [Unit(name, 120, lambda name=name: _apart(machine, name, side)) for name in PAPER],
     )
 
 
-def _at(machine: Machine, name: str, side: int) -> Iterator[list[str]]:
+def _apart(machine: Machine, name: str, side: int) -> Iterator[list[str]]:
+    """In a process of its own, whose memory is free afterwards and whose peak is this recipe's."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool.submit(_at, machine, name, side).result()
+
+
+def _at(machine: Machine, name: str, side: int) -> list[str]:
     frames = None if machine.cuda or name == "aa1_stage1" else 4
-    machine.release()  # of the recipe before
     free = memory_of(machine.device)
     with FakeTensorMode(allow_non_fake_inputs=True):  # shapes alone
         stage, recipe = build(name, machine.device, narrow=False, frames=frames, side=side)
@@ -98,14 +105,13 @@ def _at(machine: Machine, name: str, side: int) -> Iterator[list[str]]:
     attempt = (1, frames or stage.targets, True)
     if not fitting:
         said = f"does not fit: {needs['SGD'] / GIB:.1f} GiB without activations"
-        yield [_named(name, attempt, side), said, "", "", "", "", ""]
-        return
+        return [_named(name, attempt, side), said, "", "", "", "", ""]
     stage, recipe = build(name, machine.device, narrow=False, frames=frames, side=side)
     of_stage = [p for p in stage.parameters() if p.requires_grad]
     rate = recipe.optimizer.lr
     optimizer = torch.optim.AdamW(of_stage, lr=rate) if fitting[0] == "AdamW" else torch.optim.SGD(of_stage, lr=rate)
     cells, _ = _try(machine, stage, optimizer, attempt, recipe)
-    yield [f"{_named(name, attempt, side)}, {fitting[0]}", *cells]
+    return [f"{_named(name, attempt, side)}, {fitting[0]}", *cells]
 
 
 def _named(name: str, attempt: Attempt, side: int) -> str:
