@@ -77,8 +77,9 @@ class Forked:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it at once."""
-        self.send_signal(signal.SIGKILL)
+        """End it at once, with all that it started."""
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def command_line(*arguments: object) -> Callable[[], None]:

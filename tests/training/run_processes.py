@@ -59,5 +59,5 @@ def run_module(name: str, folder: Path, *given: Any) -> None:
         command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), *map(str, given)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
         done = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _, errors = done.communicate(timeout=300)
+    _, errors = done.communicate(timeout=1500)  # it hangs; slow machines take minutes
     assert done.returncode == 0, errors

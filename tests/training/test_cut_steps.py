@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from run_processes import run_module
-from small_recipes import log, small, tensors
+from small_recipes import alike, log, small, tensors
 from test_loop import fit
 from test_stage_environment import IN_A_ROW
 from test_stage_environment import rendered_once as rendered_once
@@ -35,9 +35,7 @@ def close(one: Path, other: Path) -> None:
     for a, b in zip(log(one), log(other), strict=True):
         for name in ("step", "loss", "grad_norm", "lr"):
             assert a[name] == pytest.approx(b[name], rel=2e-4, abs=2e-5), name
-    wanted = tensors(other / "checkpoint")
-    for name, value in tensors(one / "checkpoint").items():
-        torch.testing.assert_close(value, wanted[name], rtol=0, atol=2e-5)
+    assert alike(tensors(one / "checkpoint"), tensors(other / "checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +95,14 @@ def test_the_clock_of_the_first_process_counts(two: tuple[Path, list[dict[str, A
     assert 1 < first["done"] == second["done"] < 100
     assert json.loads((output / "limit/checkpoint/state.json").read_text())["step"] == first["done"]
     assert f"- steps: {first['done']} in this call" in (output / "limit/report.md").read_text()
+
+
+def test_processes_that_see_different_checkpoints_are_refused(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    """They would wait for each other without end."""
+    output, told = two
+    for rank, (folder, one) in enumerate(zip(("limit", "nothing"), told, strict=True)):
+        line = f"{output / folder}: process 0 from step {told[0]['done']}, process 1 from step 0; give an output"
+        assert one["apart"].startswith(line), rank
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "image_encoder"])

@@ -13,7 +13,7 @@ from line_runs import SETTINGS
 from paper_runs import NAMES, adapted, paper
 from run_processes import run_module
 from safetensors import safe_open
-from small_recipes import log, same, tensors
+from small_recipes import alike, log, same, tensors
 from test_init_motion import start_folder
 from test_loop import fit
 from test_paper_size import SMALL, recipe
@@ -58,10 +58,7 @@ def close(output: Path, wanted: Path) -> None:
     for a, b in zip(log(output), log(wanted), strict=True):
         for name in ("step", "loss", "grad_norm", "lr"):
             assert a[name] == pytest.approx(b[name], rel=2e-4, abs=2e-5), name
-    there, expected = tensors(output / "model"), tensors(wanted / "model")
-    assert there.keys() == expected.keys()
-    for name, value in there.items():
-        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+    assert alike(tensors(output / "model"), tensors(wanted / "model"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,9 +87,10 @@ def test_each_process_writes_its_share(two: Path) -> None:
         n.removeprefix("weights."): t for n, t in shares(checkpoint / "shards").items() if n.startswith("weights.")
     }
     assert weights and all(".motion_modules." in name for name in weights)
-    for name, parts in weights.items():
+    for parts in weights.values():
         assert len(parts) == 2 and parts[0].shape[0] <= -(-(parts[0].shape[0] + parts[1].shape[0]) // 2)
-        torch.testing.assert_close(torch.cat(parts), whole[f"weights.safetensors:{name}"], rtol=0, atol=1e-4)
+    joined = {name: torch.cat(parts) for name, parts in weights.items()}
+    assert alike(joined, {name: whole[f"weights.safetensors:{name}"] for name in joined})
 
 
 def test_a_sharded_run_that_is_resumed_is_the_same_run(two: Path) -> None:

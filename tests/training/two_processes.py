@@ -7,6 +7,8 @@
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn import parallel
 
+from animate_anyone.errors import InputError
+from animate_anyone.training import loop
 from animate_anyone.training.loop import train
 from animate_anyone.training.stages import run
 from animate_anyone.training.time_limit import TimeLimit
@@ -51,12 +55,25 @@ class Clock:
         return self.now
 
 
+def late(function: Callable[..., None]) -> Callable[..., None]:
+    """The function, half a second after it is called."""
+
+    def called(*args: Any) -> None:
+        time.sleep(0.5)
+        function(*args)
+
+    return called
+
+
 def work(rank: int, output: Path, start: Path) -> None:
     """All that one of the two does."""
     told: dict[str, Any] = {}
 
     # Stopped after one step and resumed, cut otherwise; the clips come from a cache that both fill. Latents, which it
     # would keep in half precision, are encoded in the step, as in the run that this one is compared with.
+    # The first is late with what it writes: the other must not go on before.
+    if rank == 0:
+        loop.save_checkpoint = late(loop.save_checkpoint)
     cut = {"batch": CHANGES["batch"] // 2, "data__cache": str(output / "clips"), "data__keep_latents": False}
     run(image(output / "image", start, **cut, accumulate=2, steps=1))
     run(image(output / "image", start, **cut), resume=True)
@@ -70,6 +87,13 @@ def work(rank: int, output: Path, start: Path) -> None:
     limit = TimeLimit(2, Clock(1.0 if rank == 0 else 1e-3), began=0)
     train(made, Line(made), limit=limit)
     told["done"] = limit.done
+
+    # Only the first sees what was saved.
+    made = recipe(output / ("limit" if rank == 0 else "nothing"), steps=1000, batch=4, accumulate=2)
+    try:
+        train(made, Line(made), resume=True)
+    except InputError as error:
+        told["apart"] = str(error)
     (output / f"told_{rank}.json").write_text(json.dumps(told))
 
 

@@ -87,6 +87,7 @@ def train(
                 break
     if not run.stop:
         run.end()
+        run.accelerator.wait_for_everyone()  # what the first process has written, the others may read from here on
     run.monitor.close()
     return run.output / "model"
 
@@ -135,6 +136,7 @@ class _Run:
         if resume:
             processes = self.accelerator.num_processes
             self.done = load_last(self.output, self.stage, self.optimizer, self.ema, self.asked, processes)
+            self._check_begun_alike()
         if self.done < self.recipe.steps:
             self.written.check(self.recipe, self.done)
         self.first = self.saved = self.done
@@ -149,6 +151,17 @@ class _Run:
             self.limit.begin_training(self.done)
             self.used = 0.0
         self.since = self.clock()
+
+    def _check_begun_alike(self) -> None:
+        """See that all processes go on from the same step: others would wait for each other without end.
+
+        Raises:
+            InputError: they do not, as where they do not share a disk.
+        """
+        steps = self.accelerator.gather(torch.tensor([self.done], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            told = ", ".join(f"process {number} from step {step}" for number, step in enumerate(steps))
+            raise InputError(f"{self.output}: {told}; give an output that all processes of the run see alike")
 
     def batches(self) -> Batches:
         """This process's micro-batches from here on."""
