@@ -155,12 +155,15 @@ def test_sampler(pipeline: AnimateAnyone2Pipeline, guidance: float) -> None:
 
 def test_chunks_of_poses_change_nothing(pipeline: AnimateAnyone2Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each chunk sees the frames in reach of the convolution over time."""
-    whole = pipeline._encode_poses(POSES, None, (64, 64), DEPTH)
+
+    def features() -> Tensor:
+        return pipeline._pose_features(POSES, None, (64, 64), DEPTH).of(range(len(POSES)))[0]
+
+    whole = features()
     monkeypatch.setattr(AnimateAnyone2Pipeline, "poses_at_once", 2)
-    parts = pipeline._encode_poses(POSES, None, (64, 64), DEPTH)
-    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(features(), whole, rtol=0, atol=1e-5)
     monkeypatch.setattr(type(pipeline.pose_modulation), "reach", 0)
-    assert max(far(pipeline._encode_poses(POSES, None, (64, 64), DEPTH), whole)) > 1e-3
+    assert max(far(features(), whole)) > 1e-3
 
 
 def test_windows_get_their_own_part_of_the_scene(pipeline: AnimateAnyone2Pipeline) -> None:

@@ -5,8 +5,8 @@ Without a guess the null form of :class:`FirstGuess` leaves everything as the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.autoencoding import decode, encode
+from animate_anyone.models.autoencoding import decode
 
 Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
@@ -27,31 +27,21 @@ UNCHANGED = 0.05
 
 @dataclass(frozen=True)
 class FirstGuess:
-    """What the latents of a clip are changes of; the null form, without ``origin``, is none.
+    """What the latents of some frames are changes of; the null form, without ``origin``, is none.
 
     Attributes:
         origin: ``(1, channels, 1 or frames, h, w)``, scaled; one frame stands for all. They join the noise on the
             channels, and the networks make what differs from them.
-        pictures: ``(height, width, 3)`` uint8, what they were encoded from, where lost detail is put back.
-        means: of ``pictures``: latents as ``origin``, not scaled.
     """
 
     origin: Tensor | None = None
-    pictures: Pictures | None = None
-    means: Tensor | None = None
-
-    def of_frames(self, frames: slice) -> FirstGuess:
-        """The guess at some frames of the clip, to be changed; a view."""
-        if self.origin is None or self.origin.shape[2] == 1:
-            return FirstGuess(self.origin)
-        return FirstGuess(self.origin[:, :, frames])
 
     def join(self, noisy: Tensor, windows: Sequence[list[int]], num_unconditional: int) -> Tensor:
         """The guess behind noisy latents, for networks whose ``in_channels`` are both.
 
         Args:
             noisy: ``(samples, channels, frames, h, w)``: the windows, the unconditional samples first.
-            windows: the frames of each.
+            windows: the frames of each, counted as those of ``origin`` are.
             num_unconditional: samples that see zeros instead.
         """
         if self.origin is None:
@@ -72,29 +62,26 @@ class FirstGuess:
         """The latents of frames, of what is to be changed of the guess."""
         return latents if self.origin is None else latents + self.origin.to(latents)
 
-    def lost_detail(self, vae: AutoencoderKL, latents: Tensor, first: int) -> Tensor | float:
-        """What the autoencoder loses of the guess's pictures, less of it the more their latents were changed.
 
-        Args:
-            vae: the autoencoder.
-            latents: ``(n, channels, h, w)``, scaled, of frames from number ``first`` on.
-            first: their place in the clip.
+def lost_detail(vae: AutoencoderKL, latents: Tensor, pictures: Pictures, means: Tensor) -> Tensor:
+    """What the autoencoder loses of a guess's pictures, less of it the more their latents were changed.
 
-        Returns:
-            ``(n, 3, height, width)`` to be added to the decoded frames; 0 where nothing is put back.
-        """
-        if self.pictures is None:
-            return 0.0
-        some = np.stack([self.pictures[first + number] for number in range(len(latents))])
-        pictures = torch.from_numpy(some).to(latents.device).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
-        if self.means is None:
-            means = encode(vae, pictures)
-        else:
-            means = self.means[0, :, first : first + len(latents)].transpose(0, 1).to(latents.device)
-        rebuilt = decode(vae, means)
-        change = (latents.float() - means.float() * vae.config["scaling_factor"]).square().mean(1, keepdim=True)
-        kept = F.interpolate(torch.exp(-change / UNCHANGED), pictures.shape[-2:], mode="bilinear")
-        return kept * (pictures - rebuilt)
+    Args:
+        vae: the autoencoder.
+        latents: ``(n, channels, h, w)``, scaled, of some frames.
+        pictures: the guess at them, ``(height, width, 3)`` uint8 each.
+        means: of the pictures: latents as ``latents``, not scaled.
+
+    Returns:
+        ``(n, 3, height, width)`` to be added to the decoded frames.
+    """
+    shown = torch.from_numpy(np.stack(list(pictures))).to(latents.device).permute(0, 3, 1, 2).contiguous()
+    given = shown.float() / 127.5 - 1
+    means = means.to(latents.device)
+    rebuilt = decode(vae, means)
+    change = (latents.float() - means.float() * vae.config["scaling_factor"]).square().mean(1, keepdim=True)
+    kept = F.interpolate(torch.exp(-change / UNCHANGED), given.shape[-2:], mode="bilinear")
+    return kept * (given - rebuilt)
 
 
 @dataclass(frozen=True)
@@ -137,32 +124,6 @@ class GuessOptions:
         if carried[0].shape != reference.shape:
             raise InputError(f"carried[0] has shape {carried[0].shape}; the reference has {reference.shape}")
         return carried
-
-    def guess(
-        self, reference: Tensor, carried: Pictures | None, encode_means: Callable[[Pictures], Tensor], scale: float
-    ) -> FirstGuess:
-        """The guess at a clip.
-
-        Args:
-            reference: ``(1, channels, h, w)``, scaled.
-            carried: warped pictures, one a frame, or ``None``.
-            encode_means: pictures in, their latents ``(1, channels, frames, h, w)`` out, not scaled.
-            scale: the autoencoder's factor.
-        """
-        if not self.reference_latents:
-            return FirstGuess()
-        if carried is None:
-            return FirstGuess(reference[:, :, None])
-        means = encode_means(carried)
-        made = FirstGuess(means * scale)
-        return replace(made, pictures=carried, means=means) if self.keep_detail else made
-
-    def detail(self, carried: Pictures | None, known: FirstGuess, shape: torch.Size) -> FirstGuess:
-        """What decoding needs of the guess: ``known``, where it is of these pictures and of latents of this shape."""
-        if not self.keep_detail or carried is None:
-            return FirstGuess()
-        same = known.pictures is carried and known.means is not None and known.means.shape == shape
-        return known if same else FirstGuess(pictures=carried)
 
 
 def join_guess(noisy: Tensor, guess: Tensor, num_unconditional: int = 0) -> Tensor:

@@ -1,17 +1,26 @@
-"""The loop of both pipelines: every window at every step, then their mean, then guidance, then a step of DDIM."""
+"""The loop of both pipelines: every window at every step, then their mean, then guidance, then a step of the schedule.
+
+Windows that overlap with none of those ahead are denoised on while those have not begun: a group of windows makes its
+step as soon as all its frames have made the one before. So the first frames are finished after few windows, whatever
+the length of the clip, and the frames that are at work are few. No sum runs in another order than if all windows made
+a step before any made the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 
+import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
 from animate_anyone.sampling.windows import WindowMean
 
 Predict = Callable[[Tensor, Tensor, list[list[int]]], Tensor]
-"""Latents of the clip, timestep, windows in; ``(windows, [unconditional, conditional] or [conditional], channels,
-frames, h, w)`` out."""
+"""Latents ``(windows, channels, frames, h, w)``, timestep, the windows' frames in; ``(windows, [unconditional,
+conditional] or [conditional], channels, frames, h, w)`` out."""
 
 Hold = Callable[[Tensor, Tensor], Tensor]
 """Latents and the timestep they are about to be denoised at in; the latents that are denoised instead out."""
@@ -20,49 +29,123 @@ AfterStep = Callable[[int, Tensor, Tensor], Tensor]
 """A step's number, its timestep and the latents that it gave in; the latents to go on with out."""
 
 
-def denoise(
-    predict: Predict,
-    latents: Tensor,
-    *,
-    scheduler: DDIMScheduler,
-    timesteps: Iterable[Tensor],
-    windows: list[list[int]],
-    weights: Tensor,
-    guidance_scale: float,
-    window_batch: int,
-    after_step: AfterStep,
-    hold: Hold | None = None,
-) -> Tensor:
-    """Denoise a clip.
+@dataclass(frozen=True)
+class Schedule:
+    """How the windows of a clip are denoised.
 
-    Args:
-        predict: the networks.
-        latents: ``(1, channels, frames, h, w)`` float32, noise.
-        scheduler: the schedule, its timesteps set.
-        timesteps: these, in order; may be wrapped in a progress bar.
-        windows: lists of the clip's frame numbers.
+    Attributes:
+        groups: windows, lists of frame numbers, that make their steps together. The first frames of groups increase;
+            a group's windows have no frames before its first.
+        end: the number behind the clip's last frame.
         weights: ``(window,)``, what each frame of a window counts.
         guidance_scale: 1 turns guidance off.
         window_batch: windows computed at once.
-        after_step: looks at the latents after each step, and may change them.
-        hold: changes the latents before each step; ``None``: they stay.
-
-    Returns:
-        As ``latents``, without noise.
     """
-    guided = guidance_scale != 1
-    for step, t in enumerate(timesteps):
-        if hold is not None:
-            latents = hold(latents, t)
-        mean = WindowMean(latents.repeat(1 + guided, 1, 1, 1, 1), weights)
-        for first in range(0, len(windows), window_batch):
-            chunk = windows[first : first + window_batch]
-            for frames, prediction in zip(chunk, predict(latents, t, chunk), strict=True):
+
+    groups: Sequence[list[list[int]]]
+    end: int
+    weights: Tensor
+    guidance_scale: float
+    window_batch: int
+
+    @property
+    def starts(self) -> list[int]:
+        """The first frame of every group, and :attr:`end`."""
+        return [min(map(min, group)) for group in self.groups] + [self.end]
+
+
+@dataclass
+class _Part:
+    """The frames from a group's first to that of the next: they make their steps together.
+
+    Attributes:
+        latents: ``(1, channels, frames, h, w)`` float32.
+        scheduler: the schedule, with what it remembers of steps before.
+        done: steps.
+    """
+
+    latents: Tensor
+    scheduler: DDIMScheduler
+    done: int = 0
+
+
+@dataclass
+class Denoising:
+    """Latents on their way from noise, of the frames that are at work.
+
+    Attributes:
+        schedule: how.
+        scheduler: the noise schedule, its timesteps set.
+        predict: the networks.
+        noise: ``(1, channels, frames, h, w)`` float32, of the frames from the first group's first on.
+        after_step: looks at the latents of some frames after each step, and may change them.
+        hold: changes latents before each step; for one group alone. ``None``: they stay.
+    """
+
+    schedule: Schedule
+    scheduler: DDIMScheduler
+    predict: Predict
+    noise: Tensor
+    after_step: AfterStep
+    hold: Hold | None = None
+    _parts: dict[int, _Part] = field(default_factory=dict)  # by the group's number: begun and not finished
+    _sums: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by step: behind the last part that made it
+    _finished: int = 0  # parts
+
+    def run(self) -> Iterator[tuple[int, Tensor]]:
+        """Denoise to the end; part after part its first frame's number and its latents, without noise."""
+        starts, steps = self.schedule.starts, len(self.scheduler.timesteps)
+        while self._finished < len(self.schedule.groups):
+            number = self._next(starts, steps)
+            self._step(number, starts)
+            first = self._finished
+            if first in self._parts and self._parts[first].done == steps:
+                self._finished += 1
+                yield starts[first], self._parts.pop(first).latents
+
+    def _next(self, starts: list[int], steps: int) -> int:
+        """The first group that can make a step."""
+        number = self._finished
+        while True:
+            part = self._part(number, starts)
+            last = self._last_touched(number, starts)
+            if part.done < steps and all(self._part(n, starts).done >= part.done for n in range(number + 1, last + 1)):
+                return number
+            number += 1
+
+    def _part(self, number: int, starts: list[int]) -> _Part:
+        if number not in self._parts:
+            frames = slice(starts[number] - starts[0], starts[number + 1] - starts[0])
+            self._parts[number] = _Part(self.noise[:, :, frames], deepcopy(self.scheduler))
+        return self._parts[number]
+
+    def _last_touched(self, number: int, starts: list[int]) -> int:
+        """The number of the last part that a group's windows have frames of."""
+        last = max(map(max, self.schedule.groups[number]))
+        return max(n for n in range(number, len(starts) - 1) if starts[n] <= last)
+
+    def _step(self, number: int, starts: list[int]) -> None:
+        """One step of a group's part."""
+        schedule, part = self.schedule, self._parts[number]
+        step, t = part.done, part.scheduler.timesteps[part.done]
+        if self.hold is not None:
+            part.latents = self.hold(part.latents, t)
+        touched = range(number, self._last_touched(number, starts) + 1)
+        latents = torch.cat([self._parts[n].latents for n in touched], 2)
+        guided = schedule.guidance_scale != 1
+        mean = WindowMean(latents.expand(1 + guided, -1, -1, -1, -1), schedule.weights, starts[number])
+        if step in self._sums:
+            mean.begin_with(*self._sums[step])
+        group = schedule.groups[number]
+        for first in range(0, len(group), schedule.window_batch):
+            chunk = group[first : first + schedule.window_batch]
+            noisy = torch.cat([latents[:, :, [frame - starts[number] for frame in frames]] for frames in chunk])
+            for frames, prediction in zip(chunk, self.predict(noisy, t, chunk), strict=True):
                 mean.add(frames, prediction)
-        prediction = mean.value()
+        prediction = mean.value()[:, :, : part.latents.shape[2]]
+        self._sums[step] = mean.from_frame(starts[number + 1])
         if guided:
             unconditional, conditional = prediction.chunk(2)
-            prediction = unconditional + guidance_scale * (conditional - unconditional)
-        latents = scheduler.step(prediction, t, latents, return_dict=False)[0]  # type: ignore[arg-type]
-        latents = after_step(step, t, latents)
-    return latents
+            prediction = unconditional + schedule.guidance_scale * (conditional - unconditional)
+        made = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
+        part.latents, part.done = self.after_step(step, t, made), step + 1

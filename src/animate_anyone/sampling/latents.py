@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
+from animate_anyone.first_guess.guess import GuessOptions, lost_detail
 from animate_anyone.models.autoencoding import at_once, decode, encode
+from animate_anyone.sampling.clip_conditions import ClipGuess
+from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures
 
 
@@ -94,7 +95,6 @@ class LatentVideoPipeline(DiffusionPipeline):
 
     vae: AutoencoderKL
     scheduler: DDIMScheduler
-    _guess = FirstGuess()  # of the last call, for its decoding
 
     @property
     def latent_downscale(self) -> int:
@@ -121,35 +121,66 @@ class LatentVideoPipeline(DiffusionPipeline):
         Raises:
             InputError: a frame is not finite.
         """
-        known, self._guess = self._guess, FirstGuess()
-        guess, vae = self.guess_options.detail(carried, known, latents.shape), self.vae
-        count = at_once(latents.shape[-1] * self.latent_downscale, latents.shape[-2] * self.latent_downscale)
-        for first in range(0, latents.shape[2], count):
-            some = latents[0, :, first : first + count].transpose(0, 1).contiguous()  # (n, c, h, w)
-            pixels = decode(vae, some.to(vae.dtype) / vae.config["scaling_factor"])
-            pixels = pixels + guess.lost_detail(vae, some, first)
-            if not torch.isfinite(pixels).all():
-                dtype = str(vae.dtype).removeprefix("torch.")
-                advice = "the autoencoder's weights are damaged" if dtype == "float32" else "give --dtype float32"
-                raise InputError(f"decoding frame {first + 1} gave NaN or infinity in {dtype}; {advice}")
-            frames = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-            yield from (np.ascontiguousarray(frame) for frame in frames)
+        size = latents.shape[-1] * self.latent_downscale, latents.shape[-2] * self.latent_downscale
+        detail = self._clip_guess(None, carried if self.guess_options.keep_detail else None, size)
+        yield from self._decode(iter([(0, latents)]), detail, size)
 
-    def _finish(
-        self, latents: Tensor, guess: FirstGuess, output_type: Literal["np", "latent"], return_dict: bool
-    ) -> AnimateAnyoneOutput | tuple[NDArray[np.uint8] | Tensor]:
-        """What the call returns of what the networks made."""
-        latents = guess.restore(latents)
-        check_finite(self.networks, latents, "the latents hold")
-        self._guess = replace(guess, origin=None)
-        result = latents if output_type == "latent" else np.stack(list(self.decode(latents, guess.pictures)))
-        self.maybe_free_model_hooks()
-        return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
+    @torch.no_grad()
+    def _decode(
+        self,
+        parts: Iterable[tuple[int, Tensor]],
+        guess: ClipGuess,
+        size: tuple[int, int],
+        passed: Callable[[int], None] = lambda frame: None,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The frames of latents that come part after part, each with the number of its first frame.
 
-    def _make_guess(self, reference: Tensor, pictures: Pictures | None, size: tuple[int, int]) -> FirstGuess:
-        """The first guess at a clip, of the reference's latents ``(1, channels, h, w)`` or of one picture a frame."""
-        scale = self.vae.config["scaling_factor"]
-        return self.guess_options.guess(reference, pictures, lambda some: self._encode_means(some, size), scale)
+        Frames are decoded together that begin at a multiple of their count: how the clip is parted changes nothing.
+
+        Args:
+            guess: whose detail is put back.
+            size: ``(width, height)`` of the frames.
+            passed: told the number behind the last frame that is decoded.
+        """
+        count, waiting, first = at_once(*size), list[Tensor](), 0
+        for begin, part in parts:
+            first = first if waiting else begin
+            waiting.append(part)
+            behind = begin + part.shape[2]
+            ready = torch.cat(waiting, 2)
+            while first < behind and first - first % count + count <= behind:
+                stop = first - first % count + count
+                yield from self._decode_together(ready[:, :, : stop - first], guess, first)
+                ready, first = ready[:, :, stop - first :], stop
+                passed(first)
+            waiting = [ready] if first < behind else []
+        if waiting:
+            yield from self._decode_together(waiting[0], guess, first)
+
+    def _decode_together(self, latents: Tensor, guess: ClipGuess, first: int) -> list[NDArray[np.uint8]]:
+        vae = self.vae
+        some = latents[0].transpose(0, 1).contiguous()  # (n, c, h, w)
+        pixels = decode(vae, some.to(vae.dtype) / vae.config["scaling_factor"])
+        if guess.pictures is not None and guess.means is not None:
+            frames = range(first, first + len(some))
+            pictures = [guess.pictures[frame] for frame in frames]
+            pixels = pixels + lost_detail(vae, some, pictures, guess.means.of(frames)[0][0].transpose(0, 1))
+        if not torch.isfinite(pixels).all():
+            dtype = str(vae.dtype).removeprefix("torch.")
+            advice = "the autoencoder's weights are damaged" if dtype == "float32" else "give --dtype float32"
+            raise InputError(f"decoding frame {first + 1} gave NaN or infinity in {dtype}; {advice}")
+        shown = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return [np.ascontiguousarray(frame) for frame in shown]
+
+    def _clip_guess(self, reference: Tensor | None, pictures: Pictures | None, size: tuple[int, int]) -> ClipGuess:
+        """The first guess at a clip, of one picture a frame or of the reference's latents ``(1, channels, h, w)``."""
+        options = self.guess_options
+        if pictures is not None and options.reference_latents:
+            scale: float = self.vae.config["scaling_factor"]
+            return ClipGuess(None, self._features(pictures, size), scale, pictures if options.keep_detail else None)
+        if reference is None or not options.reference_latents:
+            return ClipGuess()
+        return ClipGuess(reference[:, :, None])
 
     def _noise(self, grid: Sequence[int], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
         """The noise that denoising begins with, for a ``grid`` of frames, h, w; ``latents`` where they are given."""
@@ -159,17 +190,24 @@ class LatentVideoPipeline(DiffusionPipeline):
             latents = initial_noise(shape, 2, shared=shared, generator=generator, device=device)
         elif tuple(latents.shape) != shape:
             raise InputError(f"latents have shape {tuple(latents.shape)}; they must be {shape}")
-        return latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        latents, sigma = latents.to(device, torch.float32), float(self.scheduler.init_noise_sigma)
+        return latents if sigma == 1 else latents * sigma  # a view of one frame's noise stays one
 
     def _encode(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
-        """Latents ``(1, c, frames, h, w)`` of a clip, scaled; on the CPU, as a long clip's may not fit elsewhere."""
+        """Latents ``(1, c, frames, h, w)`` of a few frames, scaled; on the CPU."""
         return self._encode_means(pictures, size) * self.vae.config["scaling_factor"]
 
     def _encode_means(self, pictures: Pictures, size: tuple[int, int]) -> Tensor:
         """As :meth:`_encode`, not scaled."""
-        count, means, device = at_once(*size), list[Tensor](), self._execution_device
-        for first in range(0, len(pictures), count):
-            some = np.stack([stretch(pictures[i], size) for i in range(first, min(first + count, len(pictures)))])
-            pixels = torch.from_numpy(some).to(device).permute(0, 3, 1, 2).contiguous()
-            means.append(encode(self.vae, pixels.float() / 127.5 - 1).cpu())
-        return torch.cat(means).transpose(0, 1)[None].contiguous()
+        device = self._execution_device
+        some = np.stack([stretch(picture, size) for picture in pictures])
+        pixels = torch.from_numpy(some).to(device).permute(0, 3, 1, 2).contiguous()
+        return encode(self.vae, pixels.float() / 127.5 - 1).cpu().transpose(0, 1)[None].contiguous()
+
+    def _features(self, pictures: Pictures, size: tuple[int, int], scale: float = 1.0) -> FrameFeatures:
+        """Latents of a clip's pictures, times ``scale``."""
+
+        def make(frames: range) -> tuple[Tensor]:
+            return (self._encode_means([pictures[frame] for frame in frames], size) * scale,)
+
+        return FrameFeatures(len(pictures), at_once(*size), make)

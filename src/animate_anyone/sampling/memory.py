@@ -30,7 +30,13 @@ from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.sampling.alive_bytes import AliveBytes
-from animate_anyone.sampling.memory_environment import frames_encoded_at_once, join_scene, scene_bytes, walk_scene
+from animate_anyone.sampling.memory_environment import (
+    frames_encoded_at_once,
+    join_scene,
+    kept_bytes,
+    scene_bytes,
+    walk_scene,
+)
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import QUANTIZED_PARTS, Work
@@ -66,8 +72,9 @@ class Estimate:
         weights: part -> bytes of all its weights, in the order of :func:`parts_of`.
         largest_layer: part -> bytes of its largest single layer.
         steps: calls of the networks, in order.
-        pose_features: of the whole clip; they wait in the machine's memory.
+        pose_features: of the frames at work; they wait in the machine's memory, those that have no room there on disk.
         scene: likewise the environment's latents, the mask and the objects' features (Animate Anyone 2).
+        guess: likewise the first guess's latents.
         pictures, preparation: as in :class:`Work`.
     """
 
@@ -76,6 +83,7 @@ class Estimate:
     steps: tuple[Step, ...]
     pose_features: int
     scene: int = 0
+    guess: int = 0
     pictures: int = 0
     preparation: int = 0
 
@@ -115,13 +123,9 @@ class Estimate:
 
     def waiting(self) -> dict[str, int]:
         """Phase -> what of the clip waits in the machine's memory; phases in which nothing does are left out."""
-        # Features of single frames are joined at the end of their phase: for a moment they are there twice.
-        return {
-            "reference": self.preparation,  # given back before it: too much by the reference's activations at most
-            "poses": 2 * self.pose_features,
-            "scene": self.pose_features + 2 * self.scene,
-            "denoising": self.pose_features + self.scene,
-        }
+        features = self.pose_features + self.scene + self.guess
+        # Preparations are given back before the reference: too much by its activations at most.
+        return {"reference": self.preparation, **dict.fromkeys(("poses", "scene", "denoising", "decoding"), features)}
 
 
 def parts_of(pipeline: AnimateAnyonePipeline) -> tuple[str, ...]:
@@ -143,15 +147,17 @@ def estimate(pipeline: AnimateAnyonePipeline, work: Work) -> Estimate:
     pipeline.vae.enable_tiling() if work.vae_tiling else pipeline.vae.disable_tiling()
     kinds = {part: work.quantize if part in QUANTIZED_PARTS else "none" for part in networks}
     rows, columns = _grid(pipeline, work)
-    frame = pipeline.guider.config["out_channels"] * rows * columns * work.dtype.itemsize
+    pose = pipeline.guider.config["out_channels"] * rows * columns * work.dtype.itemsize
+    guess = pipeline.vae.config["latent_channels"] * rows * columns * work.dtype.itemsize
     with torch.device("meta"):
         scene = scene_bytes(pipeline, work) if isinstance(pipeline, AnimateAnyone2Pipeline) else 0
     return Estimate(
         weights={p: sum(_layer_bytes(m, kinds[p]) for m in net.modules()) for p, net in networks.items()},
         largest_layer={p: max(_layer_bytes(m, kinds[p]) for m in net.modules()) for p, net in networks.items()},
         steps=tuple(_walk(pipeline, work)),
-        pose_features=frame * work.frames,
+        pose_features=kept_bytes(pose, work.frames_at_work),
         scene=scene,
+        guess=kept_bytes(guess, work.frames_at_work) if pipeline.guess_options.carried_reference else 0,
         pictures=work.pictures,
         preparation=work.preparation,
     )
@@ -215,7 +221,7 @@ def _layer_bytes(module: nn.Module, quantize: str) -> int:
 
 
 def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
-    """The way of a pipeline's ``__call__`` and ``decode``, one call of each network, on shapes."""
+    """The way of a pipeline's ``stream``, one call of each network, on shapes."""
     steps: list[Step] = []
     alive = _Alive(p)
 
@@ -226,14 +232,17 @@ def _walk(p: AnimateAnyonePipeline, work: Work) -> list[Step]:
         return result
 
     with torch.device("meta"), torch.no_grad(), _NoScores(), alive:
-        _walk_to_latents(p, work, take)
-        _walk_decoding(p, work, take)
+        _walk_clip(p, work, take)
     return steps
 
 
-def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
-    token, latent, keys_values = _walk_reference(p, work, take)
-    guessing = p.guess_options
+def _walk_clip(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
+    look, guessing, grid = _walk_reference(p, work, take), p.guess_options, _grid(p, work)
+    channels, together = p.vae.config["latent_channels"], work.window * work.window_batch
+    # float32: the noise of the clip, latents of the frames at work, those of a group's windows and sums over these.
+    counts = (1 if guessing.shared_noise else work.frames, work.frames_at_work, together, (1 + work.guided) * together)
+    clip = [torch.empty(1, channels, frames, *grid) for frames in counts]
+    own_pose = _own_pose(p, work)
     if guessing.carried_reference:
         carried = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1], dtype=work.dtype)
         take("reference", "vae", lambda: p.vae.encode(carried).latent_dist.mean)
@@ -243,22 +252,27 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     take("poses", _pose_part(p), lambda: _pose_features(p, work, frames, depth))
     if aa2 is not None:
         walk_scene(aa2, work, take)
-    batch, grid = (1 + work.guided) * work.window_batch, _grid(p, work)
-    clip = torch.empty(1, p.vae.config["latent_channels"], work.frames, *grid)  # float32, as all sums over windows
-    sums = [torch.empty_like(clip) for _ in range(1 + work.guided)]
-    known = torch.empty_like(clip) if guessing.keep_detail else None  # of the carried pictures, for decoding
-    noisy = torch.empty(batch, clip.shape[1], work.window, *grid, dtype=work.dtype)
+    _walk_step(p, work, look, take)
+    del clip[2:]
+    _walk_decoding(p, work, take)
+    assert len(clip) == 2 and (own_pose is None or own_pose.is_meta) and look[0].is_meta  # alive until here
+
+
+def _walk_step(
+    p: AnimateAnyonePipeline, work: Work, look: tuple[Tensor, Tensor, ReferenceKeysValues | None], take: Any
+) -> None:
+    (token, latent, keys_values), grid, control = look, _grid(p, work), p.reference_control
+    batch = (1 + work.guided) * work.window_batch
+    noisy = torch.empty(batch, p.vae.config["latent_channels"], work.window, *grid, dtype=work.dtype)
     pose = torch.empty(batch, p.guider.config["out_channels"], work.window, *grid, dtype=work.dtype)
-    if guessing.reference_latents:
+    if p.guess_options.reference_latents:
         guess = FirstGuess(latent[:, :, None].expand(-1, -1, work.window, -1, -1))
         windows = [list(range(work.window))] * work.window_batch
         noisy = guess.join(noisy, windows, work.guided * work.window_batch)
-    objects, segments = None, None
-    if aa2 is not None:
-        noisy, objects = join_scene(aa2, work, noisy)
-        segments = torch.empty_like(clip)
+    objects = None
+    if isinstance(p, AnimateAnyone2Pipeline):
+        noisy, objects = join_scene(p, work, noisy)
     tokens = token.repeat(batch, 1, 1)
-    control = p.reference_control
 
     def step() -> None:
         seen = keys_values
@@ -269,8 +283,6 @@ def _walk_to_latents(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     step()
     if control is not None:
         step()  # offloaded, the ControlNet now finds the denoising UNet still there
-    assert (known is None) == (not guessing.keep_detail)
-    assert len(sums) == 1 + work.guided and (segments is None) == (aa2 is None)  # alive until here
 
 
 def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
@@ -279,8 +291,7 @@ def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
     pixels = take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float())
     if p.guess_options.keep_detail:
         picture = torch.empty_like(pixels)
-        known = take("decoding", "vae", lambda: p.vae.encode(picture.to(work.dtype)).latent_dist.mean)
-        take("decoding", "vae", lambda: p.vae.decode(known, return_dict=False)[0].float() + pixels)
+        take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float() + pixels + picture)
 
 
 def _walk_reference(
@@ -298,6 +309,14 @@ def _walk_reference(
     return token, latent, take("reference", "denoising_unet", lambda: project(features, int(work.guided)))
 
 
+def _own_pose(p: AnimateAnyonePipeline, work: Work) -> Tensor | None:
+    """The reference's pose picture, where it joins every other."""
+    width, height = p.pose_picture_size(work.size)
+    return (
+        torch.empty(1, 3, 1, height, width, dtype=work.dtype) if p.guider.config["conditioning_channels"] > 3 else None
+    )
+
+
 def _pose_features(p: AnimateAnyonePipeline, work: Work, frames: int = 1, depth: bool = False) -> Tensor:
     guider, (width, height) = p.guider, p.pose_picture_size(work.size)
 
@@ -305,8 +324,7 @@ def _pose_features(p: AnimateAnyonePipeline, work: Work, frames: int = 1, depth:
         drawn = torch.empty(1, 3, count, height, width, dtype=torch.uint8)  # alive to the end, as in the pipeline
         return drawn.to(work.dtype) / 255
 
-    own = pictures(1)
-    given: tuple[Tensor, ...] = (guider.beside(pictures(frames), own),)
+    given: tuple[Tensor, ...] = (guider.beside(pictures(frames), _own_pose(p, work)),)
     if depth:
         given = (*given, torch.empty(1, 1, frames, height, width).to(work.dtype))
     return guider(*given)

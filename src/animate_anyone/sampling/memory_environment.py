@@ -17,6 +17,7 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.structures import Size
+from animate_anyone.system.frame_store import KEPT_BYTES as FEATURES_KEPT
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
@@ -26,7 +27,7 @@ def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
 
 
 def walk_scene(p: AnimateAnyone2Pipeline, work: Work, take: Any) -> None:
-    """The way of ``_encode_scene``, for one batch of frames: each is done with before the next."""
+    """The way of ``_clip_scene``, for one batch of frames: each is done with before the next."""
     picture = torch.empty(min(work.frames, at_once(*work.size)), 3, *work.size[::-1]).to(work.dtype)
     latent = take("scene", "vae", lambda: p.vae.encode(picture).latent_dist.mean)
     guider = p.object_guider
@@ -40,10 +41,16 @@ def join_scene(p: AnimateAnyone2Pipeline, work: Work, noisy: Tensor) -> tuple[Te
 
 
 def scene_bytes(p: AnimateAnyone2Pipeline, work: Work) -> int:
-    """The scene of the whole clip: the environment's latents, the mask, and all levels of the objects' features."""
+    """The scene of the frames at work: the environment's latents, the mask, and all levels of the objects' features."""
     scene = _scene(p, work, 1)
     levels = () if scene.objects is None else scene.objects.levels
-    return work.frames * sum(t.numel() * t.element_size() for t in (scene.environment, scene.mask, *levels))
+    tensors = (scene.environment, scene.mask, *levels)
+    return sum(kept_bytes(t.numel() * t.element_size(), work.frames_at_work) for t in tensors)
+
+
+def kept_bytes(of_a_frame: int, frames: int) -> int:
+    """What of so many frames stays in memory; the rest waits on disk, see ``system.frame_store``."""
+    return min(frames * of_a_frame, max(FEATURES_KEPT, of_a_frame))
 
 
 def picture_bytes(

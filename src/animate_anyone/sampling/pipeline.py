@@ -6,9 +6,7 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +17,6 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
@@ -27,60 +24,16 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
-from animate_anyone.sampling.denoising import Hold, denoise
+from animate_anyone.sampling.clip_conditions import ClipConditions
+from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
-from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite, stretch
+from animate_anyone.sampling.latents import AnimateAnyoneOutput, stretch
 from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
-from animate_anyone.sampling.scene import SceneLatents
-from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
-
-StepCallback = Callable[["AnimateAnyonePipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+from animate_anyone.sampling.scene import Planes, check_depth
+from animate_anyone.sampling.windowed import Clip, Plan, StepCallback, WindowedPipeline
 
 
-@dataclass(frozen=True)
-class ClipConditions:
-    """What the networks are given of a clip, computed once; it waits where the networks do not compute.
-
-    Attributes:
-        reference: the reference's look.
-        poses: ``(1, channels, frames, h, w)``, the pose guider's features.
-        guess: what the networks change.
-        guided: whether guidance asks for an unconditional half.
-        scene: the environment and the objects (Animate Anyone 2).
-    """
-
-    reference: ReferenceCondition
-    poses: Tensor
-    guess: FirstGuess
-    guided: bool
-    scene: SceneLatents | None = None
-
-    def of_frames(self, frames: slice) -> ClipConditions:
-        """Of some frames; views."""
-        scene = self.scene and self.scene.of_frames(frames)
-        return replace(self, poses=self.poses[:, :, frames], guess=self.guess.of_frames(frames), scene=scene)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a clip is denoised.
-
-    Attributes:
-        steps: DDIM steps.
-        guidance_scale: 1 turns guidance off.
-        windows: lists of frame numbers; with continuation segments, one after the other.
-        overlap: frames over which windows fade into each other, where the model's do.
-        window_batch: windows computed at once.
-    """
-
-    steps: int
-    guidance_scale: float
-    windows: list[list[int]]
-    overlap: int
-    window_batch: int
-
-
-class AnimateAnyonePipeline(LatentVideoPipeline):
+class AnimateAnyonePipeline(WindowedPipeline):
     """Animate Anyone (arXiv 2311.17117).
 
     Args:
@@ -210,6 +163,60 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         Raises:
             InputError: an input does not fit the model.
         """
+        clip = self._begin(
+            reference,
+            poses,
+            reference_pose=reference_pose,
+            carried=carried,
+            size=size,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            window=window,
+            overlap=overlap,
+            window_stride=window_stride,
+            window_batch=window_batch,
+            generator=generator,
+            latents=latents,
+            callback_on_step_end=callback_on_step_end,
+            progress=progress,
+        )
+        return self._finish(clip, output_type, return_dict)
+
+    def stream(self, reference: NDArray[np.uint8], poses: Pictures, **options: Any) -> Iterator[NDArray[np.uint8]]:
+        """The frames of a call, ``(height, width, 3)`` uint8 each, every one as soon as it is finished.
+
+        What is held does not grow with the clip. The frames are those of a call, bit for bit.
+
+        Args:
+            options: those of a call, but for ``callback_on_step_end``, ``output_type`` and ``return_dict``. Models
+                whose windows wrap round finish no frame before all.
+
+        Raises:
+            InputError: an input does not fit the model; before the first frame is asked for.
+        """
+        return self._frames(self._begin(reference, poses, **options))
+
+    @torch.no_grad()
+    def _begin(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        *,
+        reference_pose: NDArray[np.uint8] | None = None,
+        carried: Pictures | None = None,
+        size: tuple[int, int] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        window_stride: int = 1,
+        window_batch: int = 1,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        progress: Progress | None = None,
+    ) -> Clip:
+        """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
         accepted = self.config, self.latent_downscale, self.pose_picture_size
         size = check_inputs(*accepted, reference, poses, reference_pose, size, window_batch)
@@ -218,107 +225,31 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
         planned = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
         plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
 
-        # 2. Look at the reference and the poses, once.
+        # 2. Look at the reference, once; at the poses when a window needs them.
         guided = plan.guidance_scale != 1
         look = self._encode_reference(reference, reference_pose, size, guided)
-        guess = self._make_guess(look.latent, pictures, size)
-        conditions = ClipConditions(look, self._encode_poses(poses, reference_pose, size), guess, guided)
+        guess = self._clip_guess(look.latent, pictures, size)
+        conditions = ClipConditions(look, self._pose_features(poses, reference_pose, size), guess, guided)
 
         # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
-        latents = self._noise(conditions.poses.shape[2:], generator, latents)
-        latents = self._denoise(conditions, latents, plan, callback_on_step_end, progress)
+        noise = self._noise((len(poses), *self._grid(size)), generator, latents)
+        return Clip(conditions, size, self._denoise(conditions, noise, plan, callback_on_step_end, progress))
 
-        # 4. Decode.
-        return self._finish(latents, conditions.guess, output_type, return_dict)
-
-    def plan(
-        self,
-        num_frames: int,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        window: int | None = None,
-        overlap: int | None = None,
-        window_stride: int = 1,
-    ) -> list[list[int]]:
-        """Find out, before anything long, whether this model can work so; arguments as in a call.
-
-        Returns:
-            The windows, each a list of frame numbers.
-
-        Raises:
-            InputError: a setting is out of range for this model.
-        """
-        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
-        most = self.scheduler.config["num_train_timesteps"]
-        if not 1 <= steps <= most:
-            raise InputError(f"{steps} denoising steps: give 1 to {most}")
-        if not math.isfinite(guidance_scale):
-            raise InputError(f"guidance {guidance_scale}: give a finite number; 1 turns guidance off")
-        if self.config["aggregation"] == "wrap":
-            schedule = wrapping_windows(num_frames, window, overlap, window_stride)
-        elif window_stride == 1:
-            schedule = windows(num_frames, window, overlap)
-        else:
-            raise InputError(f"window stride {window_stride}: this model's windows fade; it goes with wrap alone")
-        longest = self.denoising_unet.config["motion_max_seq_length"]
-        if self.denoising_unet.config["use_motion_module"] and len(schedule[0]) > longest:
-            raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
-        return schedule
-
-    def _settings(self, *given: Any) -> list[Any]:
-        """Steps, guidance scale, window and overlap: the model's own where ``None`` is given."""
-        names = ("num_inference_steps", "guidance_scale", "window", "overlap")
-        return [self.config[name] if value is None else value for name, value in zip(names, given, strict=True)]
-
-    def _denoise(
-        self,
-        conditions: ClipConditions,
-        latents: Tensor,
-        plan: Plan,
-        callback: StepCallback | None,
-        progress: Progress | None,
-        hold: Hold | None = None,
-    ) -> Tensor:
-        """Latents without noise, of what the networks make; raises :class:`InputError` where they are not finite."""
-        self.scheduler.set_timesteps(plan.steps, device=latents.device)
-        timesteps = self.scheduler.timesteps
-        count = len(timesteps)
-        bar = self.progress_bar(timesteps) if progress is None else progress.track(timesteps, count, "denoise")
-        overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
-
-        def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
-            check_finite(self.networks, latents, f"step {step + 1} of {count} gave")
-            if callback is None:
-                return latents
-            changed: dict[str, Tensor] = callback(self, step, int(t), {"latents": latents}) or {}
-            return changed.get("latents", latents)
-
-        return denoise(
-            lambda noisy, t, chunk: self._predict(conditions, noisy, t, chunk),
-            latents,
-            scheduler=self.scheduler,
-            timesteps=bar,
-            windows=plan.windows,
-            weights=window_weights(len(plan.windows[0]), overlap),
-            guidance_scale=plan.guidance_scale,
-            window_batch=plan.window_batch,
-            after_step=after_step,
-            hold=hold,
-        )
-
-    def _predict(self, conditions: ClipConditions, latents: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
-        # -> (windows, [unconditional, conditional] or [conditional], channels, frames, h, w)
-        guided, scene = conditions.guided, conditions.scene
-        noisy = torch.cat([latents[:, :, frames] for frames in chunk])
-        pose = torch.cat([conditions.poses[:, :, frames] for frames in chunk]).to(noisy.device)
+    def _predict(self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
+        # (windows, channels, frames, h, w) -> (windows, [unconditional, conditional] or [conditional], ...)
+        length, guided = len(chunk[0]), conditions.guided
+        given = conditions.of([frame for frames in chunk for frame in frames])
+        placed = [list(range(first, first + length)) for first in range(0, len(chunk) * length, length)]
+        pose = torch.cat([given.poses[:, :, frames] for frames in placed]).to(noisy.device)
         token = conditions.reference.image_token.repeat(len(chunk), 1, 1)
         if guided:
             noisy, pose = torch.cat([noisy] * 2), torch.cat([pose] * 2)
             token = torch.cat([torch.zeros_like(token), token])
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
-        noisy = conditions.guess.join(noisy, chunk, guided * len(chunk))
+        noisy = given.guess.join(noisy, placed, guided * len(chunk))
         reference = conditions.reference.at_step(noisy, t, token, int(guided))
-        noisy, objects = (noisy, None) if scene is None else scene.beside(noisy, chunk)
+        noisy, objects = (noisy, None) if given.scene is None else given.scene.beside(noisy, placed)
+        del given  # copies of it are where the networks compute
         out = self.denoising_unet(noisy, t, token, pose, reference, objects)
         return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
 
@@ -336,43 +267,45 @@ class AnimateAnyonePipeline(LatentVideoPipeline):
             return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
         pose = None
         if reference_pose is not None:
-            pose = self._encode_poses([reference_pose], reference_pose, size)[:, :, 0].to(device)
+            pose = self._pose_features([reference_pose], reference_pose, size).of([0])[0][:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
         keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
         return ReferenceCondition(latent, token, keys_values)
 
-    def _encode_poses(
+    def _pose_features(
         self,
         poses: Pictures,
         reference_pose: NDArray[np.uint8] | None,
         size: tuple[int, int],
-        depth: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        # Kept on the CPU: a long clip's features may not fit beside the networks. Poses are drawn in order, once; with
-        # depth some are encoded together, with the frames around that their features depend on.
+        depth: Planes | None = None,
+    ) -> FrameFeatures:
+        """The pose guider's features; with depth those of frames near by are encoded with each block."""
         guider, device, count, shape = self.guider, self._execution_device, len(poses), poses[0].shape
         drawn_size, reach = self.pose_picture_size(size), 0 if depth is None else guider.reach
+        held: dict[int, NDArray[np.uint8]] = {}  # drawings that the next block needs too
 
         def pictures(some: Iterable[NDArray[np.uint8]]) -> Tensor:
             drawn = torch.from_numpy(np.stack([stretch(pose, drawn_size) for pose in some])).to(device)
             return drawn.permute(3, 0, 1, 2)[None].to(guider.dtype) / 255
 
-        def encoded(frames: range) -> Tensor:
-            given: tuple[Tensor, ...] = (guider.beside(pictures(held.values()), own),)
-            if depth is not None:
-                near = torch.from_numpy(np.ascontiguousarray(depth[frames.start : frames.stop]))
-                given = (*given, near.to(device, guider.dtype)[None, None])
-            return guider(*given)
+        beside = guider.config["conditioning_channels"] > 3  # the reference's pose joins each
+        own = pictures([reference_pose]) if beside and reference_pose is not None else None
 
-        own = None if reference_pose is None else pictures([reference_pose])
-        coming, held, features = iter(poses), dict[int, NDArray[np.uint8]](), list[Tensor]()
-        for start in range(0, count, self.poses_at_once):
-            stop = min(start + self.poses_at_once, count)
-            frames = range(max(start - reach, 0), min(stop + reach, count))
-            held = {number: held[number] if number in held else next(coming) for number in frames}
-            for number, pose in held.items():
+        @torch.no_grad()
+        def make(block: range) -> tuple[Tensor]:
+            frames = range(max(block.start - reach, 0), min(block.stop + reach, count))
+            drawn = {number: held[number] if number in held else poses[number] for number in frames}
+            for number, pose in drawn.items():
                 if pose.shape != shape:
                     raise InputError(f"poses[{number}] has shape {pose.shape}, poses[0] {shape}; draw all at one size")
-            features.append(encoded(frames)[:, :, start - frames.start : stop - frames.start].cpu())
-        return torch.cat(features, 2)
+            given: tuple[Tensor, ...] = (guider.beside(pictures(drawn.values()), own),)
+            if depth is not None:
+                near = np.stack([depth[number] for number in frames])
+                check_depth(near)
+                given = (*given, torch.from_numpy(near).to(device, guider.dtype)[None, None])
+            held.clear()
+            held.update({number: drawn[number] for number in frames[max(0, len(frames) - 2 * reach) :] if reach})
+            return (guider(*given)[:, :, block.start - frames.start : block.stop - frames.start],)
+
+        return FrameFeatures(count, self.poses_at_once, make)

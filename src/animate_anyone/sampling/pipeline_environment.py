@@ -5,6 +5,7 @@ Layouts as in :mod:`animate_anyone.sampling.pipeline`; masks are ``(frames, heig
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -16,17 +17,20 @@ from torch import Tensor
 
 from animate_anyone.conditions.environment import FORMULATIONS, latent_mask
 from animate_anyone.errors import InputError
-from animate_anyone.models.object_guider import ObjectFeatures, ObjectGuider
+from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Hold
+from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput
-from animate_anyone.sampling.pipeline import AnimateAnyonePipeline, ClipConditions, Plan, StepCallback
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.reference import check_given
-from animate_anyone.sampling.scene import SceneInputs, SceneLatents
+from animate_anyone.sampling.scene import ClipScene, Planes, SceneInputs
+from animate_anyone.sampling.windowed import Clip, Plan, StepCallback
 
 
 class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
@@ -131,6 +135,52 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         Raises:
             InputError: an input does not fit the model.
         """
+        clip = self._begin(
+            reference,
+            poses,
+            scene,
+            reference_pose=reference_pose,
+            carried=carried,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            window=window,
+            overlap=overlap,
+            window_batch=window_batch,
+            continuation=continuation,
+            generator=generator,
+            latents=latents,
+            callback_on_step_end=callback_on_step_end,
+            progress=progress,
+        )
+        return self._finish(clip, output_type, return_dict)
+
+    def stream(  # type: ignore[override]
+        self, reference: NDArray[np.uint8], poses: Pictures, scene: SceneInputs, **options: Any
+    ) -> Iterator[NDArray[np.uint8]]:
+        """As ``AnimateAnyonePipeline.stream``."""
+        return self._frames(self._begin(reference, poses, scene, **options))
+
+    @torch.no_grad()
+    def _begin(  # type: ignore[override]
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs,
+        *,
+        reference_pose: NDArray[np.uint8] | None = None,
+        carried: Pictures | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        window_batch: int = 1,
+        continuation: int = 0,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        progress: Progress | None = None,
+    ) -> Clip:
+        """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
         accepted = self.config, self.latent_downscale, self.pose_picture_size
         size = check_inputs(*accepted, reference, poses, reference_pose, None, window_batch)
@@ -141,40 +191,38 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         planned = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
         plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
 
-        # 2. Look at the reference, the poses and the scene, once.
+        # 2. Look at the reference, once; at the poses and the scene when a window needs them.
         guided = plan.guidance_scale != 1
         look = self._encode_reference(reference, reference_pose, size, guided)
-        guess = self._make_guess(look.latent, pictures, size)
-        features = self._encode_poses(poses, reference_pose, size, scene.depth)
-        conditions = ClipConditions(look, features, guess, guided, self._encode_scene(scene, size))
+        guess = self._clip_guess(look.latent, pictures, size)
+        features = self._pose_features(poses, reference_pose, size, scene.depth)
+        conditions = ClipConditions(look, features, guess, guided, self._clip_scene(scene, size))
 
         # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
-        latents = self._noise(features.shape[2:], generator, latents)
+        noise = self._noise((len(poses), *self._grid(size)), generator, latents)
         denoise = self._denoise_segments if continuation else self._denoise
-        latents = denoise(conditions, latents, plan, callback_on_step_end, progress)
+        return Clip(conditions, size, denoise(conditions, noise, plan, callback_on_step_end, progress))
 
-        # 4. Decode.
-        return self._finish(latents, conditions.guess, output_type, return_dict)
-
+    @torch.no_grad()
     def _denoise_segments(
         self,
         conditions: ClipConditions,
-        latents: Tensor,
+        noise: Tensor,
         plan: Plan,
         callback: StepCallback | None,
         progress: Progress | None,
-    ) -> Tensor:
+    ) -> Iterator[tuple[int, Tensor]]:
         """As :meth:`_denoise`, the windows of the plan one after the other, each going on from the one before."""
-        done, result = 0, torch.empty_like(latents)
-        for segment in plan.windows:
-            frames = slice(segment[0], segment[-1] + 1)  # a view: nothing of the clip is held twice
-            noise = latents[:, :, frames]
-            hold = holding(self.scheduler, result[:, :, frames.start : done], noise) if done else None
-            one = replace(plan, windows=[list(range(len(segment)))], overlap=0)
-            made = self._denoise(conditions.of_frames(frames), noise, one, callback, progress, hold)
-            result[:, :, done : frames.stop] = made[:, :, done - frames.start :]
-            done = frames.stop
-        return result
+        done, before = 0, (0, noise[:, :, :0])  # the last segment, and its first frame
+        with self._shown(replace(plan, window_batch=1), progress) as tick:
+            for segment in plan.windows:
+                own = noise[:, :, segment[0] : segment[-1] + 1]
+                first, made = before
+                hold = holding(self.scheduler, made[:, :, segment[0] - first :], own) if done else None
+                one = replace(plan, windows=[segment], overlap=0, window_batch=1)
+                ((_, made),) = self._denoise_groups(conditions, own, one, [[segment]], tick, callback, hold)
+                yield done, made[:, :, done - segment[0] :]
+                before, done = (segment[0], made), segment[-1] + 1
 
     def plan(
         self,
@@ -198,23 +246,36 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             overlap = continuation
         return super().plan(num_frames, num_inference_steps, guidance_scale, window, overlap, window_stride)
 
-    def _encode_scene(self, scene: SceneInputs, size: tuple[int, int]) -> SceneLatents:
-        latents = self._encode(scene.environment, size)
-        cells = torch.from_numpy(latent_mask(scene.mask, self.latent_downscale)).float()[None, None]
-        if scene.objects is None or scene.object_mask is None or not scene.object_mask.any():
-            return SceneLatents(latents, cells)
+    def _clip_scene(self, scene: SceneInputs, size: tuple[int, int]) -> ClipScene:
+        """The scene of a clip, of which no frame is encoded yet."""
+        count, downscale = len(scene.environment), self.latent_downscale
+
+        def cells(planes: Planes, frame: int) -> NDArray[np.bool_]:
+            return latent_mask(planes[frame][None], downscale)
+
+        def mask(frames: range) -> tuple[Tensor]:
+            return (torch.from_numpy(np.concatenate([cells(scene.mask, n) for n in frames])).float()[None, None],)
+
+        environment = self._features(scene.environment, size, self.vae.config["scaling_factor"])
+        masks = FrameFeatures(count, 1, mask)
+        shown, where = scene.objects, scene.object_mask
+        if shown is None or where is None or not any(where[frame].any() for frame in range(count)):
+            return ClipScene(environment, masks)
         assert self.object_guider is not None
         guider, device = self.object_guider, self._execution_device
-        where = torch.from_numpy(latent_mask(scene.object_mask, self.latent_downscale))
-        found: list[ObjectFeatures] = []
-        empty = torch.zeros_like(latents[:, :, :1])
-        for number, here in enumerate(where):
-            # Zeros where no object is, and in frames without one nothing else.
-            shown = self._encode([scene.objects[number]], size) * here if here.any() else empty
-            features = guider(shown.to(device, guider.dtype))
-            found.append(ObjectFeatures(tuple(level.cpu() for level in features.levels), features.present.cpu()))
-        levels = tuple(torch.cat(level, 2) for level in zip(*(f.levels for f in found), strict=True))
-        return SceneLatents(latents, cells, ObjectFeatures(levels, torch.cat([f.present for f in found], 1)))
+
+        @torch.no_grad()
+        def objects(frames: range) -> tuple[Tensor, ...]:
+            (number,) = frames
+            here = torch.from_numpy(cells(where, number))[0]
+            if here.any():  # zeros where no object is, and in frames without one nothing else
+                latents = self._encode([shown[number]], size) * here
+            else:
+                latents = torch.zeros(1, self.vae.config["latent_channels"], 1, *here.shape, dtype=self.vae.dtype)
+            features = guider(latents.to(device, guider.dtype))
+            return (*features.levels, features.present[:, None])
+
+        return ClipScene(environment, masks, FrameFeatures(count, 1, objects))
 
 
 def holding(scheduler: DDIMScheduler, known: Tensor, noise: Tensor) -> Hold:

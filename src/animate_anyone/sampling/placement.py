@@ -94,6 +94,7 @@ class Work:
         frames: of the whole clip.
         window: frames denoised together, at most ``frames``.
         window_batch: windows at once.
+        steps: of denoising.
         guided: whether guidance doubles each step.
         dtype: of weights and activations.
         vae_tiling, quantize: as in :class:`Placement`.
@@ -106,6 +107,7 @@ class Work:
     frames: int
     window: int
     window_batch: int = 1
+    steps: int = 20
     guided: bool = True
     dtype: torch.dtype = torch.float16
     vae_tiling: bool = False
@@ -113,6 +115,11 @@ class Work:
     objects: bool = False
     pictures: int = 0
     preparation: int = 0
+
+    @property
+    def frames_at_work(self) -> int:
+        """Frames that are begun and not finished, at most: a window at each step, and those that are decoded."""
+        return min(self.frames, (self.steps + 1) * self.window * self.window_batch)
 
 
 def choose_device(device: str) -> torch.device:

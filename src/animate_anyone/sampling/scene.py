@@ -1,8 +1,10 @@
-"""What the networks see of a scene (Animate Anyone 2), encoded once for the whole clip, window by window handed out."""
+"""What the networks see of a scene (Animate Anyone 2), encoded when a window needs it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +14,15 @@ from torch import Tensor
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import join_environment
 from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures
+
+Planes = Sequence[NDArray[Any]] | NDArray[Any]
 
 
 @dataclass(frozen=True)
 class SceneLatents:
-    """A scene on the latent grid. It may wait on the CPU: what a window needs is moved to where that is.
+    """Some frames of a scene on the latent grid. They may wait on the CPU, and are moved to where they are needed.
 
     Attributes:
         environment: ``(1, channels, frames, h, w)``, scaled latents of frames without the person.
@@ -29,8 +34,8 @@ class SceneLatents:
     mask: Tensor
     objects: ObjectFeatures | None = None
 
-    def of_frames(self, frames: list[int] | slice) -> SceneLatents:
-        """The scene of some frames, as a window (their numbers) or a segment (a slice, not copied) needs it."""
+    def of_frames(self, frames: list[int]) -> SceneLatents:
+        """The scene of some of these frames, counted from 0."""
         objects = self.objects and self.objects.of_frames(frames)
         return SceneLatents(self.environment[:, :, frames], self.mask[:, :, frames], objects)
 
@@ -54,25 +59,55 @@ class SceneLatents:
 
 
 @dataclass(frozen=True)
+class ClipScene:
+    """The scene of a clip; what is of a frame is made when it is needed.
+
+    Attributes:
+        environment, mask: of :class:`SceneLatents`.
+        objects: all levels of the object guider's features, then where they are present, ``(1, 1, frames)``; ``None``
+            where no frame has an object.
+    """
+
+    environment: FrameFeatures
+    mask: FrameFeatures
+    objects: FrameFeatures | None = None
+
+    @property
+    def features(self) -> tuple[FrameFeatures | None, ...]:
+        """All that is kept of frames."""
+        return self.environment, self.mask, self.objects
+
+    def of(self, frames: Sequence[int]) -> SceneLatents:
+        """The scene of some frames."""
+        environment, mask = self.environment.of(frames)[0], self.mask.of(frames)[0]
+        if self.objects is None:
+            return SceneLatents(environment, mask)
+        *levels, present = self.objects.of(frames)
+        return SceneLatents(environment, mask, ObjectFeatures(tuple(levels), present[:, 0]))
+
+
+@dataclass(frozen=True)
 class SceneInputs:
     """What Animate Anyone 2 is given of a source video beside the poses.
 
     Attributes:
         environment: as many frames as poses, each ``(height, width, 3)`` uint8 of the reference's size, the region of
             the mask emptied (``conditions.environment.empty``).
-        mask: ``(frames, height, width)`` bool, true where the character is to be made
+        mask: ``(height, width)`` bool of each frame, true where the character is to be made
             (``conditions.environment.formulate``).
         objects: as ``environment``, frames that are emptied outside ``object_mask``; ``None``: there are none.
         object_mask: as ``mask``, true on the objects.
-        depth: structured depth, ``(frames, h, w)`` in [0, 1] (``conditions.limb_depth``), of the pose pictures' size;
-            needed where the model's ``uses_depth`` is set, refused where it is not.
+        depth: structured depth, ``(h, w)`` float32 of each frame in [0, 1] (``conditions.limb_depth``), of the pose
+            pictures' size; needed where the model's ``uses_depth`` is set, refused where it is not.
+
+    Each is an array, frames first, or a sequence that gives a frame when it is asked for.
     """
 
     environment: Pictures
-    mask: NDArray[np.bool_]
+    mask: Planes
     objects: Pictures | None = None
-    object_mask: NDArray[np.bool_] | None = None
-    depth: NDArray[np.float32] | None = None
+    object_mask: Planes | None = None
+    depth: Planes | None = None
 
     def check(
         self, num_frames: int, size: tuple[int, int], drawn: tuple[int, int], uses_objects: bool, uses_depth: bool
@@ -112,11 +147,18 @@ class SceneInputs:
         ):
             if array is not None:
                 _check_array(name, array, want, kind)
-        depth = self.depth
-        if depth is not None and not (depth.min() >= 0 and depth.max() <= 1):  # so written, NaN is refused too
-            raise InputError(f"depth has values from {depth.min():g} to {depth.max():g}; give 0 to 1")
+        if isinstance(self.depth, np.ndarray):  # else frame by frame
+            check_depth(self.depth)
 
 
-def _check_array(name: str, array: NDArray, shape: tuple[int, ...], kind: type) -> None:
-    if array.shape != shape or array.dtype != kind:
-        raise InputError(f"{name} is {array.dtype} {array.shape}; it must be {np.dtype(kind)} {shape}")
+def check_depth(depth: NDArray[np.float32]) -> None:
+    """Raise :class:`InputError` where structured depth has values outside [0, 1]."""
+    if not (depth.min() >= 0 and depth.max() <= 1):  # so written, NaN is refused too
+        raise InputError(f"depth has values from {depth.min():g} to {depth.max():g}; give 0 to 1")
+
+
+def _check_array(name: str, array: Planes, shape: tuple[int, ...], kind: type) -> None:
+    one = array if isinstance(array, np.ndarray) else array[0] if len(array) else np.zeros(0, kind)
+    found = one.shape if isinstance(array, np.ndarray) else (len(array), *one.shape)
+    if found != shape or one.dtype != kind:
+        raise InputError(f"{name} is {one.dtype} {found}; it must be {np.dtype(kind)} {shape}")

@@ -79,14 +79,15 @@ class WindowMean:
     """The weighted mean of overlapping windows' predictions.
 
     Args:
-        like: a tensor with the shape of the whole clip, frames on axis 2.
+        like: a tensor with the shape of the frames that it is of, frames on axis 2.
         weights: ``(length,)``, from :func:`window_weights`.
+        first: the number of the first of those frames in the clip.
     """
 
-    def __init__(self, like: Tensor, weights: Tensor) -> None:
-        self.total = torch.zeros_like(like, dtype=torch.float32)
+    def __init__(self, like: Tensor, weights: Tensor, first: int = 0) -> None:
+        self.total = torch.zeros(like.shape, dtype=torch.float32, device=like.device)
         self.weight = torch.zeros(like.shape[2], dtype=torch.float32, device=like.device)
-        self.window = weights.to(like.device, torch.float32)
+        self.window, self.first = weights.to(like.device, torch.float32), first
 
     def add(self, frames: Sequence[int], prediction: Tensor) -> None:
         """Add the prediction ``(batch, channels, window, ...)`` for these frames.
@@ -99,10 +100,19 @@ class WindowMean:
             prediction, weight = prediction[:, :, places], self.window[places]
         else:
             weight = self.window[: len(frames)]
-        index = torch.tensor(frames, device=self.total.device)
+        index = torch.tensor(frames, device=self.total.device) - self.first
         self.total.index_add_(2, index, prediction.float() * weight.view(-1, *[1] * (prediction.ndim - 3)))
         self.weight.index_add_(0, index, weight)
 
     def value(self) -> Tensor:
-        """The mean, shape and layout of the clip, float32."""
+        """The mean, shape and layout of the frames, float32."""
         return self.total / self.weight.view(-1, *[1] * (self.total.ndim - 3))
+
+    def from_frame(self, frame: int) -> tuple[Tensor, Tensor]:
+        """What was added for this frame and those behind it: sums of predictions, and of weights."""
+        return self.total[:, :, frame - self.first :].clone(), self.weight[frame - self.first :].clone()
+
+    def begin_with(self, total: Tensor, weight: Tensor) -> None:
+        """Begin, in place of nothing, with sums of the first frames, from :meth:`from_frame`."""
+        self.total[:, :, : len(weight)] = total
+        self.weight[: len(weight)] = weight

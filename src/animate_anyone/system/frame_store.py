@@ -101,7 +101,7 @@ class FrameStore(MutableMapping[int, NDArray[Any]]):
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the store is
             self._file.seek(place * array.nbytes)
-            written = self._file.write(memoryview(array).cast("B"))
+            written = self._file.write(array.reshape(-1).view(np.uint8).data)
             if written != array.nbytes:
                 raise OSError("the disk is full")
         except OSError as error:

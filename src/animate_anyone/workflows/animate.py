@@ -149,15 +149,14 @@ def make_frames(
     """
     stretch = pipeline.config["stretch"]
     small = None if guess is None else ScaledPictures(guess, letterbox.size)
-    latents = pipeline(
+    frames = pipeline.stream(
         subject.picture if stretch else letterbox.apply(subject.picture),
         skeletons,
         reference_pose=reference_skeleton(subject, letterbox, pipeline) if pipeline.config["reference_pose"] else None,
         carried=small,
         size=letterbox.size,
         **sampling_arguments(settings, progress),
-    )[0]
-    frames = pipeline.decode(latents, small)
+    )
     return frames if guess is None or small is None else mended(guess, small, frames)
 
 

@@ -150,7 +150,7 @@ def make_frames(
     if guess is not None and settings.first_guess:
         return iter(guess)
     small = None if guess is None else ScaledPictures(guess, size)
-    latents = pipeline(
+    frames = pipeline.stream(
         conditions.reference,
         conditions.skeletons,
         conditions,
@@ -158,8 +158,7 @@ def make_frames(
         reference_pose=conditions.reference_pose,
         continuation=settings.continuation,
         **sampling_arguments(settings, progress),
-    )[0]
-    frames = pipeline.decode(latents, small)
+    )
     return frames if guess is None or small is None else mended(guess, small, frames)
 
 

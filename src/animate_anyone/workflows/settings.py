@@ -172,6 +172,7 @@ def plan_work(
         frames=1 + max(frame for window in windows for frame in window),
         window=len(windows[0]),
         window_batch=min(settings.window_batch, len(windows)),
+        steps=settings.steps or pipeline.config["num_inference_steps"],
         guided=guidance != 1,
         dtype=settings.placement.resolve(bytes_on_disk(settings.model))[1],
         vae_tiling=settings.vae_tiling,
@@ -180,7 +181,7 @@ def plan_work(
 
 
 def sampling_arguments(settings: WorkflowSettings, progress: Progress) -> dict[str, Any]:
-    """What a call of a pipeline takes of the settings, for latents."""
+    """What a pipeline's ``stream`` takes of the settings."""
     return {
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance,
@@ -188,7 +189,6 @@ def sampling_arguments(settings: WorkflowSettings, progress: Progress) -> dict[s
         "overlap": settings.overlap,
         "window_batch": settings.window_batch,
         "generator": torch.Generator().manual_seed(settings.seed),
-        "output_type": "latent",
         "progress": progress,
     }
 

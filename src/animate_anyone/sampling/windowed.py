@@ -1,0 +1,210 @@
+"""A clip in windows: how it is divided, denoised, and handed out as it is finished."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.progress import Progress
+from animate_anyone.sampling.clip_conditions import ClipConditions
+from animate_anyone.sampling.denoising import Denoising, Hold, Schedule
+from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite
+from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
+
+StepCallback = Callable[["WindowedPipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
+"""The pipeline, a step's number, its timestep, ``{"latents": ...}`` of the whole clip in; what to go on with out."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a clip is denoised.
+
+    Attributes:
+        steps: DDIM steps.
+        guidance_scale: 1 turns guidance off.
+        windows: lists of frame numbers; with continuation segments, one after the other.
+        overlap: frames over which windows fade into each other, where the model's do.
+        window_batch: windows computed at once.
+    """
+
+    steps: int
+    guidance_scale: float
+    windows: list[list[int]]
+    overlap: int
+    window_batch: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that is being denoised.
+
+    Attributes:
+        conditions: what the networks are given.
+        size: ``(width, height)`` of the video.
+        parts: what the networks make, as it is finished: the number of the first frame, and latents.
+    """
+
+    conditions: ClipConditions
+    size: tuple[int, int]
+    parts: Iterator[tuple[int, Tensor]]
+
+
+class WindowedPipeline(LatentVideoPipeline):
+    """A pipeline that denoises a clip in windows; subclasses say what the networks are given."""
+
+    denoising_unet: DenoisingUNet
+
+    @abstractmethod
+    def _predict(self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
+        """What the networks predict, see :data:`~animate_anyone.sampling.denoising.Predict`."""
+
+    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the latents of frames of a size."""
+        return size[1] // self.latent_downscale, size[0] // self.latent_downscale
+
+    @torch.no_grad()
+    def _frames(self, clip: Clip) -> Iterator[NDArray[np.uint8]]:
+        # 4. Decode what is finished.
+        conditions = clip.conditions
+        yield from self._decode(self._finished(clip), conditions.guess, clip.size, conditions.drop_before)
+        self.maybe_free_model_hooks()
+
+    @torch.no_grad()
+    def _finished(self, clip: Clip) -> Iterator[tuple[int, Tensor]]:
+        """The latents of a clip, part after part, each with the number of its first frame."""
+        for first, part in clip.parts:
+            guess = clip.conditions.guess.of(range(first, first + part.shape[2]))
+            latents = guess.restore(part)
+            check_finite(self.networks, latents, "the latents hold")
+            if getattr(self, "_all_hooks", None):  # networks that wait elsewhere: the autoencoder now needs their room
+                self.maybe_free_model_hooks()
+            yield first, latents
+            if getattr(self, "_all_hooks", None):
+                self.maybe_free_model_hooks()
+
+    def _finish(
+        self, clip: Clip, output_type: Literal["np", "latent"], return_dict: bool
+    ) -> AnimateAnyoneOutput | tuple[Any]:
+        """What a call returns of a clip."""
+        result: NDArray[np.uint8] | Tensor
+        if output_type == "latent":
+            result = torch.cat([latents for _, latents in self._finished(clip)], 2)
+            self.maybe_free_model_hooks()
+        else:
+            result = np.stack(list(self._frames(clip)))
+        return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
+
+    def plan(
+        self,
+        num_frames: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        window_stride: int = 1,
+    ) -> list[list[int]]:
+        """Find out, before anything long, whether this model can work so; arguments as in a call.
+
+        Returns:
+            The windows, each a list of frame numbers.
+
+        Raises:
+            InputError: a setting is out of range for this model.
+        """
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        most = self.scheduler.config["num_train_timesteps"]
+        if not 1 <= steps <= most:
+            raise InputError(f"{steps} denoising steps: give 1 to {most}")
+        if not math.isfinite(guidance_scale):
+            raise InputError(f"guidance {guidance_scale}: give a finite number; 1 turns guidance off")
+        if self.config["aggregation"] == "wrap":
+            schedule = wrapping_windows(num_frames, window, overlap, window_stride)
+        elif window_stride == 1:
+            schedule = windows(num_frames, window, overlap)
+        else:
+            raise InputError(f"window stride {window_stride}: this model's windows fade; it goes with wrap alone")
+        longest = self.denoising_unet.config["motion_max_seq_length"]
+        if self.denoising_unet.config["use_motion_module"] and len(schedule[0]) > longest:
+            raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
+        return schedule
+
+    def _settings(self, *given: Any) -> list[Any]:
+        """Steps, guidance scale, window and overlap: the model's own where ``None`` is given."""
+        names = ("num_inference_steps", "guidance_scale", "window", "overlap")
+        return [self.config[name] if value is None else value for name, value in zip(names, given, strict=True)]
+
+    @torch.no_grad()
+    def _denoise(
+        self,
+        conditions: ClipConditions,
+        noise: Tensor,
+        plan: Plan,
+        callback: StepCallback | None,
+        progress: Progress | None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Latents without noise, of what the networks make, part after part, each with its first frame's number.
+
+        Raises:
+            InputError: they are not finite.
+        """
+        together = callback is not None or self.config["aggregation"] != "fade"
+        batch = len(plan.windows) if together else plan.window_batch
+        groups = [plan.windows[first : first + batch] for first in range(0, len(plan.windows), batch)]
+        with self._shown(plan, progress) as tick:
+            yield from self._denoise_groups(conditions, noise, plan, groups, tick, callback)
+
+    def _denoise_groups(
+        self,
+        conditions: ClipConditions,
+        noise: Tensor,
+        plan: Plan,
+        groups: list[list[list[int]]],
+        tick: Callable[[], None],
+        callback: StepCallback | None = None,
+        hold: Hold | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """As :meth:`_denoise`, of groups of windows; ``noise`` is of their frames."""
+        self.scheduler.set_timesteps(plan.steps, device=noise.device)
+        count = len(self.scheduler.timesteps)
+
+        def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
+            check_finite(self.networks, latents, f"step {step + 1} of {count} gave")
+            if callback is None:
+                return latents
+            changed: dict[str, Tensor] = callback(self, step, int(t), {"latents": latents}) or {}
+            return changed.get("latents", latents)
+
+        def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
+            tick()
+            return self._predict(conditions, noisy, t, chunk)
+
+        overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
+        weights = window_weights(len(groups[0][0]), overlap)
+        start = min(map(min, groups[0]))
+        schedule = Schedule(groups, start + noise.shape[2], weights, plan.guidance_scale, plan.window_batch)
+        return Denoising(schedule, self.scheduler, predict, noise, after_step, hold).run()
+
+    @contextmanager
+    def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
+        """Show how many calls of the networks are done; what is yielded is called before each."""
+        total = plan.steps * -(-len(plan.windows) // plan.window_batch)
+        ticks = iter(
+            self.progress_bar(range(total)) if progress is None else progress.track(range(total), total, "denoise")
+        )
+
+        def tick() -> None:
+            next(ticks, None)
+
+        yield tick
+        tick()  # the last is done
