@@ -59,11 +59,12 @@ def prepare(
     ] = None,
 ) -> None:
     """Make a data set for training: clips of one person each, with poses; goes on where it was stopped."""
+    from animate_anyone.engines.engine import Engine, InProcess
+    from animate_anyone.engines.local_pool import LocalPool
+    from animate_anyone.engines.ray_engine import RayEngine
     from animate_anyone.media import parse_range
-    from animate_anyone.preparation.engines import Engine, InProcess, LocalPool
     from animate_anyone.preparation.prepare import MANIFEST, PAGE
     from animate_anyone.preparation.prepare import prepare as make
-    from animate_anyone.preparation.ray_engine import RayEngine
     from animate_anyone.preparation.settings import PrepareSettings
     from animate_anyone.preparation.shards import FOLDER, INDEX, parse_shard_size, unpack_shards, write_shards
 

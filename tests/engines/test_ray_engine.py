@@ -18,16 +18,14 @@ if importlib.util.find_spec("ray") is None:  # imported by the engine alone, whi
     pytest.skip("Ray is not installed", allow_module_level=True)
 pytest.importorskip("scenedetect")
 
-from waving import Waving, video
-
+from animate_anyone.engines.engine import InProcess, Lost, Resources
+from animate_anyone.engines.ray_engine import RayEngine, _Actor, _shares
 from animate_anyone.errors import InputError
 from animate_anyone.preparation import work
-from animate_anyone.preparation.engines import InProcess, Lost
 from animate_anyone.preparation.prepare import prepare, read_manifest
-from animate_anyone.preparation.ray_engine import RayEngine, _Actor
 from animate_anyone.preparation.settings import PrepareSettings
-from animate_anyone.preparation.stage import Resources
 from animate_anyone.system.whole_files import whole_file
+from waving import Waving, video
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +186,10 @@ def test_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(engine._ray, "shutdown", lambda: None)
     with pytest.raises(InputError, match=f"--ray {address}: no Ray answers there"):
         engine.__enter__()
+
+
+def test_cores_are_shared_out_over_machines() -> None:
+    """Without GPUs: one process a machine, or as many as are asked for."""
+    assert [_shares([8.0, 8.0], workers).cpus for workers in (0, 2, 3, 4, 100)] == [8, 8, 4, 4, 1]
+    assert _shares([4.0, 16.0, 0.0], 0).cpus == 4
+    assert _shares([], 0).cpus == 1
