@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from animate_anyone.engines import local_pool
-from animate_anyone.engines.engine import ONE_CORE, ONE_MODEL, Lost
+from animate_anyone.engines.engine import ONE_CORE, ONE_MODEL, Lost, SpoiltProcessError
 from animate_anyone.engines.local_pool import LocalPool
 from animate_anyone.engines.pool import Pool
 from animate_anyone.errors import InputError
@@ -32,6 +32,22 @@ def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
     assert sorted(r for r in results if isinstance(r, int)) == [0, 1, 2, 3, 4, 6, 7]
     assert [r for r in results if isinstance(r, Lost)] == [Lost((5, tmp_path))]
     assert len(list(tmp_path.glob("5_*"))) == 2
+
+
+def _spoil(job: tuple[int, Path]) -> int:
+    """Cannot go on in the first process that comes to 3."""
+    number, folder = job
+    if number == 3 and not (folder / "3").exists():
+        (folder / "3").write_text(str(os.getpid()))
+        raise SpoiltProcessError
+    return os.getpid()
+
+
+def test_a_process_that_can_do_no_more_is_replaced(tmp_path: Path) -> None:
+    results = list(LocalPool(1).each(_spoil, ((number, tmp_path) for number in range(6))))
+    spoilt = int((tmp_path / "3").read_text())
+    assert len(results) == 6 and results[0] == spoilt
+    assert spoilt not in results[3:]
 
 
 def _abort(environment: Any) -> None:

@@ -41,6 +41,12 @@ class Lost(Generic[Job]):
     job: Job
 
 
+class SpoiltProcessError(Exception):
+    """Raised by a function that runs jobs: its process can do no more work. It is ended, and the job is taken for one
+    whose process died.
+    """
+
+
 class Engine(Protocol):
     """Runs a function on many jobs, in whatever order and place."""
 
@@ -57,7 +63,8 @@ class Engine(Protocol):
             jobs: what it is called with.
             needs: what a process that runs it keeps busy.
 
-        Raises whatever ``function`` raises, and :class:`InputError` where no process can be started.
+        Raises whatever ``function`` raises, but for :class:`SpoiltProcessError` in other processes, and
+        :class:`InputError` where no process can be started.
         """
         ...
 

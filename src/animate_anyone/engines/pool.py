@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from animate_anyone.engines.engine import TRIES, Job, Lost, Result
+from animate_anyone.engines.engine import TRIES, Job, Lost, Result, SpoiltProcessError
 from animate_anyone.errors import InputError
 from animate_anyone.system.child_processes import interrupts_blocked
 
@@ -78,9 +78,11 @@ class Pool:
                         workers[worker] = number
                         starting[worker.begin()] = worker
                 for future in wait([*starting, *working], return_when=FIRST_COMPLETED).done:
-                    dead = isinstance(future.exception(), self.died)
+                    dead = isinstance(future.exception(), (*self.died, SpoiltProcessError))
                     worker = starting[future] if future in starting else working[future][0]
                     if dead:
+                        worker.end()
+                        worker.wait_end(_END_SECONDS)
                         del workers[worker]
                     else:
                         idle.append(worker)

@@ -29,9 +29,9 @@ from animate_anyone.preparation import reasons
 from animate_anyone.preparation.clip import Clip, ClipFrames
 from animate_anyone.preparation.overlays import static_share
 from animate_anyone.preparation.pieces import opened_before
-from animate_anyone.preparation.records import stamp
 from animate_anyone.preparation.stage import DroppedError
 from animate_anyone.structures import BODY, PoseSequence
+from animate_anyone.system.stamps import stamp
 from animate_anyone.system.whole_files import writing
 
 GOP = 12
