@@ -88,6 +88,7 @@ def run(folder: Path, job: Callable[[Job], list[str]] | None = None) -> forked.F
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_gone_on_with(shell: Shell, write: Callable[..., None], number: signal.Signals) -> None:
     def half(job: Job) -> list[str]:
+        job.output.parent.mkdir()
         with whole_file(job.output) as part:
             part.write_bytes(b"half")
             os.write(1, b"here\n")
@@ -99,6 +100,7 @@ def test_stopped_and_gone_on_with(shell: Shell, write: Callable[..., None], numb
     assert process.stdout.readline() == "here\n"
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
+    print(err)
     assert (process.returncode, err) == (128 + number, "stopped; nothing half-written is left\n")
     assert list((shell.folder / "out").iterdir()) == []
 
