@@ -46,10 +46,12 @@ def run(signals: Signals) -> int:
     with standard_streams() as (out, _):
         try:
             status = _run_app(signals)
+            if signals.caught is not None:
+                signals.end(128 + signals.caught)  # from here on it is not told again, nor becomes an exception
         except BaseException:
             if signals.caught is None:
                 raise
-            status = INTERRUPTED
+            signals.end(128 + signals.caught)
         if signals.caught is not None:
             status = 128 + signals.caught
         if status > 128:
