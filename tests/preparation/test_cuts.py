@@ -10,13 +10,12 @@ import pytest
 
 pytest.importorskip("scenedetect")
 
-from waving import scene, video
-
 from animate_anyone.preparation.cuts import find_cuts
 from animate_anyone.preparation.pieces import Piece, SourceFile, source_stages
 from animate_anyone.preparation.settings import PrepareSettings
 from animate_anyone.preparation.sources import Source
 from animate_anyone.preparation.stage import run_stages
+from waving import scene, video
 
 
 def test_cuts_are_found_where_the_picture_changes() -> None:

@@ -13,20 +13,20 @@ import pytest
 
 pytest.importorskip("scenedetect")
 
-from waving import LeftHalf, Waving, video
-
 from animate_anyone.conditions.skeleton import MIN_SCORE
+from animate_anyone.engines.engine import InProcess, Resources
+from animate_anyone.engines.local_pool import LocalPool
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, open_video
 from animate_anyone.preparation import work
 from animate_anyone.preparation.clip_stages import GOP, crop_of
-from animate_anyone.preparation.engines import InProcess, LocalPool
 from animate_anyone.preparation.prepare import Summary, prepare, read_manifest
 from animate_anyone.preparation.settings import PrepareSettings
-from animate_anyone.preparation.stage import Resources, needs
+from animate_anyone.preparation.stage import needs
 from animate_anyone.structures import MaskTrack, ObjectMark, PoseSequence
 from dancers import make_sound
 from people import person
+from waving import LeftHalf, Waving, video
 
 SETTINGS = PrepareSettings(min_height=64)
 Found = Callable[[object], None]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
 
 import typer
 
-from animate_anyone.cli import animate, demo, evaluate, models, pose, prepare, replace, report, synthesize, train
+from animate_anyone.cli import animate, batch, demo, evaluate, models, pose, prepare, replace, report, synthesize, train
 from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
 from animate_anyone.system.signals import WORDS, Signals
+from animate_anyone.system.silence import quiet_libraries
 from animate_anyone.system.whole_files import is_unfinished, remove_unfinished
 
 MISTAKE = 2
@@ -25,6 +24,7 @@ app = typer.Typer(
 )
 app.command("animate")(animate.animate)
 app.command("replace")(replace.replace)
+app.command("batch")(batch.batch)
 app.command("pose")(pose.pose)
 app.command("synthesize")(synthesize.synthesize)
 app.command("prepare")(prepare.prepare)
@@ -42,14 +42,16 @@ def run(signals: Signals) -> int:
     signal n.
     """
     signals.is_unfinished, signals.remove_unfinished = is_unfinished, remove_unfinished
-    _quiet_libraries()
+    quiet_libraries()
     with standard_streams() as (out, _):
         try:
             status = _run_app(signals)
+            if signals.caught is not None:
+                signals.end(128 + signals.caught)  # from here on it is not told again, nor becomes an exception
         except BaseException:
             if signals.caught is None:
                 raise
-            status = INTERRUPTED
+            signals.end(128 + signals.caught)
         if signals.caught is not None:
             status = 128 + signals.caught
         if status > 128:
@@ -92,12 +94,3 @@ def _has_temporary_folder() -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _quiet_libraries() -> None:
-    """Other people's bars and remarks do not belong between ours."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"google\.protobuf")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from animate_anyone.cli.records import values
-from animate_anyone.errors import InputError, shortened
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
 Settings = TypeVar("Settings")
@@ -32,6 +29,12 @@ CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
+]
+Ray = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Work by Ray: local, auto, or HOST:PORT of a cluster.")
+]
 DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
 
 
@@ -67,29 +70,6 @@ class Placement:
     ] = "none"
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """``"768x512"`` to ``(768, 512)``, width and height in pixels."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,9})[xX×](\d{1,9})", text.strip(), re.ASCII)
-    if not found:
-        raise InputError(f"--size {shortened(text)}: not a size; give WIDTHxHEIGHT, e.g. 512x768")
-    return int(found[1]), int(found[2])
-
-
-def parse_fps(text: str | None) -> Fraction | None:
-    """``"24"``, ``"29.97"`` or ``"30000/1001"`` to frames per second."""
-    if text is None:
-        return None
-    number = r"[+-]?\d{1,9}(\.\d{0,30})?([eE][+-]?\d)?|[+-]?\d{1,9}/\d{1,9}"  # bounded: a fraction writes it out
-    try:
-        if re.fullmatch(number, text.strip(), re.ASCII):
-            return Fraction(text.strip()).limit_denominator(1001)
-    except ZeroDivisionError:
-        pass
-    raise InputError(f"--fps {shortened(text)}: not a number; give frames per second, e.g. 24 or 30000/1001")
-
-
 def bars() -> AbstractContextManager[Progress]:
     """Progress bars on the terminal, none where nobody looks at one."""
     return TerminalProgress() if sys.stderr.isatty() else nullcontext(SILENT)
@@ -97,13 +77,9 @@ def bars() -> AbstractContextManager[Progress]:
 
 def shown_progress() -> AbstractContextManager[Progress]:
     """:func:`bars`, and the model libraries' own turned off; their import takes seconds."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
+    from animate_anyone.sampling.quiet import quiet_model_libraries
 
-    diffusers_logging.set_verbosity_error()
-    transformers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    quiet_model_libraries()
     return bars()
 
 
@@ -113,7 +89,7 @@ def settings_of(kind: type[Settings], options: Any) -> Settings:
     Raises:
         InputError: a text that cannot be read, or settings that are not allowed.
     """
-    from animate_anyone.media import parse_range
+    from animate_anyone.media import parse_fps, parse_range, parse_size
 
     given = values(options)
     for name, read in (("size", parse_size), ("frames", parse_range), ("fps", parse_fps)):

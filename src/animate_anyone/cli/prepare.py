@@ -32,12 +32,8 @@ class Options:
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain"
     pose_estimator: options.PoseEstimatorName = "mediapipe"
     device: Annotated[str, typer.Option(help="Where rtmlib and Grounding DINO work: cpu, cuda, cuda:N or mps.")] = "cpu"
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
-    ] = 0
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Work by Ray: local, auto, or HOST:PORT of a cluster.")
-    ] = None
+    workers: options.Workers = 0
+    ray: options.Ray = None
     shards: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Also as tar files of this size, such as 1GB, for object storage."),
@@ -59,11 +55,12 @@ def prepare(
     ] = None,
 ) -> None:
     """Make a data set for training: clips of one person each, with poses; goes on where it was stopped."""
-    from animate_anyone.media import parse_range
-    from animate_anyone.preparation.engines import Engine, InProcess, LocalPool
+    from animate_anyone.engines.engine import Engine, InProcess
+    from animate_anyone.engines.local_pool import LocalPool
+    from animate_anyone.engines.ray_engine import RayEngine
+    from animate_anyone.media import parse_fps, parse_range
     from animate_anyone.preparation.prepare import MANIFEST, PAGE
     from animate_anyone.preparation.prepare import prepare as make
-    from animate_anyone.preparation.ray_engine import RayEngine
     from animate_anyone.preparation.settings import PrepareSettings
     from animate_anyone.preparation.shards import FOLDER, INDEX, parse_shard_size, unpack_shards, write_shards
 
@@ -74,8 +71,7 @@ def prepare(
             print(f"{unpack_shards(chosen.from_shards, output, progress)} clips, {output / MANIFEST}")
         return
     shard_size = None if chosen.shards is None else parse_shard_size(chosen.shards)
-    rate = options.parse_fps(chosen.fps)
-    assert rate is not None
+    rate = parse_fps(chosen.fps)
     weights = None if chosen.object_weights is None else str(chosen.object_weights.resolve())
     part = parse_range(chosen.frames)
     settings = PrepareSettings(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from animate_anyone.cli.options import parse_size, shown_progress
+from animate_anyone.cli.options import shown_progress
 
 
 def synthesize(
@@ -29,12 +29,11 @@ def synthesize(
     import numpy as np
 
     from animate_anyone.errors import InputError
-    from animate_anyone.media import VideoWriter, whole_file, write_picture
+    from animate_anyone.media import VideoWriter, parse_size, whole_file, write_picture
     from animate_anyone.synthetic.dataset import sample_clip
     from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
     wanted = parse_size(size)
-    assert wanted is not None
     if not 16 <= min(wanted) <= max(wanted) <= 2048:
         raise InputError(f"--size {size}: both sides must lie between 16 and 2048")
     split = "held_out" if held_out else "train"

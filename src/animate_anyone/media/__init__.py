@@ -3,6 +3,7 @@
 from animate_anyone.media.files import check_folder, check_writable
 from animate_anyone.media.pictures import PICTURE_SUFFIXES, contact_sheet, is_picture, read_picture, write_picture
 from animate_anyone.media.sound import Sound
+from animate_anyone.media.texts import parse_fps, parse_size
 from animate_anyone.media.video_reading import (
     Video,
     frame_range,
@@ -30,7 +31,9 @@ __all__ = [
     "is_picture",
     "natural_order",
     "open_video",
+    "parse_fps",
     "parse_range",
+    "parse_size",
     "probe",
     "read_frames",
     "read_picture",

@@ -17,6 +17,7 @@ from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.frame_ranges import runs
 from animate_anyone.conditions.skeleton import MIN_SCORE, is_person
 from animate_anyone.conditions.smooth import clean
+from animate_anyone.engines.engine import Resources
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, whole_file
 from animate_anyone.perception import PoseEstimator
@@ -28,9 +29,9 @@ from animate_anyone.preparation import reasons
 from animate_anyone.preparation.clip import Clip, ClipFrames
 from animate_anyone.preparation.overlays import static_share
 from animate_anyone.preparation.pieces import opened_before
-from animate_anyone.preparation.records import stamp
-from animate_anyone.preparation.stage import DroppedError, Resources
+from animate_anyone.preparation.stage import DroppedError
 from animate_anyone.structures import BODY, PoseSequence
+from animate_anyone.system.stamps import stamp
 from animate_anyone.system.whole_files import writing
 
 GOP = 12

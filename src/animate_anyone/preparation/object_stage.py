@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from animate_anyone.engines.engine import Resources
 from animate_anyone.media import whole_file
 from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, find_objects
 from animate_anyone.preparation.clip import Clip
 from animate_anyone.preparation.clip_stages import place
-from animate_anyone.preparation.stage import Resources
 
 
 class WriteObjects:

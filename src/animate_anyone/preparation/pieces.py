@@ -14,13 +14,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from animate_anyone.engines.engine import Resources
 from animate_anyone.errors import InputError
 from animate_anyone.media import PICTURE_SUFFIXES, Video, natural_order, open_video
 from animate_anyone.media.video_reading import FOLDER_FPS
 from animate_anyone.preparation.cuts import find_cuts, load_detector
 from animate_anyone.preparation.settings import PrepareSettings
 from animate_anyone.preparation.sources import Source
-from animate_anyone.preparation.stage import Resources, Stage
+from animate_anyone.preparation.stage import Stage
 from animate_anyone.structures import Picture
 
 _ROUNDING = 1e-3  # frames that a shot may be shorter by than the shortest clip

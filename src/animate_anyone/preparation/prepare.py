@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from animate_anyone.engines.engine import TRIES, Engine, InProcess, Lost
 from animate_anyone.errors import InputError
 from animate_anyone.media import check_folder, whole_file
 from animate_anyone.preparation import reasons, records
 from animate_anyone.preparation.cuts import load_detector
-from animate_anyone.preparation.engines import TRIES, Engine, InProcess, Lost
 from animate_anyone.preparation.page import Page
 from animate_anyone.preparation.pieces import Piece, source_stages
 from animate_anyone.preparation.records import Records

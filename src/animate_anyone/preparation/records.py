@@ -13,6 +13,7 @@ from typing import Any
 
 from animate_anyone.preparation.settings import PrepareSettings
 from animate_anyone.preparation.sources import Source
+from animate_anyone.system.stamps import stamp
 from animate_anyone.system.whole_files import whole_file, writing
 
 FOLDER = "records"
@@ -92,15 +93,3 @@ def _done(record: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _failed(record: dict[str, Any] | None) -> dict[str, Any] | None:
     return record if record is not None and record.get("status") == FAILED else None
-
-
-def stamp(path: Path) -> list[int]:
-    """What changes when a source changes: bytes, time of the last change, number of files; empty where it is gone."""
-    try:
-        if not path.is_dir():
-            about = path.stat()
-            return [about.st_size, about.st_mtime_ns, 1]
-        files = [entry.stat() for entry in os.scandir(path) if entry.is_file()]
-    except OSError:
-        return []
-    return [sum(f.st_size for f in files), max((f.st_mtime_ns for f in files), default=0), len(files)]

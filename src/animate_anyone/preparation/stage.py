@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-
-@dataclass(frozen=True)
-class Resources:
-    """What a stage keeps busy.
-
-    Attributes:
-        cpus: cores.
-        gpus: GPUs; a fraction shares one.
-    """
-
-    cpus: float = 1.0
-    gpus: float = 0.0
+from animate_anyone.engines.engine import Resources
 
 
 class Stage(Protocol):

@@ -78,9 +78,11 @@ class Signals:
             _signal.signal(number, _signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if self._status is not None:
-            os._exit(self._status)
         again, self._told_again = self._told_again, False
+        if self._status is not None:
+            if not again:
+                os._exit(self._status)
+            return
         if self.caught is None:
             self.caught = number
             _thread.start_new_thread(self._tell_again, ())  # not ``threading``, whose locks may be held right here

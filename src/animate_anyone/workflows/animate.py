@@ -5,7 +5,7 @@ picture + driving video ──perception──▶ poses ──conditions──�
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from functools import cache, partial
@@ -70,6 +70,7 @@ def animate(
     *,
     character_pose: PoseSequence | None = None,
     progress: Progress = SILENT,
+    load: Callable[..., AnimateAnyonePipeline] | None = None,
 ) -> Report:
     """Make a video of the character moving as the driver moves.
 
@@ -79,6 +80,7 @@ def animate(
             ``animate-anyone pose``; or a folder of frames.
         output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
         character_pose: the character's pose where it is known, in pixels of the picture.
+        load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
 
     Raises:
         InputError: for everything that is the user's to mend; found out before the long work as far
@@ -89,7 +91,7 @@ def animate(
     # What is cheap to find out comes first.
     output, picture, driver = check_inputs(character, driving, output, settings)
     report.lines += driver.remarks
-    pipeline = load_pipeline(settings.model, placement=settings.placement)
+    pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
     pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
     check_first_guess(pipeline, settings)

@@ -6,7 +6,7 @@ video ──perception──▶ poses, person, objects ──conditions──▶
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
 from pathlib import Path
@@ -21,6 +21,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
+from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import ObjectMark, Picture, PoseSequence, Size
 from animate_anyone.workflows.compositing import Compositor, background_lines
@@ -82,6 +83,7 @@ def replace(
     *,
     character_pose: PoseSequence | None = None,
     progress: Progress = SILENT,
+    load: Callable[..., AnimateAnyonePipeline] | None = None,
 ) -> Report:
     """Put the character into a video, in the place of the person there. The frames of the video are held in memory.
 
@@ -90,6 +92,7 @@ def replace(
         video: a video of somebody, or a folder of frames.
         output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
         character_pose: the character's pose where it is known, in pixels of the picture.
+        load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
 
     Raises:
         InputError: for everything that is the user's to mend; found out before the long work as far as it can be.
@@ -99,7 +102,7 @@ def replace(
     # What is cheap to find out comes first.
     output, picture, driver, marks = check_inputs(character, video, output, settings)
     report.lines += driver.remarks
-    pipeline = load_pipeline(settings.model, placement=settings.placement)
+    pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     check_model(pipeline, settings, len(driver))
     choose_sizes(pipeline, settings.size, driver.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import socket
 import sys
@@ -18,16 +19,17 @@ if importlib.util.find_spec("ray") is None:  # imported by the engine alone, whi
     pytest.skip("Ray is not installed", allow_module_level=True)
 pytest.importorskip("scenedetect")
 
-from waving import Waving, video
-
+from animate_anyone.engines.engine import InProcess, Lost, Resources
+from animate_anyone.engines.ray_engine import RayEngine, _Actor, _shares
 from animate_anyone.errors import InputError
 from animate_anyone.preparation import work
-from animate_anyone.preparation.engines import InProcess, Lost
 from animate_anyone.preparation.prepare import prepare, read_manifest
-from animate_anyone.preparation.ray_engine import RayEngine, _Actor
 from animate_anyone.preparation.settings import PrepareSettings
-from animate_anyone.preparation.stage import Resources
+from animate_anyone.progress import Item, Progress
 from animate_anyone.system.whole_files import whole_file
+from animate_anyone.workflows.batch import FAILED, WAS_THERE, batch
+from animate_anyone.workflows.batch_jobs import read_jobs
+from waving import Waving, video
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,45 @@ def test_the_manifest_is_that_of_this_process(
     assert [entry["status"] for entry in read_manifest(tmp_path / "two")] == ["kept"] * 6 + ["broken"]
     manifests = [(tmp_path / name / "manifest.jsonl").read_bytes() for name in ("one", "two")]
     assert manifests[0] == manifests[1]
+    assert capfd.readouterr() == ("", "")
+
+
+class _Stopping(Progress):
+    """Ctrl-C after so many items."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+
+    def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
+        for number, item in enumerate(items, 1):
+            yield item
+            if number == self._after:
+                raise KeyboardInterrupt
+
+
+def test_a_batch_of_videos_is_that_of_this_process(
+    ray: RayEngine, dancers: Path, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Twelve jobs, two of them broken; stopped once, it goes on."""
+    job = {"character": "me.png", "driving": "dance.npz", "character_pose": str(dancers / "me.npz")}
+    job |= {"model": str(tiny_model), "size": "64x64", "steps": 1, "frames": "0:2", "device": "cpu"}
+    lines = [{**job, "seed": number, "output": f"{number}.mp4"} for number in range(12)]
+    lines[3]["driving"], lines[8]["character"] = "text.mp4", "gone.png"
+    (tmp_path / "text.mp4").write_text("not a video")
+    for name in ("me.png", "dance.npz"):
+        (tmp_path / name).write_bytes((dancers / name).read_bytes())
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    one, two = (read_jobs(tmp_path / "jobs.jsonl", tmp_path / name) for name in ("one", "two"))
+    batch(one, tmp_path / "one", InProcess())
+    with pytest.raises(KeyboardInterrupt):
+        batch(two, tmp_path / "two", ray, _Stopping(4))
+    assert not list((tmp_path / "two").rglob("*.part"))
+    summary = batch(two, tmp_path / "two", ray)
+    assert [outcome.job.name for outcome in summary.outcomes if outcome.result == FAILED] == ["3.mp4", "8.mp4"]
+    assert summary.count(WAS_THERE) >= 3 and summary.status == 2
+    made = {file.name: file.read_bytes() for file in (tmp_path / "one").glob("*.mp4")}
+    assert len(made) == 10
+    assert made == {file.name: file.read_bytes() for file in (tmp_path / "two").glob("*.mp4")}
     assert capfd.readouterr() == ("", "")
 
 
@@ -188,3 +229,10 @@ def test_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(engine._ray, "shutdown", lambda: None)
     with pytest.raises(InputError, match=f"--ray {address}: no Ray answers there"):
         engine.__enter__()
+
+
+def test_cores_are_shared_out_over_machines() -> None:
+    """Without GPUs: one process a machine, or as many as are asked for."""
+    assert [_shares([8.0, 8.0], workers).cpus for workers in (0, 2, 3, 4, 100)] == [8, 8, 4, 4, 1]
+    assert _shares([4.0, 16.0, 0.0], 0).cpus == 4
+    assert _shares([], 0).cpus == 1

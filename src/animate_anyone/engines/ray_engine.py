@@ -1,7 +1,7 @@
 """Ray: processes on this machine or on those of a cluster, each with the cores and GPUs that the work asks for.
 
-Results are files, so that all machines of a cluster need the videos and the data set under the same paths, in a shared
-folder. Each process looks before its first job whether it has them.
+Results are files, so that all machines of a cluster need what is read and what is written under the same paths, in a
+shared folder. Each process looks before its first job whether it has them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from animate_anyone.engines.engine import ONE_CORE, Job, Lost, Resources, Result
+from animate_anyone.engines.local_pool import cores
+from animate_anyone.engines.pool import Pool
 from animate_anyone.errors import InputError, shortened
 from animate_anyone.optional import require
-from animate_anyone.preparation.engines import ONE_CORE, Job, Lost, Pool, Result
-from animate_anyone.preparation.stage import Resources
 from animate_anyone.system.child_processes import interrupts_blocked
 from animate_anyone.system.whole_files import hidden_beside, remove_unfinished, writing
 
@@ -40,23 +41,23 @@ _QUIET = {
 
 
 class RayEngine:
-    """Ray; a context manager. See :class:`~animate_anyone.preparation.engines.Engine`.
+    """Ray; a context manager. See :class:`~animate_anyone.engines.engine.Engine`.
 
     Args:
         address: :data:`LOCAL`, ``auto`` for the cluster of this machine, or ``HOST:PORT`` of a cluster.
         workers: processes at most; 0: as many as there is room for.
-        dataset: where the results are written.
+        folder: where the results are written; made where it is not there.
         inputs: what is read.
 
     Raises:
         InputError: an address that cannot be, Ray is not installed, or no cluster answers (from ``with``).
     """
 
-    def __init__(self, address: str, workers: int, dataset: Path, inputs: Sequence[Path] = ()) -> None:
+    def __init__(self, address: str, workers: int, folder: Path, inputs: Sequence[Path] = ()) -> None:
         if address not in (LOCAL, "auto") and not re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
             raise InputError(f"--ray {shortened(address)}: give local, auto, or HOST:PORT of a cluster's head")
         self._address, self._workers = address, workers
-        self._dataset, self._inputs = dataset, inputs
+        self._folder, self._inputs = folder, inputs
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         self._ray = require("ray", extra="ray")
@@ -82,8 +83,11 @@ class RayEngine:
     def each(
         self, function: Callable[[Job], Result], jobs: Iterable[Job], needs: Resources = ONE_CORE
     ) -> Iterator[Result | Lost[Job]]:
-        """See :class:`~animate_anyone.preparation.engines.Engine`."""
-        room = sum(_room(node["Resources"], needs) for node in self._ray.nodes() if node["Alive"])
+        """See :class:`~animate_anyone.engines.engine.Engine`."""
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if needs.or_cores and not any(machine.get("GPU", 0.0) >= needs.gpus for machine in machines):
+            needs = _shares([machine.get("CPU", 0.0) for machine in machines], self._workers)
+        room = sum(_room(machine, needs) for machine in machines)
         if not room:
             raise InputError(
                 f"--ray {self._address}: no machine there has {needs.cpus:g} CPUs and {needs.gpus:g} GPUs; "
@@ -93,9 +97,9 @@ class RayEngine:
         died = (errors.RayActorError, errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError)
         actor = self._ray.remote(concurrency_groups={_END: 1})(_Actor)
         options = actor.options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0, max_task_retries=0)
-        with _shown(self._dataset, self._inputs) as shown:
+        with _shown(self._folder, self._inputs) as shown:
             size = min(self._workers or room, room)
-            yield from Pool(lambda: _RayWorker(self._ray, options, shown), size, died).each(function, jobs)
+            yield from Pool(lambda _: _RayWorker(self._ray, options, shown), size, died).each(function, jobs)
 
 
 _END = "end"
@@ -116,8 +120,8 @@ class _Actor:
             if not here:
                 raise InputError(
                     f"{os.path.dirname(path) if content else path}: {socket.gethostname()} has no such folder or "
-                    "another one; on several machines the videos and the data set must lie in a folder that they "
-                    "share, under the same paths on each"
+                    "another one; on several machines what is read and what is written must lie in a folder that "
+                    "they share, under the same paths on each"
                 )
 
     def work(self, function: Callable[[Job], Result], job: Job) -> Result:
@@ -138,21 +142,21 @@ class _RayWorker:
         self._ended: Any = None
 
     def begin(self) -> Future[Any]:
-        """See :class:`Worker`."""
+        """See :class:`~animate_anyone.engines.pool.Worker`."""
         self._begun = self._future(self._actor.begin.remote(os.getcwd(), self._shown))
         return self._begun
 
     def submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
-        """See :class:`Worker`."""
+        """See :class:`~animate_anyone.engines.pool.Worker`."""
         return self._future(self._actor.work.remote(function, job))
 
     def end(self) -> None:
-        """See :class:`Worker`."""
+        """See :class:`~animate_anyone.engines.pool.Worker`."""
         if self._begun is not None and self._begun.done():
             self._ended = self._actor.end.options(concurrency_group=_END).remote()
 
     def wait_end(self, seconds: float) -> None:
-        """See :class:`Worker`."""
+        """See :class:`~animate_anyone.engines.pool.Worker`."""
         if self._ended is not None:
             self._ray.wait([self._ended], timeout=seconds)
         self._ray.kill(self._actor)
@@ -176,7 +180,7 @@ def _connect(ray: ModuleType, address: str, workers: int) -> None:
     """Start a local Ray, or join one."""
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == LOCAL:
-        settings |= {"num_cpus": workers or None, "include_dashboard": False, "object_store_memory": _STORE}
+        settings |= {"num_cpus": max(workers, cores()), "include_dashboard": False, "object_store_memory": _STORE}
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address not in (LOCAL, "auto"):  # Ray itself would try for many minutes
@@ -200,11 +204,20 @@ def _room(machine: dict[str, float], needs: Resources) -> int:
     return int(min(machine.get(name, 0.0) // amount for name, amount in wanted.items() if amount))
 
 
+def _shares(cores: Sequence[float], workers: int) -> Resources:
+    """Equal shares of the cores of machines, whole ones, as large as so many can be; 0: all cores of the smallest."""
+    some = [int(number) for number in cores if number >= 1]
+    if not workers or not some:
+        return Resources(cpus=min(some, default=1))
+    sizes = range(1, max(some) + 1)
+    return Resources(cpus=max((size for size in sizes if sum(n // size for n in some) >= workers), default=1))
+
+
 @contextmanager
-def _shown(dataset: Path, inputs: Sequence[Path]) -> Iterator[dict[str, str]]:
+def _shown(folder: Path, inputs: Sequence[Path]) -> Iterator[dict[str, str]]:
     """What each process must see: paths of files and folders, each with the content of the file, where that is told."""
-    with writing(dataset):
-        dataset.mkdir(parents=True, exist_ok=True)
-        with hidden_beside(dataset / "ray") as trial:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with hidden_beside(folder / "ray") as trial:
             trial.write_text(token := secrets.token_hex(16))
             yield {os.path.abspath(path): "" for path in inputs} | {os.path.abspath(trial): token}
