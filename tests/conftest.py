@@ -26,6 +26,8 @@ LONGEST = (
     "sampling/test_memory.py",
     "training/test_stages.py",
     "workflows/test_animate.py",
+    "workflows/test_batch.py",
+    "engines/test_ray_engine.py",
     "sampling/test_sampling_on_gpu.py",
     "training/test_cut_steps.py",
     "parity/test_whole_pipeline.py",

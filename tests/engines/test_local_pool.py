@@ -98,7 +98,7 @@ def test_a_process_that_holds_a_model_sees_one_gpu(monkeypatch: pytest.MonkeyPat
 
 def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(local_pool, "cores", lambda: 8)
+    monkeypatch.setattr(local_pool, "usable_cores", lambda: 8)
     shares = [local_pool._share(number, 3, ["a", "b"]) for number in range(3)]
     assert shares == [{"CUDA_VISIBLE_DEVICES": name} for name in ("a", "b", "a")]
     assert local_pool._share(0, 3, []) == {"OMP_NUM_THREADS": "2"}

@@ -91,7 +91,7 @@ class _Stopping(Progress):
 def test_a_batch_of_videos_is_that_of_this_process(
     ray: RayEngine, dancers: Path, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Twelve jobs, two of them broken; stopped once, it goes on."""
+    """Twelve jobs, two of them broken; stopped after eight, another engine goes on."""
     job = {"character": "me.png", "driving": "dance.npz", "character_pose": str(dancers / "me.npz")}
     job |= {"model": str(tiny_model), "size": "64x64", "steps": 1, "frames": "0:2", "device": "cpu"}
     lines = [{**job, "seed": number, "output": f"{number}.mp4"} for number in range(12)]
@@ -103,15 +103,15 @@ def test_a_batch_of_videos_is_that_of_this_process(
     one, two = (read_jobs(tmp_path / "jobs.jsonl", tmp_path / name) for name in ("one", "two"))
     batch(one, tmp_path / "one", InProcess())
     with pytest.raises(KeyboardInterrupt):
-        batch(two, tmp_path / "two", ray, _Stopping(4))
+        batch(two, tmp_path / "two", ray, _Stopping(8))
     assert not list((tmp_path / "two").rglob("*.part"))
-    summary = batch(two, tmp_path / "two", ray)
+    assert capfd.readouterr() == ("", "")
+    summary = batch(two, tmp_path / "two", InProcess())
     assert [outcome.job.name for outcome in summary.outcomes if outcome.result == FAILED] == ["3.mp4", "8.mp4"]
-    assert summary.count(WAS_THERE) >= 3 and summary.status == 2
+    assert 6 <= summary.count(WAS_THERE) <= 9 and summary.status == 2
     made = {file.name: file.read_bytes() for file in (tmp_path / "one").glob("*.mp4")}
     assert len(made) == 10
     assert made == {file.name: file.read_bytes() for file in (tmp_path / "two").glob("*.mp4")}
-    assert capfd.readouterr() == ("", "")
 
 
 def test_jobs_are_read_as_it_goes(ray: RayEngine) -> None:

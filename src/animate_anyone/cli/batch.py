@@ -31,7 +31,7 @@ def batch(
         typer.Option(min=0, help="Processes, each with a model; 0: one a GPU; without GPUs one, by Ray one a machine."),
     ] = 0,
     ray: options.Ray = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made; write nothing.")] = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Make many videos, on one machine or many; goes on where it was stopped.
 

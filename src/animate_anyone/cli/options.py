@@ -29,9 +29,7 @@ CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Workers = Annotated[
-    int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be made; write nothing.")]
 Ray = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Work by Ray: local, auto, or HOST:PORT of a cluster.")
 ]

@@ -32,7 +32,9 @@ class Options:
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain"
     pose_estimator: options.PoseEstimatorName = "mediapipe"
     device: Annotated[str, typer.Option(help="Where rtmlib and Grounding DINO work: cpu, cuda, cuda:N or mps.")] = "cpu"
-    workers: options.Workers = 0
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
+    ] = 0
     ray: options.Ray = None
     shards: Annotated[
         str | None,

@@ -50,7 +50,7 @@ class Options:
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep masks, environment, objects and skeletons.")
     ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made; write nothing.")] = False
+    dry_run: options.DryRun = False
 
 
 @takes_records

@@ -14,6 +14,7 @@ from typing import Any
 from animate_anyone.engines.engine import ONE_CORE, Job, Lost, Resources, Result
 from animate_anyone.engines.pool import Pool
 from animate_anyone.system.child_processes import begin_child
+from animate_anyone.system.cores import usable_cores
 from animate_anyone.system.whole_files import remove_unfinished
 
 _METHOD = "spawn"  # a process forked from one with threads, or with a GPU in use, may hang
@@ -57,12 +58,7 @@ def _share(number: int, size: int, gpus: list[str]) -> dict[str, str]:
         return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
     if size == 1 or "OMP_NUM_THREADS" in os.environ:
         return {}
-    return {"OMP_NUM_THREADS": str(max(1, cores() // size))}
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, usable_cores() // size))}
 
 
 class _LocalWorker:

@@ -20,11 +20,11 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from animate_anyone.engines.engine import ONE_CORE, Job, Lost, Resources, Result
-from animate_anyone.engines.local_pool import cores
 from animate_anyone.engines.pool import Pool
 from animate_anyone.errors import InputError, shortened
 from animate_anyone.optional import require
 from animate_anyone.system.child_processes import interrupts_blocked
+from animate_anyone.system.cores import usable_cores
 from animate_anyone.system.whole_files import hidden_beside, remove_unfinished, writing
 
 LOCAL = "local"
@@ -180,7 +180,11 @@ def _connect(ray: ModuleType, address: str, workers: int) -> None:
     """Start a local Ray, or join one."""
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == LOCAL:
-        settings |= {"num_cpus": max(workers, cores()), "include_dashboard": False, "object_store_memory": _STORE}
+        settings |= {
+            "num_cpus": max(workers, usable_cores()),
+            "include_dashboard": False,
+            "object_store_memory": _STORE,
+        }
     before = signal.getsignal(signal.SIGTERM)
     try:
         if address not in (LOCAL, "auto"):  # Ray itself would try for many minutes

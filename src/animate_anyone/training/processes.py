@@ -6,6 +6,8 @@ import os
 
 import torch
 
+from animate_anyone.system.cores import usable_cores
+
 
 def rank() -> int:
     """Number of this process among all of the run, from 0."""
@@ -34,8 +36,7 @@ def device() -> torch.device:
 
 def share_of_cores() -> int:
     """How many of the machine's processor cores fall to this process, at least 1."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // per_machine())
+    return max(1, usable_cores() // per_machine())
 
 
 def _number_of(name: str, default: int) -> int:
