@@ -145,3 +145,48 @@ def test_windows_that_wrap_finish_together() -> None:
     made.set_progress_bar_config(disable=True)
     given = options(made)
     assert np.array_equal(np.stack(list(streamed(made))), made(REFERENCE, POSES, **given).frames)
+
+
+class Keeping:
+    """Keeps states and frames in memory."""
+
+    def __init__(self) -> None:
+        self.frames: list[NDArray[np.uint8]] = []
+        self.saved: tuple[int, dict[str, torch.Tensor]] | None = None
+
+    def state(self) -> dict[str, torch.Tensor] | None:
+        return self.saved and self.saved[1]
+
+    def save(self, num_frames: int, state: dict[str, torch.Tensor]) -> None:
+        assert num_frames <= len(self.frames), "all of them are taken before"
+        self.saved = num_frames, {name: tensor.clone() for name, tensor in state.items()}
+
+    def take(self, frames: Iterator[NDArray[np.uint8]], most: int) -> bool:
+        """Take frames, the next of those that are kept, as if killed after so many; whether it came to the end."""
+        del self.frames[self.saved[0] if self.saved else 0 :]
+        for count, frame in enumerate(frames):
+            if count == most:
+                return False
+            self.frames.append(frame)
+        return True
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"guidance_scale": 2.0, "window_batch": 2}, {"num_inference_steps": 1}, {"overlap": 5}], ids=str
+)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_another_process_goes_on(
+    pipeline: AnimateAnyonePipeline, changes: dict[str, Any], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed again and again, each time after a few frames: the same frames, though windows are not made twice."""
+    monkeypatch.setattr(autoencoding, "PIXELS_AT_ONCE", batch * 64 * 64)
+    calls = [0]
+    hook = pipeline.denoising_unet.register_forward_hook(lambda *_: calls.append(0))
+    expected = np.stack(list(streamed(pipeline, **changes)))
+    once, kept, times = len(calls), Keeping(), 0
+    while not kept.take(streamed(pipeline, kept=kept, **changes), most=13):
+        times += 1
+    hook.remove()
+    assert np.array_equal(np.stack(kept.frames), expected)
+    assert 2 <= times <= 6
+    assert len(calls) - once < once + times * 2 * changes.get("num_inference_steps", 3)

@@ -275,7 +275,7 @@ def test_what_is_kept(run: Any, tmp_path: Path, dancers: Path) -> None:
     assert np.abs(frames_of(kept / "skeletons.mp4") - blocks(drawn)).mean() < 3
     assert blocks(drawn).std() > 10
     report = json.loads((kept / "report.json").read_text())
-    assert report["seconds"].keys() == {"seeing", "denoising", "decoding"}
+    assert report["seconds"].keys() == {"seeing", "making frames"}
     # The poses that were kept lead to the same video.
     again = run(str(kept / "poses.npz"), align=False)
     assert probe(again).fps == 6

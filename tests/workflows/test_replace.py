@@ -94,7 +94,7 @@ def test_the_video(run: Run, written: list[NDArray[np.uint8]]) -> None:
     assert "person: mask jumps in frame 3" in text
     assert "nobody to replace" not in text
     assert "dB as the model made it; to keep it exactly: --keep-background" in text
-    assert set(report.seconds) == {"seeing", "conditions", "denoising", "decoding"}
+    assert set(report.seconds) == {"seeing", "conditions", "making frames"}
     first = np.stack(written)
     run()
     assert np.array_equal(written[12:], first)

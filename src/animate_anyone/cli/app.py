@@ -11,7 +11,7 @@ from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
 from animate_anyone.system.signals import WORDS, Signals
 from animate_anyone.system.silence import quiet_libraries
-from animate_anyone.system.whole_files import is_unfinished, remove_unfinished
+from animate_anyone.system.whole_files import is_unfinished, kept_for_later, remove_unfinished
 
 MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, where the interrupt came as an exception
@@ -56,7 +56,8 @@ def run(signals: Signals) -> int:
             status = 128 + signals.caught
         if status > 128:
             remove_unfinished()
-            print(WORDS, file=sys.stderr)
+            later = "".join(f"; the same command goes on from {folder}" for folder in sorted(kept_for_later))
+            print(f"{WORDS}{later}", file=sys.stderr)
             return status
         out.flush()
         if out.error is not None and not isinstance(out.error, BrokenPipeError):  # whose reader has seen enough

@@ -101,16 +101,19 @@ def scaled(picture: Picture, size: Size) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def mended(guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
+def mended(
+    guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture], first: int = 0
+) -> Iterator[Picture]:
     """The frames of a first guess at its own size, each with what the networks made of it on their grid.
 
     Args:
         small: ``guess`` at the networks' size.
-        made: as ``small``, what they made.
+        made: as ``small``, what they made, from frame ``first`` on.
+        first: the number of the first of them.
     """
-    for number, frame in enumerate(made):
-        first = guess.guess(number)
-        result = mend(first.picture, small[number], frame, first.region)
-        if first.fixed is not None:
-            np.copyto(result, first.picture, where=first.fixed[..., None])
+    for number, frame in enumerate(made, first):
+        known = guess.guess(number)
+        result = mend(known.picture, small[number], frame, known.region)
+        if known.fixed is not None:
+            np.copyto(result, known.picture, where=known.fixed[..., None])
         yield result

@@ -29,6 +29,10 @@ AfterStep = Callable[[int, Tensor, Tensor], Tensor]
 """A step's number, its timestep and the latents that it gave in; the latents to go on with out."""
 
 
+State = dict[str, Tensor]
+"""How far a clip is, on the CPU: what another process needs to go on."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How the windows of a clip are denoised.
@@ -91,6 +95,29 @@ class Denoising:
     _parts: dict[int, _Part] = field(default_factory=dict)  # by the group's number: begun and not finished
     _sums: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by step: behind the last part that made it
     _finished: int = 0  # parts
+
+    def state(self) -> State:
+        """How far it is: what :meth:`go_on` takes."""
+        tensors = {"finished": torch.tensor(self._finished)}
+        for number, part in self._parts.items():
+            if part.done:  # else it is noise still
+                tensors |= {f"part.{number}.latents": part.latents, f"part.{number}.done": torch.tensor(part.done)}
+        for step, (total, weight) in self._sums.items():
+            tensors |= {f"sum.{step}.total": total, f"sum.{step}.weight": weight}
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+    def go_on(self, state: State) -> None:
+        """Go on from where another of the same clip was."""
+        starts, device = self.schedule.starts, self.noise.device
+        self._finished = int(state["finished"])
+        for name, tensor in state.items():
+            kind, _, rest = name.partition(".")
+            number, _, which = rest.partition(".")
+            if kind == "part" and which == "latents":
+                part = self._part(int(number), starts)
+                part.latents, part.done = tensor.to(device), int(state[f"part.{number}.done"])
+            elif kind == "sum" and which == "total":
+                self._sums[int(number)] = tensor.to(device), state[f"sum.{number}.weight"].to(device)
 
     def run(self) -> Iterator[tuple[int, Tensor]]:
         """Denoise to the end; part after part its first frame's number and its latents, without noise."""

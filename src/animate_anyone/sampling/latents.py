@@ -131,7 +131,7 @@ class LatentVideoPipeline(DiffusionPipeline):
         parts: Iterable[tuple[int, Tensor]],
         guess: ClipGuess,
         size: tuple[int, int],
-        passed: Callable[[int], None] = lambda frame: None,
+        after_part: Callable[[int, Tensor], None] = lambda first, waiting: None,
     ) -> Iterator[NDArray[np.uint8]]:
         """The frames of latents that come part after part, each with the number of its first frame.
 
@@ -140,7 +140,8 @@ class LatentVideoPipeline(DiffusionPipeline):
         Args:
             guess: whose detail is put back.
             size: ``(width, height)`` of the frames.
-            passed: told the number behind the last frame that is decoded.
+            after_part: told, when the frames of a part are handed out, the number of the next frame, and the latents
+                that wait for those that they are decoded with.
         """
         count, waiting, first = at_once(*size), list[Tensor](), 0
         for begin, part in parts:
@@ -152,8 +153,8 @@ class LatentVideoPipeline(DiffusionPipeline):
                 stop = first - first % count + count
                 yield from self._decode_together(ready[:, :, : stop - first], guess, first)
                 ready, first = ready[:, :, stop - first :], stop
-                passed(first)
             waiting = [ready] if first < behind else []
+            after_part(first, ready)
         if waiting:
             yield from self._decode_together(waiting[0], guess, first)
 

@@ -7,6 +7,7 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput, stretch
 from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
 from animate_anyone.sampling.scene import Planes, check_depth
-from animate_anyone.sampling.windowed import Clip, Plan, StepCallback, WindowedPipeline
+from animate_anyone.sampling.windowed import Clip, Kept, Plan, StepCallback, WindowedPipeline
 
 
 class AnimateAnyonePipeline(WindowedPipeline):
@@ -182,19 +183,22 @@ class AnimateAnyonePipeline(WindowedPipeline):
         )
         return self._finish(clip, output_type, return_dict)
 
-    def stream(self, reference: NDArray[np.uint8], poses: Pictures, **options: Any) -> Iterator[NDArray[np.uint8]]:
+    def stream(
+        self, reference: NDArray[np.uint8], poses: Pictures, *, kept: Kept | None = None, **options: Any
+    ) -> Iterator[NDArray[np.uint8]]:
         """The frames of a call, ``(height, width, 3)`` uint8 each, every one as soon as it is finished.
 
         What is held does not grow with the clip. The frames are those of a call, bit for bit.
 
         Args:
+            kept: keeps how far the clip is; where it has a state, frames come from that on.
             options: those of a call, but for ``callback_on_step_end``, ``output_type`` and ``return_dict``. Models
                 whose windows wrap round finish no frame before all.
 
         Raises:
             InputError: an input does not fit the model; before the first frame is asked for.
         """
-        return self._frames(self._begin(reference, poses, **options))
+        return self._frames(self._begin(reference, poses, **options), kept)
 
     @torch.no_grad()
     def _begin(
@@ -233,7 +237,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
 
         # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
         noise = self._noise((len(poses), *self._grid(size)), generator, latents)
-        return Clip(conditions, size, self._denoise(conditions, noise, plan, callback_on_step_end, progress))
+        return Clip(conditions, size, partial(self._denoise, conditions, noise, plan, callback_on_step_end, progress))
 
     def _predict(self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
         # (windows, channels, frames, h, w) -> (windows, [unconditional, conditional] or [conditional], ...)

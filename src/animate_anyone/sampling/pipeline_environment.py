@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,14 +24,14 @@ from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
-from animate_anyone.sampling.denoising import Hold
+from animate_anyone.sampling.denoising import Hold, State
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import AnimateAnyoneOutput
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.reference import check_given
 from animate_anyone.sampling.scene import ClipScene, Planes, SceneInputs
-from animate_anyone.sampling.windowed import Clip, Plan, StepCallback
+from animate_anyone.sampling.windowed import Clip, Finished, Kept, Plan, StepCallback
 
 
 class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
@@ -155,10 +156,16 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         return self._finish(clip, output_type, return_dict)
 
     def stream(  # type: ignore[override]
-        self, reference: NDArray[np.uint8], poses: Pictures, scene: SceneInputs, **options: Any
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs,
+        *,
+        kept: Kept | None = None,
+        **options: Any,
     ) -> Iterator[NDArray[np.uint8]]:
         """As ``AnimateAnyonePipeline.stream``."""
-        return self._frames(self._begin(reference, poses, scene, **options))
+        return self._frames(self._begin(reference, poses, scene, **options), kept)
 
     @torch.no_grad()
     def _begin(  # type: ignore[override]
@@ -201,7 +208,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
         noise = self._noise((len(poses), *self._grid(size)), generator, latents)
         denoise = self._denoise_segments if continuation else self._denoise
-        return Clip(conditions, size, denoise(conditions, noise, plan, callback_on_step_end, progress))
+        return Clip(conditions, size, partial(denoise, conditions, noise, plan, callback_on_step_end, progress))
 
     @torch.no_grad()
     def _denoise_segments(
@@ -211,18 +218,23 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         plan: Plan,
         callback: StepCallback | None,
         progress: Progress | None,
-    ) -> Iterator[tuple[int, Tensor]]:
+        state: State | None,
+    ) -> Iterator[Finished]:
         """As :meth:`_denoise`, the windows of the plan one after the other, each going on from the one before."""
-        done, before = 0, (0, noise[:, :, :0])  # the last segment, and its first frame
+        number, made = 0, noise[:, :, :0]  # segments that are made, and the last of them
+        if state is not None:
+            number, made = int(state["segments"]), state["made"].to(noise.device)
+        before = plan.windows[number - 1] if number else [0]
         with self._shown(replace(plan, window_batch=1), progress) as tick:
-            for segment in plan.windows:
+            for segment in plan.windows[number:]:
                 own = noise[:, :, segment[0] : segment[-1] + 1]
-                first, made = before
-                hold = holding(self.scheduler, made[:, :, segment[0] - first :], own) if done else None
+                done = before[-1] + 1 if number else 0
+                hold = holding(self.scheduler, made[:, :, segment[0] - before[0] :], own) if done else None
                 one = replace(plan, windows=[segment], overlap=0, window_batch=1)
-                ((_, made),) = self._denoise_groups(conditions, own, one, [[segment]], tick, callback, hold)
-                yield done, made[:, :, done - segment[0] :]
-                before, done = (segment[0], made), segment[-1] + 1
+                ((_, made),) = self._denoising(conditions, own, one, [[segment]], tick, callback, hold).run()
+                number, before = number + 1, segment
+                reached = {"segments": torch.tensor(number), "made": made.cpu().contiguous()}
+                yield Finished(done, made[:, :, done - segment[0] :], reached.copy)
 
     def plan(
         self,

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
-from animate_anyone.sampling.denoising import Denoising, Hold, Schedule
+from animate_anyone.sampling.denoising import Denoising, Hold, Schedule, State
 from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
@@ -45,6 +45,32 @@ class Plan:
     window_batch: int
 
 
+class Finished(NamedTuple):
+    """Frames that are without noise.
+
+    Attributes:
+        first: the number of the first of them.
+        latents: ``(1, channels, frames, h, w)``.
+        state: how far the clip is now.
+    """
+
+    first: int
+    latents: Tensor
+    state: Callable[[], State]
+
+
+class Kept(Protocol):
+    """Keeps how far a clip is, so that another process can go on with it."""
+
+    def state(self) -> State | None:
+        """What was saved last; ``None``: nothing."""
+        ...
+
+    def save(self, num_frames: int, state: State) -> None:
+        """So many frames of the clip have been handed out and taken; the others need this."""
+        ...
+
+
 @dataclass(frozen=True)
 class Clip:
     """A clip that is being denoised.
@@ -52,12 +78,12 @@ class Clip:
     Attributes:
         conditions: what the networks are given.
         size: ``(width, height)`` of the video.
-        parts: what the networks make, as it is finished: the number of the first frame, and latents.
+        denoise: begins, or goes on from a state, and hands out what the networks make.
     """
 
     conditions: ClipConditions
     size: tuple[int, int]
-    parts: Iterator[tuple[int, Tensor]]
+    denoise: Callable[[State | None], Iterator[Finished]]
 
 
 class WindowedPipeline(LatentVideoPipeline):
@@ -74,22 +100,38 @@ class WindowedPipeline(LatentVideoPipeline):
         return size[1] // self.latent_downscale, size[0] // self.latent_downscale
 
     @torch.no_grad()
-    def _frames(self, clip: Clip) -> Iterator[NDArray[np.uint8]]:
+    def _frames(self, clip: Clip, kept: Kept | None = None) -> Iterator[NDArray[np.uint8]]:
         # 4. Decode what is finished.
-        conditions = clip.conditions
-        yield from self._decode(self._finished(clip), conditions.guess, clip.size, conditions.drop_before)
+        before = None if kept is None else kept.state()
+        reached: Callable[[], State] | None = None
+
+        def parts() -> Iterator[tuple[int, Tensor]]:
+            nonlocal reached
+            if before is not None and before["waiting"].shape[2]:
+                yield int(before["decoded"]), before["waiting"].to(self._execution_device)
+            for first, latents, state in self._finished(clip, before):
+                reached = state
+                yield first, latents
+
+        def after_part(first: int, waiting: Tensor) -> None:
+            clip.conditions.drop_before(first)
+            if kept is not None and reached is not None:
+                waits = {"decoded": torch.tensor(first), "waiting": waiting.cpu().contiguous()}
+                kept.save(first, {**reached(), **waits})
+
+        yield from self._decode(parts(), clip.conditions.guess, clip.size, after_part)
         self.maybe_free_model_hooks()
 
     @torch.no_grad()
-    def _finished(self, clip: Clip) -> Iterator[tuple[int, Tensor]]:
-        """The latents of a clip, part after part, each with the number of its first frame."""
-        for first, part in clip.parts:
-            guess = clip.conditions.guess.of(range(first, first + part.shape[2]))
-            latents = guess.restore(part)
+    def _finished(self, clip: Clip, state: State | None = None) -> Iterator[Finished]:
+        """The latents of a clip, part after part."""
+        for finished in clip.denoise(state):
+            guess = clip.conditions.guess.of(range(finished.first, finished.first + finished.latents.shape[2]))
+            latents = guess.restore(finished.latents)
             check_finite(self.networks, latents, "the latents hold")
             if getattr(self, "_all_hooks", None):  # networks that wait elsewhere: the autoencoder now needs their room
                 self.maybe_free_model_hooks()
-            yield first, latents
+            yield finished._replace(latents=latents)
             if getattr(self, "_all_hooks", None):
                 self.maybe_free_model_hooks()
 
@@ -99,7 +141,7 @@ class WindowedPipeline(LatentVideoPipeline):
         """What a call returns of a clip."""
         result: NDArray[np.uint8] | Tensor
         if output_type == "latent":
-            result = torch.cat([latents for _, latents in self._finished(clip)], 2)
+            result = torch.cat([finished.latents for finished in self._finished(clip)], 2)
             self.maybe_free_model_hooks()
         else:
             result = np.stack(list(self._frames(clip)))
@@ -152,8 +194,9 @@ class WindowedPipeline(LatentVideoPipeline):
         plan: Plan,
         callback: StepCallback | None,
         progress: Progress | None,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Latents without noise, of what the networks make, part after part, each with its first frame's number.
+        state: State | None,
+    ) -> Iterator[Finished]:
+        """Latents without noise, of what the networks make, part after part; from a ``state`` on.
 
         Raises:
             InputError: they are not finite.
@@ -162,9 +205,13 @@ class WindowedPipeline(LatentVideoPipeline):
         batch = len(plan.windows) if together else plan.window_batch
         groups = [plan.windows[first : first + batch] for first in range(0, len(plan.windows), batch)]
         with self._shown(plan, progress) as tick:
-            yield from self._denoise_groups(conditions, noise, plan, groups, tick, callback)
+            denoising = self._denoising(conditions, noise, plan, groups, tick, callback)
+            if state is not None:
+                denoising.go_on(state)
+            for first, latents in denoising.run():
+                yield Finished(first, latents, denoising.state)
 
-    def _denoise_groups(
+    def _denoising(
         self,
         conditions: ClipConditions,
         noise: Tensor,
@@ -173,8 +220,8 @@ class WindowedPipeline(LatentVideoPipeline):
         tick: Callable[[], None],
         callback: StepCallback | None = None,
         hold: Hold | None = None,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """As :meth:`_denoise`, of groups of windows; ``noise`` is of their frames."""
+    ) -> Denoising:
+        """Of groups of windows; ``noise`` is of their frames, ``tick`` is called before the networks are."""
         self.scheduler.set_timesteps(plan.steps, device=noise.device)
         count = len(self.scheduler.timesteps)
 
@@ -193,7 +240,7 @@ class WindowedPipeline(LatentVideoPipeline):
         weights = window_weights(len(groups[0][0]), overlap)
         start = min(map(min, groups[0]))
         schedule = Schedule(groups, start + noise.shape[2], weights, plan.guidance_scale, plan.window_batch)
-        return Denoising(schedule, self.scheduler, predict, noise, after_step, hold).run()
+        return Denoising(schedule, self.scheduler, predict, noise, after_step, hold)
 
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:

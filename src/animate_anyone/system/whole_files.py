@@ -29,6 +29,8 @@ except ImportError:  # Windows
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _unfinished: set[Path] = set()
+kept_for_later: set[Path] = set()
+"""Folders of finished work that the same command goes on from, should it be stopped now."""
 
 
 class _TriedError(Exception):

@@ -5,7 +5,7 @@ picture + driving video ──perception──▶ poses ──conditions──�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from functools import cache, partial
@@ -27,6 +27,7 @@ from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.workflows.character import find_character, make_first_guess
 from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.settings import (
     Report,
     WorkflowSettings,
@@ -78,7 +79,8 @@ def animate(
         character: a picture.
         driving: a video of somebody moving; or a finished skeleton video; or poses, a ``.npz`` made by
             ``animate-anyone pose``; or a folder of frames.
-        output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
+        output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole. What is finished of a video of several
+            windows is kept beside it until then, and the same call goes on with it.
         character_pose: the character's pose where it is known, in pixels of the picture.
         load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
 
@@ -92,46 +94,63 @@ def animate(
     output, picture, driver = check_inputs(character, driving, output, settings)
     report.lines += driver.remarks
     pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
-    pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
+    windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
     check_first_guess(pipeline, settings)
 
-    # Perception: the character's pose and the driver's.
-    with report.timed("seeing"):
-        estimator = cache(partial(load_estimator, settings.pose_estimator, str(settings.placement.resolve()[0])))
-        aligned = settings.align and not driver.is_skeleton
-        subject = find_character(picture, character_pose, aligned, pipeline, estimator)
-        poses = None
-        if driver.skeletons is not None:
-            report.lines.append(f"driver: a finished skeleton video, {driver.skeletons.line()}")
-        else:
-            poses, remarks = driver.poses(estimator, progress, settings.person)
-            report.lines += remarks
-        del estimator  # what it holds of the device's memory is the model's now
+    job = describe_job("animate", character, driving, settings, character_pose)
+    with KeptWork(output, job, worth_it=len(windows) > 1 and not settings.first_guess) as kept:
+        # Perception: the character's pose and the driver's.
+        with report.timed("seeing"):
+            subject, poses = look(picture, character_pose, driver, pipeline, settings, kept, report, progress)
 
-    # Conditions: the driver's movement on the character's body, drawn as the model knows it.
-    whole = Letterbox.into((picture.shape[1], picture.shape[0]), sizes.video)
-    if pipeline.config["stretch"] or settings.size is None:
-        whole = Letterbox.stretched(sizes.video)
-    letterbox = whole.scaled_to(sizes.networks)
-    if poses is not None:
-        poses = align(poses, subject, settings, report)
-        poses, held = hold(poses)
-        report.lines += pose_lines(letterbox.move(poses), held)
-    skeletons = skeleton_pictures(poses, driver, letterbox, pipeline)
-    guess = None
-    if pipeline.config["carried_reference"]:
-        with report.timed("first guess"):
-            guess = make_first_guess(subject, poses, whole, len(driver), report)
-    if settings.keep is not None:
-        keep_skeletons(settings.keep, subject, poses, skeletons, driver)
+        # Conditions: the driver's movement on the character's body, drawn as the model knows it.
+        whole = Letterbox.into((picture.shape[1], picture.shape[0]), sizes.video)
+        if pipeline.config["stretch"] or settings.size is None:
+            whole = Letterbox.stretched(sizes.video)
+        letterbox = whole.scaled_to(sizes.networks)
+        if poses is not None:
+            poses = align(poses, subject, settings, report)
+            poses, held = hold(poses)
+            report.lines += pose_lines(letterbox.move(poses), held)
+        skeletons = skeleton_pictures(poses, driver, letterbox, pipeline)
+        guess = None
+        if pipeline.config["carried_reference"]:
+            with report.timed("first guess"):
+                guess = make_first_guess(subject, poses, whole, len(driver), report)
+        if settings.keep is not None:
+            keep_skeletons(settings.keep, subject, poses, skeletons, driver)
 
-    # Sampling: denoise the whole clip, then decode and write frame by frame.
-    if guess is not None and settings.first_guess:
-        return write_result(output, guess, sizes.video, driver, settings, report, progress)
-    with report.timed("denoising"):
-        frames = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress)
-    return write_result(output, frames, sizes.video, driver, settings, report, progress)
+        # Sampling: frames are denoised, decoded and written window after window.
+        frames: Iterable[Picture] | None = guess
+        if guess is None or not settings.first_guess:
+            made = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress, kept)
+            frames = kept.through(made)
+        assert frames is not None
+        report.lines += [kept.remark] if kept.remark else []
+        return write_result(output, frames, sizes.video, driver, settings, report, progress)
+
+
+def look(
+    picture: Picture,
+    character_pose: PoseSequence | None,
+    driver: Driver,
+    pipeline: AnimateAnyonePipeline,
+    settings: Settings,
+    kept: KeptWork,
+    report: Report,
+    progress: Progress,
+) -> tuple[Subject, PoseSequence | None]:
+    """The character with its pose, and the driver's poses; ``None`` of a finished skeleton video."""
+    estimator = cache(partial(load_estimator, settings.pose_estimator, str(settings.placement.resolve()[0])))
+    aligned = settings.align and not driver.is_skeleton
+    subject = find_character(picture, character_pose, aligned, pipeline, estimator)
+    if driver.skeletons is not None:
+        report.lines.append(f"driver: a finished skeleton video, {driver.skeletons.line()}")
+        return subject, None
+    poses, remarks = kept.poses(lambda: driver.poses(estimator, progress, settings.person))
+    report.lines += remarks
+    return subject, poses
 
 
 def make_frames(
@@ -142,8 +161,9 @@ def make_frames(
     guess: CharacterFrames | None,
     settings: Settings,
     progress: Progress,
+    kept: KeptWork,
 ) -> Iterator[Picture]:
-    """Denoise a whole clip; its frames are decoded as they are asked for.
+    """The frames of a clip, denoised and decoded as they are asked for; those that ``kept`` has are left out.
 
     Args:
         letterbox: puts the character's picture into the networks' frame.
@@ -157,9 +177,10 @@ def make_frames(
         reference_pose=reference_skeleton(subject, letterbox, pipeline) if pipeline.config["reference_pose"] else None,
         carried=small,
         size=letterbox.size,
+        kept=kept,
         **sampling_arguments(settings, progress),
     )
-    return frames if guess is None or small is None else mended(guess, small, frames)
+    return frames if guess is None or small is None else mended(guess, small, frames, kept.num_frames)
 
 
 def dry_run(

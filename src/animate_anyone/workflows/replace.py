@@ -128,9 +128,8 @@ def replace(
     if settings.keep is not None:
         keep_conditions(settings.keep, cropped, conditions, driver)
 
-    # Sampling: denoise the whole clip, then decode, compose and write frame by frame.
-    with report.timed("denoising"):
-        frames = make_frames(pipeline, conditions, sizes.networks, settings, progress)
+    # Sampling: frames are denoised, decoded, composed and written window after window.
+    frames = make_frames(pipeline, conditions, sizes.networks, settings, progress)
     at_video_size = settings.keep_background or settings.crop
     compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
     composed, last = compositor.compose(frames), compositor.environment_lines

@@ -233,7 +233,7 @@ def write_result(
     progress: Progress,
     last: Callable[[], list[str]] = list,
 ) -> Report:
-    """Decode and write the video frame by frame, with the driver's sound; returns the report, which is then whole.
+    """Make and write the video frame by frame, with the driver's sound; returns the report, which is then whole.
 
     It is saved where intermediate results are kept.
 
@@ -242,8 +242,8 @@ def write_result(
         driver: whose times and sound the result has.
         last: lines for the user that are known when all frames are written.
     """
-    with report.timed("decoding"):
-        report.lines += write_video(output, progress.track(frames, len(driver), "decode"), size, driver, sound=True)
+    with report.timed("making frames"):
+        report.lines += write_video(output, progress.track(frames, len(driver), "frames"), size, driver, sound=True)
     made = f"{len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second"
     report.lines += [*last(), f"{output}: {made}"]
     if settings.keep is not None:
