@@ -109,13 +109,17 @@ def run_workflow(
         pose: file of the character's pose, where it is known.
         dry_run: print ``plan``'s lines, and make nothing.
     """
+    from animate_anyone.sampling.ranks import Ranks
     from animate_anyone.structures import PoseSequence
 
     known = None if pose is None else PoseSequence.load(pose)[:1]
     if dry_run:
         print(*plan(*job), sep="\n")
         return
+    ranks = Ranks.join()
     with shown_progress() as progress:
-        report = make(*job, character_pose=known, progress=progress)
+        report = make(*job, character_pose=known, progress=progress if ranks.is_first else SILENT, ranks=ranks)
+    if not ranks.is_first:
+        return
     print(*report.lines, sep="\n")
     print(", ".join(f"{what} {seconds:.1f} s" for what, seconds in report.seconds.items()))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -101,19 +101,24 @@ def scaled(picture: Picture, size: Size) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def mended(
-    guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture], first: int = 0
-) -> Iterator[Picture]:
-    """The frames of a first guess at its own size, each with what the networks made of it on their grid.
+def mending(guess: GuessedFrames, small: Sequence[Picture]) -> Callable[[int, Picture], Picture]:
+    """What makes a frame of a first guess at its own size, of its number and what the networks made on their grid.
 
     Args:
         small: ``guess`` at the networks' size.
-        made: as ``small``, what they made, from frame ``first`` on.
-        first: the number of the first of them.
     """
-    for number, frame in enumerate(made, first):
+
+    def mended(number: int, made: Picture) -> Picture:
         known = guess.guess(number)
-        result = mend(known.picture, small[number], frame, known.region)
+        result = mend(known.picture, small[number], made, known.region)
         if known.fixed is not None:
             np.copyto(result, known.picture, where=known.fixed[..., None])
-        yield result
+        return result
+
+    return mended
+
+
+def mended(guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
+    """All frames of a first guess, by :func:`mending`."""
+    finish = mending(guess, small)
+    return (finish(number, frame) for number, frame in enumerate(made))

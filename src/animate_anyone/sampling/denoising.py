@@ -11,16 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.windows import WindowMean
 
-Predict = Callable[[Tensor, Tensor, list[list[int]]], Tensor]
-"""Latents ``(windows, channels, frames, h, w)``, timestep, the windows' frames in; ``(windows, [unconditional,
-conditional] or [conditional], channels, frames, h, w)`` out."""
+Half = Literal["unconditional", "conditional"]
+"""Of what is predicted under guidance."""
+
+Predict = Callable[[Tensor, Tensor, list[list[int]], Half | None], Tensor]
+"""Latents ``(windows, channels, frames, h, w)``, timestep, the windows' frames in, and which half is wanted, ``None``
+for all; ``(windows, [unconditional, conditional] or one of them, channels, frames, h, w)`` out."""
 
 Hold = Callable[[Tensor, Tensor], Tensor]
 """Latents and the timestep they are about to be denoised at in; the latents that are denoised instead out."""
@@ -84,6 +89,9 @@ class Denoising:
         noise: ``(1, channels, frames, h, w)`` float32, of the frames from the first group's first on.
         after_step: looks at the latents of some frames after each step, and may change them.
         hold: changes latents before each step; for one group alone. ``None``: they stay.
+        ranks: the processes that share the windows of a group.
+        halves_apart: whether each half under guidance is predicted by itself, where a group has fewer windows than there
+            are processes.
     """
 
     schedule: Schedule
@@ -92,6 +100,8 @@ class Denoising:
     noise: Tensor
     after_step: AfterStep
     hold: Hold | None = None
+    ranks: Ranks = ALONE
+    halves_apart: bool = True
     _parts: dict[int, _Part] = field(default_factory=dict)  # by the group's number: begun and not finished
     _sums: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by step: behind the last part that made it
     _finished: int = 0  # parts
@@ -164,15 +174,27 @@ class Denoising:
         if step in self._sums:
             mean.begin_with(*self._sums[step])
         group = schedule.groups[number]
-        for first in range(0, len(group), schedule.window_batch):
-            chunk = group[first : first + schedule.window_batch]
+        batch = schedule.window_batch
+        chunks = [group[first : first + batch] for first in range(0, len(group), batch)]
+        halves: tuple[Half | None, ...] = (None,)
+        if guided and self.halves_apart and len(chunks) < self.ranks.count:
+            halves = ("unconditional", "conditional")
+
+        def predict(unit: tuple[list[list[int]], Half | None]) -> Tensor:
+            chunk, half = unit
             noisy = torch.cat([latents[:, :, [frame - starts[number] for frame in frames]] for frames in chunk])
-            for frames, prediction in zip(chunk, self.predict(noisy, t, chunk), strict=True):
+            return self.predict(noisy, t, chunk, half)
+
+        units = [(chunk, half) for chunk in chunks for half in halves]
+        made = self.ranks.share(units, predict, latents.device)
+        for place, chunk in enumerate(chunks):
+            predictions = torch.cat(made[place * len(halves) : (place + 1) * len(halves)], 1)
+            for frames, prediction in zip(chunk, predictions, strict=True):
                 mean.add(frames, prediction)
         prediction = mean.value()[:, :, : part.latents.shape[2]]
         self._sums[step] = mean.from_frame(starts[number + 1])
         if guided:
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + schedule.guidance_scale * (conditional - unconditional)
-        made = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
-        part.latents, part.done = self.after_step(step, t, made), step + 1
+        latents = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
+        part.latents, part.done = self.after_step(step, t, latents), step + 1

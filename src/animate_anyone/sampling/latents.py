@@ -20,6 +20,7 @@ from animate_anyone.models.autoencoding import at_once, decode, encode
 from animate_anyone.sampling.clip_conditions import ClipGuess
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures
+from animate_anyone.sampling.ranks import ALONE, Ranks
 
 
 def stretch(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -79,6 +80,29 @@ def check_finite(networks: Mapping[str, nn.Module], values: Tensor, what: str) -
     raise InputError(f"{what} NaN or infinity, in float32 and with weights that are finite; this model cannot be used")
 
 
+Finish = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
+"""A frame's number and the frame in, what is handed out in its place out."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is done with frames when they are decoded.
+
+    Attributes:
+        finish: a frame's number and the frame in, what is handed out in its place out.
+        after_part: told, when the frames of a part are handed out, the number of the next frame, and the latents
+            that wait for those that they are decoded with.
+        ranks: the processes that share the work.
+    """
+
+    finish: Finish = lambda number, frame: frame
+    after_part: Callable[[int, Tensor], None] = lambda first, waiting: None
+    ranks: Ranks = ALONE
+
+
+PLAIN = Output()
+
+
 @dataclass
 class AnimateAnyoneOutput(BaseOutput):
     """What a pipeline returns.
@@ -127,11 +151,7 @@ class LatentVideoPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def _decode(
-        self,
-        parts: Iterable[tuple[int, Tensor]],
-        guess: ClipGuess,
-        size: tuple[int, int],
-        after_part: Callable[[int, Tensor], None] = lambda first, waiting: None,
+        self, parts: Iterable[tuple[int, Tensor]], guess: ClipGuess, size: tuple[int, int], out: Output = PLAIN
     ) -> Iterator[NDArray[np.uint8]]:
         """The frames of latents that come part after part, each with the number of its first frame.
 
@@ -140,23 +160,39 @@ class LatentVideoPipeline(DiffusionPipeline):
         Args:
             guess: whose detail is put back.
             size: ``(width, height)`` of the frames.
-            after_part: told, when the frames of a part are handed out, the number of the next frame, and the latents
-                that wait for those that they are decoded with.
+            out: what is done with them.
         """
         count, waiting, first = at_once(*size), list[Tensor](), 0
         for begin, part in parts:
             first = first if waiting else begin
             waiting.append(part)
-            behind = begin + part.shape[2]
-            ready = torch.cat(waiting, 2)
+            behind, ready = begin + part.shape[2], torch.cat(waiting, 2)
+            batches = list[tuple[int, Tensor]]()
             while first < behind and first - first % count + count <= behind:
                 stop = first - first % count + count
-                yield from self._decode_together(ready[:, :, : stop - first], guess, first)
+                batches.append((first, ready[:, :, : stop - first]))
                 ready, first = ready[:, :, stop - first :], stop
+            yield from self._shared_out(batches, guess, out)
             waiting = [ready] if first < behind else []
-            after_part(first, ready)
+            out.after_part(first, ready)
         if waiting:
-            yield from self._decode_together(waiting[0], guess, first)
+            yield from self._shared_out([(first, waiting[0])], guess, out)
+
+    def _shared_out(
+        self, batches: list[tuple[int, Tensor]], guess: ClipGuess, out: Output
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The frames of some batches, of which each process decodes some; the first process hands them out."""
+
+        def made(batch: tuple[int, Tensor]) -> Tensor:
+            first, latents = batch
+            frames = self._decode_together(latents, guess, first)
+            finished = [out.finish(number, frame) for number, frame in enumerate(frames, first)]
+            return torch.from_numpy(np.stack(finished)).to(latents.device if out.ranks.count > 1 else "cpu")
+
+        for few in range(0, len(batches), out.ranks.count):  # so that no more frames wait than there are processes
+            for frames in out.ranks.share(batches[few : few + out.ranks.count], made, self._execution_device):
+                if out.ranks.is_first:
+                    yield from frames.cpu().numpy()
 
     def _decode_together(self, latents: Tensor, guess: ClipGuess, first: int) -> list[NDArray[np.uint8]]:
         vae = self.vae

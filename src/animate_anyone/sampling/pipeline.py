@@ -26,9 +26,11 @@ from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
+from animate_anyone.sampling.denoising import Half
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
-from animate_anyone.sampling.latents import AnimateAnyoneOutput, stretch
+from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, stretch
+from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
 from animate_anyone.sampling.scene import Planes, check_depth
 from animate_anyone.sampling.windowed import Clip, Kept, Plan, StepCallback, WindowedPipeline
@@ -184,7 +186,13 @@ class AnimateAnyonePipeline(WindowedPipeline):
         return self._finish(clip, output_type, return_dict)
 
     def stream(
-        self, reference: NDArray[np.uint8], poses: Pictures, *, kept: Kept | None = None, **options: Any
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        *,
+        kept: Kept | None = None,
+        finish: Finish = PLAIN.finish,
+        **options: Any,
     ) -> Iterator[NDArray[np.uint8]]:
         """The frames of a call, ``(height, width, 3)`` uint8 each, every one as soon as it is finished.
 
@@ -192,13 +200,16 @@ class AnimateAnyonePipeline(WindowedPipeline):
 
         Args:
             kept: keeps how far the clip is; where it has a state, frames come from that on.
+            finish: a frame's number and the frame in, what is handed out in its place out.
             options: those of a call, but for ``callback_on_step_end``, ``output_type`` and ``return_dict``. Models
-                whose windows wrap round finish no frame before all.
+                whose windows wrap round finish no frame before all. And ``ranks``, the processes that make the clip
+                together, each of which makes the same call: windows and frames are shared out, and the first hands out
+                all frames, the others none.
 
         Raises:
             InputError: an input does not fit the model; before the first frame is asked for.
         """
-        return self._frames(self._begin(reference, poses, **options), kept)
+        return self._frames(self._begin(reference, poses, **options), kept, finish)
 
     @torch.no_grad()
     def _begin(
@@ -219,6 +230,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
@@ -227,7 +239,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         pictures = self.guess_options.check(reference, len(poses), carried)
         steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
         planned = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
-        plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
+        plan = Plan(steps, guidance_scale, planned, overlap, window_batch, ranks)
 
         # 2. Look at the reference, once; at the poses when a window needs them.
         guided = plan.guidance_scale != 1
@@ -237,25 +249,30 @@ class AnimateAnyonePipeline(WindowedPipeline):
 
         # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
         noise = self._noise((len(poses), *self._grid(size)), generator, latents)
-        return Clip(conditions, size, partial(self._denoise, conditions, noise, plan, callback_on_step_end, progress))
+        return Clip(
+            conditions, size, partial(self._denoise, conditions, noise, plan, callback_on_step_end, progress), ranks
+        )
 
-    def _predict(self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
-        # (windows, channels, frames, h, w) -> (windows, [unconditional, conditional] or [conditional], ...)
-        length, guided = len(chunk[0]), conditions.guided
+    def _predict(
+        self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None = None
+    ) -> Tensor:
+        # (windows, channels, frames, h, w) -> (windows, [unconditional, conditional] or one of them, ...)
+        length, count, both = len(chunk[0]), len(chunk), conditions.guided and half is None
+        num_unconditional = count * (both or half == "unconditional")
         given = conditions.of([frame for frames in chunk for frame in frames])
-        placed = [list(range(first, first + length)) for first in range(0, len(chunk) * length, length)]
+        placed = [list(range(first, first + length)) for first in range(0, count * length, length)]
         pose = torch.cat([given.poses[:, :, frames] for frames in placed]).to(noisy.device)
-        token = conditions.reference.image_token.repeat(len(chunk), 1, 1)
-        if guided:
-            noisy, pose = torch.cat([noisy] * 2), torch.cat([pose] * 2)
-            token = torch.cat([torch.zeros_like(token), token])
+        token = conditions.reference.image_token.repeat(count, 1, 1)
+        if both:
+            noisy, pose, token = torch.cat([noisy] * 2), torch.cat([pose] * 2), torch.cat([token] * 2)
+        token[:num_unconditional] = 0
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
-        noisy = given.guess.join(noisy, placed, guided * len(chunk))
-        reference = conditions.reference.at_step(noisy, t, token, int(guided))
+        noisy = given.guess.join(noisy, placed, num_unconditional)
+        reference = conditions.reference.at_step(noisy, t, token, int(both), half)
         noisy, objects = (noisy, None) if given.scene is None else given.scene.beside(noisy, placed)
         del given  # copies of it are where the networks compute
         out = self.denoising_unet(noisy, t, token, pose, reference, objects)
-        return out.unflatten(0, (1 + guided, len(chunk))).transpose(0, 1)
+        return out.unflatten(0, (1 + both, count)).transpose(0, 1)
 
     def _encode_reference(
         self,

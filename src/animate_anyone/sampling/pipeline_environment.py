@@ -27,8 +27,9 @@ from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Hold, State
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
-from animate_anyone.sampling.latents import AnimateAnyoneOutput
+from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.reference import check_given
 from animate_anyone.sampling.scene import ClipScene, Planes, SceneInputs
 from animate_anyone.sampling.windowed import Clip, Finished, Kept, Plan, StepCallback
@@ -162,10 +163,11 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         scene: SceneInputs,
         *,
         kept: Kept | None = None,
+        finish: Finish = PLAIN.finish,
         **options: Any,
     ) -> Iterator[NDArray[np.uint8]]:
         """As ``AnimateAnyonePipeline.stream``."""
-        return self._frames(self._begin(reference, poses, scene, **options), kept)
+        return self._frames(self._begin(reference, poses, scene, **options), kept, finish)
 
     @torch.no_grad()
     def _begin(  # type: ignore[override]
@@ -186,6 +188,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
@@ -196,7 +199,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         scene.check(len(poses), size, self.pose_picture_size(size), *uses)
         steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
         planned = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
-        plan = Plan(steps, guidance_scale, planned, overlap, window_batch)
+        plan = Plan(steps, guidance_scale, planned, overlap, window_batch, ranks)
 
         # 2. Look at the reference, once; at the poses and the scene when a window needs them.
         guided = plan.guidance_scale != 1
@@ -208,7 +211,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
         noise = self._noise((len(poses), *self._grid(size)), generator, latents)
         denoise = self._denoise_segments if continuation else self._denoise
-        return Clip(conditions, size, partial(denoise, conditions, noise, plan, callback_on_step_end, progress))
+        return Clip(conditions, size, partial(denoise, conditions, noise, plan, callback_on_step_end, progress), ranks)
 
     @torch.no_grad()
     def _denoise_segments(

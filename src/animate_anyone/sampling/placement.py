@@ -23,6 +23,7 @@ from transformers import TorchAoConfig as TransformersTorchAoConfig
 from animate_anyone.errors import InputError
 from animate_anyone.models.number_types import DTYPES, has_bfloat16_units
 from animate_anyone.optional import require
+from animate_anyone.system import processes
 
 SMALL = 200 << 20
 """Bytes of weights under which half precision saves nothing that matters."""
@@ -123,10 +124,14 @@ class Work:
 
 
 def choose_device(device: str) -> torch.device:
-    """``auto`` takes CUDA, then Apple's MPS, then the CPU. Raises :class:`InputError` for what is not there."""
+    """``auto`` takes CUDA, each of several processes its own, then Apple's MPS, then the CPU.
+
+    Raises:
+        InputError: it is not there.
+    """
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return processes.device() if processes.count() > 1 else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from animate_anyone.errors import InputError
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
+from animate_anyone.sampling.denoising import Half
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,17 @@ class ReferenceCondition:
     keys_values: ReferenceKeysValues | None = None
 
     def at_step(
-        self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int
+        self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int, half: Half | None = None
     ) -> ReferenceKeysValues | ReferenceResiduals | None:
-        """What the denoising UNet is given at one step: always the same here, whatever the noisy latents are."""
-        return self.keys_values
+        """What the denoising UNet is given at one step: always the same here, whatever the noisy latents are.
+
+        Args:
+            num_unconditional: samples without a reference, before those that have it.
+            half: which of the two all samples are; ``None``: as ``num_unconditional`` says.
+        """
+        if half == "unconditional" or self.keys_values is None:
+            return None
+        return self.keys_values if half is None else replace(self.keys_values, num_unconditional=0)
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,10 @@ class ControlledReference(ReferenceCondition):
 
     control: ReferenceControl | None = None
 
-    def at_step(self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int) -> ReferenceResiduals:
-        """The ControlNet's residuals."""
+    def at_step(
+        self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int, half: Half | None = None
+    ) -> ReferenceResiduals:
+        """The ControlNet's residuals, of both halves together."""
         assert self.control is not None
         return self.control(noisy, t, tokens, self.latent, num_unconditional)
 

@@ -18,8 +18,16 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
-from animate_anyone.sampling.denoising import Denoising, Hold, Schedule, State
-from animate_anyone.sampling.latents import AnimateAnyoneOutput, LatentVideoPipeline, check_finite
+from animate_anyone.sampling.denoising import Denoising, Half, Hold, Schedule, State
+from animate_anyone.sampling.latents import (
+    PLAIN,
+    AnimateAnyoneOutput,
+    Finish,
+    LatentVideoPipeline,
+    Output,
+    check_finite,
+)
+from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
 StepCallback = Callable[["WindowedPipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -36,6 +44,7 @@ class Plan:
         windows: lists of frame numbers; with continuation segments, one after the other.
         overlap: frames over which windows fade into each other, where the model's do.
         window_batch: windows computed at once.
+        ranks: the processes that share the windows.
     """
 
     steps: int
@@ -43,6 +52,7 @@ class Plan:
     windows: list[list[int]]
     overlap: int
     window_batch: int
+    ranks: Ranks = ALONE
 
 
 class Finished(NamedTuple):
@@ -79,11 +89,13 @@ class Clip:
         conditions: what the networks are given.
         size: ``(width, height)`` of the video.
         denoise: begins, or goes on from a state, and hands out what the networks make.
+        ranks: the processes that make it together.
     """
 
     conditions: ClipConditions
     size: tuple[int, int]
     denoise: Callable[[State | None], Iterator[Finished]]
+    ranks: Ranks = ALONE
 
 
 class WindowedPipeline(LatentVideoPipeline):
@@ -92,7 +104,9 @@ class WindowedPipeline(LatentVideoPipeline):
     denoising_unet: DenoisingUNet
 
     @abstractmethod
-    def _predict(self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
+    def _predict(
+        self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None = None
+    ) -> Tensor:
         """What the networks predict, see :data:`~animate_anyone.sampling.denoising.Predict`."""
 
     def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -100,9 +114,11 @@ class WindowedPipeline(LatentVideoPipeline):
         return size[1] // self.latent_downscale, size[0] // self.latent_downscale
 
     @torch.no_grad()
-    def _frames(self, clip: Clip, kept: Kept | None = None) -> Iterator[NDArray[np.uint8]]:
+    def _frames(
+        self, clip: Clip, kept: Kept | None = None, finish: Finish = PLAIN.finish
+    ) -> Iterator[NDArray[np.uint8]]:
         # 4. Decode what is finished.
-        before = None if kept is None else kept.state()
+        before = None if kept is None else clip.ranks.of_first(kept.state)
         reached: Callable[[], State] | None = None
 
         def parts() -> Iterator[tuple[int, Tensor]]:
@@ -115,11 +131,11 @@ class WindowedPipeline(LatentVideoPipeline):
 
         def after_part(first: int, waiting: Tensor) -> None:
             clip.conditions.drop_before(first)
-            if kept is not None and reached is not None:
+            if kept is not None and reached is not None and clip.ranks.is_first:
                 waits = {"decoded": torch.tensor(first), "waiting": waiting.cpu().contiguous()}
                 kept.save(first, {**reached(), **waits})
 
-        yield from self._decode(parts(), clip.conditions.guess, clip.size, after_part)
+        yield from self._decode(parts(), clip.conditions.guess, clip.size, Output(finish, after_part, clip.ranks))
         self.maybe_free_model_hooks()
 
     @torch.no_grad()
@@ -202,7 +218,7 @@ class WindowedPipeline(LatentVideoPipeline):
             InputError: they are not finite.
         """
         together = callback is not None or self.config["aggregation"] != "fade"
-        batch = len(plan.windows) if together else plan.window_batch
+        batch = len(plan.windows) if together else plan.window_batch * plan.ranks.count
         groups = [plan.windows[first : first + batch] for first in range(0, len(plan.windows), batch)]
         with self._shown(plan, progress) as tick:
             denoising = self._denoising(conditions, noise, plan, groups, tick, callback)
@@ -232,20 +248,22 @@ class WindowedPipeline(LatentVideoPipeline):
             changed: dict[str, Tensor] = callback(self, step, int(t), {"latents": latents}) or {}
             return changed.get("latents", latents)
 
-        def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]]) -> Tensor:
+        def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None) -> Tensor:
             tick()
-            return self._predict(conditions, noisy, t, chunk)
+            return self._predict(conditions, noisy, t, chunk, half)
 
         overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
         weights = window_weights(len(groups[0][0]), overlap)
         start = min(map(min, groups[0]))
         schedule = Schedule(groups, start + noise.shape[2], weights, plan.guidance_scale, plan.window_batch)
-        return Denoising(schedule, self.scheduler, predict, noise, after_step, hold)
+        # Apart, halves differ in last bits: only where processes would have nothing to do throughout the clip.
+        apart = getattr(self, "reference_control", None) is None and len(plan.windows) < plan.ranks.count
+        return Denoising(schedule, self.scheduler, predict, noise, after_step, hold, plan.ranks, apart)
 
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
         """Show how many calls of the networks are done; what is yielded is called before each."""
-        total = plan.steps * -(-len(plan.windows) // plan.window_batch)
+        total = -(-plan.steps * len(plan.windows) // (plan.window_batch * plan.ranks.count))
         ticks = iter(
             self.progress_bar(range(total)) if progress is None else progress.track(range(total), total, "denoise")
         )

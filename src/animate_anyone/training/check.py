@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from animate_anyone.sampling.memory import memory_of, readable
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.clip_cache import SHARD, shard_folder
 from animate_anyone.training.config import Data, Recipe

@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
+from animate_anyone.system.processes import rank
 from animate_anyone.system.whole_files import unfinished, writing
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.distributed import is_sharded
-from animate_anyone.training.processes import rank
 from animate_anyone.training.removed_settings import without_removed
 
 SHARDS = "shards"

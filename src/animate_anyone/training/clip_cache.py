@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import Progress
+from animate_anyone.system.processes import count, rank
 from animate_anyone.system.whole_files import unfinished
 from animate_anyone.training.config import Data
-from animate_anyone.training.processes import count, rank
 from animate_anyone.training.render_pool import RenderPool, count_workers, may_start
 
 SHARD = 64  # clips

@@ -22,7 +22,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence, Size
 from animate_anyone.synthetic.dataset import sample_clip
 from animate_anyone.synthetic.scenes import sample_scene_clip
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.clip_cache import SHARD as SHARD
 from animate_anyone.training.clip_cache import ClipArrays, ClipCache, Render
 from animate_anyone.training.config import Data

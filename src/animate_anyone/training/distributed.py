@@ -22,7 +22,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.prefetching import without_weights
 from animate_anyone.training.stage import Stage
 

@@ -16,7 +16,7 @@ import torch
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
 from animate_anyone.structures import Picture
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.config import Monitor, Recipe
 from animate_anyone.training.peak_memory import peak_of_gpu, peak_of_process
 from animate_anyone.training.step_memory import step_memory

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from animate_anyone.system.processes import share_of_cores
 from animate_anyone.training.batch import Batch
-from animate_anyone.training.processes import share_of_cores
 
 Place = tuple[int, int, int]  # step, part, parts
 

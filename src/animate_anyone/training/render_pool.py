@@ -16,8 +16,8 @@ import torch
 
 from animate_anyone.errors import InputError
 from animate_anyone.system.child_processes import begin_child, interrupts_blocked
+from animate_anyone.system.processes import share_of_cores
 from animate_anyone.training.config import Data
-from animate_anyone.training.processes import share_of_cores
 
 MOST = 16  # each process with a GPU keeps half a gigabyte of its memory
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from animate_anyone.system.processes import count
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.peak_memory import peak_of_gpu, peak_of_process
-from animate_anyone.training.processes import count
 from animate_anyone.training.time_limit import TimeLimit
 
 _LINES = 20  # of the table of losses

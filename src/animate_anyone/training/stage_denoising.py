@@ -32,7 +32,7 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.latents import initial_noise
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe

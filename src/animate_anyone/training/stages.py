@@ -11,7 +11,7 @@ from accelerate.utils import convert_file_size_to_int
 
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import train

@@ -23,12 +23,12 @@ from animate_anyone.sampling.alive_bytes import AliveBytes
 from animate_anyone.sampling.loading import without_values
 from animate_anyone.sampling.memory import MARGIN, PROCESS
 from animate_anyone.structures import Size
+from animate_anyone.system.processes import per_machine
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.distributed import layers_apart, replicated
 from animate_anyone.training.lora import add_adapters, check_start
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.optimizer import MOMENTS
-from animate_anyone.training.processes import per_machine
 from animate_anyone.training.stage import Stage
 from animate_anyone.training.stage_kinds import STAGES
 from animate_anyone.training.starting_folder import init_folder

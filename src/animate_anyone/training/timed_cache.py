@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from animate_anyone.progress import Progress
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.clip_cache import shard_folder
 from animate_anyone.training.clips import SHARD, StudioClips
 from animate_anyone.training.config import Data, Recipe

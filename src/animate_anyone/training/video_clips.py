@@ -22,7 +22,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.preparation.reading import PreparedClip, read_clips
 from animate_anyone.progress import Progress
 from animate_anyone.structures import BODY, Size
-from animate_anyone.training import processes
+from animate_anyone.system import processes
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import points_of, stream
 from animate_anyone.training.config import Data

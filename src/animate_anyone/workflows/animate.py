@@ -5,6 +5,7 @@ picture + driving video ──perception──▶ poses ──conditions──�
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
@@ -17,13 +18,15 @@ from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.retarget import compare_bodies, fit_into_frame, retarget
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.character import CharacterFrames
-from animate_anyone.first_guess.frames import KEPT_BYTES, ScaledPictures, mended
+from animate_anyone.first_guess.frames import KEPT_BYTES, ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import load_estimator
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.workflows.character import find_character, make_first_guess
 from animate_anyone.workflows.driving import Driver
@@ -72,6 +75,7 @@ def animate(
     character_pose: PoseSequence | None = None,
     progress: Progress = SILENT,
     load: Callable[..., AnimateAnyonePipeline] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Report:
     """Make a video of the character moving as the driver moves.
 
@@ -83,6 +87,7 @@ def animate(
             windows is kept beside it until then, and the same call goes on with it.
         character_pose: the character's pose where it is known, in pixels of the picture.
         load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
+        ranks: the processes that make the video together, each of which makes the same call; the first writes it.
 
     Raises:
         InputError: for everything that is the user's to mend; found out before the long work as far
@@ -99,10 +104,10 @@ def animate(
     check_first_guess(pipeline, settings)
 
     job = describe_job("animate", character, driving, settings, character_pose)
-    with KeptWork(output, job, worth_it=len(windows) > 1 and not settings.first_guess) as kept:
+    with KeptWork(output, job, worth_it=len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
         # Perception: the character's pose and the driver's.
         with report.timed("seeing"):
-            subject, poses = look(picture, character_pose, driver, pipeline, settings, kept, report, progress)
+            subject, poses = look(picture, character_pose, driver, pipeline, settings, kept, ranks, report, progress)
 
         # Conditions: the driver's movement on the character's body, drawn as the model knows it.
         whole = Letterbox.into((picture.shape[1], picture.shape[0]), sizes.video)
@@ -118,15 +123,18 @@ def animate(
         if pipeline.config["carried_reference"]:
             with report.timed("first guess"):
                 guess = make_first_guess(subject, poses, whole, len(driver), report)
-        if settings.keep is not None:
+        if settings.keep is not None and ranks.is_first:
             keep_skeletons(settings.keep, subject, poses, skeletons, driver)
 
         # Sampling: frames are denoised, decoded and written window after window.
         frames: Iterable[Picture] | None = guess
         if guess is None or not settings.first_guess:
-            made = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress, kept)
+            made = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress, kept, ranks)
             frames = kept.through(made)
         assert frames is not None
+        if not ranks.is_first:
+            deque(() if settings.first_guess else frames, maxlen=0)  # goes through all, and has none itself
+            return report
         report.lines += [kept.remark] if kept.remark else []
         return write_result(output, frames, sizes.video, driver, settings, report, progress)
 
@@ -138,6 +146,7 @@ def look(
     pipeline: AnimateAnyonePipeline,
     settings: Settings,
     kept: KeptWork,
+    ranks: Ranks,
     report: Report,
     progress: Progress,
 ) -> tuple[Subject, PoseSequence | None]:
@@ -148,7 +157,7 @@ def look(
     if driver.skeletons is not None:
         report.lines.append(f"driver: a finished skeleton video, {driver.skeletons.line()}")
         return subject, None
-    poses, remarks = kept.poses(lambda: driver.poses(estimator, progress, settings.person))
+    poses, remarks = ranks.of_first(lambda: kept.poses(lambda: driver.poses(estimator, progress, settings.person)))
     report.lines += remarks
     return subject, poses
 
@@ -162,6 +171,7 @@ def make_frames(
     settings: Settings,
     progress: Progress,
     kept: KeptWork,
+    ranks: Ranks,
 ) -> Iterator[Picture]:
     """The frames of a clip, denoised and decoded as they are asked for; those that ``kept`` has are left out.
 
@@ -171,16 +181,17 @@ def make_frames(
     """
     stretch = pipeline.config["stretch"]
     small = None if guess is None else ScaledPictures(guess, letterbox.size)
-    frames = pipeline.stream(
+    return pipeline.stream(
         subject.picture if stretch else letterbox.apply(subject.picture),
         skeletons,
         reference_pose=reference_skeleton(subject, letterbox, pipeline) if pipeline.config["reference_pose"] else None,
         carried=small,
         size=letterbox.size,
         kept=kept,
+        ranks=ranks,
+        finish=PLAIN.finish if guess is None or small is None else mending(guess, small),
         **sampling_arguments(settings, progress),
     )
-    return frames if guess is None or small is None else mended(guess, small, frames, kept.num_frames)
 
 
 def dry_run(

@@ -14,15 +14,17 @@ from pathlib import Path
 from animate_anyone.conditions.crop_scene import Crop
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.errors import InputError
-from animate_anyone.first_guess.frames import ScaledPictures, mended
+from animate_anyone.first_guess.frames import ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress
+from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
 from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.structures import ObjectMark, Picture, PoseSequence, Size
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.driving import Driver
@@ -84,6 +86,7 @@ def replace(
     character_pose: PoseSequence | None = None,
     progress: Progress = SILENT,
     load: Callable[..., AnimateAnyonePipeline] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Report:
     """Put the character into a video, in the place of the person there. The frames of the video are held in memory.
 
@@ -93,6 +96,7 @@ def replace(
         output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
         character_pose: the character's pose where it is known, in pixels of the picture.
         load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
+        ranks: as in ``animate``.
 
     Raises:
         InputError: for everything that is the user's to mend; found out before the long work as far as it can be.
@@ -152,16 +156,16 @@ def make_frames(
     if guess is not None and settings.first_guess:
         return iter(guess)
     small = None if guess is None else ScaledPictures(guess, size)
-    frames = pipeline.stream(
+    return pipeline.stream(
         conditions.reference,
         conditions.skeletons,
         conditions,
         carried=small,
         reference_pose=conditions.reference_pose,
         continuation=settings.continuation,
+        finish=PLAIN.finish if guess is None or small is None else mending(guess, small),
         **sampling_arguments(settings, progress),
     )
-    return frames if guess is None or small is None else mended(guess, small, frames)
 
 
 def dry_run(
