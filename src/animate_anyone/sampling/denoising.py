@@ -90,8 +90,8 @@ class Denoising:
         after_step: looks at the latents of some frames after each step, and may change them.
         hold: changes latents before each step; for one group alone. ``None``: they stay.
         ranks: the processes that share the windows of a group.
-        halves_apart: whether each half under guidance is predicted by itself, where a group has fewer windows than there
-            are processes.
+        halves_apart: whether each half under guidance is predicted by itself, where a group has fewer windows than
+            there are processes.
     """
 
     schedule: Schedule
