@@ -13,6 +13,8 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import join_environment
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.sampling.inputs import Pictures
+from animate_anyone.structures import Masks
+from animate_anyone.system.frame_sequence import FrameSequence
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ class SceneInputs:
     """
 
     environment: Pictures
-    mask: NDArray[np.bool_]
+    mask: Masks
     objects: Pictures | None = None
-    object_mask: NDArray[np.bool_] | None = None
-    depth: NDArray[np.float32] | None = None
+    object_mask: Masks | None = None
+    depth: NDArray[np.float32] | FrameSequence[np.float32] | None = None
 
     def check(
         self, num_frames: int, size: tuple[int, int], drawn: tuple[int, int], uses_objects: bool, uses_depth: bool
@@ -117,6 +119,6 @@ class SceneInputs:
             raise InputError(f"depth has values from {depth.min():g} to {depth.max():g}; give 0 to 1")
 
 
-def _check_array(name: str, array: NDArray, shape: tuple[int, ...], kind: type) -> None:
+def _check_array(name: str, array: NDArray | FrameSequence, shape: tuple[int, ...], kind: type) -> None:
     if array.shape != shape or array.dtype != kind:
         raise InputError(f"{name} is {array.dtype} {array.shape}; it must be {np.dtype(kind)} {shape}")

@@ -6,6 +6,8 @@ video ──perception──▶ poses, person, objects ──conditions──▶
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
@@ -20,10 +22,12 @@ from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
-from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
+from animate_anyone.sampling.memory_environment import disk_bytes, picture_bytes, preparation_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.placement import Work
 from animate_anyone.structures import ObjectMark, Picture, PoseSequence, Size
 from animate_anyone.workflows.compositing import Compositor, background_lines
+from animate_anyone.workflows.decomposed import Decomposed
 from animate_anyone.workflows.driving import Driver
 from animate_anyone.workflows.scene_conditions import KEPT, SceneConditions, keep_conditions, make_conditions
 from animate_anyone.workflows.settings import (
@@ -43,7 +47,11 @@ from animate_anyone.workflows.source_video import (
     check_perception,
     crop_to_character,
     decompose,
+    pictures_of,
 )
+
+NO_ROOM = "make room, set TMPDIR to a folder that has some, or give fewer --frames or a smaller --size"
+"""What to do where the pictures of a clip find no room on the disk."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ def replace(
     character_pose: PoseSequence | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Put the character into a video, in the place of the person there. The frames of the video are held in memory.
+    """Put the character into a video, in the place of the person there. Of a long clip most lies in temporary files.
 
     Args:
         character: a picture.
@@ -101,17 +109,20 @@ def replace(
     report.lines += driver.remarks
     pipeline = load_pipeline(settings.model, placement=settings.placement)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
-    check_model(pipeline, settings, len(driver))
+    windows = check_model(pipeline, settings, len(driver))
     choose_sizes(pipeline, settings.size, driver.size)
     check_first_guess(pipeline, settings)
+    check_disk(pictures_on_disk(pipeline, settings, windows, driver, marks)[1])
 
     # Perception: who moves how, where are they, and what do they hold?
     with report.timed("seeing"):
         networks = Networks.load(settings, marks)
         scene, remarks = decompose(driver, networks, settings.person, progress)
         subject, more = crop_to_character(picture, character_pose, networks.masker, networks.estimator)
-        report.lines += [*getattr(networks.estimator, "remarks", ()), *remarks, *more]
-        del networks  # what they hold of the device's memory is the model's now
+        found = Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
+        del networks, scene, subject  # what they hold of the device's memory is the model's now
+    report.lines += found.lines
+    scene = found.scene(pictures_of(driver))
 
     # Conditions: all of it at the model's size.
     wanted = settings.size or tuple(pipeline.config["size"])
@@ -120,7 +131,7 @@ def replace(
     sizes = choose_sizes(pipeline, settings.size, cropped.pose.size)
     letterbox = Letterbox.into(cropped.pose.size, sizes.video) if settings.size else Letterbox.stretched(sizes.video)
     with report.timed("conditions"):
-        conditions = make_conditions(cropped, subject, letterbox, sizes.networks, pipeline)
+        conditions = make_conditions(cropped, found.subject, letterbox, sizes.networks, pipeline)
     report.lines += background_lines(conditions)
     if settings.keep is not None:
         keep_conditions(settings.keep, cropped, conditions, driver)
@@ -176,22 +187,47 @@ def dry_run(
     pipeline = load_shapes(settings.model)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
-    sizes = choose_sizes(pipeline, settings.size, driver.size)
+    choose_sizes(pipeline, settings.size, driver.size)
     check_first_guess(pipeline, settings)
-    work = changed(plan_work(pipeline, settings, windows, sizes.networks), objects=settings.objects is not None)
-    objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
-    pictures = picture_bytes(pipeline, work, driver.size, sizes.video, len(objects) if work.objects else 0)
-    work = changed(work, pictures=pictures, preparation=preparation_bytes(pipeline, work, driver.size, sizes.video))
+    work, disk = pictures_on_disk(pipeline, settings, windows, driver, marks)
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
     lines = describe_needs(pipeline, settings, windows, work, what)
     size = f"{driver.size[0]}x{driver.size[1]}"
+    free = shutil.disk_usage(tempfile.gettempdir()).free
     held = (
         f"pictures and masks, the video's ({size}), the result's and the networks': {readable(work.pictures)} of "
-        f"memory, and {readable(work.preparation)} while they are made"
+        f"memory, and {readable(work.preparation)} while they are made; {readable(disk)} of disk in "
+        f"{tempfile.gettempdir()}, of which {readable(free)} are free: {'they fit' if disk <= free else NO_ROOM}"
     )
     return [*driver.remarks, *lines[:2], held, *lines[2:]]
+
+
+def pictures_on_disk(
+    pipeline: AnimateAnyone2Pipeline,
+    settings: Settings,
+    windows: list[list[int]],
+    driver: Driver,
+    marks: list[ObjectMark] | None,
+) -> tuple[Work, int]:
+    """What will be computed, with the bytes of memory that its pictures take; and those of disk."""
+    sizes = choose_sizes(pipeline, settings.size, driver.size)
+    work = changed(plan_work(pipeline, settings, windows, sizes.networks), objects=settings.objects is not None)
+    objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
+    shape = (pipeline, work, driver.size, sizes.video, len(objects) if work.objects else 0)
+    preparation = preparation_bytes(work, driver.size, driver.in_reach)
+    return changed(work, pictures=picture_bytes(*shape), preparation=preparation), disk_bytes(*shape)
+
+
+def check_disk(needed: int) -> None:
+    """Raise :class:`InputError` where the disk of temporary files has not so many bytes left."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free:
+        raise InputError(
+            f"{tempfile.gettempdir()}: the pictures of this clip need {readable(needed)}, and {readable(free)} are "
+            f"free; {NO_ROOM}"
+        )
 
 
 def check_inputs(
