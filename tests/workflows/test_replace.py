@@ -24,12 +24,14 @@ from animate_anyone.conditions.environment import EMPTY, feather, formulate
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess import frames as guessed
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
 from animate_anyone.perception.person.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
+from animate_anyone.system import frame_sequence
 from animate_anyone.workflows import settings as shared
 from animate_anyone.workflows import source_video
 from animate_anyone.workflows.animate import Settings as AnimateSettings
@@ -395,6 +397,25 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     assert alone is not None  # without a pose nothing of the character comes
     assert (guess != np.stack(list(alone))).any(-1)[person & ~conditions.object_mask].mean() > 0.5
     assert conditions.unseen is not None and not (conditions.unseen & ~conditions.mask).any()
+
+
+def test_what_waits_on_the_disk_changes_nothing(
+    run: Run, tmp_path: Path, written: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames and conditions are the same whether all of a short clip stays in memory or next to nothing."""
+    folder = tmp_path / "carrying"
+    tiny.environment_pipeline(reference_latents=True, carried_reference=True, keep_detail=True).save_pretrained(folder)
+    options = {"model": str(folder), "frames": slice(0, 4), "objects": marks(tmp_path), "crop": True, "size": (96, 96)}
+    _, report = run(**options, keep=tmp_path / "kept")
+    first = written.copy()
+    written.clear()
+    monkeypatch.setattr(frame_sequence, "KEPT_BYTES", 1)
+    monkeypatch.setattr(guessed, "KEPT_BYTES", 1)
+    _, other = run(**options, keep=tmp_path / "again")
+    assert all(np.array_equal(one, same) for one, same in zip(written, first, strict=True))
+    assert other.lines[:-1] == report.lines[:-1]
+    for file in (tmp_path / "kept").glob("*.mp4"):
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
 
 def test_the_first_guess_of_a_model_without_one_is_refused(run: Run) -> None:
