@@ -240,7 +240,7 @@ def _best(card: int, by_window: dict[int, Estimate]) -> str:
 
 
 def scene_row(second: AnimateAnyone2Pipeline, work: Work) -> list[str]:
-    """What some work of Animate Anyone 2 needs of a GPU, per offload, what waits in the machine's memory, and what on its disk."""
+    """What some work of Animate Anyone 2 needs of a GPU, per offload, and what waits in memory and on the disk."""
     needs = estimate(second, work)
     told = disk_bytes(second, work, VIDEO, work.size)
     sizes = (*(needs.on_gpu(offload) for offload in OFFLOADS), needs.pose_features, needs.scene, told)
@@ -269,9 +269,7 @@ def tables() -> dict[str, str]:
     scenes = (Work(size, CLIP, w, vae_tiling=True, objects=True) for size in SIZES for w in WINDOWS[:2])
     offloads = [f"offload `{offload}`" for offload in OFFLOADS]
     return {
-        "scenes": table(
-            ["frames", *offloads, "poses", "scene", "disk"], [scene_row(second, work) for work in scenes]
-        ),
+        "scenes": table(["frames", *offloads, "poses", "scene", "disk"], [scene_row(second, work) for work in scenes]),
         "cards": table(["GPU", *sizes], list(card_rows(computed))),
         "sizes": table(["frames", *offloads], list(size_rows(computed))),
         "weights": table(["weights", *parts], list(weight_rows(full))),

@@ -56,7 +56,7 @@ class FrameSequence(Sequence[NDArray[T]], Generic[T]):
     def __len__(self) -> int:
         return self.shape[0]
 
-    @overload
+    @overload  # type: ignore[override]  # of a slice, an array is as good as a sequence
     def __getitem__(self, number: int) -> NDArray[T]: ...
     @overload
     def __getitem__(self, number: slice) -> NDArray[T]: ...
@@ -91,7 +91,8 @@ class StoredFrames(FrameSequence[T]):
     def __setitem__(self, number: int, array: NDArray[T]) -> None:
         if (array.shape, array.dtype) != (self.shape[1:], self.dtype):
             raise ValueError(f"array is {array.dtype} {array.shape}; frames are {self.dtype} {self.shape[1:]}")
-        kept: NDArray[Any] = np.packbits(array) if self.dtype == bool else array.copy()  # it may be written to
+        given: NDArray[Any] = array
+        kept = np.packbits(given) if self.dtype == bool else given.copy()  # it may be written to
         kept.flags.writeable = False  # as what is read from the file
         self._store[range(len(self))[number]] = kept
 
