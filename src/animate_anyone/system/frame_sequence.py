@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from animate_anyone.system.frame_store import FrameStore
 
-KEPT_BYTES = 2**22
+KEPT_BYTES = 2**20
 """Bytes of arrays that a sequence keeps in memory; what lies in the file the system keeps where memory is free."""
 
 T = TypeVar("T", bound=np.generic)
