@@ -26,6 +26,7 @@ from animate_anyone.sampling.memory_environment import disk_bytes, picture_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Work
 from animate_anyone.structures import ObjectMark, Picture, PoseSequence, Size
+from animate_anyone.system.heap import give_back
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.decomposed import Decomposed
 from animate_anyone.workflows.driving import Driver
@@ -121,6 +122,7 @@ def replace(
         subject, more = crop_to_character(picture, character_pose, networks.masker, networks.estimator)
         found = Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
         del networks, scene, subject  # what they hold of the device's memory is the model's now
+        give_back()
     report.lines += found.lines
     scene = found.scene(pictures_of(driver))
 
