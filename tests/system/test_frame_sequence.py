@@ -32,6 +32,8 @@ def test_it_reads_as_an_array_does(kept: int, dtype: Any, shape: tuple[int, ...]
         for number in (0, 5, -1, 2, -6):
             assert np.array_equal(frames[number], array[number])
         assert np.array_equal(frames[1:5:2], array[1:5:2])
+        for part in ((2, 1), (-1, slice(None), 2), (slice(1, 4), 0), (slice(None), slice(2), 1)):
+            assert np.array_equal(frames[part], array[part])
         assert all(np.array_equal(frame, own) for frame, own in zip(frames, array, strict=True))
         assert (frames.any(), frames.min(), frames.max()) == (array.any(), array.min(), array.max())
         assert np.array([frames, frames], dtype).shape == (2, *array.shape)

@@ -60,7 +60,14 @@ class FrameSequence(Sequence[NDArray[T]], Generic[T]):
     def __getitem__(self, number: int) -> NDArray[T]: ...
     @overload
     def __getitem__(self, number: slice) -> NDArray[T]: ...
+    @overload
+    def __getitem__(self, number: tuple[Any, ...]) -> Any: ...
     def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, tuple):  # (frames, part of each)
+            frames, part = number[0], number[1:]
+            if isinstance(frames, slice):
+                return np.stack([self.frame(one)[part] for one in range(len(self))[frames]])
+            return self[frames][part]
         if isinstance(number, slice):
             return self._joined(range(len(self))[number])
         return self.frame(range(len(self))[number])
