@@ -37,7 +37,7 @@ from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate, estimate
-from animate_anyone.sampling.memory_environment import picture_bytes
+from animate_anyone.sampling.memory_environment import disk_bytes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS, Work
@@ -240,9 +240,9 @@ def _best(card: int, by_window: dict[int, Estimate]) -> str:
 
 
 def scene_row(second: AnimateAnyone2Pipeline, work: Work) -> list[str]:
-    """What some work of Animate Anyone 2 needs of a GPU, per offload, and what waits in the machine's memory."""
+    """What some work of Animate Anyone 2 needs of a GPU, per offload, and what waits in memory and on the disk."""
     needs = estimate(second, work)
-    told = picture_bytes(second, work, VIDEO, work.size)
+    told = disk_bytes(second, work, VIDEO, work.size)
     sizes = (*(needs.on_gpu(offload) for offload in OFFLOADS), needs.pose_features, needs.scene, told)
     return [f"{work.size[0]}x{work.size[1]}, window {work.window}", *(f"{size / GIB:.1f}" for size in sizes)]
 
@@ -269,9 +269,7 @@ def tables() -> dict[str, str]:
     scenes = (Work(size, CLIP, w, vae_tiling=True, objects=True) for size in SIZES for w in WINDOWS[:2])
     offloads = [f"offload `{offload}`" for offload in OFFLOADS]
     return {
-        "scenes": table(
-            ["frames", *offloads, "poses", "scene", "pictures"], [scene_row(second, work) for work in scenes]
-        ),
+        "scenes": table(["frames", *offloads, "poses", "scene", "disk"], [scene_row(second, work) for work in scenes]),
         "cards": table(["GPU", *sizes], list(card_rows(computed))),
         "sizes": table(["frames", *offloads], list(size_rows(computed))),
         "weights": table(["weights", *parts], list(weight_rows(full))),

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, MaskTrack, PoseSequence
+from animate_anyone.system.frame_sequence import FrameSequence
 from animate_anyone.workflows import source_video
+from animate_anyone.workflows.scene_conditions import SceneConditions
 
 
 class Truth:
@@ -48,6 +50,12 @@ class Boxes:
             (left, top), (right, bottom) = seen.min(0).astype(int), seen.max(0).astype(int)
             masks[number, max(top, 0) : bottom, max(left, 0) : right] = True
         return MaskTrack(masks, "person", (*flagged, (3, "mask jumps")))
+
+
+def as_arrays(conditions: SceneConditions) -> SceneConditions:
+    """The same, all frames of each kind as one array."""
+    sequences = {name: value for name, value in vars(conditions).items() if isinstance(value, FrameSequence)}
+    return replace(conditions, **{name: np.asarray(value) for name, value in sequences.items()})
 
 
 def look_with(monkeypatch: pytest.MonkeyPatch, folder: Path, empty: tuple[int, ...] = ()) -> None:

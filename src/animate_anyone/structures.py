@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames
 from animate_anyone.system.whole_files import whole_file
 
 Picture = NDArray[np.uint8]
@@ -24,6 +25,10 @@ Mask = NDArray[np.bool_]
 """``(height, width)``, true on the thing; of several frames ``(frames, height, width)``."""
 Plane = NDArray[np.float32]
 """``(height, width)``, one value a pixel."""
+Pictures = Picture | FrameSequence[np.uint8]
+"""``(frames, height, width, 3)``, RGB: an array, or a sequence that reads or makes a frame when asked for."""
+Masks = Mask | FrameSequence[np.bool_]
+"""``(frames, height, width)``, true on the thing: an array, or a sequence."""
 Size = tuple[int, int]
 """``(width, height)``, pixels."""
 
@@ -125,8 +130,8 @@ class PoseSequence:
             part.write_bytes(content.getvalue())
 
     @classmethod
-    def load(cls, path: str | Path) -> PoseSequence:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` for anything else."""
+    def load(cls, path: str | Path | IO[bytes]) -> PoseSequence:
+        """Read what :meth:`save` wrote, a path or an open file. Raises :class:`InputError` for anything else."""
         try:
             with np.load(path, allow_pickle=False) as f:
                 width, height = (int(v) for v in f["size"])
@@ -174,12 +179,13 @@ class MaskTrack:
     """Where one thing, a person or an object, is over time.
 
     Attributes:
-        masks: ``(frames, height, width)`` bool, true on the thing; all false in a frame without it.
+        masks: ``(frames, height, width)`` bool, true on the thing; all false in a frame without it. An array, or a
+            sequence of frames.
         name: what it is called in reports.
         flagged: frames whose mask may be wrong, ``(frame, reason)``, in order of the frames.
     """
 
-    masks: Mask
+    masks: Masks
     name: str = "person"
     flagged: tuple[tuple[int, str], ...] = ()
 
@@ -195,7 +201,12 @@ class MaskTrack:
     @property
     def areas(self) -> NDArray[np.float64]:
         """``(frames,)``: share of the frame that is covered, in [0, 1]."""
-        return self.masks.mean(axis=(1, 2))
+        return np.array([mask.mean() for mask in self.masks], np.float64)
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """``(frames,)``: whether anything of the frame is covered."""
+        return np.array([mask.any() for mask in self.masks], bool)
 
     def lines(self) -> list[str]:
         """The flagged frames for the user, one line a reason; none where no frame is flagged."""
@@ -210,13 +221,13 @@ class Scene:
     """A source video taken apart (Animate Anyone 2): motion, character's place, objects; all of one length.
 
     Attributes:
-        frames: ``(frames, height, width, 3)`` uint8, RGB.
+        frames: ``(frames, height, width, 3)`` uint8, RGB: an array, or a sequence of frames.
         pose: the person's, in pixels of the frames.
         person: where the person is.
         objects: the things that the person holds or touches.
     """
 
-    frames: Picture
+    frames: Pictures
     pose: PoseSequence
     person: MaskTrack
     objects: tuple[MaskTrack, ...] = ()
@@ -236,6 +247,18 @@ class Scene:
     def object_masks(self) -> Mask:
         """``(objects, frames, height, width)``; no object is ``(0, ...)``."""
         return np.array([track.masks for track in self.objects], bool).reshape(-1, *self.frames.shape[:3])
+
+    def any_object(self) -> Masks:
+        """``(frames, height, width)``: where any of the objects is."""
+        _, *size = self.person.masks.shape
+
+        def union(number: int) -> Mask:
+            whole = np.zeros(size, bool)
+            for track in self.objects:
+                whole |= track.masks[number]
+            return whole
+
+        return MadeFrames(len(self.frames), size, bool, union)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import Shell
@@ -58,12 +59,13 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     lines = result.out.splitlines()
     assert re.fullmatch(r"model: .*model, \d MiB on disk", lines[0])
     assert lines[1] == "clip: 12 frames of 64x64; windows of 8: 2, 1 at once; 1 step, without guidance"
-    # 12 frames: of 256x256 pixels 4 bytes each, of the model's 64x64 7, of the 128x128 that it draws poses at 7.
+    # 12 frames: a bit a pixel of 256x256, 3 bytes and a bit of the model's 64x64, 7 bytes of the 128x128 that it draws
+    # poses at; in memory also two frames of the video.
     wanted = (
-        "pictures and masks, the video's (256x256), the result's and the networks': 5 MiB of memory, "
-        "and 0 MiB while they are made"
+        r"pictures and masks, the video's \(256x256\), the result's and the networks': 2 MiB of memory, and \d+ MiB "
+        r"while they are made; 2 MiB of disk in .+, of which .+ are free: they fit"
     )
-    assert lines[2] == wanted
+    assert re.fullmatch(wanted, lines[2])
     assert lines[3].startswith("weights, float32: image_encoder ")
     assert ", pose_modulation " in lines[3]
     assert re.fullmatch(r"on cpu, beside the libraries: reference .*, poses .*, scene .*, denoising .*", lines[4])
@@ -74,7 +76,20 @@ def test_dry_run(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
     (shell.folder / "marks.json").write_text(json.dumps(marks))
     other = shell(*basic, "--dry-run", *options).out
     assert "segments that share 3 of 8: 2, 1 at once; 2 steps" in other
-    assert "the networks': 6 MiB of memory" in other
+    assert "the networks': 2 MiB of memory" in other
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(
+    shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
+    before = shell.files()
+    told = shell(*basic, "--dry-run")
+    assert "1 MiB are free: make room, set TMPDIR to a folder that has some" in told.out and told.status == 0
+    refused = shell(*basic, "-o", "none.mp4")
+    assert (refused.status, refused.out) == (2, "")
+    assert "the pictures of this clip need 2 MiB, and 1 MiB are free; make room, set TMPDIR" in refused.err
+    assert shell.files() == before
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,29 @@ def test_folders_are_loaded_whole_or_refused(model: Any, tmp_path: Path) -> None
         load_tracker("sam2")
     with pytest.raises(InputError, match=r"no config\.json there"):
         load_tracker("sam2", weights=tmp_path)
+
+
+def test_only_frames_in_reach_are_remembered(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long video gives the same masks whether all frames are remembered or those that can be looked at again."""
+    frames = [np.random.default_rng(i).integers(0, 255, (24, 40, 3), np.uint8) for i in range(70)]
+    marks = [ObjectMark("ball", 30, (10, 6, 30, 18)), ObjectMark("ball", 45, None, ((20, 12),))]
+    most: list[int] = []
+    seen: dict[bool, list[Any]] = {True: [], False: []}
+    forget, mask = Sam2Tracker._forget, Sam2Tracker._mask
+    for forgets in (True, False):
+
+        def watched(self: Sam2Tracker, session: Any, near: Any, forgets: bool = forgets) -> None:
+            if forgets:
+                forget(self, session, near)
+                most.append(len(session.output_dict_per_obj[0]["non_cond_frame_outputs"]))
+
+        def noted(self: Sam2Tracker, found: Any, size: Any, forgets: bool = forgets) -> Any:
+            seen[forgets].append(found.pred_masks.clone())
+            return mask(self, found, size)
+
+        monkeypatch.setattr(Sam2Tracker, "_forget", watched)
+        monkeypatch.setattr(Sam2Tracker, "_mask", noted)
+        Sam2Tracker(model=model).track(frames, marks)
+    assert len(seen[True]) == len(seen[False]) == 71
+    assert all(bool((one == other).all()) for one, other in zip(seen[True], seen[False], strict=True))
+    assert max(most) < 60

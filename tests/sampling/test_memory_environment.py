@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import replaced
 import tiny
@@ -18,11 +19,13 @@ from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.sampling import memory
 from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.memory import MARGIN, PROCESS, Estimate, estimate, parts_of
-from animate_anyone.sampling.memory_environment import picture_bytes
+from animate_anyone.sampling.memory_environment import disk_bytes, picture_bytes
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import MaskTrack, Scene, Subject
+from animate_anyone.system.frame_sequence import KEPT_BYTES, FrameSequence, MadeFrames, stored
+from animate_anyone.system.frame_store import FrameStore
 from animate_anyone.workflows.scene_conditions import make_conditions
 
 WORK = Work(size=(64, 64), frames=20, window=8, steps=2, dtype=torch.float32, objects=True)
@@ -171,26 +174,44 @@ def test_sums(shapes: AnimateAnyone2Pipeline) -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"modulated": False}, {"reference_latents": True, "carried_reference": True}], ids=str
 )
-def test_pictures_are_those_that_are_held(options: dict[str, Any], objects: bool, dancers: Path) -> None:
+def test_pictures_are_those_that_are_held(
+    options: dict[str, Any], objects: bool, dancers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[FrameStore]] = []
+    make = FrameStore.__init__
+
+    def counted(self: FrameStore, kept: int) -> None:
+        make(self, kept)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(FrameStore, "__init__", counted)
     pipeline, pose = tiny.environment_pipeline(**options), replaced.Truth(dancers).dance
     frames = np.zeros((len(pose), *pose.size[::-1], 3), np.uint8)
     masks = np.zeros(frames.shape[:3], bool)
     masks[:, 40:200, 60:120] = True
-    scene = Scene(frames, pose, MaskTrack(masks), (MaskTrack(masks.copy(), "ball"),) if objects else ())
     sizes = [(64, 64), (96, 96)] if pipeline.config["carried_reference"] else [(64, 64)]
     work = Work(size=(64, 64), frames=len(pose), window=8, objects=objects)
     for size in sizes:
+        tracks = [MaskTrack(stored(MadeFrames(len(masks), masks.shape[1:], bool, masks.__getitem__)), "person")]
+        if objects:
+            tracks.append(MaskTrack(stored(tracks[0].masks), "ball"))  # type: ignore[arg-type]
+        scene = Scene(frames, pose, tracks[0], tuple(tracks[1:]))
         subject = Subject(frames[0], None, masks[0])
         conditions = make_conditions(scene, subject, Letterbox.stretched(size), work.size, pipeline)
-        arrays: dict[int, NDArray] = {}
-        guess = conditions.first_guess
-        for record in (scene.person, *scene.objects, conditions, *([] if guess is None else [guess])):
-            arrays |= {id(array): array for array in vars(record).values() if isinstance(array, np.ndarray)}
-        arrays.pop(id(conditions.reference))
-        if conditions.reference_pose is not None:
-            arrays.pop(id(conditions.reference_pose))
-        held = frames.nbytes + sum(array.nbytes for array in arrays.values())
-        for picture in guess or ():
+        for sequence in vars(conditions).values():
+            if isinstance(sequence, FrameSequence):
+                list(sequence)
+        for picture in conditions.first_guess or ():
             assert picture.shape == (size[1], size[0], 3)
-        held += 0 if guess is None else sum(plane.nbytes for drawn in guess._made.values() for plane in drawn)
-        assert picture_bytes(pipeline, work, pose.size, size) == held, size
+        gc.collect()
+        stores = [store for ref in made if (store := ref()) is not None and len(store)]
+        held = sum(len(store) * store[0].nbytes for store in stores)
+        assert disk_bytes(pipeline, work, pose.size, size) == held, size
+        # A clip of any length holds no more than some of each kind.
+        few = picture_bytes(pipeline, work, pose.size, size)
+        many, more = (
+            picture_bytes(pipeline, dataclasses.replace(work, frames=count), pose.size, size)
+            for count in (10**4, 10**6)
+        )
+        assert held < few < many == more == KEPT_BYTES * len(stores) + 2 * frames[0].nbytes
+        del conditions, scene, tracks, sequence, stores

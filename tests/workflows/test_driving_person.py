@@ -101,7 +101,10 @@ def test_frames_are_held_in_reach_alone() -> None:
         return int(frame[0, 0, 0])
 
     assert [number_of(reach[n]) for n in (0, 1, 7, 3, 9, 8, 1)] == [0, 1, 7, 3, 9, 8, 1]
-    assert read == [*range(10), 1]  # what is at hand is not read again, what is not is
+    assert read == [*range(10), 0, 1]  # what is at hand is not read again, what is not is
     assert [number_of(frame) for frame in reach] == list(range(50))
     assert len(reach._kept) <= 8
     assert number_of(reach[-1]) == 49
+    read.clear()
+    assert [number_of(reach[number]) for number in reversed(range(49))] == list(reversed(range(49)))
+    assert len(read) <= 2 * 50, "going back does not read everything anew for each frame"

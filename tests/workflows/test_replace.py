@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace as changed
@@ -24,12 +25,15 @@ from animate_anyone.conditions.environment import EMPTY, feather, formulate
 from animate_anyone.conditions.letterbox import Letterbox
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess import frames as guessed
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
+from animate_anyone.models import autoencoding
 from animate_anyone.perception.person.people import who_was_taken
 from animate_anyone.progress import SILENT, Item, Progress
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import MaskTrack, PoseSequence, Scene, Subject
+from animate_anyone.system import frame_sequence
 from animate_anyone.workflows import settings as shared
 from animate_anyone.workflows import source_video
 from animate_anyone.workflows.animate import Settings as AnimateSettings
@@ -56,10 +60,12 @@ def run(model: Path, dancers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Replace the dancer by ``me.png`` in one step; returns path and report of a new video."""
     taken = itertools.count()
 
-    def run(empty: tuple[int, ...] = (), progress: Any = SILENT, **settings: Any) -> tuple[Path, Report]:
+    def run(
+        empty: tuple[int, ...] = (), progress: Any = SILENT, name: str | None = None, **settings: Any
+    ) -> tuple[Path, Report]:
         replaced.look_with(monkeypatch, dancers, empty)
         options = Settings(**{"model": str(model), "steps": 1, "guidance": 1.0, "device": "cpu", **settings})
-        output = tmp_path / f"{next(taken)}.mp4"
+        output = tmp_path / (name or f"{next(taken)}.mp4")
         return output, replace(dancers / "me.png", dancers / "dance.mp4", output, options, progress=progress)
 
     yield run
@@ -184,7 +190,8 @@ def pipeline(model: Path) -> AnimateAnyone2Pipeline:
 
 
 def given(scene: Scene, subject: Subject, pipeline: AnimateAnyone2Pipeline) -> SceneConditions:
-    return make_conditions(scene, subject, Letterbox.into(scene.pose.size, (64, 64)), (64, 64), pipeline)
+    letterbox = Letterbox.into(scene.pose.size, (64, 64))
+    return replaced.as_arrays(make_conditions(scene, subject, letterbox, (64, 64), pipeline))
 
 
 def test_conditions(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
@@ -192,7 +199,7 @@ def test_conditions(dancers: Path, pipeline: AnimateAnyone2Pipeline) -> None:
     scene = scene_of((256, 128), dancers)
     conditions = given(scene, subject_of(dancers), pipeline)
     assert (conditions.letterbox.inner, conditions.letterbox.top) == ((64, 32), 16)
-    small = letterbox_masks(scene.person.masks, conditions.letterbox)
+    small = np.asarray(letterbox_masks(scene.person.masks, conditions.letterbox))
     assert np.array_equal(conditions.mask, formulate(small, "shape_agnostic"))
     assert conditions.mask.any((1, 2)).all() and not conditions.mask[:, :16].any()
     assert (conditions.environment[conditions.mask] == EMPTY).all()
@@ -221,7 +228,7 @@ def test_depth_means_the_same_in_a_frame_with_margins(dancers: Path, pipeline: A
 def test_masks_hold_everything_of_the_person() -> None:
     mask = np.zeros((1, 100, 50), bool)
     mask[0, 10, 10] = mask[0, 99, 49] = True
-    placed = letterbox_masks(mask, Letterbox.into((50, 100), (40, 40)))
+    placed = np.asarray(letterbox_masks(mask, Letterbox.into((50, 100), (40, 40))))
     assert placed.sum() in (2, 3, 4)
     assert placed[0, 4, 10 + 4] and placed[0, 39, 29]
     assert not placed[0, :, :10].any() and not placed[0, :, 30:].any()
@@ -337,21 +344,40 @@ def test_keep(run: Run, tmp_path: Path) -> None:
 class Interrupted(Progress):
     """Stopped by the user in the middle of a part of the work."""
 
-    def __init__(self, description: str) -> None:
-        self.description = description
+    def __init__(self, description: str, after: int = 1) -> None:
+        self.description, self.after = description, after
 
     def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
         for number, item in enumerate(items):
-            if description == self.description and number == 1:
+            if description == self.description and number == self.after:
                 raise KeyboardInterrupt
             yield item
 
 
-@pytest.mark.parametrize("description", ["denoise", "decode"])
-def test_an_interrupt_leaves_nothing(run: Run, tmp_path: Path, description: str) -> None:
+@pytest.mark.parametrize("description", ["denoise", "frames"])
+def test_an_interrupt_leaves_nothing_of_one_window(run: Run, tmp_path: Path, description: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(progress=Interrupted(description), steps=2)
+        run(progress=Interrupted(description), steps=2, window=16)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("continuation", [0, 2])
+def test_stopped_and_begun_again(run: Run, tmp_path: Path, continuation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found in the video is not looked for again, frames that were finished are not made again."""
+    monkeypatch.setattr(autoencoding, "PIXELS_AT_ONCE", 64 * 64)
+    options: dict[str, Any] = {"steps": 2, "window": 5, "overlap": 2, "continuation": continuation}
+    whole, report = run(**options)
+    left = tmp_path / "out.mp4.unfinished"
+    for frames in (0, 4, 8):
+        with pytest.raises(KeyboardInterrupt):
+            run(name="out.mp4", progress=Interrupted("frames", frames), **options)
+        assert (left / "found.zip").is_file()
+        monkeypatch.setattr("animate_anyone.workflows.replace.decompose", lambda *_: pytest.fail("it is known"))
+    again, told = run(name="out.mp4", **options)
+    assert again.read_bytes() == whole.read_bytes() and not left.exists()
+    remark = next(line for line in told.lines if "were finished" in line)
+    assert re.search(r": [4-8] frames were finished, and are not made again", remark)
+    assert [line for line in told.lines[:-1] if line != remark] == report.lines[:-1]
 
 
 def test_nobody_in_the_video(run: Run) -> None:
@@ -385,7 +411,7 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     conditions = given(scene, subject, carrying)
     assert conditions.first_guess is not None
     guess = np.stack(list(conditions.first_guess))
-    person = letterbox_masks(scene.person.masks, conditions.letterbox)
+    person = np.asarray(letterbox_masks(scene.person.masks, conditions.letterbox))
     assert conditions.object_mask is not None and conditions.objects is not None
     elsewhere = ~conditions.mask & ~conditions.object_mask
     assert np.array_equal(guess[elsewhere], conditions.environment[elsewhere])
@@ -394,6 +420,25 @@ def test_a_model_that_is_given_the_character_in_its_place(run: Run, tmp_path: Pa
     assert alone is not None  # without a pose nothing of the character comes
     assert (guess != np.stack(list(alone))).any(-1)[person & ~conditions.object_mask].mean() > 0.5
     assert conditions.unseen is not None and not (conditions.unseen & ~conditions.mask).any()
+
+
+def test_what_waits_on_the_disk_changes_nothing(
+    run: Run, tmp_path: Path, written: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames and conditions are the same whether all of a short clip stays in memory or next to nothing."""
+    folder = tmp_path / "carrying"
+    tiny.environment_pipeline(reference_latents=True, carried_reference=True, keep_detail=True).save_pretrained(folder)
+    options = {"model": str(folder), "frames": slice(0, 4), "objects": marks(tmp_path), "crop": True, "size": (96, 96)}
+    _, report = run(**options, keep=tmp_path / "kept")
+    first = written.copy()
+    written.clear()
+    monkeypatch.setattr(frame_sequence, "KEPT_BYTES", 1)
+    monkeypatch.setattr(guessed, "KEPT_BYTES", 1)
+    _, other = run(**options, keep=tmp_path / "again")
+    assert all(np.array_equal(one, same) for one, same in zip(written, first, strict=True))
+    assert other.lines[:-1] == report.lines[:-1]
+    for file in (tmp_path / "kept").glob("*.mp4"):
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
 
 def test_the_first_guess_of_a_model_without_one_is_refused(run: Run) -> None:

@@ -27,6 +27,7 @@ from animate_anyone.workflows.scene_conditions import (
     tallest,
     without_margins,
 )
+from replaced import as_arrays
 from standing import STANDING
 
 # Somebody who moves before a textured place: a camera at rest, one that pans.
@@ -43,16 +44,16 @@ def test_the_background_comes_from_where_it_is_seen(shot: str) -> None:
     source, truth = (
         np.stack([letterbox.apply(f) for f in pictures]) for pictures in (frames, clip.environment.numpy())
     )
-    person, held = letterbox_masks(masks, letterbox), letterbox_masks(clip.object_mask.numpy(), letterbox)
+    person, held = (np.asarray(letterbox_masks(m, letterbox)) for m in (masks, clip.object_mask.numpy()))
     region, body = formulate(person), feather(person, round(tallest(person) * AROUND)) > 0
-    shown, unknown, missing = complete_background(scene, letterbox, source, body, held)
+    shown, unknown, missing = map(np.asarray, complete_background(scene, letterbox, source, body, held))
 
     assert not (unknown & ~body).any() and (region & ~body).any()
     assert np.array_equal(shown[~body], source[~body])
     assert (shown[missing] == EMPTY).all() and not (missing & ~unknown).any()
     assert missing.sum() < 0.7 * unknown.sum()  # made up
     # Of what the person hides, some is seen elsewhere, and it is right. Shadows are not the environment's.
-    dark = letterbox_masks(clip.shadow_mask.numpy(), letterbox)
+    dark = np.asarray(letterbox_masks(clip.shadow_mask.numpy(), letterbox))
     found = person & ~unknown & ~dark & ~held
     assert found.sum() > 0.02 * person.sum()
     before = fill(empty(source, region), region)
@@ -96,7 +97,7 @@ def carrying(tmp_path: Path) -> AnimateAnyone2Pipeline:
 
 def given(scene: Scene, subject: Subject, tmp_path: Path) -> SceneConditions:
     letterbox = Letterbox.into(scene.pose.size, (128, 128))
-    return make_conditions(scene, subject, letterbox, (128, 128), carrying(tmp_path))
+    return as_arrays(make_conditions(scene, subject, letterbox, (128, 128), carrying(tmp_path)))
 
 
 def test_a_character_wider_than_the_person_is_given_whole(tmp_path: Path) -> None:
@@ -109,8 +110,8 @@ def test_a_character_wider_than_the_person_is_given_whole(tmp_path: Path) -> Non
     conditions = given(scene, Subject(picture, pose, wide[0]), tmp_path)
     narrow = given(scene, Subject(picture, pose, thin[0]), tmp_path)
     letterbox = conditions.letterbox
-    character, person = letterbox_masks(wide, letterbox), letterbox_masks(thin, letterbox)
-    inside = without_margins(character, letterbox)
+    character, person = (np.asarray(letterbox_masks(mask, letterbox)) for mask in (wide, thin))
+    inside = without_margins(character[0], letterbox)[None]
     assert conditions.mask[inside].mean() > 0.8
     assert narrow.mask[inside].mean() < 0.6
     assert (
@@ -136,7 +137,7 @@ def test_what_stands_in_front_stays_in_front_of_a_wider_character(tmp_path: Path
     conditions = given(scene, Subject(picture, pose, wide[0]), tmp_path)
     legs = slice(85, 108)
     assert not conditions.mask[0, legs, 50:78].any()
-    assert conditions.mask[0, 30:60].sum() > letterbox_masks(thin, conditions.letterbox)[0, 30:60].sum()
+    assert conditions.mask[0, 30:60].sum() > letterbox_masks(thin, conditions.letterbox)[0][30:60].sum()
 
 
 def test_the_guess_is_as_large_as_the_result_and_the_networks_see_it_small(tmp_path: Path) -> None:
@@ -144,7 +145,9 @@ def test_the_guess_is_as_large_as_the_result_and_the_networks_see_it_small(tmp_p
     frames = np.random.default_rng(0).integers(0, 256, (1, 128, 96, 3), np.uint8)
     scene = Scene(frames, pose, MaskTrack(thin))
     subject = Subject(np.full((128, 96, 3), 255, np.uint8), pose, thin[0])
-    conditions = make_conditions(scene, subject, Letterbox.stretched((96, 128)), (48, 64), carrying(tmp_path))
+    conditions = as_arrays(
+        make_conditions(scene, subject, Letterbox.stretched((96, 128)), (48, 64), carrying(tmp_path))
+    )
     assert conditions.first_guess is not None and conditions.first_guess[0].shape == (128, 96, 3)
     assert conditions.environment.shape == (1, 64, 48, 3) and conditions.mask.shape == (1, 64, 48)
     assert conditions.skeletons.shape[1:3] == (128, 96) and conditions.reference.shape == (64, 48, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -31,8 +30,8 @@ class Video:
     def __len__(self) -> int:
         return len(self.places)
 
-    def pictures(self) -> Iterator[NDArray[np.uint8]]:
-        return map(picture_of, self.places)
+    def result_frames(self, kept: int | None = None) -> list[NDArray[np.uint8]]:
+        return [picture_of(places) for places in self.places]
 
 
 def test_pose_and_mask_are_of_the_larger_one_though_the_estimator_prefers_the_other() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.shape_agnostic import check_masks
-from animate_anyone.structures import Mask, MaskTrack, PoseSequence, Scene, Size
+from animate_anyone.structures import Masks, MaskTrack, PoseSequence, Scene, Size
+from animate_anyone.system.frame_sequence import MadeFrames
 
 MARGIN = 1.3
 """Sides of the part, over those of the box around all masks: room for a larger character and for surroundings."""
@@ -24,7 +25,7 @@ class Crop:
     height: int
 
     @classmethod
-    def around(cls, masks: Mask, size: Size, margin: float = MARGIN) -> Crop:
+    def around(cls, masks: Masks, size: Size, margin: float = MARGIN) -> Crop:
         """The part that holds what is masked in any frame, one for the whole clip, so that nothing in it moves.
 
         It has the shape of ``size`` ``(width, height)`` as far as the frame allows, and is the whole frame where
@@ -36,7 +37,10 @@ class Crop:
         """
         check_masks(masks)
         _, height, width = masks.shape
-        box = bounding_box(masks.any(axis=0))
+        anywhere = np.zeros((height, width), bool)
+        for mask in masks:
+            anywhere |= mask
+        box = bounding_box(anywhere)
         if box is None:
             return cls.whole((width, height))
         rows, columns = box
@@ -71,14 +75,14 @@ class Crop:
         return replace(poses, keypoints=keypoints, size=(self.width, self.height), depth=depth)
 
     def of(self, scene: Scene) -> Scene:
-        """The scene as if the video showed this part alone."""
-        rows, columns = self.part
+        """The scene as if the video showed this part alone; its frames are cut when asked for."""
+        count, size = len(scene.frames), (self.height, self.width)
 
         def cut(track: MaskTrack) -> MaskTrack:
-            return replace(track, masks=track.masks[:, rows, columns])
+            return replace(track, masks=MadeFrames(count, size, bool, lambda n: track.masks[n][self.part]))
 
         return Scene(
-            frames=scene.frames[:, rows, columns],
+            frames=MadeFrames(count, (*size, 3), np.uint8, lambda n: scene.frames[n][self.part]),
             pose=self.move(scene.pose),
             person=cut(scene.person),
             objects=tuple(cut(track) for track in scene.objects),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.skeleton import BODY_COLOURS, BODY_LIMBS, HAND_LIMBS, MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture, PoseSequence, Size
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames
 
 _LIMB_DARKENING = 0.6
 _LIMBS = np.array(BODY_LIMBS)
@@ -106,6 +107,17 @@ def draw_frames(pose: PoseSequence, size: Size, *, style: str | SkeletonStyle = 
     strokes = checked_style(style, size)
     points = pose.scaled_to(size).keypoints.astype(np.float64)
     return (_draw_frame(*frame, size, strokes) for frame in zip(points, pose.scores >= MIN_SCORE, strict=True))
+
+
+def drawn_frames(pose: PoseSequence, size: Size, *, style: str | SkeletonStyle = "dwpose") -> FrameSequence[np.uint8]:
+    """As :func:`draw_pose`, each frame drawn when asked for, once; mistakes raise at once."""
+    strokes, seen = checked_style(style, size), pose.scores >= MIN_SCORE
+    points = pose.scaled_to(size).keypoints.astype(np.float64)
+
+    def draw(frame: int) -> Picture:
+        return _draw_frame(points[frame], seen[frame], size, strokes)
+
+    return MadeFrames(len(pose), (size[1], size[0], 3), np.uint8, draw, once=True)
 
 
 def checked_style(style: str | SkeletonStyle, size: Size) -> SkeletonStyle:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.shape_agnostic import BlockShares, check_masks, shape_agnostic
 from animate_anyone.errors import InputError
-from animate_anyone.structures import Mask, Picture
+from animate_anyone.structures import Mask, Masks, Picture, Pictures
 
 FORMULATIONS = ("shape_agnostic", "box", "exact")
 """What of the person's mask is taken out of the environment, the paper's ablation: blocks of its
@@ -68,7 +68,7 @@ def fill(frames: Picture, region: Mask) -> Picture:
     return filled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def latent_mask(region: Mask, factor: int = 8) -> Mask:
+def latent_mask(region: Masks, factor: int = 8) -> Mask:
     """A region ``(frames, height, width)`` on the latent grid, ``(frames, height / factor, width / factor)``.
 
     A cell is masked where any of its pixels is: its latent saw :data:`EMPTY`, so none of it can be
@@ -83,7 +83,10 @@ def latent_mask(region: Mask, factor: int = 8) -> Mask:
         raise InputError(
             f"masks of {width}x{height} do not fit the latent grid; give sides that are multiples of {factor}"
         )
-    return region.reshape(frames, height // factor, factor, width // factor, factor).any(axis=(2, 4))
+    cells = np.empty((frames, height // factor, width // factor), bool)
+    for cell, mask in zip(cells, region, strict=True):
+        cell[...] = mask.reshape(height // factor, factor, width // factor, factor).any(axis=(1, 3))
+    return cells
 
 
 def feather(region: Mask, pixels: int) -> NDArray[np.float32]:
@@ -132,7 +135,7 @@ def keep_background(result: Picture, source: Picture, region: Mask, pixels: int 
     return kept
 
 
-def check_alike(frames: Picture, region: Mask) -> None:
+def check_alike(frames: Pictures, region: Masks) -> None:
     """Raise :class:`InputError` where ``region`` is not that of ``frames`` ``(frames, height, width, 3)`` uint8."""
     check_masks(region)
     if frames.shape != (*region.shape, 3) or frames.dtype != np.uint8:

@@ -14,6 +14,7 @@ from animate_anyone.conditions.draw import SkeletonStyle, Strokes, checked_style
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Mask, PoseSequence, Size
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames
 
 FARTHEST = 0.1
 """Value of the farthest limb: above 0, which means that nothing is drawn."""
@@ -58,20 +59,42 @@ def draw_limb_depth(
         if depth_map.shape != want or not np.isfinite(depth_map).all():
             raise InputError(f"the depth map has shape {depth_map.shape}; it must be {want}, all values finite")
         near = np.ones(pose.scores.shape)
-    elif pose.depth is None:
+    else:
+        near = _joint_nearness(pose)
+    result = np.asarray(_drawn(pose, size, near, strokes))
+    return result if depth_map is None else _inside(result > 0, depth_map)
+
+
+def limb_depth_frames(
+    pose: PoseSequence, size: Size, *, style: str | SkeletonStyle = "dwpose"
+) -> FrameSequence[np.float32]:
+    """As :func:`draw_limb_depth`, from the depth of the joints, each frame drawn when asked for, once."""
+    strokes = checked_style(style, size)
+    return _drawn(pose, size, _joint_nearness(pose), strokes)
+
+
+def _joint_nearness(pose: PoseSequence) -> NDArray[np.float64]:
+    if pose.depth is None:
         raise InputError(
             "these poses have no depth; estimate them with --pose-estimator mediapipe, or give a depth map"
         )
-    else:
-        near = _nearness(pose)
+    return _nearness(pose)
 
+
+def _drawn(
+    pose: PoseSequence, size: Size, near: NDArray[np.float64], strokes: SkeletonStyle
+) -> FrameSequence[np.float32]:
+    """The strokes in values of ``near`` ``(frames, 128)``."""
     points = pose.scaled_to(size).keypoints.astype(np.float64)
-    result = np.zeros((len(pose), size[1], size[0]), np.float32)
-    for frame, canvas in enumerate(result):
+
+    def draw(frame: int) -> NDArray[np.float32]:
+        canvas = np.zeros((size[1], size[0]), np.float32)
         painter = _Nearest(canvas.reshape(-1), size, strokes)
         for group in stroke_groups(pose.scores[frame] >= MIN_SCORE):
             painter.draw(group, points[frame], near[frame][group.points])
-    return result if depth_map is None else _inside(result > 0, depth_map)
+        return canvas
+
+    return MadeFrames(len(pose), size[::-1], np.float32, draw, once=True)
 
 
 class _Nearest(Strokes):

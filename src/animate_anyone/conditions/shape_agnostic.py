@@ -13,7 +13,7 @@ import numpy as np
 
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
-from animate_anyone.structures import Mask
+from animate_anyone.structures import Mask, Masks
 
 INFERENCE_BLOCK = 10
 """Side of a block at inference, pixels: the paper's k_h = h / 10, k_w = w / 10."""
@@ -91,7 +91,7 @@ def block_maxima(mask: Mask, rows: int, columns: int) -> Mask:
     return maxima.repeat(np.diff(vertical), axis=0).repeat(np.diff(horizontal), axis=1)
 
 
-def check_masks(masks: Mask) -> None:
+def check_masks(masks: Masks) -> None:
     """Raise :class:`InputError` unless these are bool ``(frames, height, width)``."""
     if masks.ndim != 3 or masks.dtype != bool:
         raise InputError(f"masks are {masks.dtype} {masks.shape}; give bool (frames, height, width)")

@@ -29,6 +29,7 @@ _HANDS = list(zip(range(LEFT_HAND.start, LEFT_HAND.stop), range(RIGHT_HAND.start
 _ATTACHED = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
 
 _ABOUT = 0.5  # seconds
+_AT_ONCE = 16  # points that are smoothed together: of a long clip each takes many sums
 
 
 @dataclass(frozen=True)
@@ -202,15 +203,19 @@ def smooth(pose: PoseSequence, settings: Smoothing | None = None) -> PoseSequenc
         return pose
     values, times = _values(pose), pose.seconds
     weights = np.where(pose.scores >= MIN_SCORE, pose.scores, 0).astype(np.float64)
-    narrow = _parabolas(values, weights, times, settings.narrow)
-    wide = _parabolas(values, weights, times, settings.wide)
     jitter = np.full(NUM_KEYPOINTS, settings.jitter * size)
     jitter[BODY.stop :] /= 3
-    apart = np.linalg.norm((wide - narrow)[..., :2], axis=-1) / np.maximum(jitter, 1e-9)
-    # Less than jitter: wide. From twice as much on: narrow.
-    fast = np.clip(apart - 1, 0, 1)[..., None]
-    result = fast * narrow + (1 - fast) * wide
-    return _with(pose, np.where(weights[..., None] > 0, result, values), pose.scores)
+    for first in range(0, NUM_KEYPOINTS, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        own, weight = values[:, part], weights[:, part]
+        narrow = _parabolas(own, weight, times, settings.narrow)
+        wide = _parabolas(own, weight, times, settings.wide)
+        apart = np.linalg.norm((wide - narrow)[..., :2], axis=-1) / np.maximum(jitter[part], 1e-9)
+        # Less than jitter: wide. From twice as much on: narrow.
+        fast = np.clip(apart - 1, 0, 1)[..., None]
+        result = fast * narrow + (1 - fast) * wide
+        values[:, part] = np.where(weight[..., None] > 0, result, own)
+    return _with(pose, values, pose.scores)
 
 
 def _parabolas(values: Series, weights: Series, times: Series, reach: float) -> Series:

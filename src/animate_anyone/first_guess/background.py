@@ -17,8 +17,8 @@ from scipy.ndimage import maximum_filter, uniform_filter
 from torch import Tensor
 
 from animate_anyone.conditions.environment import check_alike
+from animate_anyone.structures import Mask, Masks, Picture, Pictures
 
-Picture = NDArray[np.uint8]
 Moved = Callable[[int, int], NDArray[np.float64] | None]
 """``moved(a, b)``: ``(3, 3)`` that takes a place ``(x, y, 1)`` of the background in frame ``a`` to where it is in frame
 ``b``, pixels whose middles are whole numbers; ``None`` where that is not known."""
@@ -33,11 +33,11 @@ AGREE = 16.0
 
 def fill_hidden(
     frames: Picture,
-    hidden: NDArray[np.bool_],
+    hidden: Mask,
     moved: Moved,
-    unusable: NDArray[np.bool_] | None = None,
+    unusable: Mask | None = None,
     source: int | None = None,
-) -> tuple[Picture, NDArray[np.bool_]]:
+) -> tuple[Picture, Mask]:
     """Fill in hidden places from other frames.
 
     Args:
@@ -54,23 +54,42 @@ def fill_hidden(
         InputError: the two do not belong together.
     """
     check_alike(frames, hidden)
-    shown = ~hidden if unusable is None else ~(hidden | unusable)
-    reach = max(2, round(max(hidden.shape[1:]) * SURROUNDINGS))
     filled, still = frames.copy(), hidden.copy()
-    for number in map(int, np.flatnonzero(hidden.any(axis=(1, 2)))):
-        part = _around(hidden[number], reach)
-        result, missing, have = filled[number][part], still[number][part], shown[number][part].copy()
-        for other in _others(number, len(frames)) if source is None else (source,):
-            if not missing.any():
-                break
-            motion = moved(number, other)
-            if motion is None:
-                continue
-            looked_up, known = _look_up(frames[other], shown[other], motion, part)
-            found = missing & known & _agree(looked_up, result, known & have, reach)
-            result[found] = looked_up[found]
-            missing &= ~found
-            have |= found
+    for number in range(len(frames)):
+        filled[number], still[number] = fill_frame(number, frames, hidden, moved, unusable, source)
+    return filled, still
+
+
+def fill_frame(
+    number: int,
+    frames: Pictures,
+    hidden: Masks,
+    moved: Moved,
+    unusable: Masks | None = None,
+    source: int | None = None,
+) -> tuple[Picture, Mask]:
+    """As :func:`fill_hidden`, one frame: it, and what of it is hidden still. Of the others some are looked at."""
+    filled, still = frames[number].copy(), hidden[number].copy()
+    if not still.any():
+        return filled, still
+    reach = max(2, round(max(hidden.shape[1:]) * SURROUNDINGS))
+
+    def shown(one: int) -> Mask:
+        return ~hidden[one] if unusable is None else ~(hidden[one] | unusable[one])
+
+    part = _around(still, reach)
+    result, missing, have = filled[part], still[part], shown(number)[part].copy()
+    for other in _others(number, len(frames)) if source is None else (source,):
+        if not missing.any():
+            break
+        motion = moved(number, other)
+        if motion is None:
+            continue
+        looked_up, known = _look_up(frames[other], shown(other), motion, part)
+        found = missing & known & _agree(looked_up, result, known & have, reach)
+        result[found] = looked_up[found]
+        missing &= ~found
+        have |= found
     return filled, still
 
 

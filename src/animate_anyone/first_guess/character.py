@@ -109,11 +109,8 @@ def figure_of(subject: Subject, poses: PoseSequence) -> Figure | None:
     return cut_out(picture, subject.pose.scaled_to(size), silhouette)[0]
 
 
-def outlines(figure: Figure, poses: PoseSequence) -> Mask:
-    """Where a character is in poses, translucent parts too, ``(frames, height, width)`` bool."""
-    width, height = poses.size
-    blank = np.zeros((height, width, 3), np.uint8)
-    found = np.empty((len(poses), height, width), bool)
-    for number, mask in enumerate(found):
-        mask[:] = figure.draw(Body.of(poses, number), blank).cover > _SEEN
-    return found
+def outline(figure: Figure, poses: PoseSequence, number: int) -> Mask:
+    """Where a character is in a pose, translucent parts too, ``(height, width)`` bool."""
+    blank = np.zeros((poses.size[1], poses.size[0], 3), np.uint8)
+    seen: Mask = figure.draw(Body.of(poses, number), blank).cover > _SEEN
+    return seen

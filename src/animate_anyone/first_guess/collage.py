@@ -12,7 +12,7 @@ from animate_anyone.conditions.environment import check_alike, fill
 from animate_anyone.first_guess.bones import Body
 from animate_anyone.first_guess.frames import Guess, GuessedFrames
 from animate_anyone.first_guess.layers import Figure
-from animate_anyone.structures import Mask, Picture, PoseSequence
+from animate_anyone.structures import Masks, Pictures, PoseSequence
 
 
 class Collage(GuessedFrames):
@@ -36,13 +36,13 @@ class Collage(GuessedFrames):
         self,
         figure: Figure | None,
         poses: PoseSequence,
-        environment: Picture,
-        region: Mask,
-        objects: Picture | None = None,
-        object_mask: Mask | None = None,
+        environment: Pictures,
+        region: Masks,
+        objects: Pictures | None = None,
+        object_mask: Masks | None = None,
         *,
-        unknown: Mask | None = None,
-        made: Mask | None = None,
+        unknown: Masks | None = None,
+        made: Masks | None = None,
     ) -> None:
         check_alike(environment, region)
         if objects is not None and object_mask is not None:

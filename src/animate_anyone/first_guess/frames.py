@@ -13,11 +13,11 @@ from PIL import Image
 
 from animate_anyone.first_guess.mending import mend
 from animate_anyone.structures import Mask, Picture, Plane, Size
+from animate_anyone.system import frame_sequence
+from animate_anyone.system.frame_store import FrameStore
 
-KEPT_BYTES = 2**27
-"""Bytes of guesses that are kept once they are drawn."""
-KEPT_PIXEL = 3 + 4 + 1
-"""Bytes a pixel of each."""
+KEPT_BYTES = 3 * frame_sequence.KEPT_BYTES
+"""Bytes of guesses that are kept in memory once they are drawn, a third of them of each plane."""
 
 
 class Guess(NamedTuple):
@@ -35,11 +35,11 @@ class Guess(NamedTuple):
 
 
 class GuessedFrames(Sequence[Picture]):
-    """The guess at every frame, kept as long as all are small; :meth:`draw` makes one."""
+    """The guess at every frame, drawn by :meth:`draw` when first asked for, and then kept, in memory or on the disk."""
 
     def __init__(self, num_frames: int) -> None:
         self.num_frames = num_frames
-        self._made: dict[int, Guess] = {}
+        self._planes = tuple(FrameStore(KEPT_BYTES // len(Guess._fields)) for _ in Guess._fields)
 
     def draw(self, number: int) -> Guess:
         """The guess at a frame."""
@@ -48,12 +48,13 @@ class GuessedFrames(Sequence[Picture]):
     def guess(self, number: int) -> Guess:
         """The guess at a frame, drawn once."""
         number = range(len(self))[number]
-        if number not in self._made:
+        if number not in self._planes[0]:
             guess = self.draw(number)
-            if (len(self._made) + 1) * sum(plane.nbytes for plane in guess if plane is not None) > KEPT_BYTES:
-                self._made.clear()
-            self._made[number] = guess
-        return self._made[number]
+            for store, plane in reversed(list(zip(self._planes, guess, strict=True))):  # the picture last: then all are
+                if plane is not None:
+                    store[number] = plane
+            return guess
+        return Guess(*(store.get(number) for store in self._planes))  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self.num_frames

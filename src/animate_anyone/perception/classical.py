@@ -29,12 +29,14 @@ _SEED = 7
 
 def shrink(frame: Picture, side: int = WORKING_SIDE) -> Picture:
     """A frame ``(height, width, 3)`` with its longer side at most ``side`` pixels."""
-    height, width = frame.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return frame
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    size = shrink_size((frame.shape[1], frame.shape[0]), side)
+    return frame if size == frame.shape[1::-1] else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+
+def shrink_size(size: Size, side: int = WORKING_SIDE) -> Size:
+    """The ``(width, height)`` that :func:`shrink` gives a frame of this one."""
+    scale = side / max(size)
+    return size if scale >= 1 else (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
 
 
 def enlarge(mask: Mask, size: Size) -> Mask:

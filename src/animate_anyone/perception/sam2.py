@@ -15,6 +15,7 @@ from animate_anyone.perception.backends import load_network, network_input
 from animate_anyone.perception.track_checks import finished
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import Mask, MaskTrack, ObjectMark, Picture, Size
+from animate_anyone.system.frame_sequence import StoredFrames
 
 if TYPE_CHECKING:
     import torch
@@ -52,8 +53,9 @@ class Sam2Tracker:
         height, width = frames[0].shape[:2]
         names = list(dict.fromkeys(mark.name for mark in marks))
         side = int(self._model.config.image_size)
-        masks = np.zeros((len(names), len(frames), height, width), bool)
-        for number, name in enumerate(names):
+        tracks = []
+        for name in names:
+            masks: StoredFrames[np.bool_] = StoredFrames(len(frames), (height, width), bool)
             own = [mark for mark in marks if mark.name == name]
             session = Sam2VideoInferenceSession(
                 video=None,
@@ -73,8 +75,10 @@ class Sam2Tracker:
                 for start, reverse in runs:
                     steps = self._model.propagate_in_video_iterator(session, start_frame_idx=start, reverse=reverse)
                     for found in progress.track(steps, description=name):
-                        masks[number, found.frame_idx] = self._mask(found, (height, width))
-        return tuple(finished(masks[i], name, marks) for i, name in enumerate(names))
+                        masks[found.frame_idx] = self._mask(found, (height, width))
+                        self._forget(session, (found.frame_idx, first))
+            tracks.append(finished(masks, name, marks))
+        return tuple(tracks)
 
     def _click(self, session: Any, mark: ObjectMark, scale_x: float, scale_y: float) -> None:
         import torch
@@ -88,6 +92,16 @@ class Sam2Tracker:
             index, mark.frame, {"point_coords": places.to(self._model.dtype), "point_labels": labels}
         )
         session.obj_with_new_inputs = [1]
+
+    def _forget(self, session: Any, near: Sequence[int]) -> None:
+        """Drop what is remembered of frames without a mark that are too far from all of ``near`` to be looked at again.
+
+        SAM2 keeps some MiB of every frame. It looks back a few, and the way back begins where the way on began.
+        """
+        reach = max(self._model.config.num_maskmem, self._model.config.max_object_pointers_in_encoder)
+        remembered = session.output_dict_per_obj[session.obj_id_to_idx(1)]["non_cond_frame_outputs"]
+        for frame in [frame for frame in remembered if all(abs(frame - other) > reach for other in near)]:
+            del remembered[frame]
 
     def _mask(self, found: Any, size: Size) -> Mask:
         import torch

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.structures import Mask, MaskTrack, ObjectMark
+from animate_anyone.structures import Mask, Masks, MaskTrack, ObjectMark
+from animate_anyone.system.frame_sequence import MadeFrames
 
 LOST, JUMPS, SIZE, UNMARKED = (
     "not found",
@@ -19,18 +20,24 @@ _SIZE = 4.0  # times the area of the nearest mark
 _LEAP = 1.6  # of the object's own size, from one frame to the next
 
 
-def finished(masks: Mask, name: str, marks: Sequence[ObjectMark], flagged: Sequence[tuple[int, str]] = ()) -> MaskTrack:
+def finished(
+    masks: Masks, name: str, marks: Sequence[ObjectMark], flagged: Sequence[tuple[int, str]] = ()
+) -> MaskTrack:
     """The track of the object ``name`` from masks ``(frames, height, width)``; ``flagged`` are the frames that the
     tracker itself flags."""
     own = [mark for mark in marks if mark.name == name]
     first, last = own[0].lifetime or (0, len(masks) - 1)
-    masks = masks.copy()
-    masks[:first], masks[last + 1 :] = False, False
+    size = masks.shape[1:]
+
+    def within_lifetime(frame: int) -> Mask:
+        return masks[frame] if first <= frame <= last else np.zeros(size, bool)
+
+    whole = MadeFrames(len(masks), size, bool, within_lifetime)
     found = [(frame, reason) for frame, reason in flagged if first <= frame <= last]
-    areas = masks.sum(axis=(1, 2))
+    areas = [int(mask.sum()) for mask in whole]
     marked = {mark.frame: areas[mark.frame] for mark in own}
     for mark in own:
-        if not _holds(masks[mark.frame], mark):
+        if not _holds(whole[mark.frame], mark):
             found.append((mark.frame, UNMARKED))
     before: tuple[NDArray, float] | None = None
     for frame in range(first, last + 1):
@@ -41,11 +48,11 @@ def finished(masks: Mask, name: str, marks: Sequence[ObjectMark], flagged: Seque
         at_mark = marked[min(marked, key=lambda f: abs(f - frame))]
         if at_mark and not 1 / _SIZE <= areas[frame] / at_mark <= _SIZE:
             found.append((frame, SIZE))
-        middle, size = np.argwhere(masks[frame]).mean(axis=0), float(np.sqrt(areas[frame]))
-        if before is not None and np.hypot(*(middle - before[0])) > _LEAP * max(size, before[1]):
+        middle, side = np.argwhere(whole[frame]).mean(axis=0), float(np.sqrt(areas[frame]))
+        if before is not None and np.hypot(*(middle - before[0])) > _LEAP * max(side, before[1]):
             found.append((frame, JUMPS))
-        before = middle, size
-    return MaskTrack(masks, name, tuple(dict.fromkeys(sorted(found))))
+        before = middle, side
+    return MaskTrack(whole, name, tuple(dict.fromkeys(sorted(found))))
 
 
 def _holds(mask: Mask, mark: ObjectMark) -> bool:

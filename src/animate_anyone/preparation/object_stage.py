@@ -35,7 +35,7 @@ class WriteObjects:
     def __call__(self, item: Clip) -> None:
         """Raises :class:`InputError` where the data set cannot be written."""
         tracks = find_objects(list(item.pictures()), self._locator, self._tracker)
-        tracks = tuple(track for track in tracks if track.masks.any())
+        tracks = tuple(track for track in tracks if track.there.any())
         if not tracks:
             return
         masks = np.stack([track.masks for track in tracks])

@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from animate_anyone.first_guess.frames import KEPT_BYTES, KEPT_PIXEL
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneLatents
 from animate_anyone.structures import Size
+from animate_anyone.system.frame_sequence import KEPT_BYTES
 from animate_anyone.system.frame_store import KEPT_BYTES as FEATURES_KEPT
+
+_LOOKED_AT = 384
+"""Longer side of the frames in which a person is found, ``perception.classical.WORKING_SIDE``."""
 
 
 def frames_encoded_at_once(p: AnimateAnyone2Pipeline, work: Work) -> int:
@@ -56,32 +59,59 @@ def kept_bytes(of_a_frame: int, frames: int) -> int:
 def picture_bytes(
     p: AnimateAnyone2Pipeline, work: Work, video: Size, result: Size, num_objects: int | None = None
 ) -> int:
-    """All pictures of the clip that ``replace`` holds while the networks run: the video's, the result's, the networks'.
+    """What ``replace`` holds in memory of a clip's pictures and masks while the networks run: a little of each kind.
+
+    Args as :func:`disk_bytes`.
+    """
+    kinds = _kept_by_frame(p, work, video, result, num_objects)
+    return 2 * 3 * video[0] * video[1] + sum(min(work.frames * each, max(KEPT_BYTES, each)) for each in kinds)
+
+
+def disk_bytes(p: AnimateAnyone2Pipeline, work: Work, video: Size, result: Size, num_objects: int | None = None) -> int:
+    """All pictures and masks of a clip that ``replace`` makes, which lie in temporary files but for a few.
 
     Args:
         video, result: ``(width, height)``; that of the networks is ``work.size``.
         num_objects: how many objects have masks; ``None``: one where ``work`` has objects.
     """
-    guessed = p.guess_options.carried_reference
-    # Bytes a pixel: three of a picture, one of a mask, four of structured depth.
-    seen = 3 + 1 + (int(work.objects) if num_objects is None else num_objects)
-    # Source, region; what is made, background, what of it is unseen and what unknown; objects and their mask.
-    shown = (3 + 1) + guessed * (1 + 3 + 1 + 1 + (3 + 1) * work.objects)
-    given = (3 + 1) + (3 + 1) * work.objects  # environment, mask; objects
-    if result == work.size:
-        given -= 1 + guessed * work.objects  # masks that are there already
-    drawn = 3 + 4 * p.config["uses_depth"]
-    kinds = ((seen, video), (shown, result), (given, work.size), (drawn, p.pose_picture_size(work.size)))
-    pictures = work.frames * sum(each * width * height for each, (width, height) in kinds)
-    return pictures + (min(KEPT_BYTES, work.frames * KEPT_PIXEL * result[0] * result[1]) if guessed else 0)
+    return work.frames * sum(_kept_by_frame(p, work, video, result, num_objects))
 
 
-def preparation_bytes(p: AnimateAnyone2Pipeline, work: Work, video: Size, result: Size) -> int:
-    """What is held beside those pictures while they are made, before the networks work; sizes as there."""
-    if not p.guess_options.carried_reference:
-        return work.frames * 2 * result[0] * result[1]  # masks
-    # Masks of the person, the body, the character and the margins, and opacities of two; of what stands in front.
-    return work.frames * (12 * result[0] * result[1] + video[0] * video[1])
+def preparation_bytes(work: Work, video: Size, in_reach: int) -> int:
+    """What is held beside those pictures before the networks work: frames of the video, and what finds the person in
+    them at :data:`_LOOKED_AT`.
+
+    Args:
+        in_reach: frames of the video that are held.
+    """
+    width, height = video
+    scale = min(1.0, _LOOKED_AT / max(video))
+    pixels = round(width * scale) * round(height * scale)
+    kinds = (3 * pixels, 2 * pixels, *(4 * [_bits(pixels)]))  # frames, distances; four masks
+    seen = sum(min(work.frames * each, max(KEPT_BYTES, each)) for each in kinds)
+    return min(in_reach, work.frames) * 3 * width * height + seen
+
+
+def _kept_by_frame(
+    p: AnimateAnyone2Pipeline, work: Work, video: Size, result: Size, num_objects: int | None
+) -> tuple[int, ...]:
+    """Bytes a frame of each kind of picture that is kept while the networks run; masks are bits."""
+    guessed, depth = p.guess_options.carried_reference, p.config["uses_depth"]
+    objects = int(work.objects) if num_objects is None else num_objects
+    seen, made, given, drawn = (w * h for w, h in (video, result, work.size, p.pose_picture_size(work.size)))
+    kinds = [_bits(seen)] * (1 + objects) + [3 * made, _bits(made)]  # masks of the video; source, region
+    if guessed:
+        # What is made, background, what of it is unseen and what unknown; the guess: picture, region, what stays.
+        kinds += [_bits(made), 3 * made, _bits(made), _bits(made), 3 * made, 4 * made, made]
+    if work.objects and (guessed or result == work.size):
+        kinds.append(_bits(made))
+    if result != work.size:
+        kinds += [3 * given, _bits(given), *([_bits(given)] * work.objects)]
+    return (*kinds, 3 * drawn, *([4 * drawn] * depth))
+
+
+def _bits(pixels: int) -> int:
+    return -(-pixels // 8)
 
 
 def _scene(p: AnimateAnyone2Pipeline, work: Work, frames: int) -> SceneLatents:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import animate_anyone
-from animate_anyone.models.folder import model_folder
-from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.system.stamps import stamp
 from animate_anyone.system.whole_files import whole_file, writing
 from animate_anyone.workflows.batch_jobs import Job
+from animate_anyone.workflows.made_of import made_of
 
 FOLDER = "records"
 
@@ -28,7 +25,6 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
-        self._models: dict[str, list[int]] = {}
 
     def of_done(self, job: Job) -> dict[str, Any] | None:
         """The record of a job whose result is there, made of what it is made of now; else ``None``.
@@ -52,17 +48,7 @@ class Records:
         (the shipped ones are the package's), and the version of this package. The folder from which the command is
         typed does not matter.
         """
-        model = job.settings.model
-        if model not in self._models:
-            self._models[model] = [] if model in SHIPPED else stamp(model_folder(model))
-        settings = {field.name: getattr(job.settings, field.name) for field in fields(job.settings)}
-        content = {
-            "version": animate_anyone.__version__,
-            "verb": job.verb,
-            "settings": {name: _absolute(name, value) for name, value in settings.items()},
-            "inputs": [[os.path.abspath(path), stamp(path)] for path in job.inputs()],
-            "model": self._models[model],
-        }
+        content = made_of(job.verb, job.inputs(), job.settings)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     def write(self, job: Job, record: dict[str, Any]) -> None:
@@ -77,10 +63,3 @@ class Records:
         place = os.path.abspath(job.output)
         digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
         return self._folder / f"{job.output.name[:60]}.{digest}.json"
-
-
-def _absolute(name: str, value: Any) -> str:
-    """A setting as text; paths are absolute."""
-    may_be_path = name in ("model", "objects") and value is not None and value not in SHIPPED
-    is_path = isinstance(value, Path) or (may_be_path and os.path.exists(value))
-    return os.path.abspath(value) if is_path else str(value)

@@ -85,5 +85,6 @@ def background_lines(conditions: SceneConditions) -> list[str]:
     """How much of the region's background is the video's own, where the model is shown some of it."""
     if conditions.unseen is None:
         return []
-    known = 1 - conditions.unseen.sum() / max(conditions.region.sum(), 1)
+    unseen, region = (sum(int(mask.sum()) for mask in masks) for masks in (conditions.unseen, conditions.region))
+    known = 1 - unseen / max(region, 1)
     return [f"background around and behind the person: {known:.0%} of it seen in some frame, the rest is filled in"]

@@ -141,8 +141,25 @@ class Driver:
         def read(start: int) -> Iterator[Picture]:
             return (frame for _, frame in video.frames(self.source[start:]))
 
+        return FramesInReach(read, len(self.source), self.in_reach)
+
+    def result_frames(self, kept: int | None = None) -> FramesInReach:
+        """The frames of the result's driver by number.
+
+        Args:
+            kept: how many stay at hand; ``None``: as of :meth:`source_frames`.
+        """
+
+        def read(start: int) -> Iterator[Picture]:
+            return self.pictures_of(range(start, len(self)))
+
+        return FramesInReach(read, len(self), self.in_reach if kept is None else kept)
+
+    @property
+    def in_reach(self) -> int:
+        """How many frames looking for one person among others goes back."""
         seconds = REACH if self.size[0] * self.size[1] <= LARGE else REACH / 3
-        return FramesInReach(read, len(self.source), kept=round(seconds * float(self.source_fps)) + 2)
+        return round(seconds * float(self.source_fps)) + 2
 
     def _on_own_clock(self, poses: PoseSequence) -> PoseSequence:
         """The source's poses as the result shows them."""

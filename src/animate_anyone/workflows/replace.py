@@ -6,6 +6,9 @@ video ──perception──▶ poses, person, objects ──conditions──▶
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import replace as changed
@@ -21,13 +24,17 @@ from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
-from animate_anyone.sampling.memory_environment import picture_bytes, preparation_bytes
+from animate_anyone.sampling.memory_environment import disk_bytes, picture_bytes, preparation_bytes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.structures import ObjectMark, Picture, PoseSequence, Size
+from animate_anyone.system.heap import give_back
 from animate_anyone.workflows.compositing import Compositor, background_lines
+from animate_anyone.workflows.decomposed import Decomposed
 from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.scene_conditions import KEPT, SceneConditions, keep_conditions, make_conditions
 from animate_anyone.workflows.settings import (
     Report,
@@ -46,7 +53,11 @@ from animate_anyone.workflows.source_video import (
     check_perception,
     crop_to_character,
     decompose,
+    pictures_of,
 )
+
+NO_ROOM = "make room, set TMPDIR to a folder that has some, or give fewer --frames or a smaller --size"
+"""What to do where the pictures of a clip find no room on the disk."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def replace(
     load: Callable[..., AnimateAnyonePipeline] | None = None,
     ranks: Ranks = ALONE,
 ) -> Report:
-    """Put the character into a video, in the place of the person there. The frames of the video are held in memory.
+    """Put the character into a video, in the place of the person there. Of a long clip most lies in temporary files.
 
     Args:
         character: a picture.
@@ -108,36 +119,48 @@ def replace(
     report.lines += driver.remarks
     pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
-    check_model(pipeline, settings, len(driver))
+    windows = check_model(pipeline, settings, len(driver))
     choose_sizes(pipeline, settings.size, driver.size)
     check_first_guess(pipeline, settings)
+    check_disk(pictures_on_disk(pipeline, settings, windows, driver, marks)[1])
 
-    # Perception: who moves how, where are they, and what do they hold?
-    with report.timed("seeing"):
-        networks = Networks.load(settings, marks)
-        scene, remarks = decompose(driver, networks, settings.person, progress)
-        subject, more = crop_to_character(picture, character_pose, networks.masker, networks.estimator)
-        report.lines += [*getattr(networks.estimator, "remarks", ()), *remarks, *more]
-        del networks  # what they hold of the device's memory is the model's now
+    job = describe_job("replace", character, video, settings, character_pose)
+    with KeptWork(output, job, len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
+        # Perception: who moves how, where are they, and what do they hold?
+        def look() -> Decomposed:
+            networks = Networks.load(settings, marks)
+            scene, remarks = decompose(driver, networks, settings.person, progress)
+            subject, more = crop_to_character(picture, character_pose, networks.masker, networks.estimator)
+            return Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
 
-    # Conditions: all of it at the model's size.
-    wanted = settings.size or tuple(pipeline.config["size"])
-    crop = Crop.around(scene.person.masks, wanted) if settings.crop else Crop.whole(driver.size)
-    cropped = crop.of(scene)
-    sizes = choose_sizes(pipeline, settings.size, cropped.pose.size)
-    letterbox = Letterbox.into(cropped.pose.size, sizes.video) if settings.size else Letterbox.stretched(sizes.video)
-    with report.timed("conditions"):
-        conditions = make_conditions(cropped, subject, letterbox, sizes.networks, pipeline)
-    report.lines += background_lines(conditions)
-    if settings.keep is not None:
-        keep_conditions(settings.keep, cropped, conditions, driver)
+        with report.timed("seeing"):
+            found = kept.once("found.zip", look, Decomposed.save, Decomposed.load)
+            give_back()  # what the networks held of memory
+        report.lines += found.lines
+        scene = found.scene(pictures_of(driver))
 
-    # Sampling: frames are denoised, decoded, composed and written window after window.
-    frames = make_frames(pipeline, conditions, sizes.networks, settings, progress)
-    at_video_size = settings.keep_background or settings.crop
-    compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
-    composed, last = compositor.compose(frames), compositor.environment_lines
-    return write_result(output, composed, compositor.size, driver, settings, report, progress, last)
+        # Conditions: all of it at the model's size.
+        wanted = settings.size or tuple(pipeline.config["size"])
+        crop = Crop.around(scene.person.masks, wanted) if settings.crop else Crop.whole(driver.size)
+        cropped = crop.of(scene)
+        sizes = choose_sizes(pipeline, settings.size, cropped.pose.size)
+        whole = Letterbox.into(cropped.pose.size, sizes.video) if settings.size else Letterbox.stretched(sizes.video)
+        with report.timed("conditions"):
+            conditions = make_conditions(cropped, found.subject, whole, sizes.networks, pipeline)
+        report.lines += background_lines(conditions)
+        if settings.keep is not None and ranks.is_first:
+            keep_conditions(settings.keep, cropped, conditions, driver)
+
+        # Sampling: frames are denoised, decoded, composed and written window after window.
+        made = kept.through(make_frames(pipeline, conditions, sizes.networks, settings, progress, kept, ranks))
+        if not ranks.is_first:
+            deque(() if settings.first_guess else made, maxlen=0)  # goes through all, and has none itself
+            return report
+        report.lines += [kept.remark] if kept.remark else []
+        at_video_size = settings.keep_background or settings.crop
+        compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
+        composed, last = compositor.compose(made), compositor.environment_lines
+        return write_result(output, composed, compositor.size, driver, settings, report, progress, last)
 
 
 def make_frames(
@@ -146,8 +169,10 @@ def make_frames(
     size: Size,
     settings: Settings,
     progress: Progress,
+    kept: KeptWork,
+    ranks: Ranks,
 ) -> Iterator[Picture]:
-    """Denoise a whole clip; its frames are decoded as they are asked for, of the size of the result.
+    """The frames of a clip, denoised and decoded as they are asked for; those that ``kept`` has are left out.
 
     Args:
         size: ``(width, height)`` at which the networks work.
@@ -163,6 +188,8 @@ def make_frames(
         carried=small,
         reference_pose=conditions.reference_pose,
         continuation=settings.continuation,
+        kept=kept,
+        ranks=ranks,
         finish=PLAIN.finish if guess is None or small is None else mending(guess, small),
         **sampling_arguments(settings, progress),
     )
@@ -181,22 +208,47 @@ def dry_run(
     pipeline = load_shapes(settings.model)
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
-    sizes = choose_sizes(pipeline, settings.size, driver.size)
+    choose_sizes(pipeline, settings.size, driver.size)
     check_first_guess(pipeline, settings)
-    work = changed(plan_work(pipeline, settings, windows, sizes.networks), objects=settings.objects is not None)
-    objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
-    pictures = picture_bytes(pipeline, work, driver.size, sizes.video, len(objects) if work.objects else 0)
-    work = changed(work, pictures=pictures, preparation=preparation_bytes(pipeline, work, driver.size, sizes.video))
+    work, disk = pictures_on_disk(pipeline, settings, windows, driver, marks)
     what = "windows"
     if settings.continuation:
         work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
     lines = describe_needs(pipeline, settings, windows, work, what)
     size = f"{driver.size[0]}x{driver.size[1]}"
+    free = shutil.disk_usage(tempfile.gettempdir()).free
     held = (
         f"pictures and masks, the video's ({size}), the result's and the networks': {readable(work.pictures)} of "
-        f"memory, and {readable(work.preparation)} while they are made"
+        f"memory, and {readable(work.preparation)} while they are made; {readable(disk)} of disk in "
+        f"{tempfile.gettempdir()}, of which {readable(free)} are free: {'they fit' if disk <= free else NO_ROOM}"
     )
     return [*driver.remarks, *lines[:2], held, *lines[2:]]
+
+
+def pictures_on_disk(
+    pipeline: AnimateAnyone2Pipeline,
+    settings: Settings,
+    windows: list[list[int]],
+    driver: Driver,
+    marks: list[ObjectMark] | None,
+) -> tuple[Work, int]:
+    """What will be computed, with the bytes of memory that its pictures take; and those of disk."""
+    sizes = choose_sizes(pipeline, settings.size, driver.size)
+    work = changed(plan_work(pipeline, settings, windows, sizes.networks), objects=settings.objects is not None)
+    objects = {mark.name for mark in marks or ()} or set((settings.objects or "").split(","))
+    shape = (pipeline, work, driver.size, sizes.video, len(objects) if work.objects else 0)
+    preparation = preparation_bytes(work, driver.size, driver.in_reach)
+    return changed(work, pictures=picture_bytes(*shape), preparation=preparation), disk_bytes(*shape)
+
+
+def check_disk(needed: int) -> None:
+    """Raise :class:`InputError` where the disk of temporary files has not so many bytes left."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if needed > free:
+        raise InputError(
+            f"{tempfile.gettempdir()}: the pictures of this clip need {readable(needed)}, and {readable(free)} are "
+            f"free; {NO_ROOM}"
+        )
 
 
 def check_inputs(

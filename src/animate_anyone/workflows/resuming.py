@@ -7,11 +7,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,18 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.folder import bytes_on_disk, model_folder
+from animate_anyone.models.folder import bytes_on_disk
 from animate_anyone.sampling.denoising import State
 from animate_anyone.structures import Picture, PoseSequence
-from animate_anyone.system.stamps import stamp
 from animate_anyone.system.whole_files import kept_for_later, whole_file
+from animate_anyone.workflows.made_of import made_of
 from animate_anyone.workflows.settings import WorkflowSettings
 
 NAME = ".unfinished"
 """Behind the name of the result: the folder in which is kept what is finished."""
 
-# Settings on which no frame depends.
-_MAY_CHANGE = ("keep",)
+Found = TypeVar("Found")
 
 
 class KeptWork:
@@ -94,23 +91,32 @@ class KeptWork:
             return False
         return True
 
-    def poses(self, find: Callable[[], tuple[PoseSequence, list[str]]]) -> tuple[PoseSequence, list[str]]:
-        """The driver's poses and remarks on them: found once."""
-        file, lines = self.folder / "poses.npz", self.folder / "poses.json"
-        if self._is_ours():
+    def once(
+        self, name: str, find: Callable[[], Found], save: Callable[[Found, Path], None], load: Callable[[Path], Found]
+    ) -> Found:
+        """What is found in the driver: looked for once, kept in a file of this ``name``."""
+        file = self.folder / name
+        if self._on and self._is_ours():
             try:
-                return PoseSequence.load(file), [str(line) for line in json.loads(lines.read_text())]
-            except (InputError, OSError, ValueError):
+                return load(file)
+            except (InputError, OSError, ValueError):  # not there, or damaged
                 pass
-        found, told = find()
+        found = find()
+        self._write(lambda: save(found, file))
+        return found
 
-        def write() -> None:
-            found.save(file)
-            with whole_file(lines) as part:
-                part.write_text(json.dumps(told))
+    def poses(self, find: Callable[[], tuple[PoseSequence, list[str]]]) -> tuple[PoseSequence, list[str]]:
+        """The driver's poses and remarks on them."""
 
-        self._write(write)
-        return found, told
+        def save(found: tuple[PoseSequence, list[str]], file: Path) -> None:
+            found[0].save(file)
+            with whole_file(file.with_suffix(".json")) as part:
+                part.write_text(json.dumps(found[1]))
+
+        def load(file: Path) -> tuple[PoseSequence, list[str]]:
+            return PoseSequence.load(file), [str(line) for line in json.loads(file.with_suffix(".json").read_text())]
+
+        return self.once("poses.npz", find, save, load)
 
     def state(self) -> State | None:
         """See :class:`~animate_anyone.sampling.windowed.Kept`."""
@@ -167,20 +173,15 @@ class KeptWork:
 
 
 def describe_job(
-    command: str, character: str | Path, video: str | Path, settings: WorkflowSettings, pose: PoseSequence | None
+    verb: str, character: str | Path, video: str | Path, settings: WorkflowSettings, pose: PoseSequence | None
 ) -> dict[str, Any]:
-    """All that the frames of a job depend on: files by size and time of change."""
+    """All that the frames of a job depend on."""
+    objects = getattr(settings, "objects", None)
+    files = [character, video, *([objects] if objects and Path(objects).exists() else [])]
+    job = made_of(verb, files, settings)
+    job["settings"].pop("keep")
     device, dtype = settings.placement.resolve(bytes_on_disk(settings.model))
-    given = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE}
-    folder = model_folder(settings.model)
-    files = {str(path): stamp(Path(path)) for path in (character, video, folder)}
-    known = None if pose is None else [array.tolist() for array in (pose.keypoints, pose.scores)]
-    return {
-        "command": command,
-        "version": version("animate-anyone"),
-        "torch": torch.__version__,
-        "settings": given,
-        "files": files,
-        "device": [str(device), str(dtype), torch.get_num_threads()],
-        "pose": known,
+    return job | {
+        "machine": [torch.__version__, str(device), str(dtype), torch.get_num_threads()],
+        "pose": None if pose is None else [pose.keypoints.tolist(), pose.scores.tolist()],
     }

@@ -29,6 +29,7 @@ from animate_anyone.perception.person.people import track_person
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames
 from animate_anyone.workflows.driving import Driver
 from animate_anyone.workflows.settings import WorkflowSettings, check_name
 
@@ -128,7 +129,9 @@ class Networks:
 def decompose(
     driver: Driver, networks: Networks, person: int = 0, progress: Progress = SILENT
 ) -> tuple[Scene, list[str]]:
-    """Decompose a video into motion, person and objects. Its frames are held in memory.
+    """Decompose a video into motion, person and objects.
+
+    Its frames are read several times, some of them being held in memory; masks lie on the disk.
 
     Args:
         driver: the video, and which of its frames.
@@ -141,16 +144,14 @@ def decompose(
     Raises:
         InputError: nobody is found, or not so many people, or no mask comes out.
     """
-    frames = np.empty((len(driver), driver.size[1], driver.size[0], 3), np.uint8)
-    for number, picture in enumerate(driver.pictures()):
-        frames[number] = picture
-    followed = track_person(frames, driver.fps, networks.estimator, person, driver.times, progress)  # type: ignore[arg-type]
+    frames = driver.result_frames()
+    followed = track_person(frames, driver.fps, networks.estimator, person, driver.times, progress)
     quality = quality_report(followed.poses)
     quality.check(least=0.0)
     poses, lines = clean(followed.poses), quality.lines()
     lines += followed.lines(person)
     mask_track = networks.masker.mask(frames, poses, progress)
-    visible = mask_track.masks.any(axis=(1, 2))
+    visible = mask_track.there
     if not visible.any():
         raise InputError(f"no mask of the person came out in any frame; try another --masker: {', '.join(MASKERS)}")
     mask_track = replace(mask_track, flagged=tuple(sorted((*mask_track.flagged, *followed.flagged()))))
@@ -160,12 +161,18 @@ def decompose(
         numbers = ", ".join(map(str, np.flatnonzero(~visible)))
         lines.append(f"nobody to replace in frame {numbers}: the video's own frame stands there")
     if networks.locator is None:
-        return Scene(frames, poses, mask_track), lines
-    objects = find_objects(frames, networks.locator, networks.tracker, progress)  # type: ignore[arg-type]
+        return Scene(pictures_of(driver), poses, mask_track), lines
+    objects = find_objects(frames, networks.locator, networks.tracker, progress)
     lines += [line for track in objects for line in track.lines()]
-    found = [f"{track.name} in {int(track.masks.any((1, 2)).sum())} of {len(track)} frames" for track in objects]
+    found = [f"{track.name} in {int(track.there.sum())} of {len(track)} frames" for track in objects]
     lines.append(f"objects: {', '.join(found) or 'none was found'}")
-    return Scene(frames, poses, mask_track, objects), lines
+    return Scene(pictures_of(driver), poses, mask_track, objects), lines
+
+
+def pictures_of(driver: Driver) -> FrameSequence[np.uint8]:
+    """The frames of a video, read in order as they are asked for; two of them are held in memory."""
+    frames = driver.result_frames(kept=2)
+    return MadeFrames(len(driver), (driver.size[1], driver.size[0], 3), np.uint8, frames.__getitem__)
 
 
 def crop_to_character(

@@ -70,6 +70,14 @@ def walk(
     return frames, masks, pose
 
 
+def spills_of(
+    frames: list[NDArray[np.uint8]], masks: NDArray[np.bool_], pose: PoseSequence
+) -> tuple[NDArray[np.bool_], tuple[tuple[int, str], ...]]:
+    """As ``find_spills``, all frames as one array."""
+    spills, flagged = find_spills(frames, masks, pose)
+    return np.asarray(spills), flagged
+
+
 def with_strips(masks: Planes, pose: PoseSequence, width: float = 0.45) -> Planes:
     """The masks with a strip of what is beside them, from head to hip at the left, ``width`` torso lengths wide."""
     spilt = masks.copy()
@@ -90,7 +98,7 @@ def overlap(one: Planes, other: Planes) -> float:
 def test_a_strip_beside_the_person_is_cut_off(step: float, pan: int) -> None:
     frames, masks, pose = walk(step, pan)
     spilt = with_strips(masks, pose)
-    spills, flagged = find_spills(frames, spilt, pose)
+    spills, flagged = spills_of(frames, spilt, pose)
     strips = spilt & ~masks
     cut, lost = (spills & strips).sum() / strips.sum(), (spills & masks).sum() / masks.sum()
     assert cut > 0.85, f"{cut:.2f} of the strips were cut off; 0.85 is wanted"
@@ -102,16 +110,16 @@ def test_a_strip_beside_the_person_is_cut_off(step: float, pan: int) -> None:
 @pytest.mark.parametrize("worn", [{}, {"hat": True}, {"skirt": True}, {"hat": True, "skirt": True}])
 def test_what_moves_with_the_person_stays(worn: dict[str, bool]) -> None:
     frames, masks, pose = walk(**worn)
-    spills, flagged = find_spills(frames, masks, pose)
+    spills, flagged = spills_of(frames, masks, pose)
     assert spills.sum() < 0.005 * masks.sum() and flagged == ()
 
 
 def test_where_nothing_can_be_told_nothing_is_cut_and_the_mask_is_doubted() -> None:
     for frames, masks, pose in (walk(step=0.0), walk(plain=True)):
-        spills, flagged = find_spills(frames, with_strips(masks, pose), pose)
+        spills, flagged = spills_of(frames, with_strips(masks, pose), pose)
         assert not spills.any()
         assert [frame for frame, reason in flagged if reason == BESIDE] == list(range(FRAMES))
-        spills, flagged = find_spills(frames, masks, pose)
+        spills, flagged = spills_of(frames, masks, pose)
         assert not spills.any() and flagged == ()
 
 
@@ -121,7 +129,7 @@ def test_frames_without_anybody_and_single_frames_are_left_alone() -> None:
     scores[3:8], masks[3:8] = 0, False
     spills, _ = find_spills(frames, masks, replace(pose, scores=scores))
     assert not spills.any()
-    spills, flagged = find_spills(frames[:1], with_strips(masks, pose)[:1], pose[:1])
+    spills, flagged = spills_of(frames[:1], with_strips(masks, pose)[:1], pose[:1])
     assert not spills.any() and flagged == ((0, BESIDE),)
 
 
@@ -142,11 +150,11 @@ def test_scenes_of_the_studio(seed: int, domain: str, gain: float, shown: tuple[
     clip = sample_scene_clip(seed, num_frames=16, size=(224, 224), supersample=1, domain=domain)
     assert (clip.description["shot"], clip.description["background"]) == shown
     frames, masks, pose = list(clip.frames.numpy()), clip.mask.numpy(), clip.pose
-    spills, flagged = find_spills(frames, masks, pose)
+    spills, flagged = spills_of(frames, masks, pose)
     lost = [cut.sum() / max(mask.sum(), 1) for cut, mask in zip(spills, masks, strict=True)]
     assert max(lost) < 0.01 and flagged == (), f"at most {max(lost):.3f} of a true mask was cut; {flagged}"
     spilt = with_strips(masks, pose)
-    spills, flagged = find_spills(frames, spilt, pose)
+    spills, flagged = spills_of(frames, spilt, pose)
     before, after = overlap(spilt, masks), overlap(spilt & ~spills, masks)
     assert after >= before + gain, f"overlap with the truth {before:.3f}, {after:.3f} after the cut; {gain} is wanted"
     assert len({frame for frame, _ in flagged}) >= 14

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.errors import InputError
 from animate_anyone.perception.backends import load_backend
-from animate_anyone.perception.classical import WORKING_SIDE, cut_out, enlarge, grow, shrink, tidy, warp
+from animate_anyone.perception.classical import WORKING_SIDE, cut_out, enlarge, grow, shrink, shrink_size, tidy, warp
 from animate_anyone.perception.colour_histogram import colour_histogram, likeness
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.perception.track_checks import finished
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import Mask, MaskTrack, ObjectMark, Picture, Size
+from animate_anyone.system.frame_sequence import FrameSequence, StoredFrames
 
 UNLIKE = "looks unlike where it was marked"
 _ALIKE = 0.35  # correlation of the colours with those at the mark
@@ -77,17 +78,21 @@ class ClassicalTracker:
         """See :class:`ObjectTracker`."""
         if not marks:
             return ()
-        small = [shrink(frame, self._side) for frame in frames]
+        size = (frames[0].shape[1], frames[0].shape[0])
+        width, height = shrink_size(size, self._side)
+        small: StoredFrames[np.uint8] = StoredFrames(len(frames), (height, width, 3), np.uint8)
+        for number, frame in enumerate(frames):
+            small[number] = shrink(frame, self._side)
         tracks = []
         for name in dict.fromkeys(mark.name for mark in marks):
             own = sorted((mark for mark in marks if mark.name == name), key=lambda mark: mark.frame)
-            tracks.append(self._one(small, (frames[0].shape[1], frames[0].shape[0]), own, progress))
+            tracks.append(self._one(small, size, own, progress))
         return tuple(tracks)
 
-    def _one(self, small: list[Picture], size: Size, own: list[ObjectMark], progress: Progress) -> MaskTrack:
-        masks = np.zeros((len(small), size[1], size[0]), bool)
+    def _one(self, small: FrameSequence[np.uint8], size: Size, own: list[ObjectMark], progress: Progress) -> MaskTrack:
+        masks: StoredFrames[np.bool_] = StoredFrames(len(small), size[::-1], bool)  # of the object's lifetime
         flagged: list[tuple[int, str]] = []
-        scale = small[0].shape[1] / size[0]
+        scale = small.shape[2] / size[0]
         first, last = own[0].lifetime or (0, len(small) - 1)
         stops = [mark.frame for mark in own[1:]] + [last + 1]
         runs = [(mark, range(mark.frame, stop)) for mark, stop in zip(own, stops, strict=True)]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.perception.classical import cv2
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.structures import Mask, Picture, PoseSequence
+from animate_anyone.structures import Mask, Masks, Picture, Pictures, PoseSequence
 
 _MOST_CORNERS, _MIN_CORNERS = 300, 12
 _AGREE = 0.5  # share of the corners that must move alike
@@ -25,7 +25,7 @@ class Background:
         pose: the person's, in pixels of the frames.
     """
 
-    def __init__(self, frames: Sequence[Picture], masks: Mask, pose: PoseSequence) -> None:
+    def __init__(self, frames: Sequence[Picture] | Pictures, masks: Masks, pose: PoseSequence) -> None:
         # Of every frame: the stretch of frames without a break that it is in, and the way to it from where that begins.
         self._ways: list[tuple[int, NDArray[np.float64]]] = [(0, np.eye(3))]
         then = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
-from animate_anyone.structures import BODY, Mask, PoseSequence
+from animate_anyone.structures import BODY, Mask, Masks, PoseSequence
 
 NOBODY, SOMEBODY_ELSE, EMPTY, SPILLS, BESIDE, CUT, JUMPS, UNCOVERED = (
     "no person",
@@ -29,7 +29,7 @@ _COVERED = 0.75  # share of the joints on the mask, or near it
 _NEAR = 0.1  # torso lengths
 
 
-def flag_masks(masks: Mask, pose: PoseSequence) -> tuple[tuple[int, str], ...]:
+def flag_masks(masks: Masks, pose: PoseSequence) -> tuple[tuple[int, str], ...]:
     """``(frame, reason)`` for each mask that may be wrong, ``(frames, height, width)`` in pixels of ``pose.size``."""
     flagged: list[tuple[int, str]] = []
     before: int | None = None

@@ -22,7 +22,8 @@ from animate_anyone.perception.person.background_motion import Background
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import BESIDE, CUT
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, Mask, Picture, PoseSequence
+from animate_anyone.structures import BODY, Mask, Masks, Picture, PoseSequence
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames, StoredFrames
 
 Window = tuple[slice, slice]
 
@@ -53,8 +54,8 @@ _MARGIN = 8  # pixels around what is compared
 
 
 def find_spills(
-    frames: Sequence[Picture], masks: Mask, pose: PoseSequence, progress: Progress = SILENT
-) -> tuple[Mask, tuple[tuple[int, str], ...]]:
+    frames: Sequence[Picture], masks: Masks, pose: PoseSequence, progress: Progress = SILENT
+) -> tuple[FrameSequence[np.bool_], tuple[tuple[int, str], ...]]:
     """The parts of a person's masks that are background for certain, and masks that may hold more of it.
 
     Args:
@@ -69,36 +70,41 @@ def find_spills(
         surroundings' colours, is not seen to move with it.
     """
     background = Background(frames, masks, pose)
-    far = [_distance(pose, number) for number in range(len(pose))]
-    likely = [_likely(*seen) for seen in zip(frames, masks, far, strict=True)]
-    found, alive = np.zeros_like(masks), np.zeros_like(masks)
-    for number in progress.track(range(len(masks)), description="beside the person"):
-        if likely[number].sum() <= _LEAST * masks[number].sum():
-            continue
-        window = bounding_box(likely[number], _MARGIN)
-        assert window is not None
-        still, own = np.zeros((2, *masks.shape[1:]), np.int16)
-        for other in _others(number, pose, _APART_SECONDS):
-            move = background.between(number, other)
-            if move is not None:
-                votes = _compare(frames, pose, number, other, move, far[other], window)
-                still[window] += votes[0]
-                own[window] += votes[1]
+    count, size = len(masks), masks.shape[1:]
+    far = MadeFrames(count, size, np.float16, lambda number: _distance(pose, number), once=True)
+    likely: StoredFrames[np.bool_] = StoredFrames(count, size, bool)
+    for number, seen in enumerate(zip(frames, masks, far, strict=True)):
+        likely[number] = _likely(*seen)
+    found: StoredFrames[np.bool_] = StoredFrames(count, size, bool)
+    alive: StoredFrames[np.bool_] = StoredFrames(count, size, bool)
+    is_found = np.zeros(count, bool)
+    for number in progress.track(range(count), description="beside the person"):
+        still, own = np.zeros((2, *size), np.int16)
+        if likely[number].sum() > _LEAST * masks[number].sum():
+            window = bounding_box(likely[number], _MARGIN)
+            assert window is not None
+            for other in _others(number, pose, _APART_SECONDS):
+                move = background.between(number, other)
+                if move is not None:
+                    votes = _compare(frames, pose, number, other, move, far[other], window)
+                    still[window] += votes[0]
+                    own[window] += votes[1]
         found[number], alive[number] = likely[number] & (still > own), own > still
-    spills = np.zeros_like(masks)
+        is_found[number] = found[number].any()
+    spills: StoredFrames[np.bool_] = StoredFrames(count, size, bool)
     flagged: list[tuple[int, str]] = []
-    for number, area in enumerate(masks.sum(axis=(1, 2)).tolist()):
+    for number, mask in enumerate(masks):
         torso = frame_torso_length(pose.keypoints[number], pose.scores[number])
-        seed = found[number].copy()
+        maybe, seed, area = likely[number], found[number].copy(), int(mask.sum())
         for other in _others(number, pose, _SHARED_SECONDS):
-            move = background.between(number, other) if found[other].any() and likely[number].any() else None
+            move = background.between(number, other) if is_found[other] and maybe.any() else None
             if move is not None:
-                seed |= likely[number] & _warped_spill(frames[number], frames[other], found[other], move)
-        if seed.any():
-            spills[number] = _grown(frames[number], masks[number], far[number], torso, likely[number], seed)
-        if spills[number].sum() > _MUCH * area:
+                seed |= maybe & _warped_spill(frames[number], frames[other], found[other], move)
+        spill = _grown(frames[number], mask, far[number], torso, maybe, seed) if seed.any() else seed
+        spills[number] = spill
+        if spill.sum() > _MUCH * area:
             flagged.append((number, CUT))
-        if _widest(likely[number] & ~spills[number] & ~alive[number], far[number], torso) > _MUCH * area:
+        if _widest(maybe & ~spill & ~alive[number], far[number], torso) > _MUCH * area:
             flagged.append((number, BESIDE))
     return spills, tuple(flagged)
 

@@ -19,13 +19,14 @@ from animate_anyone.conditions.skeleton import SURE_SCORE, is_person
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
 from animate_anyone.perception.backends import load_backend
-from animate_anyone.perception.classical import WORKING_SIDE, cut_out, enlarge, grow, shrink, tidy, warp
+from animate_anyone.perception.classical import WORKING_SIDE, cut_out, enlarge, grow, shrink, shrink_size, tidy, warp
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import flag_masks
 from animate_anyone.perception.person.mask_spills import find_spills
 from animate_anyone.perception.pose.protocol import check_frame
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import BODY, Mask, MaskTrack, ObjectMark, Picture, PoseSequence
+from animate_anyone.structures import BODY, Mask, Masks, MaskTrack, ObjectMark, Picture, PoseSequence
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames, StoredFrames
 
 _WARPED = 0.25  # weight of the mask before, warped to this frame
 
@@ -67,20 +68,21 @@ class GrabCutMasker:
     def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
         self.begin()
-        smalls: list[Picture] = []
-        masks: list[Mask] = []
+        size = shrink_size(pose.size, self._side)
+        smalls: StoredFrames[np.uint8] = StoredFrames(len(pose), (*size[::-1], 3), np.uint8)
+        masks: StoredFrames[np.bool_] = StoredFrames(len(pose), size[::-1], bool)
         before: tuple[Picture, NDArray[np.float32]] | None = None
         for number, frame in _numbered(progress.track(frames, description="person"), pose):
             small = shrink(frame, self._side)
-            smalls.append(small)
+            smalls[number] = small
             if not is_person(pose.scores[number]):
-                masks.append(np.zeros(small.shape[:2], bool))
+                masks[number] = np.zeros(small.shape[:2], bool)
                 before = None
                 continue
             warped = None if before is None else warp(before[1], before[0], small)
             mask = self._one(frame, small, pose, number, warped)
             before = small, mask.astype(np.float32)
-            masks.append(mask)
+            masks[number] = mask
         return person_track(smalls, masks, pose, progress)
 
     def begin(self) -> None:
@@ -106,7 +108,9 @@ class GrabCutMasker:
 
 
 class Sam2Masker:
-    """Masker ``sam2``: SAM2 follows the person from a box and joints in one good frame. All frames are kept in memory.
+    """Masker ``sam2``: SAM2 follows the person from a box and joints in one good frame.
+
+    Frames that are no sequence, and so cannot be asked for by number, are kept in memory.
 
     Args:
         weights: a folder with a ``Sam2VideoModel`` as transformers saves it.
@@ -123,30 +127,39 @@ class Sam2Masker:
 
     def mask(self, frames: Iterable[Picture], pose: PoseSequence, progress: Progress = SILENT) -> MaskTrack:
         """See :class:`PersonMasker`."""
-        pictures = [frame for _, frame in _numbered(frames, pose)]
+        pictures = frames if isinstance(frames, Sequence) else list(frames)
+        size = shrink_size(pose.size)
+        smalls: StoredFrames[np.uint8] = StoredFrames(len(pose), (*size[::-1], 3), np.uint8)
+        for number, frame in _numbered(pictures, pose):
+            smalls[number] = shrink(frame)
         there = is_person(pose.scores)
-        if not there.any():
-            masks = np.zeros((len(pose), *pose.size[::-1]), bool)
-        else:
+        masks: StoredFrames[np.bool_] = StoredFrames(len(pose), pose.size[::-1], bool)
+        nobody = np.zeros(pose.size[::-1], bool)
+        found: Masks | None = None
+        if there.any():
             best = int(np.argmax(np.where(there, pose.scores[:, BODY].mean(axis=1), -1)))
-            masks = self._tracker.track(pictures, [person_mark(pose, best)], progress)[0].masks.copy()
-            masks[~there] = False
-        return person_track([shrink(picture) for picture in pictures], masks, pose, progress)
+            found = self._tracker.track(pictures, [person_mark(pose, best)], progress)[0].masks
+        for number in range(len(pose)):
+            masks[number] = found[number] if found is not None and there[number] else nobody
+        return person_track(smalls, masks, pose, progress)
 
 
-def person_track(smalls: Sequence[Picture], masks: Iterable[Mask], pose: PoseSequence, progress: Progress) -> MaskTrack:
-    """The track of masks ``(height, width)`` of any size: spills are cut off, and frames flagged.
+def person_track(
+    smalls: FrameSequence[np.uint8], masks: FrameSequence[np.bool_], pose: PoseSequence, progress: Progress
+) -> MaskTrack:
+    """The track of masks ``(frames, height, width)`` of any size: spills are cut off, and frames flagged.
 
     ``smalls`` are the frames as small as they are compared; ``pose`` has the size of the track.
     """
-    whole = np.zeros((len(pose), *pose.size[::-1]), bool)
-    if not smalls:
+    whole: StoredFrames[np.bool_] = StoredFrames(len(pose), pose.size[::-1], bool)
+    if not len(pose):
         return MaskTrack(whole)
-    size = (smalls[0].shape[1], smalls[0].shape[0])
-    found = list(masks)
-    compared = np.stack([enlarge(mask, size) for mask in found])
+    size = (smalls.shape[2], smalls.shape[1])
+    compared = masks
+    if masks.shape != smalls.shape[:3]:
+        compared = MadeFrames(len(masks), size[::-1], bool, lambda number: enlarge(masks[number], size), once=True)
     spills, flagged = find_spills(smalls, compared, pose.scaled_to(size), progress)
-    for number, (mask, spill) in enumerate(zip(found, spills, strict=True)):
+    for number, (mask, spill) in enumerate(zip(masks, spills, strict=True)):
         whole[number] = enlarge(mask, pose.size) & ~enlarge(spill, pose.size)
     return MaskTrack(whole, "person", tuple(sorted({*flag_masks(whole, pose), *flagged})))
 

@@ -10,14 +10,17 @@ from animate_anyone.conditions.skeleton import HEAD
 from animate_anyone.errors import InputError
 from animate_anyone.perception.classical import cv2, grow
 from animate_anyone.perception.person.body_hull import body_hulls
-from animate_anyone.structures import Mask, PoseSequence
+from animate_anyone.structures import Mask, Masks, PoseSequence
+from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames
 
 _ERROR = 0.06  # torso lengths by which masks and poses may err
 _WIDE = 0.35  # around a hidden bone, likewise: a limb in its clothes
 
 
-def find_occluders(pose: PoseSequence, masks: Mask) -> Mask:
+def find_occluders(pose: PoseSequence, masks: Masks) -> FrameSequence[np.bool_]:
     """The region around hidden limbs, ``(frames, height, width)`` bool: what lies there is taken to be an occluder.
+
+    A frame's is found when asked for.
 
     Args:
         pose: the person's.
@@ -30,17 +33,21 @@ def find_occluders(pose: PoseSequence, masks: Mask) -> Mask:
     check_masks(masks)
     if masks.shape != (len(pose), *pose.size[::-1]):
         raise InputError(f"masks have shape {masks.shape}; the poses are {len(pose)} frames of {pose.size}")
-    result = np.zeros(masks.shape, bool)
-    for number in map(int, np.flatnonzero(masks.any(axis=(1, 2)))):
-        points, scores = pose.keypoints[number], pose.scores[number].copy()
-        torso = frame_torso_length(points, scores)
-        scores[list(HEAD)] = 0  # heads differ too much in size for a hull of fixed width
-        surely, _ = body_hulls(points, scores, pose.size)
-        hidden = surely & ~_grown(masks[number], _ERROR * torso)
-        hidden = grow(grow(hidden, -1), 1)  # less what is a pixel or two wide
-        if hidden.any():
-            result[number] = _grown(hidden, _WIDE * torso)
-    return result
+    return MadeFrames(len(masks), masks.shape[1:], bool, lambda number: _find(pose, number, masks[number]))
+
+
+def _find(pose: PoseSequence, number: int, mask: Mask) -> Mask:
+    """The region around hidden limbs in a frame, ``(height, width)``."""
+    nothing = np.zeros(mask.shape, bool)
+    if not mask.any():
+        return nothing
+    points, scores = pose.keypoints[number], pose.scores[number].copy()
+    torso = frame_torso_length(points, scores)
+    scores[list(HEAD)] = 0  # heads differ too much in size for a hull of fixed width
+    surely, _ = body_hulls(points, scores, pose.size)
+    hidden = surely & ~_grown(mask, _ERROR * torso)
+    hidden = grow(grow(hidden, -1), 1)  # less what is a pixel or two wide
+    return _grown(hidden, _WIDE * torso) if hidden.any() else nothing
 
 
 def _grown(mask: Mask, by: float) -> Mask:

@@ -32,7 +32,10 @@ class FramesInReach(Sequence[Picture]):
     def __getitem__(self, number: Any) -> Any:
         number = range(self._count)[number]
         if number not in self._kept:
-            if not self._kept or not self._next <= number < self._next + self._most:
+            if self._kept and number + 1 == min(self._kept):  # back step by step: as many at once as stay at hand
+                self._next = max(number + 1 - self._most, 0)
+                self._coming = self._read(self._next)
+            elif not self._kept or not self._next <= number < self._next + self._most:
                 self._coming, self._next = self._read(number), number
             while self._next <= number:
                 self._kept[self._next] = next(self._coming)

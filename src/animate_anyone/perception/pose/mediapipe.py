@@ -26,6 +26,7 @@ from animate_anyone.perception.pose.protocol import check_frame, collect
 from animate_anyone.perception.pose.single_pose import nobody, seen
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import Picture, PoseSequence, Size
+from animate_anyone.system.heap import give_back
 from animate_anyone.system.silence import silent_stderr
 
 _WRISTS = {"left_hand": (15, 13), "right_hand": (16, 14)}  # MediaPipe's wrist and elbow
@@ -96,6 +97,8 @@ class _Finder:
     def __exit__(self, *_: object) -> None:
         for graph in self._graphs.values():
             graph.close()
+        self._graphs.clear()
+        give_back()
 
     def restart(self) -> None:
         """Forget the frames before: on an empty one the person is lost. (A graph's own reset loads all anew.)"""
