@@ -23,8 +23,10 @@ from animate_anyone.training.config import Recipe
 from animate_anyone.training.consistency import CLEAN, Grid
 from animate_anyone.training.disk_space import Written
 from animate_anyone.training.objective import step_generator
+from animate_anyone.training.recipe_file import load_recipe
 from animate_anyone.training.stage_distil import DistilStage
 from animate_anyone.training.stages import build_stage, run
+from conftest import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 EPSILON = {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}
@@ -248,6 +250,17 @@ def test_room_on_the_disk_is_that_of_what_is_written(start: Path, tmp_path: Path
     for folder, told in (("checkpoint", written.checkpoint), ("model", written.model)):
         size = sum(file.stat().st_size for file in (tmp_path / folder).rglob("*") if file.is_file())
         assert told == pytest.approx(size, rel=0.25)
+
+
+def test_the_shipped_recipes_go_on_from_each_other() -> None:
+    steps, motion, distil = (
+        load_recipe(REPOSITORY / f"recipes/puppet_{n}.yaml") for n in ("steps", "steps_motion", "distil")
+    )
+    assert (motion.init, distil.init) == (f"{steps.output}/model", f"{motion.output}/model")
+    assert steps.networks.pipeline["num_inference_steps"] == distil.distil.teacher_steps  # type: ignore[union-attr]
+    assert steps.objective.timestep_power == motion.objective.timestep_power == 0
+    full, first = (load_recipe(REPOSITORY / f"recipes/aa1_{name}.yaml") for name in ("distil", "stage2"))
+    assert full.init == f"{first.output}/model" and full.data.frames_per_clip == first.data.frames_per_clip
 
 
 def test_the_student_may_be_its_own_target(start: Path, tmp_path: Path) -> None:
