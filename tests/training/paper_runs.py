@@ -20,7 +20,7 @@ from test_paper_size import SMALL, recipe
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.stages import run
 
-NAMES = ("aa1_stage1", "aa1_stage2", "aa2")
+NAMES = ("aa1_stage1", "aa1_stage2", "aa2", "aa1_distil")
 COMMON: dict[str, Any] = SMALL | {"steps": 3, "ema": 0.5, "accumulate": 1, "save_dtype": "float32"}
 COMMON |= {"data.clips": 8, "data.size": 32, "data.frames_per_clip": 4}
 COMMON |= {"optimizer.lr": 1e-3, "optimizer.max_grad_norm": 0.1, "objective.condition_dropout": 0.4}
@@ -28,12 +28,13 @@ OF_RECIPE: dict[str, dict[str, Any]] = {
     "aa1_stage1": {"accumulate": 2},
     "aa1_stage2": {"gradient_checkpointing": True},
     "aa2": {"environment.modulation": {"num_attention_heads": 2}, "objective.person_weight": 3.0},
+    "aa1_distil": {"data.consecutive": False, "objective.person_weight": 3.0},  # of stage one's model
 }
 
 
 def paper(name: str, output: Path, start: Path, first: Path, **changes: Any) -> Recipe:
     """A recipe of paper size, small; steps of four clips."""
-    init = first if name == "aa1_stage2" else start
+    init = first if name in ("aa1_stage2", "aa1_distil") else start
     settings = {**COMMON, "batch": 4, "init": str(init), **OF_RECIPE[name], **changes}
     return recipe(name, output=str(output), **settings)
 

@@ -18,7 +18,7 @@ from animate_anyone.training.recipe_file import load_recipe
 from conftest import REPOSITORY
 
 STAGES = ("autoencoder", "image_encoder", "image", "motion")
-FILES = {stage: REPOSITORY / "recipes" / f"puppet_{stage}.yaml" for stage in STAGES}
+FILES = {stage: REPOSITORY / "recipes" / f"puppet_{stage}.yaml" for stage in (*STAGES, "distil")}
 
 SMALL: dict[str, Any] = {
     "init": None,
@@ -48,6 +48,7 @@ OF_STAGE: dict[str, dict[str, Any]] = {
         "objective.targets_per_reference": 2,
     },
     "motion": {"data.frames_per_clip": 4},
+    "distil": {"data.frames_per_clip": 4},
 }
 
 

@@ -24,7 +24,7 @@ def small_settings(output: Path) -> list[str]:
     """The shipped chain made small."""
     everywhere = {name: value for name, value in SMALL.items() if name != "init"}
     settings = [f"{name}={json.dumps(value)}" for name, value in everywhere.items()]
-    for stage, changes in OF_STAGE.items():
+    for stage, changes in ((stage, OF_STAGE[stage]) for stage in STAGES):
         settings += [f"{stage}.{name}={json.dumps(value)}" for name, value in changes.items()]
     return [*settings, f"output={output}"]
 

@@ -31,7 +31,7 @@ from conftest import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 CPU = torch.device("cpu")
-STAGES = ["autoencoder", "image_encoder", "image", "motion", "scenes", "in a row"]
+STAGES = ["autoencoder", "image_encoder", "image", "motion", "distil", "scenes", "in a row"]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def recipe(name: str, start: Path, out: Path = Path("unused"), **changes: Any) -
         return small(name, out, **{"objective__crop": None, **settings})
     if name in ("image_encoder", "image"):
         return small(name, out, start, **settings)
-    if name == "motion":
+    if name in ("motion", "distil"):
         return small(name, out, start / "model", **settings)
     return small_environment(out, start, **settings, **(IN_A_ROW if name == "in a row" else {}))
 
@@ -72,7 +72,8 @@ def test_batches_have_the_shapes_of_real_ones(start: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spared"), [("autoencoder", False), ("image", False), ("motion", True), ("in a row", False)]
+    ("name", "spared"),
+    [("autoencoder", False), ("image", False), ("motion", True), ("distil", True), ("in a row", False)],
 )
 def test_what_a_forward_pass_keeps(start: Path, name: str, spared: bool) -> None:
     """As many bytes as PyTorch says that it saves, and the same weights."""

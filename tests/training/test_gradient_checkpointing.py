@@ -20,7 +20,17 @@ from animate_anyone.training.stage import Stage
 from animate_anyone.training.stages import build_stage, run
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-CASES = ["autoencoder", "image_encoder", "image", "image with control", "motion", "scenes", "attention", "in a row"]
+CASES = [
+    "autoencoder",
+    "image_encoder",
+    "image",
+    "image with control",
+    "motion",
+    "distil",
+    "scenes",
+    "attention",
+    "in a row",
+]
 
 
 def recipe(name: str, start: Path, **changes: Any) -> Recipe:
@@ -29,7 +39,7 @@ def recipe(name: str, start: Path, **changes: Any) -> Recipe:
     if name in ("autoencoder", "image_encoder"):
         init = start if name == "image_encoder" else None
         return small(name, out, init, **{**settings, "objective__condition_dropout": 0.0})
-    if name == "motion":
+    if name in ("motion", "distil"):
         return small(name, out, start / "model", **settings)
     if name.startswith("image"):
         path = {"reference_path": "both"} if "control" in name else {"reference_pose": True}

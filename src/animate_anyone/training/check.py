@@ -15,7 +15,7 @@ from animate_anyone.sampling.memory import memory_of, readable
 from animate_anyone.system import processes
 from animate_anyone.training.checkpoint import as_it_began, last_checkpoint
 from animate_anyone.training.clip_cache import SHARD, shard_folder
-from animate_anyone.training.config import Data, Recipe
+from animate_anyone.training.config import DENOISING_STAGES, Data, Recipe
 from animate_anyone.training.loop import number_type
 from animate_anyone.training.monitor import check_monitor
 from animate_anyone.training.optimizer import check_optimizer
@@ -116,9 +116,8 @@ def _steps(recipe: Recipe, count: int, videos: VideoClips | None) -> str:
     line = f"steps: {recipe.steps}, of {clips} clips each"
     if recipe.accumulate > 1 or count > 1:
         line += f" ({count} processes x {recipe.accumulate} micro-batches x {recipe.batch // recipe.accumulate})"
-    if recipe.stage in ("image", "motion", "environment"):
-        in_a_row = recipe.stage == "motion" or (recipe.data.consecutive and recipe.stage == "environment")
-        frames = recipe.data.frames_per_clip if in_a_row else recipe.objective.targets_per_reference
+    if recipe.stage in DENOISING_STAGES:
+        frames = recipe.data.frames_per_clip if recipe.in_a_row else recipe.objective.targets_per_reference
         line += f", {frames} frames a clip"
     if videos is not None:
         line += f"; {recipe.steps * clips * (1 - recipe.data.studio_share) / len(videos.clips):.3g} times through them"

@@ -18,7 +18,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from animate_anyone.errors import InputError
 from animate_anyone.system.processes import rank
@@ -26,7 +26,10 @@ from animate_anyone.system.whole_files import unfinished, writing
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.distributed import is_sharded
 from animate_anyone.training.removed_settings import without_removed
+from animate_anyone.training.stage import Stage
 
+MOVING = "moving.safetensors"
+"""The file in a checkpoint that has what steps change beside the trained weights, see ``Stage.moving``."""
 SHARDS = "shards"
 """The folder in a checkpoint of a sharded run that has its tensors, see ``sharded_checkpoint``."""
 
@@ -35,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 # What reading a damaged checkpoint raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, UnpicklingError, SafetensorError)
 # Puts a checkpoint's tensors into a stage, its optimiser and the moving average.
-_Read = Callable[[nn.Module, Any, EMAModel | None], None]
+_Read = Callable[[Stage[Any], Any, EMAModel | None], None]
 # Settings that may differ between the first part of a run and the rest.
 _MAY_CHANGE = (
     *("steps", "output", "log_every", "checkpoint_every", "accumulate", "max_shard_size", "save_dtype"),
@@ -111,7 +114,7 @@ def last_checkpoint(output: Path) -> Path | None:
 
 
 def save_checkpoint(
-    output: Path, step: int, stage: nn.Module, optimizer: Any, ema: EMAModel | None, recipe: Recipe, processes: int
+    output: Path, step: int, stage: Stage[Any], optimizer: Any, ema: EMAModel | None, recipe: Recipe, processes: int
 ) -> None:
     """Write a new checkpoint, then remove those that are too many.
 
@@ -128,6 +131,7 @@ def save_checkpoint(
         weights = {name: p.detach().contiguous() for name, p in stage.named_parameters() if p.requires_grad}
         with whole_folder(folder) as partial:
             save_file(weights, partial / "weights.safetensors")
+            _save_moving(partial, stage)
             if ema is not None:
                 average = {str(i): p.contiguous() for i, p in enumerate(ema.shadow_params)}
                 save_file(average, partial / "ema.safetensors")
@@ -138,18 +142,36 @@ def save_checkpoint(
         _remove_old(folder, recipe.keep_checkpoints)
 
 
-def _save_sharded(folder: Path, stage: nn.Module, optimizer: Any, ema: EMAModel | None, state: dict[str, Any]) -> None:
+def _save_sharded(folder: Path, stage: Stage[Any], optimizer: Any, ema: EMAModel | None, state: dict[str, Any]) -> None:
     from animate_anyone.training.sharded_checkpoint import save_shards
 
     partial = folder.with_name(f"{folder.name}.partial")
     with whole_folder(folder) if rank() == 0 else nullcontext():
         torch.distributed.barrier()  # the folder is there
         save_shards(partial / SHARDS, stage, optimizer, ema)
+        if rank() == 0:
+            _save_moving(partial, stage)
         torch.distributed.barrier()
         if rank() == 0:
             state["shards"] = len(list((partial / SHARDS).glob("*.safetensors")))
             (partial / "state.json").write_text(json.dumps(state, indent=1))
     torch.distributed.barrier()  # it has its name
+
+
+def _save_moving(folder: Path, stage: Stage[Any]) -> None:
+    if moving := stage.moving():
+        save_file({name: tensor.contiguous() for name, tensor in moving.items()}, folder / MOVING)
+
+
+def _load_moving(folder: Path, stage: Stage[Any]) -> None:
+    moving = stage.moving()
+    if not moving:
+        return
+    with safe_open(folder / MOVING, "pt") as file:
+        if odds := sorted(set(file.keys()) ^ moving.keys()):
+            raise InputError(f"{folder}: its weights are not those of this stage; the first that differs is {odds[0]}")
+        for name, tensor in moving.items():
+            tensor.copy_(file.get_tensor(name))
 
 
 def _remove_old(newest: Path, keep: int) -> None:
@@ -213,7 +235,7 @@ def _named(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_last(
-    output: Path, stage: nn.Module, optimizer: Any, ema: EMAModel | None, recipe: Recipe, processes: int
+    output: Path, stage: Stage[Any], optimizer: Any, ema: EMAModel | None, recipe: Recipe, processes: int
 ) -> int:
     """Put the newest whole checkpoint of a run back and return the number of steps done; 0 where there is none.
 
@@ -236,7 +258,7 @@ def load_last(
 
 
 def load_checkpoint(
-    folder: Path, stage: nn.Module, optimizer: Any, ema: EMAModel | None, recipe: Recipe, processes: int
+    folder: Path, stage: Stage[Any], optimizer: Any, ema: EMAModel | None, recipe: Recipe, processes: int
 ) -> int:
     """Put a checkpoint back and return the number of steps done.
 
@@ -271,6 +293,7 @@ def load_checkpoint(
             )
     try:
         read(stage, optimizer, ema)
+        _load_moving(folder, stage)
     except InputError:
         raise
     except _BROKEN as error:
@@ -298,7 +321,7 @@ def _open_whole(folder: Path, averaged: bool) -> _Read:
     average = safe_open(folder / "ema.safetensors", "pt") if averaged else None
     moments = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
 
-    def read(stage: nn.Module, optimizer: Any, ema: EMAModel | None) -> None:
+    def read(stage: Stage[Any], optimizer: Any, ema: EMAModel | None) -> None:
         like = _share_of(stage)
         trained = {name: p for name, p in stage.named_parameters() if p.requires_grad}
         if odds := sorted(set(weights.keys()) ^ trained.keys()):
@@ -317,7 +340,7 @@ def _open_whole(folder: Path, averaged: bool) -> _Read:
     return read
 
 
-def _share_of(stage: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _share_of(stage: Stage[Any]) -> Callable[[Tensor, Tensor], Tensor]:
     """What a process keeps of a whole tensor, sharded as another is."""
     if not is_sharded(stage):
         return lambda whole, _: whole

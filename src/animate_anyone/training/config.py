@@ -15,6 +15,7 @@ from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
 from animate_anyone.errors import InputError
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
 from animate_anyone.models.shipped import SHIPPED, shipped_folder
+from animate_anyone.training.distil_settings import Distil
 
 Network = TypeVar("Network")
 
@@ -27,6 +28,8 @@ _LEAST = {
     **{f"monitor.validation_{name}": 1 for name in ("clips", "frames", "steps")},
     **{f"objective.{name}": 0 for name in ("timestep_power", "noise_offset")},
 }
+DENOISING_STAGES = ("image", "motion", "environment", "distil")
+"""Those that train a denoising UNet."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,8 @@ class Recipe:
     Attributes:
         stage: what is trained: ``autoencoder``, ``image_encoder``, ``image`` (ReferenceNet, Pose Guider
             and denoising UNet on single frames), ``motion`` (temporal layers on clips), ``environment``
-            (Animate Anyone 2: all of them and the object guider, on single frames or on clips).
+            (Animate Anyone 2: all of them and the object guider, on single frames or on clips), ``distil`` (the
+            denoising UNet of a whole model learns to sample in few steps).
         output: folder for checkpoints, the log and the result ``model/``.
         init: model folder to start from, which the stage before this one wrote, or a shipped model's name.
             ``init/vae`` and ``init/image_encoder`` may be all that is there.
@@ -280,11 +284,11 @@ class Recipe:
         save_dtype: of the resulting model's files; training itself keeps float32 weights.
         keep_checkpoints: so many of the last checkpoints are kept, as ``checkpoint-STEP``; 1: as ``checkpoint``.
         seed: everything random follows from it and the step number.
-        environment: of stage ``environment`` and of no other.
+        environment: of stage ``environment`` and of no other. distil: of stage ``distil`` and of no other.
         lora: of the stages that train a denoising UNet: adapters are trained in place of its weights.
     """
 
-    stage: Literal["autoencoder", "image_encoder", "image", "motion", "environment"]
+    stage: Literal["autoencoder", "image_encoder", "image", "motion", "environment", "distil"]
     output: str
     init: str | None = None
     init_motion: str | None = None
@@ -306,6 +310,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     networks: Networks = field(default_factory=Networks)
     environment: Environment | None = None
+    distil: Distil | None = None
     monitor: Monitor = field(default_factory=Monitor)
     lora: Lora | None = None
 
@@ -329,8 +334,8 @@ class Recipe:
                 "optimizer.kind=adamw or sharding=none"
             )
         singly = 1 + self.objective.targets_per_reference
-        of_stage = {"image": singly, "environment": 1 if self.data.consecutive else singly, "image_encoder": 2}
-        needed = of_stage.get(self.stage, 1)
+        of_stage = {"image": singly, "image_encoder": 2, **dict.fromkeys(("environment", "distil"), singly)}
+        needed = 1 if self.in_a_row else of_stage.get(self.stage, 1)
         if self.data.frames_per_clip < needed:
             raise InputError(f"recipe: data.frames_per_clip is {self.data.frames_per_clip}; this needs {needed}")
         if self.stage == "motion" and not self.data.consecutive:
@@ -340,12 +345,15 @@ class Recipe:
                 f"recipe: init_motion is {self.init_motion!r}, and this trains no temporal layers; leave it out, or "
                 "give it to stage motion, or to stage environment with data.consecutive=true"
             )
-        if (self.stage == "environment") != (self.environment is not None):
-            needs = "needs its settings: give environment={}" if self.environment is None else "takes no environment"
-            raise InputError(f"recipe: stage {self.stage} {needs}")
+        for stage, settings in (("environment", self.environment), ("distil", self.distil)):
+            if (self.stage == stage) != (settings is not None):
+                needs = f"needs its settings: give {stage}={{}}" if settings is None else f"takes no {stage}"
+                raise InputError(f"recipe: stage {self.stage} {needs}")
+        if self.distil is not None:
+            self.distil.check_beside(self.objective.min_snr_gamma, self.networks.pipeline, self.lora is not None)
         if self.data.source == "videos" and self.stage in ("autoencoder", "image_encoder"):
             raise InputError(f"recipe: stage {self.stage} trains on the studio alone; give data.source=studio")
-        if self.lora is not None and self.stage not in ("image", "motion", "environment"):
+        if self.lora is not None and self.stage not in DENOISING_STAGES:
             raise InputError(f"recipe: lora: stage {self.stage} trains no denoising UNet; leave it out")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
@@ -359,6 +367,11 @@ class Recipe:
             )
         if self.data.size % 8 or self.data.size < 32:
             raise InputError(f"recipe: data.size is {self.data.size}; it must be a multiple of 8, at least 32")
+
+    @property
+    def in_a_row(self) -> bool:
+        """Whether it trains a denoising UNet on clips, all frames of each, and not on single frames."""
+        return self.stage == "motion" or (self.data.consecutive and self.stage in ("environment", "distil"))
 
     @property
     def init_folder(self) -> Path | None:

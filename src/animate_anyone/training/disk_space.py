@@ -6,14 +6,14 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from animate_anyone.errors import InputError
 from animate_anyone.sampling.memory import readable
 from animate_anyone.training.checkpoint import checkpoints
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.optimizer import MOMENTS
+from animate_anyone.training.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Written:
     """What a run writes, in bytes.
 
     Attributes:
-        checkpoint: a checkpoint: trained weights, their moving average, the optimiser's moments.
+        checkpoint: a checkpoint: trained weights, their moving average, the optimiser's moments, ``Stage.moving``.
         model: the resulting model.
     """
 
@@ -29,12 +29,19 @@ class Written:
     model: int
 
     @classmethod
-    def of(cls, recipe: Recipe, stage: nn.Module) -> Written:
+    def of(cls, recipe: Recipe, stage: Stage[Any]) -> Written:
         """From the shapes of a stage's networks."""
         trained = sum(p.numel() for p in stage.parameters() if p.requires_grad)
-        every = sum(t.numel() for t in (*stage.parameters(), *stage.buffers()))
+        unsaved = [stage.get_submodule(name) for name in stage.UNSAVED if getattr(stage, name) is not None]
+        every, left_out = (
+            sum(t.numel() for part in parts for t in (*part.parameters(), *part.buffers()))
+            for parts in ([stage], unsaved)
+        )
+        moving = sum(t.numel() * t.element_size() for t in stage.moving().values())
         bytes_each = 4 + MOMENTS[recipe.optimizer.kind] + (4 if recipe.ema else 0)
-        return cls(round(bytes_each * trained), every * (2 if recipe.save_dtype == "float16" else 4))
+        return cls(
+            round(bytes_each * trained) + moving, (every - left_out) * (2 if recipe.save_dtype == "float16" else 4)
+        )
 
     def check(self, recipe: Recipe, done: int) -> None:
         """See before training that all of a run's files have room.

@@ -202,6 +202,7 @@ class _Run:
             self.optimizer.zero_grad()
             if self.ema is not None:
                 self.ema.step(self.trainable)
+            self.stage.after_step()
             if self.limit is not None:
                 if accelerator.device.type != "cpu":
                     torch.accelerator.synchronize(accelerator.device)

@@ -40,8 +40,7 @@ def check_start(recipe: Recipe, init: Path) -> None:
             f"recipe: lora finetunes a whole model, and {init} is none of Animate Anyone 2; give init=MODEL, or train "
             "without lora first"
         )
-    in_a_row = recipe.stage == "motion" or (recipe.stage == "environment" and recipe.data.consecutive)
-    if in_a_row and not settings.get("use_motion_module", True) and recipe.init_motion is None:
+    if recipe.in_a_row and not settings.get("use_motion_module", True) and recipe.init_motion is None:
         raise InputError(
             f"recipe: lora finetunes temporal layers, and {init} has none; give init_motion=FOLDER|FILE, or train "
             "without lora first"

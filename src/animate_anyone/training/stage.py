@@ -29,11 +29,13 @@ class Stage(nn.Module, Generic[BatchT]):
 
     Attributes:
         STREAM: number of the random stream from which :meth:`row` draws; each stage has its own.
+        UNSAVED: networks that :meth:`save` leaves out.
         record: the type of its batches.
         clips: where the clips come from; a stage makes them when its networks are built.
     """
 
     STREAM: ClassVar[int]
+    UNSAVED: ClassVar[tuple[str, ...]] = ()
     record: type[BatchT]
     clips: ClipSource
 
@@ -105,6 +107,13 @@ class Stage(nn.Module, Generic[BatchT]):
         ``generator`` is that of the whole step, see ``objective.part_of_step``.
         """
         raise NotImplementedError
+
+    def moving(self) -> dict[str, Tensor]:
+        """What steps change beside the trained weights, by name; checkpoints hold it too."""
+        return {}
+
+    def after_step(self) -> None:
+        """Change what :meth:`moving` has, after the optimiser's step; called on all processes together."""
 
     def save(self, folder: Path) -> None:
         """Write the result, with the weights as they are now."""

@@ -25,7 +25,7 @@ from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
-from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_attention import ReferenceFeatures, ReferenceKeysValues
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import SILENT, Progress
@@ -293,16 +293,19 @@ class DenoisingStage(Stage[DenoisingT]):
             return cast(Tensor, self.pose_guider(beside, depth))
         return cast(Tensor, self.pose_guider(beside))
 
+    def reference_features(self, reference: Tensor, token: Tensor, own: Tensor, first: int = 0) -> ReferenceFeatures:
+        """ReferenceNet's features of latents ``(b, c, h, w)`` from clip ``first`` on; ``own``: as in :meth:`guide`."""
+        assert self.reference_net is not None
+        pose = self.guide(own, own)[first:, :, 0] if self.options.get("reference_pose", False) else None
+        return cast(ReferenceFeatures, self.reference_net(reference[first:], token[first:], pose))
+
     def read_reference(
         self, reference: Tensor, token: Tensor, own: Tensor, first: int
     ) -> tuple[ReferenceKeysValues, list[Tensor]]:
-        """What spatial attention sees of the reference's latents ``(b, c, h, w)``, and the features it is made of.
-
-        ``own``: as :meth:`guide` has it. Clips before ``first`` do without.
+        """What spatial attention sees of the reference, and the features it is made of; clips before ``first`` do
+        without.
         """
-        assert self.reference_net is not None
-        pose = self.guide(own, own)[first:, :, 0] if self.options.get("reference_pose", False) else None
-        features = self.reference_net(reference[first:], token[first:], pose)
+        features = self.reference_features(reference, token, own, first)
         return self.denoising_unet.project_reference(features, first), list(features.values())
 
     def predict(
@@ -313,9 +316,10 @@ class DenoisingStage(Stage[DenoisingT]):
         pose: Tensor,
         reference: object,
         objects: Any = None,
+        network: DenoisingUNet | None = None,
     ) -> Tensor:
-        """What the denoising UNet makes of ``video`` ``(n, c, f, h, w)``, as frames ``(b, k, c, h, w)``."""
-        out = self.denoising_unet(
+        """What the denoising UNet, or ``network``, makes of ``video`` ``(n, c, f, h, w)``: ``(b, k, c, h, w)``."""
+        out = (network or self.denoising_unet)(
             video,
             timesteps[:, 0] if self.in_a_row else timesteps.flatten(),
             token.repeat_interleave(len(video) // len(token), 0),

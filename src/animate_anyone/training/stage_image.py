@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.first_guess.character import CharacterFrames
+from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.first_guess.inpainting import complete, complete_smoothly
 from animate_anyone.models.reference_attention import ReferenceKeysValues
 from animate_anyone.models.reference_control import ReferenceResiduals
@@ -92,16 +93,20 @@ class ImageStage(DenoisingStage[ImageBatch]):
             picked["frames"] = clip["frames"][frames[1:]]
         return picked
 
-    def forward(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        # Letters: b clips, k target frames, c latent channels, h, w latent grid.
+    # Letters: b clips, k target frames, c latent channels, h, w latent grid.
+    def latents_of(self, batch: ImageBatch) -> tuple[Tensor, Tensor, FirstGuess]:
+        """``(reference, targets, guess)``: latents ``(b, c, h, w)`` and ``(b, k, c, h, w)``, changes of the guess."""
         if batch.frames is not None:
             latents = self.encode(torch.cat([batch.reference[:, None], batch.frames], 1))
         else:
             assert batch.latents is not None
             latents = batch.latents.float()
-        reference, target = latents[:, 0], latents[:, 1:]  # (b, c, h, w), (b, k, c, h, w)
+        reference, target = latents[:, 0], latents[:, 1:]
         guess = self.first_guess(reference, batch)
-        target = guess.changes(target.transpose(1, 2)).transpose(1, 2)
+        return reference, guess.changes(target.transpose(1, 2)).transpose(1, 2), guess
+
+    def forward(self, batch: ImageBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        reference, target, guess = self.latents_of(batch)
         b, k = target.shape[:2]
         dropped = number_dropped(b, self.recipe.objective.condition_dropout, generator)
 

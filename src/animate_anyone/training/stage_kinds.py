@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from animate_anyone.training.autoencoder import AutoencoderStage, ImageEncoderStage
+from animate_anyone.training.stage_distil import DistilStage
 from animate_anyone.training.stage_environment import EnvironmentStage
 from animate_anyone.training.stage_image import ImageStage
 from animate_anyone.training.stage_motion import MotionStage
@@ -13,4 +14,5 @@ STAGES: dict[str, type] = {
     "image": ImageStage,
     "motion": MotionStage,
     "environment": EnvironmentStage,
+    "distil": DistilStage,
 }

@@ -251,7 +251,7 @@ def blank_batch(
     side = (data.size, data.size) if frames is None else (frames[1], frames[0])
     pose = (side[0] * data.pose_scale, side[1] * data.pose_scale)
     cells = (side[0] // getattr(stage, "factor", 8), side[1] // getattr(stage, "factor", 8))
-    latents = recipe.stage in ("image", "motion") and data.cache is not None and data.keep_latents
+    latents = recipe.stage in ("image", "motion", "distil") and data.cache is not None and data.keep_latents
     of_stage = {"autoencoder": (b, *side, 3), "image_encoder": (b, 2, *side, 3)}
     pictures = of_stage.get(recipe.stage, (b, k, *side, 3))
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype] | None] = {
