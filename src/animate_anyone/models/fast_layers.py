@@ -201,7 +201,7 @@ def choose_memory_format(network: Any, device: torch.device) -> torch.memory_for
 
 def lay_out(network: nn.Module, layout: torch.memory_format) -> None:
     """Put a network's weights into a memory layout. Its state dict stays channels first, as files must have it."""
-    nn.Module.to(network, memory_format=layout)
+    nn.Module.to(network, memory_format=layout)  # type: ignore[call-overload]
     if layout != torch.contiguous_format and _channels_first not in network._state_dict_hooks.values():
         network.register_state_dict_post_hook(_channels_first)
 
@@ -239,7 +239,7 @@ def _channels_first(module: nn.Module, state: dict[str, Any], prefix: str, metad
 
 def _doubles(module: Any) -> bool:
     # By nearest neighbours, then a 3x3 convolution that keeps the size.
-    conv = getattr(module, "conv", None)
+    conv: Any = getattr(module, "conv", None)
     plain = module.interpolate and not module.use_conv_transpose and module.norm is None and module.use_conv
     return plain and _is_plain(conv) and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
 

@@ -109,8 +109,8 @@ class _Processor:
         if self._attention_backend is None and _gives_sums(query):
             out, total = _attend_with_sums(query, *own, attn.heads)
             # One sample's reference is the same for all its frames: a view, whose rows are one row in memory.
-            shared = (x.expand(rows, -1, -1) if len(x) == 1 else x.repeat_interleave(rows, 0) for x in reference)
-            ref_out, ref_total = _attend_with_sums(query, *shared, attn.heads)
+            key, value = (x.expand(rows, -1, -1) if len(x) == 1 else x.repeat_interleave(rows, 0) for x in reference)
+            ref_out, ref_total = _attend_with_sums(query, key, value, attn.heads)
             share = torch.sigmoid(ref_total - total).transpose(1, 2)[..., None]  # (B, N, H, 1), of the reference
             return torch.lerp(out, ref_out, share.to(out.dtype)).flatten(-2)
         key, value = (

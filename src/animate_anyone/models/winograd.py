@@ -81,10 +81,10 @@ def _cells(sums: Sequence[Tensor], result: Tensor) -> None:
     sums = [one.view(count, height // 4, width // 4, out) for one in sums]
     columns = result.new_empty(4, 6, count, height // 4, width // 4, out)
     for number in range(6):
-        _of_output(sums[number::6], columns[:, number])
+        _of_output(sums[number::6], columns[:, number].unbind())
     for number, one in enumerate(columns):
         cells = result[:, number::4]
-        _of_output(one, [cells[:, :, i::4] for i in range(4)])
+        _of_output(one.unbind(), [cells[:, :, i::4] for i in range(4)])
 
 
 def _of_input(d: Sequence[Tensor], out: Tensor) -> None:
