@@ -24,6 +24,7 @@ from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import MaskTrack, Scene, Subject
 from animate_anyone.workflows.scene_conditions import make_conditions
+from plain_forms import take_plain_forms
 
 WORK = Work(size=(64, 64), frames=20, window=8, dtype=torch.float32, objects=True)
 PHASES = {
@@ -50,6 +51,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> AnimateAnyone2Pipeline:
 def real_peaks(pipeline: AnimateAnyone2Pipeline, work: Work, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Phase -> the most that was alive in it, where the pipeline itself works with values."""
     peaks: dict[str, int] = {}
+    take_plain_forms(monkeypatch)
     drawn = np.zeros((work.frames, 128, 128, 3), np.uint8)
     clip = np.zeros((work.frames, 64, 64, 3), np.uint8)
     shown = np.ones((work.frames, 64, 64), bool)
