@@ -25,7 +25,7 @@ from gpu_parts.measure import GIB, KINDS, Machine, convolution, matrix_product
 from gpu_parts.report import Clock
 from machine import add_output, describe, table, write
 from plain import PlainDecoder, PlainUNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from animate_anyone.models.autoencoding import at_once, decode
 from animate_anyone.models.fast_layers import choose_memory_format, fast_layers, lay_out, use_fast_layers
@@ -207,7 +207,8 @@ def _ours(
 
 def in_bfloat16(pipeline: AnimateAnyonePipeline, inputs: Inputs) -> Form:
     """Our guided step in bfloat16, by a copy of the network."""
-    unet = copy.deepcopy(pipeline.denoising_unet).to(torch.bfloat16)
+    unet = copy.deepcopy(pipeline.denoising_unet)
+    nn.Module.to(unet, torch.bfloat16)
     noisy, pose, tokens = (x.to(unet.dtype) for x in (inputs.noisy, inputs.pose, inputs.tokens))
     features = {name: feature.to(unet.dtype) for name, feature in inputs.features.items()}
     reference = unet.project_reference(features, num_unconditional=1)

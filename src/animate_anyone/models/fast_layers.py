@@ -28,7 +28,7 @@ from diffusers.models.activations import GEGLU
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
-from torch.utils.flop_counter import register_flop_formula
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from animate_anyone.models.winograd import winograd, winograd_kernels
 
@@ -263,5 +263,5 @@ def _count_product(input_shape: Any, *args: Any, out_shape: Any = None, **kwargs
     return 2 * math.prod(input_shape) * int(out_shape[-1])
 
 
-if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+if hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.ops.mkldnn._linear_pointwise not in flop_registry:
     register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_count_product)
