@@ -207,8 +207,10 @@ def _ours(
 
 def in_bfloat16(pipeline: AnimateAnyonePipeline, inputs: Inputs) -> Form:
     """Our guided step in bfloat16, by a copy of the network."""
-    unet = copy.deepcopy(pipeline.denoising_unet)
-    nn.Module.to(unet, torch.bfloat16)
+    own = pipeline.denoising_unet
+    # Weights are rounded as they are copied: a copy in float32 may not fit beside them.
+    rounded = {id(x): nn.Parameter(x.to(torch.bfloat16), requires_grad=False) for x in own.parameters()}
+    unet = nn.Module.to(copy.deepcopy(own, rounded), torch.bfloat16)
     noisy, pose, tokens = (x.to(unet.dtype) for x in (inputs.noisy, inputs.pose, inputs.tokens))
     features = {name: feature.to(unet.dtype) for name, feature in inputs.features.items()}
     reference = unet.project_reference(features, num_unconditional=1)
