@@ -26,7 +26,7 @@ LONGEST = (
     "sampling/test_memory.py",
     "training/test_stages.py",
     "workflows/test_animate.py",
-    "workflows/test_batch.py",
+    "workflows/test_batch_jobs.py",
     "engines/test_ray_engine.py",
     "sampling/test_sampling_on_gpu.py",
     "training/test_cut_steps.py",

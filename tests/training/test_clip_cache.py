@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 import forked
 from animate_anyone.errors import InputError
 from animate_anyone.progress import SILENT
-from animate_anyone.training import clip_cache, clips, processes
+from animate_anyone.system import processes
+from animate_anyone.training import clip_cache, clips
 from animate_anyone.training.clip_cache import SHARD, ClipArrays, ClipCache, make_whole
 from animate_anyone.training.clips import StudioClips, render_clip
 from animate_anyone.training.config import Data

@@ -9,7 +9,7 @@ a step before any made the next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -153,7 +153,7 @@ class Denoising:
     def _part(self, number: int, starts: list[int]) -> _Part:
         if number not in self._parts:
             frames = slice(starts[number] - starts[0], starts[number + 1] - starts[0])
-            self._parts[number] = _Part(self.noise[:, :, frames], deepcopy(self.scheduler))
+            self._parts[number] = _Part(self.noise[:, :, frames], copy(self.scheduler))
         return self._parts[number]
 
     def _last_touched(self, number: int, starts: list[int]) -> int:
