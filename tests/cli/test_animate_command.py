@@ -287,8 +287,9 @@ def test_interrupted(dancers: Path, tiny_model: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "stopped; nothing half-written is left\n"
-    assert {f.name for f in output.iterdir()} == {"kept"}  # what was whole before the interrupt
+    left = output / "out.mp4.unfinished"
+    assert err == f"stopped; nothing half-written is left; the same command goes on from {left}\n"
+    assert {f.name for f in output.iterdir()} == {"kept", left.name}  # what was whole before the interrupt
 
 
 def test_our_own_mistakes_are_no_user_errors(shell: Shell, basic: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
