@@ -14,11 +14,11 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
-from run_processes import start_all
 from test_paper_size import SMALL, recipe
 
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.stages import run
+from run_processes import start_all
 
 NAMES = ("aa1_stage1", "aa1_stage2", "aa2", "aa1_distil")
 COMMON: dict[str, Any] = SMALL | {"steps": 3, "ema": 0.5, "accumulate": 1, "save_dtype": "float32"}
