@@ -169,8 +169,8 @@ def make_frames(
     size: Size,
     settings: Settings,
     progress: Progress,
-    kept: KeptWork,
-    ranks: Ranks,
+    kept: KeptWork | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Picture]:
     """The frames of a clip, denoised and decoded as they are asked for; those that ``kept`` has are left out.
 
