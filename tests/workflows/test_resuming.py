@@ -15,7 +15,7 @@ from animate_anyone.structures import PoseSequence
 from animate_anyone.system.whole_files import kept_for_later
 from animate_anyone.workflows import resuming
 from animate_anyone.workflows.animate import Settings, animate
-from animate_anyone.workflows.resuming import KeptWork
+from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.settings import Report
 
 
@@ -133,6 +133,13 @@ def test_a_folder_of_that_name_that_is_not_ours_stays(job: Job) -> None:
     (job.left / "mine.txt").write_text("mine")
     assert job.run() is not None
     assert (job.left / "mine.txt").read_text() == "mine"
+
+
+def test_another_number_of_processes_begins_anew(job: Job) -> None:
+    """How far a clip is, is told by groups of windows, which are as many as there are processes."""
+    things = job.dancers / "me.png", job.dancers / "dance.npz", Settings(model=str(job.model), device="cpu"), None
+    one, two = (describe_job("animate", *things, count) for count in (1, 2))
+    assert one != two and one == describe_job("animate", *things)
 
 
 def test_poses_are_looked_for_once(tmp_path: Path, dancers: Path) -> None:

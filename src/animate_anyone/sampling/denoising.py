@@ -8,6 +8,7 @@ a step before any made the next.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -159,7 +160,7 @@ class Denoising:
     def _last_touched(self, number: int, starts: list[int]) -> int:
         """The number of the last part that a group's windows have frames of."""
         last = max(map(max, self.schedule.groups[number]))
-        return max(n for n in range(number, len(starts) - 1) if starts[n] <= last)
+        return bisect_right(starts, last, number, len(starts) - 1) - 1
 
     def _step(self, number: int, starts: list[int]) -> None:
         """One step of a group's part."""

@@ -29,7 +29,6 @@ class FrameFeatures:
         self.num_frames, self.at_once, self._make = num_frames, at_once, make
         self._stores: list[FrameStore] = []
         self._types: list[torch.dtype] = []
-        self._passed = 0
 
     def of(self, frames: Sequence[int]) -> tuple[Tensor, ...]:
         """The tensors of some frames, in this order, ``(1, channels, frames, ...)`` on the CPU."""

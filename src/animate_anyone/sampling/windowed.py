@@ -263,7 +263,7 @@ class WindowedPipeline(LatentVideoPipeline):
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
         """Show how many calls of the networks are done; what is yielded is called before each."""
-        total = -(-plan.steps * len(plan.windows) // (plan.window_batch * plan.ranks.count))
+        total = plan.steps * -(-len(plan.windows) // (plan.window_batch * plan.ranks.count))
         ticks = iter(
             self.progress_bar(range(total)) if progress is None else progress.track(range(total), total, "denoise")
         )

@@ -35,6 +35,7 @@ class FrameStore(MutableMapping[int, NDArray[Any]]):
         self._recent: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._places: dict[int, int | None] = {}  # in the file, counted in arrays; None: not written
         self._free: list[int] = []  # places of arrays that are gone
+        self._end = 0  # places that the file has
         self._file: IO[bytes] | None = None
         self._like: NDArray[Any] | None = None
         self._lock = threading.RLock()
@@ -96,7 +97,7 @@ class FrameStore(MutableMapping[int, NDArray[Any]]):
                 self._write(oldest, old)
 
     def _write(self, number: int, array: NDArray[Any]) -> None:
-        place = self._free.pop() if self._free else sum(p is not None for p in self._places.values())
+        place = self._free.pop() if self._free else self._end
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open as long as the store is
@@ -109,4 +110,4 @@ class FrameStore(MutableMapping[int, NDArray[Any]]):
                 f"{tempfile.gettempdir()}: no room for the frames of a long clip ({error.strerror or error}); make "
                 "room, or set TMPDIR to a folder that has some"
             ) from None
-        self._places[number] = place
+        self._places[number], self._end = place, max(self._end, place + 1)

@@ -103,7 +103,7 @@ def animate(
     sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
     check_first_guess(pipeline, settings)
 
-    job = describe_job("animate", character, driving, settings, character_pose)
+    job = describe_job("animate", character, driving, settings, character_pose, ranks.count)
     with KeptWork(output, job, worth_it=len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
         # Perception: the character's pose and the driver's.
         with report.timed("seeing"):

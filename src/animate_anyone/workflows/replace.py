@@ -124,7 +124,7 @@ def replace(
     check_first_guess(pipeline, settings)
     check_disk(pictures_on_disk(pipeline, settings, windows, driver, marks)[1])
 
-    job = describe_job("replace", character, video, settings, character_pose)
+    job = describe_job("replace", character, video, settings, character_pose, ranks.count)
     with KeptWork(output, job, len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
         # Perception: who moves how, where are they, and what do they hold?
         def look() -> Decomposed:

@@ -173,15 +173,20 @@ class KeptWork:
 
 
 def describe_job(
-    verb: str, character: str | Path, video: str | Path, settings: WorkflowSettings, pose: PoseSequence | None
+    verb: str,
+    character: str | Path,
+    video: str | Path,
+    settings: WorkflowSettings,
+    pose: PoseSequence | None,
+    num_processes: int = 1,
 ) -> dict[str, Any]:
-    """All that the frames of a job depend on."""
+    """All that the frames of a job, and how far they are, depend on; ``num_processes`` make them together."""
     objects = getattr(settings, "objects", None)
     files = [character, video, *([objects] if objects and Path(objects).exists() else [])]
     job = made_of(verb, files, settings)
     job["settings"].pop("keep")
     device, dtype = settings.placement.resolve(bytes_on_disk(settings.model))
     return job | {
-        "machine": [torch.__version__, str(device), str(dtype), torch.get_num_threads()],
+        "machine": [torch.__version__, str(device), str(dtype), torch.get_num_threads(), num_processes],
         "pose": None if pose is None else [pose.keypoints.tolist(), pose.scores.tolist()],
     }
