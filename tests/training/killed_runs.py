@@ -18,12 +18,12 @@ sys.path.insert(1, str(Path(__file__).parents[1]))
 
 import torch
 from paper_runs import paper
-from run_processes import start_all
 from torch import Tensor
 
 from animate_anyone.training.objective import step_generator
 from animate_anyone.training.stage_image import ImageBatch, ImageStage
 from animate_anyone.training.stages import run
+from run_processes import start_all
 
 STEPS = 8
 KILLED = -signal.SIGKILL

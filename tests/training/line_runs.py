@@ -16,13 +16,13 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
-from run_processes import start_all
 from test_loop import fit, optimizer, recipe
 from test_never_lost import Broken, Signalled, StoppedError, stop
 
 from animate_anyone.errors import InputError
 from animate_anyone.training.distributed import device_mesh
 from animate_anyone.training.loop import train
+from run_processes import start_all
 
 SETTINGS: dict[str, Any] = {"batch": 2, "ema": 0.9, "optimizer": optimizer(max_grad_norm=0.5, weight_decay=0.1)}
 

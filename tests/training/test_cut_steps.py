@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from run_processes import run_module
 from small_recipes import alike, log, small, tensors
 from test_loop import fit
 from test_stage_environment import IN_A_ROW
@@ -18,6 +17,7 @@ from test_stage_environment import small as small_environment
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.objective import number_dropped, part_of_step, step_generator
 from animate_anyone.training.stages import build_stage, run
+from run_processes import run_module
 
 # What makes cuts differ if anything does: weights, noise, dropped conditions, carried references.
 CHANGES: dict[str, Any] = {

@@ -11,7 +11,6 @@ import pytest
 import torch
 from line_runs import SETTINGS
 from paper_runs import NAMES, adapted, paper
-from run_processes import run_module
 from safetensors import safe_open
 from small_recipes import alike, log, same, tensors
 from test_init_motion import start_folder
@@ -22,6 +21,7 @@ from torch import Tensor
 from animate_anyone.errors import InputError
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.stages import run
+from run_processes import run_module
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from killed_runs import STEPS, settings
-from run_processes import run_module
 from small_recipes import log, same, tensors
 from test_init_motion import start_folder
 
 from animate_anyone.training.stages import run
+from run_processes import run_module
 
 KILLS = 5
 

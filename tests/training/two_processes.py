@@ -15,7 +15,6 @@ from typing import Any
 sys.path.insert(1, str(Path(__file__).parents[1]))
 
 import torch
-from run_processes import start_all
 from test_cut_steps import CHANGES, image
 from test_loop import Line, fit, recipe
 from torch.distributed import GradBucket
@@ -27,6 +26,7 @@ from animate_anyone.training import loop
 from animate_anyone.training.loop import train
 from animate_anyone.training.stages import run
 from animate_anyone.training.time_limit import TimeLimit
+from run_processes import start_all
 
 reductions = [0]
 
