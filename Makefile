@@ -1,12 +1,13 @@
 # make demo    animate the shipped character, result in out/demo.mp4
 # make test    everything that must hold before a change is taken
-# make bench   how fast things are, here
+# make bench   how fast things are here, beside the plain form of the same computation: about 10 minutes
+# make bench-all   that, and all else that benchmarks/ measures
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench bench-all install clean
 
 demo: $(STAMP)
 	@mkdir -p out
@@ -22,6 +23,9 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	$(BIN)/python benchmarks/speed.py
+
+bench-all: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do \
 		case "$$file" in *ablations.py) options=--measure-only;; */environment_networks.py) options=--counts;; \
 			*/gpu.py) options=--only-on-gpu;; *) options=;; esac; \

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from animate_anyone.training.step_flops import CountFlops
 
@@ -103,6 +104,19 @@ def matrix_product(machine: Machine, kind: torch.dtype) -> tuple[int, float]:
 
     multiply()
     return side, max(2 * side**3 / machine.seconds(multiply, 10) / 1e12 for _ in range(3))
+
+
+def convolution(machine: Machine, kind: torch.dtype, layout: torch.memory_format, cells: int = 3) -> float:
+    """TFLOP/s of a large convolution of ``cells`` x ``cells`` in a memory layout: the best of some."""
+    channels, side = (32, 16) if machine.tiny else (640, 64) if machine.cuda else (320, 64)
+    x = torch.randn(4, channels, side, side, device=machine.device, dtype=kind).to(memory_format=layout)
+    weight = torch.randn(channels, channels, cells, cells, device=machine.device, dtype=kind).to(memory_format=layout)
+
+    def convolve() -> Tensor:
+        return F.conv2d(x, weight, padding=cells // 2)
+
+    convolve()
+    return max(2 * x.numel() * weight[0].numel() / machine.seconds(convolve, 5) / 1e12 for _ in range(3))
 
 
 @contextmanager

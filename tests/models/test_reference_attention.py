@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import tiny
 from animate_anyone.errors import InputError
@@ -207,3 +210,62 @@ def test_gradients_reach_keys_values_and_reference() -> None:
         cut = ReferenceKeysValues({n: (k.detach(), v.detach()) for n, (k, v) in keys_values.layers.items()})
         (own,) = torch.autograd.grad(net(latents, 500, tokens, pose, cut).square().sum(), weight)
         assert (whole - own).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(("samples", "unconditional"), [(1, 0), (1, 1), (2, 1)])
+def test_two_attentions_joined_by_their_sums_are_one_over_all_tokens(samples: int, unconditional: int) -> None:
+    """At inference on a CPU the reference is not copied for each frame; with gradients and other backends it is."""
+    net = tiny.denoising_unet()
+    latents, tokens, pose = inputs(samples + unconditional)
+    reference = net.project_reference(look(tiny.reference_net(), samples), num_unconditional=unconditional)
+    want = net(latents, 500, tokens, pose, reference)
+    with torch.no_grad():
+        torch.testing.assert_close(net(latents, 500, tokens, pose, reference), want, rtol=0, atol=2e-6)
+        for processor in net.attn_processors.values():
+            if isinstance(processor, ReferenceAttentionProcessor):
+                processor._attention_backend = AttentionBackendName.NATIVE
+        torch.testing.assert_close(net(latents, 500, tokens, pose, reference), want, rtol=0, atol=2e-6)
+
+
+@torch.no_grad()
+def test_the_reference_is_not_copied_for_each_frame() -> None:
+    """No tensor of an attention is as large as all frames' own tokens and the reference's together."""
+    layer, rows, tokens, channels = Attention(16, heads=2, dim_head=8), 5, 64, 16
+    own, seen = torch.randn(rows, tokens, channels), torch.randn(1, 3 * tokens, channels)
+    reference = ReferenceKeysValues({"x": (layer.to_k(seen), layer.to_v(seen))})
+    sizes: list[int] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            sizes.extend(x.untyped_storage().nbytes() // 4 for x in tree_leaves(out) if isinstance(x, Tensor))
+            return out
+
+    with Sizes():
+        out = ReferenceAttentionProcessor("x")(layer, own, reference=reference)
+    torch.testing.assert_close(out, papers_attention_of(layer, own, seen), rtol=0, atol=2e-6)
+    assert max(sizes) < rows * 3 * tokens * channels
+
+
+def papers_attention_of(attn: Attention, own: Tensor, reference: Tensor) -> Tensor:
+    """:func:`papers_attention` of any number of frames of one sample."""
+    return attend(attn, torch.cat([own, reference.repeat(len(own), 1, 1)], 1))[:, : own.shape[1]]
+
+
+def test_one_image_token_needs_no_query() -> None:
+    """Softmax over one token is 1; over two, and with gradients, all is computed."""
+    net = tiny.denoising_unet()
+    latents, tokens, pose = inputs(2)
+    asked: list[str] = []
+    for name, module in net.named_modules():
+        if name.endswith(".attn2.to_q") and ".attentions." in name:
+            module.register_forward_hook(lambda *_, name=name: asked.append(name))
+    want = net(latents, 500, tokens, pose)
+    layers = len(spatial_attention_layers(net))
+    assert len(asked) == layers
+    with torch.no_grad():
+        torch.testing.assert_close(net(latents, 500, tokens, pose), want, rtol=0, atol=2e-6)
+        assert len(asked) == layers
+        twice = net(latents, 500, tokens.repeat(1, 2, 1), pose)
+        torch.testing.assert_close(twice, want, rtol=0, atol=2e-6)  # of two equal tokens the mean is the same
+    assert len(asked) == 2 * layers

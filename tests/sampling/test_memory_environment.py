@@ -27,6 +27,7 @@ from animate_anyone.structures import MaskTrack, Scene, Subject
 from animate_anyone.system.frame_sequence import KEPT_BYTES, FrameSequence, MadeFrames, stored
 from animate_anyone.system.frame_store import FrameStore
 from animate_anyone.workflows.scene_conditions import make_conditions
+from plain_forms import take_plain_forms
 
 WORK = Work(size=(64, 64), frames=20, window=8, steps=2, dtype=torch.float32, objects=True)
 PHASES = {"_begin": "reference", "_decode_together": "decoding"}
@@ -49,6 +50,7 @@ def real_peaks(pipeline: AnimateAnyone2Pipeline, work: Work, monkeypatch: pytest
     """Phase -> the most that was alive in it, where the pipeline itself works with values; what is in no phase of its
     own is denoising."""
     peaks = dict.fromkeys((*PHASES.values(), "denoising"), 0)
+    take_plain_forms(monkeypatch)
     drawn = np.zeros((work.frames, 128, 128, 3), np.uint8)
     clip = np.zeros((work.frames, 64, 64, 3), np.uint8)
     shown = np.ones((work.frames, 64, 64), bool)

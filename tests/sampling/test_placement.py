@@ -21,6 +21,7 @@ import reference_paths
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.folder import bytes_on_disk
+from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS
 from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling import placement as room
@@ -101,6 +102,7 @@ def test_auto_on_a_gpu_goes_by_the_model(monkeypatch: pytest.MonkeyPatch, has_un
         ({"attention": "flash_hub"}, "attention 'flash_hub' is not known"),  # would run code from the net
         ({"quantize": "int2"}, "quantize 'int2' is not known; give none, bitsandbytes-8bit"),
         ({"quantize": "torchao-int8", "offload": "group"}, "quantize torchao-int8 does not go with offload group"),
+        ({"compile": True, "offload": "model"}, "compile does not go with offload model"),
     ],
 )
 def test_unknown_names(wrong: dict[str, Any], message: str) -> None:
@@ -113,6 +115,7 @@ def test_unknown_names(wrong: dict[str, Any], message: str) -> None:
     [
         ({"offload": "model"}, "offload model needs a GPU, and the device is cpu"),
         ({"offload": "group"}, "offload group needs a GPU, and the device is cpu"),
+        ({"compile": True}, "compile needs a CUDA GPU, and the device is cpu"),
         ({"quantize": "bitsandbytes-8bit"}, "quantize bitsandbytes-8bit needs a CUDA GPU, and the device is cpu"),
         ({"quantize": "bitsandbytes-4bit"}, "quantize bitsandbytes-4bit needs a CUDA GPU, and the device is cpu"),
         ({"attention": "_native_cudnn"}, "attention '_native_cudnn' does not work here .cpu, float32.: "),
@@ -281,6 +284,20 @@ def test_the_watch_notices(watched: tuple[AnimateAnyonePipeline, _Watch]) -> Non
     pipeline.denoising_unet.enable_group_offload(CPU, offload_type="block_level", num_blocks_per_group=1)
     with watch, pytest.raises(AssertionError, match=r"DenoisingUNet.*to_k.* is not there"):
         frames(pipeline)
+
+
+def test_repeated_blocks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, *_, **__: compiled.append(module))
+    pipeline = tiny.pipeline()
+    put(pipeline, Placement(), CPU)
+    assert compiled == []
+    put(pipeline, Placement(compile=True), CPU)
+    unet = pipeline.denoising_unet
+    spatial, temporal = len(spatial_attention_layers(unet)), len(unet.motion_modules())
+    kinds = [type(module).__name__ for module in compiled]
+    assert kinds.count("BasicTransformerBlock") == spatial + temporal
+    assert kinds.count("ResnetBlock2D") == len(kinds) - spatial - temporal > 0
 
 
 @pytest.mark.parametrize("path", REFERENCE_PATHS[1:])

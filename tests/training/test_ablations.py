@@ -229,7 +229,7 @@ def test_recipes_fit_what_they_begin_with() -> None:
 def test_measuring_alone_trains_nothing(
     ablations: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `make bench` calls it: in a fresh clone one line, no result, no failure; nothing is written over."""
+    """As `make bench-all` calls it: in a fresh clone one line, no result, no failure; nothing is written over."""
     monkeypatch.chdir(tmp_path)  # comes back here
     monkeypatch.setattr(ablations, "REPOSITORY", tmp_path)
     output = tmp_path / "out.md"
@@ -242,13 +242,13 @@ def test_measuring_alone_trains_nothing(
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_make_bench_trains_nothing_and_stays_small(tmp_path: Path) -> None:
+def test_make_bench_all_trains_nothing_and_stays_small(tmp_path: Path) -> None:
     """Which options it gives, to a Python that does nothing."""
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text("#!/bin/sh\n")
     python.chmod(0o755)
-    command = ["make", "--no-print-directory", "bench", f"VENV={tmp_path}", f"PYTHON={python}"]
+    command = ["make", "--no-print-directory", "bench-all", f"VENV={tmp_path}", f"PYTHON={python}"]
     said = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.splitlines()
     called = [line.strip() for line in said if line.startswith("benchmarks/")]
     assert len(called) == len(list((REPOSITORY / "benchmarks").glob("*.py")))

@@ -66,6 +66,7 @@ class Placement:
     quantize: Annotated[
         str, typer.Option(help="none, bitsandbytes-8bit, bitsandbytes-4bit or torchao-int8: small weights.")
     ] = "none"
+    compile: Annotated[bool, typer.Option("--compile", help="On a GPU: slower to start, then faster.")] = False
 
 
 def bars() -> AbstractContextManager[Progress]:

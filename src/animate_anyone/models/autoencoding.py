@@ -2,7 +2,8 @@
 
 With the shipped models' autoencoders on an x86 CPU a batch gives bit for bit what its pictures give one by one. Left to
 themselves the libraries change the last bits: behind its attention a batch goes on with channels last in memory and
-one picture does not, and convolutions of a few channels sum in another order. GPUs are left as they are.
+one picture does not, and convolutions of a few channels sum in another order. GPUs, and networks that are laid out with
+channels last throughout, are left as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+
+from animate_anyone.models.fast_layers import is_channels_last
 
 PIXELS_AT_ONCE = 2**17
 """Of all pictures of a batch: 8 of 128x128. Larger ones keep the cores busy one by one, and need the memory."""
@@ -43,7 +46,7 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 @contextmanager
 def _each_as_if_alone(vae: AutoencoderKL, batch: Tensor) -> Iterator[None]:
-    if len(batch) == 1 or batch.device.type != "cpu":
+    if len(batch) == 1 or batch.device.type != "cpu" or is_channels_last(vae.decoder.conv_in.weight):
         yield
         return
     attentions = [module for module in vae.modules() if isinstance(module, Attention)]

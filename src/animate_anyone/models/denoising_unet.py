@@ -115,6 +115,8 @@ class DenoisingUNet(UNetMotionModel):
             does; or, as in configurations that do not say, what ``attention`` adds to it.
     """
 
+    _repeated_blocks = ("BasicTransformerBlock", "ResnetBlock2D")  # what diffusers' `compile_repeated_blocks` compiles
+
     @takes(UNetMotionModel)
     def __init__(
         self,

@@ -76,6 +76,18 @@ def project_reference(
     return ReferenceKeysValues(pairs, num_unconditional)
 
 
+def _gives_sums(query: Tensor) -> bool:
+    # Where an attention can be had with the sums of its exponentials: PyTorch's kernel for CPUs, which keeps no scores.
+    return query.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def _attend_with_sums(query: Tensor, key: Tensor, value: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    # (B, N, C), (B, M, C) -> the result (B, N, H, D), and for each query the logarithm of its sum, (B, H, N)
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    out, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
+    return out.transpose(1, 2), total
+
+
 class _Processor:
     # What calls take beyond the arguments named is diffusers' and means nothing here.
     # Set by diffusers' `set_attention_backend`, None means the default backend.
@@ -88,6 +100,23 @@ class _Processor:
     def _attend(self, attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key, value = (x.unflatten(-1, (attn.heads, -1)) for x in (query, key, value))  # (B, N, H, D)
         return dispatch_attention_fn(query, key, value, backend=self._attention_backend).flatten(-2)
+
+    def _attend_reference(
+        self, attn: Attention, query: Tensor, own: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Attention of ``(B, N, C)`` to own tokens and to the reference's, keys and values ``(R, M, C)``."""
+        rows = len(query) // len(reference[0])
+        if self._attention_backend is None and _gives_sums(query):
+            out, total = _attend_with_sums(query, *own, attn.heads)
+            # One sample's reference is the same for all its frames: a view, whose rows are one row in memory.
+            key, value = (x.expand(rows, -1, -1) if len(x) == 1 else x.repeat_interleave(rows, 0) for x in reference)
+            ref_out, ref_total = _attend_with_sums(query, key, value, attn.heads)
+            share = torch.sigmoid(ref_total - total).transpose(1, 2)[..., None]  # (B, N, H, 1), of the reference
+            return torch.lerp(out, ref_out, share.to(out.dtype)).flatten(-2)
+        key, value = (
+            torch.cat([ours, theirs.repeat_interleave(rows, 0)], 1) for ours, theirs in zip(own, reference, strict=True)
+        )
+        return self._attend(attn, query, key, value)
 
 
 class ReferenceAttentionProcessor(_Processor):
@@ -116,11 +145,13 @@ class ReferenceAttentionProcessor(_Processor):
             if left_over:
                 raise ValueError(f"{len(query)} rows cannot be shared among {samples} samples of the reference")
             plain = reference.num_unconditional * rows
-            key_all = torch.cat([key[plain:], ref_key.repeat_interleave(rows, 0)], 1)
-            value_all = torch.cat([value[plain:], ref_value.repeat_interleave(rows, 0)], 1)
-            out = self._attend(attn, query[plain:], key_all, value_all)
+            parts = []
             if plain:
-                out = torch.cat([self._attend(attn, query[:plain], key[:plain], value[:plain]), out])
+                parts.append(self._attend(attn, query[:plain], key[:plain], value[:plain]))
+            if len(ref_key):
+                own = key[plain:], value[plain:]
+                parts.append(self._attend_reference(attn, query[plain:], own, (ref_key, ref_value)))
+            out = torch.cat(parts)
         return attn.to_out[1](attn.to_out[0](out))
 
 
@@ -152,6 +183,11 @@ class ImageTokenProcessor(AttnProcessor2_0):
         objects: Any = None,
         collect: dict[str, Tensor] | None = None,
     ) -> Tensor:
+        one = encoder_hidden_states is not None and encoder_hidden_states.shape[1] == 1 and attention_mask is None
+        if one and collect is None and hidden_states.ndim == 3 and not torch.is_grad_enabled():
+            # Over one token softmax is 1, whatever the query: the result is that token's value.
+            value = attn.to_v(encoder_hidden_states)
+            return attn.to_out[1](attn.to_out[0](value)).expand(hidden_states.shape[0], hidden_states.shape[1], -1)
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 

@@ -8,6 +8,8 @@ import torch
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor
 
+from animate_anyone.models.fast_layers import is_channels_last
+
 
 class TemporalLayer(AnimateDiffTransformer3D):
     """``AnimateDiffTransformer3D`` that ``enable_gradient_checkpointing`` of a network reaches.
@@ -43,4 +45,16 @@ class TemporalLayer(AnimateDiffTransformer3D):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             out: Tensor = self._gradient_checkpointing_func(super().forward, *given)
             return out
+        if is_channels_last(hidden_states) and not torch.is_grad_enabled():
+            return self._channels_last(hidden_states, num_frames)
         return super().forward(*given)
+
+    def _channels_last(self, hidden_states: Tensor, num_frames: int) -> Tensor:
+        # The same on activations with channels last in memory, which stay so: tokens are moved as wholes.
+        video = hidden_states.unflatten(0, (-1, num_frames))  # (batch, frames, channels, height, width)
+        grid = self.norm(video.transpose(1, 2)).permute(0, 3, 4, 2, 1)  # (batch, height, width, frames, channels)
+        tokens = self.proj_in(grid.flatten(0, 2))
+        for block in self.transformer_blocks:
+            tokens = block(tokens)
+        out = self.proj_out(tokens).view(grid.shape).permute(0, 3, 4, 1, 2)
+        return (video + out).flatten(0, 1)

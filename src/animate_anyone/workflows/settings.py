@@ -48,8 +48,8 @@ class WorkflowSettings:
         person: which person of the video: 0 is the largest, 1 the next.
         window, overlap: windows of temporal aggregation, frames; ``None`` takes the model's default.
         window_batch: windows computed at once.
-        device, dtype, offload, vae_tiling, attention, quantize: how the model is put onto this machine, as in
-            :class:`~animate_anyone.sampling.placement.Placement`.
+        device, dtype, offload, vae_tiling, attention, quantize, compile: how the model is put onto this machine, as
+            in :class:`~animate_anyone.sampling.placement.Placement`.
         first_guess: write the first guess as it is, without what the networks make of it.
         keep: folder for intermediate results and the report.
     """
@@ -72,6 +72,7 @@ class WorkflowSettings:
     vae_tiling: bool = False
     attention: str = "auto"
     quantize: str = "none"
+    compile: bool = False
     first_guess: bool = False
     keep: Path | None = None
 
@@ -102,7 +103,8 @@ class WorkflowSettings:
     @property
     def placement(self) -> Placement:
         """How the model is put onto this machine."""
-        return Placement(self.device, self.dtype, self.offload, self.vae_tiling, self.attention, self.quantize)
+        given = self.device, self.dtype, self.offload, self.vae_tiling, self.attention, self.quantize, self.compile
+        return Placement(*given)
 
 
 def check_first_guess(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings) -> None:
