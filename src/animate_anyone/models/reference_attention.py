@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
@@ -106,7 +106,7 @@ class _Processor:
     ) -> Tensor:
         """Attention of ``(B, N, C)`` to own tokens and to the reference's, keys and values ``(R, M, C)``."""
         rows = len(query) // len(reference[0])
-        if self._attention_backend is None and _gives_sums(query):
+        if self._attention_backend in (None, AttentionBackendName.NATIVE) and _gives_sums(query):
             out, total = _attend_with_sums(query, *own, attn.heads)
             # One sample's reference is the same for all its frames: a view, whose rows are one row in memory.
             key, value = (x.expand(rows, -1, -1) if len(x) == 1 else x.repeat_interleave(rows, 0) for x in reference)
