@@ -171,7 +171,7 @@ class ChannelsLastTransformer(Transformer2DModel):
     def _get_output_for_continuous_inputs(
         self, hidden_states: Tensor, residual: Tensor, batch_size: int, height: int, width: int, inner_dim: int
     ) -> Tensor:
-        if not is_channels_last(residual):
+        if torch.is_grad_enabled() or not is_channels_last(residual):  # training: see TemporalLayer.forward
             out: Tensor = super()._get_output_for_continuous_inputs(
                 hidden_states, residual, batch_size, height, width, inner_dim
             )

@@ -41,6 +41,10 @@ class TemporalLayer(AnimateDiffTransformer3D):
         cross_attention_kwargs: dict[str, Any] | None = None,
     ) -> Tensor:
         """As the base class: ``(batch * num_frames, channels, height, width)`` in and out."""
+        if torch.is_grad_enabled():
+            # PyTorch 2.13's backward pass of GroupNorm on a CPU reads freed memory where the input has channels last
+            # and needs no gradient, as behind frozen layers: the process ends by a segmentation fault.
+            hidden_states = hidden_states.contiguous()
         given = (hidden_states, encoder_hidden_states, timestep, class_labels, num_frames, cross_attention_kwargs)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             out: Tensor = self._gradient_checkpointing_func(super().forward, *given)

@@ -19,7 +19,6 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
-from animate_anyone.models.fast_layers import use_fast_layers
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
@@ -103,8 +102,6 @@ class AnimateAnyonePipeline(WindowedPipeline):
             reference_control=reference_control,
         )
         self.register_to_config(**{**options, "size": list(options["size"])})
-        for network in filter(None, (denoising_unet, reference_net, vae)):
-            use_fast_layers(network)
 
     @property
     def num_input_channels(self) -> int:

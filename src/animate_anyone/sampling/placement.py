@@ -21,7 +21,7 @@ from transformers import BitsAndBytesConfig as TransformersBitsAndBytesConfig
 from transformers import TorchAoConfig as TransformersTorchAoConfig
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.fast_layers import choose_memory_format, lay_out
+from animate_anyone.models.fast_layers import choose_memory_format, lay_out, use_fast_layers
 from animate_anyone.models.number_types import DTYPES, has_bfloat16_units
 from animate_anyone.optional import require
 from animate_anyone.system import processes
@@ -232,6 +232,7 @@ def put(pipeline: DiffusionPipeline, placement: Placement, device: torch.device)
         pipeline.vae.enable_tiling()
     if device.type == "cpu":
         for network in filter(None, (pipeline.denoising_unet, pipeline.reference_net, pipeline.vae)):
+            use_fast_layers(network)
             lay_out(network, choose_memory_format(network, device))
     if placement.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)

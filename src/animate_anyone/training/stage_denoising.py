@@ -21,7 +21,6 @@ from animate_anyone.errors import InputError
 from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
 from animate_anyone.interop.motion_start import start_from_animatediff
 from animate_anyone.models.denoising_unet import DenoisingUNet
-from animate_anyone.models.fast_layers import use_fast_layers
 from animate_anyone.models.image_tokens import image_tokens
 from animate_anyone.models.pipeline_options import check_options
 from animate_anyone.models.pose_guider import PoseGuider
@@ -97,8 +96,6 @@ class DenoisingStage(Stage[DenoisingT]):
         self.scheduler = build_scheduler(recipe, init)
         check_min_snr(recipe.objective.min_snr_gamma, self.scheduler)
         self.set_trainable()
-        for network in filter(None, (self.denoising_unet, self.reference_net, self.vae)):
-            use_fast_layers(network)  # as a pipeline does: what is encoded stays the same when one has been saved
         if recipe.lora is not None:
             add_adapters(self, recipe.lora)
         if recipe.gradient_checkpointing:
