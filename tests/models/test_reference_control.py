@@ -19,6 +19,7 @@ from animate_anyone.models.folder import check_classes
 from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
+from animate_anyone.sampling.placement import Placement, put
 
 FRAMES = 3
 PARTS = {
@@ -136,6 +137,7 @@ def test_model_folder(path: str, tmp_path: Path) -> None:
     folders = {"denoising_unet", "pose_guider", "image_encoder", "vae", "scheduler", *PARTS[path]}
     assert {entry.name for entry in (tmp_path / "model").iterdir()} == {"model_index.json", *folders}
     loaded, shapes = load_pipeline(tmp_path / "model", "cpu", "float32"), load_shapes(tmp_path / "model")
+    put(made, Placement(device="cpu"), torch.device("cpu"))
     assert torch.equal(video(made), video(loaded))
     assert {p for p in ("reference_net", "reference_control") if getattr(shapes, p) is not None} == PARTS[path]
 

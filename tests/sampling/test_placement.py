@@ -63,7 +63,9 @@ def frames(pipeline: AnimateAnyonePipeline, side: int = 64) -> NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def plain() -> NDArray[np.uint8]:
-    return frames(tiny.pipeline())
+    pipeline = tiny.pipeline()
+    put(pipeline, Placement(), CPU)
+    return frames(pipeline)
 
 
 def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
@@ -304,6 +306,7 @@ def test_repeated_blocks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_way_of_the_reference_can_be_put(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models without a ReferenceNet: attention backends where there is a choice, offloading of what there is."""
     pipeline = reference_paths.pipeline(path, guidance_scale=1.0)
+    put(pipeline, Placement(), CPU)
     want = frames(pipeline)
     put(pipeline, Placement(attention="_native_math", vae_tiling=True), CPU)
     chosen = [getattr(p, "_attention_backend", None) for p in pipeline.denoising_unet.attn_processors.values()]

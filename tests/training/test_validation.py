@@ -71,7 +71,8 @@ def test_videos_and_the_same_weights(start: Path, tmp_path: Path, name: str) -> 
         assert all(isinstance(figure, float) for figure in told[1][who].values())
     saved = load_pipeline(tmp_path / "watched" / "model")
     case = studio_case(asked, 1)
-    assert measure(case.make(saved, 1), case) == told[1]["cases"][1]["model"]
+    # Training computes with layers as they are, a pipeline on a CPU with faster forms of them.
+    assert measure(case.make(saved, 1), case) == pytest.approx(told[1]["cases"][1]["model"], abs=2e-3)
 
 
 def test_bfloat16(start: Path, tmp_path: Path) -> None:
