@@ -43,6 +43,9 @@ class Denoising:
     steps: Steps = None
     guidance: Guidance = None
     seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0
+    speed: Annotated[
+        str, typer.Option(help="exact, all, or some of guidance,solver,reference: faster, frames differ a little.")
+    ] = "exact"
 
 
 @dataclass(frozen=True)

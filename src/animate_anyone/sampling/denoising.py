@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler
@@ -50,6 +50,7 @@ class Schedule:
         weights: ``(window,)``, what each frame of a window counts.
         guidance_scale: 1 turns guidance off.
         window_batch: windows computed at once.
+        guided_steps: in how many steps guidance is, the first ones; ``None``: in all.
     """
 
     groups: Sequence[list[list[int]]]
@@ -57,6 +58,7 @@ class Schedule:
     weights: Tensor
     guidance_scale: float
     window_batch: int
+    guided_steps: int | None = None
 
     @property
     def starts(self) -> list[int]:
@@ -113,6 +115,8 @@ class Denoising:
         for number, part in self._parts.items():
             if part.done:  # else it is noise still
                 tensors |= {f"part.{number}.latents": part.latents, f"part.{number}.done": torch.tensor(part.done)}
+                for place, output in enumerate(getattr(part.scheduler, "model_outputs", ())):
+                    tensors |= {} if output is None else {f"part.{number}.output{place}": output}
         for step, (total, weight) in self._sums.items():
             tensors |= {f"sum.{step}.total": total, f"sum.{step}.weight": weight}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -127,6 +131,12 @@ class Denoising:
             if kind == "part" and which == "latents":
                 part = self._part(int(number), starts)
                 part.latents, part.done = tensor.to(device), int(state[f"part.{number}.done"])
+                if hasattr(part.scheduler, "model_outputs"):  # as DPM-Solver++ keeps what it goes on from
+                    solver: Any = part.scheduler
+                    kept = [state.get(f"part.{number}.output{place}") for place in range(len(solver.model_outputs))]
+                    solver.model_outputs = [None if output is None else output.to(device) for output in kept]
+                    solver.lower_order_nums = min(part.done, len(kept))
+                    solver._step_index = part.done
             elif kind == "sum" and which == "total":
                 self._sums[int(number)] = tensor.to(device), state[f"sum.{number}.weight"].to(device)
 
@@ -154,7 +164,7 @@ class Denoising:
     def _part(self, number: int, starts: list[int]) -> _Part:
         if number not in self._parts:
             frames = slice(starts[number] - starts[0], starts[number + 1] - starts[0])
-            self._parts[number] = _Part(self.noise[:, :, frames], copy(self.scheduler))
+            self._parts[number] = _Part(self.noise[:, :, frames], _own(self.scheduler))
         return self._parts[number]
 
     def _last_touched(self, number: int, starts: list[int]) -> int:
@@ -170,14 +180,16 @@ class Denoising:
             part.latents = self.hold(part.latents, t)
         touched = range(number, self._last_touched(number, starts) + 1)
         latents = torch.cat([self._parts[n].latents for n in touched], 2)
-        guided = schedule.guidance_scale != 1
+        guided = with_guidance = schedule.guidance_scale != 1
+        if schedule.guided_steps is not None and step >= schedule.guided_steps:
+            guided = False
         mean = WindowMean(latents.expand(1 + guided, -1, -1, -1, -1), schedule.weights, starts[number])
         if step in self._sums:
             mean.begin_with(*self._sums[step])
         group = schedule.groups[number]
         batch = schedule.window_batch
         chunks = [group[first : first + batch] for first in range(0, len(group), batch)]
-        halves: tuple[Half | None, ...] = (None,)
+        halves: tuple[Half | None, ...] = ("conditional",) if with_guidance and not guided else (None,)
         if guided and self.halves_apart and len(chunks) < self.ranks.count:
             halves = ("unconditional", "conditional")
 
@@ -199,3 +211,11 @@ class Denoising:
             prediction = unconditional + schedule.guidance_scale * (conditional - unconditional)
         latents = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
         part.latents, part.done = self.after_step(step, t, latents), step + 1
+
+
+def _own(scheduler: Any) -> Any:
+    """A copy that remembers steps of its own."""
+    twin = copy(scheduler)
+    if hasattr(twin, "model_outputs"):
+        twin.model_outputs = list(twin.model_outputs)
+    return twin

@@ -33,6 +33,7 @@ from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, 
 from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
 from animate_anyone.sampling.scene import Planes, check_depth
+from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windowed import Clip, Kept, Plan, StepCallback, WindowedPipeline
 
 
@@ -138,6 +139,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         output_type: Literal["np", "latent"] = "np",
         return_dict: bool = True,
         progress: Progress | None = None,
+        speed: Speed = EXACT,
     ) -> AnimateAnyoneOutput | tuple[Any]:
         """Animate.
 
@@ -161,6 +163,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
             callback_on_step_end: called as ``callback(pipeline, step, timestep, {"latents": ...})``; may
                 return other latents.
             progress: shows how far denoising is; ``None`` shows diffusers' own bar.
+            speed: trade-offs, what is left out; nothing by default.
             output_type: ``np`` decodes; ``latent`` leaves that to :meth:`decode`.
 
         Raises:
@@ -182,6 +185,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
             latents=latents,
             callback_on_step_end=callback_on_step_end,
             progress=progress,
+            speed=speed,
         )
         return self._finish(clip, output_type, return_dict)
 
@@ -231,6 +235,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         callback_on_step_end: StepCallback | None = None,
         progress: Progress | None = None,
         ranks: Ranks = ALONE,
+        speed: Speed = EXACT,
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
@@ -239,11 +244,11 @@ class AnimateAnyonePipeline(WindowedPipeline):
         pictures = self.guess_options.check(reference, len(poses), carried)
         steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
         planned = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
-        plan = Plan(steps, guidance_scale, planned, overlap, window_batch, ranks)
+        plan = Plan(speed.steps(steps), guidance_scale, planned, overlap, window_batch, ranks, speed)
 
         # 2. Look at the reference, once; at the poses when a window needs them.
         guided = plan.guidance_scale != 1
-        look = self._encode_reference(reference, reference_pose, size, guided)
+        look = self._encode_reference(reference, reference_pose, size, guided, speed)
         guess = self._clip_guess(look.latent, pictures, size)
         conditions = ClipConditions(look, self._pose_features(poses, reference_pose, size), guess, guided)
 
@@ -280,6 +285,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         reference_pose: NDArray[np.uint8] | None,
         size: tuple[int, int],
         guided: bool,
+        speed: Speed,
     ) -> ReferenceCondition:
         device = self._execution_device
         token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
@@ -291,6 +297,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
             pose = self._pose_features([reference_pose], reference_pose, size).of([0])[0][:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
+        features = speed.features(features, self._grid(size))
         keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
         return ReferenceCondition(latent, token, keys_values)
 

@@ -32,6 +32,7 @@ from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.reference import check_given
 from animate_anyone.sampling.scene import ClipScene, Planes, SceneInputs
+from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windowed import Clip, Finished, Kept, Plan, StepCallback
 
 
@@ -121,6 +122,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         output_type: Literal["np", "latent"] = "np",
         return_dict: bool = True,
         progress: Progress | None = None,
+        speed: Speed = EXACT,
     ) -> AnimateAnyoneOutput | tuple[Any]:
         """Put the character into the environment.
 
@@ -153,6 +155,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             latents=latents,
             callback_on_step_end=callback_on_step_end,
             progress=progress,
+            speed=speed,
         )
         return self._finish(clip, output_type, return_dict)
 
@@ -189,6 +192,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         callback_on_step_end: StepCallback | None = None,
         progress: Progress | None = None,
         ranks: Ranks = ALONE,
+        speed: Speed = EXACT,
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
@@ -199,11 +203,11 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         scene.check(len(poses), size, self.pose_picture_size(size), *uses)
         steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
         planned = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
-        plan = Plan(steps, guidance_scale, planned, overlap, window_batch, ranks)
+        plan = Plan(speed.steps(steps), guidance_scale, planned, overlap, window_batch, ranks, speed)
 
         # 2. Look at the reference, once; at the poses and the scene when a window needs them.
         guided = plan.guidance_scale != 1
-        look = self._encode_reference(reference, reference_pose, size, guided)
+        look = self._encode_reference(reference, reference_pose, size, guided, speed)
         guess = self._clip_guess(look.latent, pictures, size)
         features = self._pose_features(poses, reference_pose, size, scene.depth)
         conditions = ClipConditions(look, features, guess, guided, self._clip_scene(scene, size))

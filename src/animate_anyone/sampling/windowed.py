@@ -28,6 +28,7 @@ from animate_anyone.sampling.latents import (
     check_finite,
 )
 from animate_anyone.sampling.ranks import ALONE, Ranks
+from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windows import window_weights, windows, wrapping_windows
 
 StepCallback = Callable[["WindowedPipeline", int, int, dict[str, Tensor]], dict[str, Tensor]]
@@ -45,6 +46,7 @@ class Plan:
         overlap: frames over which windows fade into each other, where the model's do.
         window_batch: windows computed at once.
         ranks: the processes that share the windows.
+        speed: what is left out.
     """
 
     steps: int
@@ -53,6 +55,7 @@ class Plan:
     overlap: int
     window_batch: int
     ranks: Ranks = ALONE
+    speed: Speed = EXACT
 
 
 class Finished(NamedTuple):
@@ -238,8 +241,9 @@ class WindowedPipeline(LatentVideoPipeline):
         hold: Hold | None = None,
     ) -> Denoising:
         """Of groups of windows; ``noise`` is of their frames, ``tick`` is called before the networks are."""
-        self.scheduler.set_timesteps(plan.steps, device=noise.device)
-        count = len(self.scheduler.timesteps)
+        scheduler = plan.speed.scheduler(self.scheduler)
+        scheduler.set_timesteps(plan.steps, device=noise.device)
+        count = len(scheduler.timesteps)
 
         def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
             check_finite(self.networks, latents, f"step {step + 1} of {count} gave")
@@ -255,10 +259,13 @@ class WindowedPipeline(LatentVideoPipeline):
         overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
         weights = window_weights(len(groups[0][0]), overlap)
         start = min(map(min, groups[0]))
-        schedule = Schedule(groups, start + noise.shape[2], weights, plan.guidance_scale, plan.window_batch)
+        guided_steps = plan.speed.guided_steps(count)
+        schedule = Schedule(
+            groups, start + noise.shape[2], weights, plan.guidance_scale, plan.window_batch, guided_steps
+        )
         # Apart, halves differ in last bits: only where processes would have nothing to do throughout the clip.
         apart = getattr(self, "reference_control", None) is None and len(plan.windows) < plan.ranks.count
-        return Denoising(schedule, self.scheduler, predict, noise, after_step, hold, plan.ranks, apart)
+        return Denoising(schedule, scheduler, predict, noise, after_step, hold, plan.ranks, apart)
 
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:

@@ -24,6 +24,7 @@ from animate_anyone.sampling.loading import head_sizes
 from animate_anyone.sampling.memory import describe, estimate, readable
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Placement, Work, check_attention
+from animate_anyone.sampling.speed import Speed
 from animate_anyone.structures import Picture, Size
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.workflows.driving import KINDS, Driver, open_driver
@@ -50,6 +51,7 @@ class WorkflowSettings:
         window_batch: windows computed at once.
         device, dtype, offload, vae_tiling, attention, quantize, compile: how the model is put onto this machine, as
             in :class:`~animate_anyone.sampling.placement.Placement`.
+        speed: trade-offs, see :meth:`~animate_anyone.sampling.speed.Speed.of`.
         first_guess: write the first guess as it is, without what the networks make of it.
         keep: folder for intermediate results and the report.
     """
@@ -73,6 +75,7 @@ class WorkflowSettings:
     attention: str = "auto"
     quantize: str = "none"
     compile: bool = False
+    speed: str = "exact"
     first_guess: bool = False
     keep: Path | None = None
 
@@ -88,7 +91,7 @@ class WorkflowSettings:
         check_name("pose estimator", self.pose_estimator, ESTIMATORS)
         check_name("kind of driver", self.driving_kind, KINDS)
         check_number("person", self.person, MAX_PERSON)
-        _ = self.placement  # checks its own
+        _ = self.placement, Speed.of(self.speed)  # check their own
 
     @property
     def fps(self) -> Fraction | None:
@@ -174,7 +177,7 @@ def plan_work(
         frames=1 + max(frame for window in windows for frame in window),
         window=len(windows[0]),
         window_batch=min(settings.window_batch, len(windows)),
-        steps=settings.steps or pipeline.config["num_inference_steps"],
+        steps=Speed.of(settings.speed).steps(settings.steps or pipeline.config["num_inference_steps"]),
         guided=guidance != 1,
         dtype=settings.placement.resolve(bytes_on_disk(settings.model))[1],
         vae_tiling=settings.vae_tiling,
@@ -190,6 +193,7 @@ def sampling_arguments(settings: WorkflowSettings, progress: Progress) -> dict[s
         "window": settings.window,
         "overlap": settings.overlap,
         "window_batch": settings.window_batch,
+        "speed": Speed.of(settings.speed),
         "generator": torch.Generator().manual_seed(settings.seed),
         "progress": progress,
     }
@@ -215,7 +219,7 @@ def describe_needs(
     work = work or plan_work(pipeline, settings, windows)
     device, dtype = settings.placement.resolve(bytes_on_disk(settings.model))
     check_attention(settings.attention, head_sizes(pipeline.denoising_unet), device, dtype)
-    steps = settings.steps or pipeline.config["num_inference_steps"]
+    steps = work.steps
     return [
         f"model: {settings.model}, {readable(bytes_on_disk(settings.model))} on disk",
         f"clip: {work.frames} frames of {work.size[0]}x{work.size[1]}; {called} of {work.window}: {len(windows)}, "

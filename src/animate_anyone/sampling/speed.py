@@ -1,0 +1,89 @@
+"""Named trade-offs: less is computed, and frames differ a little. All are off unless asked for.
+
+What each gains and what it costs, measured: docs/sampling.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from torch import Tensor
+
+from animate_anyone.errors import InputError
+
+GUIDED = 0.5
+"""Share of the steps, from the first on, that guidance is in: later ones change details, which it hardly does."""
+FEWER = 2.5
+"""By how much the solver's steps are fewer."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What is left out.
+
+    Attributes:
+        guidance: the unconditional half, in the last half of the steps.
+        solver: most steps: DPM-Solver++ of second order (arXiv 2211.01095) needs 8 where DDIM needs 20.
+        reference: of ReferenceNet's tokens on the finest grid, three of four: the mean of each 2x2 stands for them.
+    """
+
+    guidance: bool = False
+    solver: bool = False
+    reference: bool = False
+
+    @classmethod
+    def of(cls, words: str) -> Speed:
+        """The trade-offs of a text such as ``guidance,solver``; ``all``, or ``exact`` for none.
+
+        Raises:
+            InputError: a word that is none of them.
+        """
+        names = [field.name for field in fields(cls)]
+        asked = [word.strip() for word in words.split(",")]
+        if asked == ["exact"]:
+            return cls()
+        if asked == ["all"]:
+            asked = names
+        for word in asked:
+            if word not in names:
+                raise InputError(f"speed {word!r} is not known; give exact, all, or some of {','.join(names)}")
+        return cls(**dict.fromkeys(asked, True))
+
+    def steps(self, steps: int) -> int:
+        """How many steps are made in place of so many of DDIM."""
+        return max(1, math.ceil(steps / FEWER)) if self.solver else steps
+
+    def scheduler(self, scheduler: DDIMScheduler) -> Any:
+        """The solver to denoise with, on the noise schedule of the model's."""
+        if not self.solver:
+            return scheduler
+        return DPMSolverMultistepScheduler.from_config(
+            scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
+        )
+
+    def guided_steps(self, steps: int) -> int:
+        """In how many of so many steps guidance is, the first ones."""
+        return math.ceil(steps * GUIDED) if self.guidance else steps
+
+    def features(self, features: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
+        """ReferenceNet's features, ``(R, tokens, channels)`` by layer, as they are to be attended to.
+
+        Args:
+            grid: height and width of the finest, the latents'.
+        """
+        if not self.reference:
+            return dict(features)
+        return {name: _pooled(x, grid) if x.shape[1] == grid[0] * grid[1] else x for name, x in features.items()}
+
+
+EXACT = Speed()
+
+
+def _pooled(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    picture = tokens.transpose(1, 2).unflatten(2, grid)  # (R, channels, height, width)
+    return F.avg_pool2d(picture, 2, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
