@@ -79,8 +79,7 @@ def solve(speed: Speed, steps: int) -> float:
     scheduler = DDIMScheduler(
         prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True, clip_sample=False
     )
-    solver = speed.scheduler(scheduler)
-    solver.set_timesteps(steps)
+    solver = speed.scheduler(scheduler, steps, torch.device("cpu"))
 
     def predict(noisy: torch.Tensor, t: torch.Tensor, chunk: Any, half: Any) -> torch.Tensor:
         alpha = scheduler.alphas_cumprod[int(t)].double().sqrt()

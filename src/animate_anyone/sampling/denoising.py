@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from itertools import product
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
@@ -51,6 +54,7 @@ class Schedule:
         guidance_scale: 1 turns guidance off.
         window_batch: windows computed at once.
         guided_steps: in how many steps guidance is, the first ones; ``None``: in all.
+        deep_every: the deep blocks are computed at every so many steps, and what they gave is kept between.
     """
 
     groups: Sequence[list[list[int]]]
@@ -59,11 +63,29 @@ class Schedule:
     guidance_scale: float
     window_batch: int
     guided_steps: int | None = None
+    deep_every: int = 1
 
     @property
     def starts(self) -> list[int]:
         """The first frame of every group, and :attr:`end`."""
         return [min(map(min, group)) for group in self.groups] + [self.end]
+
+    def is_guided(self, step: int) -> bool:
+        """Whether both halves are computed at a step."""
+        return self.guidance_scale != 1 and (self.guided_steps is None or step < self.guided_steps)
+
+    def last_whole(self, step: int) -> int:
+        """The last step up to this at which the whole network is computed. Each half begins with one."""
+        begun = self.guided_steps if self.guided_steps is not None and step >= self.guided_steps else 0
+        return step - (step - begun) % self.deep_every
+
+
+class _Unit(NamedTuple):
+    """What is computed in one call: the ``place``-th of a group's at each step."""
+
+    place: int
+    windows: list[list[int]]
+    half: Half | None
 
 
 @dataclass
@@ -74,11 +96,15 @@ class _Part:
         latents: ``(1, channels, frames, h, w)`` float32.
         scheduler: the schedule, with what it remembers of steps before.
         done: steps.
+        seen: ``(1, channels, frames, h, w)``, what its group's windows were given at the last step that kept features.
+        deep: the features that are kept, by the number of a call at each step.
     """
 
     latents: Tensor
     scheduler: DDIMScheduler
     done: int = 0
+    seen: Tensor | None = None
+    deep: dict[int, list[Tensor]] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +121,7 @@ class Denoising:
         ranks: the processes that share the windows of a group.
         halves_apart: whether each half under guidance is predicted by itself, where a group has fewer windows than
             there are processes.
+        deep_features: the context in which the networks keep features in a list, or take them from there.
     """
 
     schedule: Schedule
@@ -105,6 +132,7 @@ class Denoising:
     hold: Hold | None = None
     ranks: Ranks = ALONE
     halves_apart: bool = True
+    deep_features: Callable[[list[Tensor]], AbstractContextManager[None]] | None = None
     _parts: dict[int, _Part] = field(default_factory=dict)  # by the group's number: begun and not finished
     _sums: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by step: behind the last part that made it
     _finished: int = 0  # parts
@@ -115,6 +143,8 @@ class Denoising:
         for number, part in self._parts.items():
             if part.done:  # else it is noise still
                 tensors |= {f"part.{number}.latents": part.latents, f"part.{number}.done": torch.tensor(part.done)}
+                if part.seen is not None:
+                    tensors[f"part.{number}.seen"] = part.seen
                 for place, output in enumerate(getattr(part.scheduler, "model_outputs", ())):
                     tensors |= {} if output is None else {f"part.{number}.output{place}": output}
         for step, (total, weight) in self._sums.items():
@@ -131,6 +161,8 @@ class Denoising:
             if kind == "part" and which == "latents":
                 part = self._part(int(number), starts)
                 part.latents, part.done = tensor.to(device), int(state[f"part.{number}.done"])
+                if f"part.{number}.seen" in state:
+                    part.seen = state[f"part.{number}.seen"].to(device)
                 if hasattr(part.scheduler, "model_outputs"):  # as DPM-Solver++ keeps what it goes on from
                     solver: Any = part.scheduler
                     kept = [state.get(f"part.{number}.output{place}") for place in range(len(solver.model_outputs))]
@@ -180,26 +212,18 @@ class Denoising:
             part.latents = self.hold(part.latents, t)
         touched = range(number, self._last_touched(number, starts) + 1)
         latents = torch.cat([self._parts[n].latents for n in touched], 2)
-        guided = with_guidance = schedule.guidance_scale != 1
-        if schedule.guided_steps is not None and step >= schedule.guided_steps:
-            guided = False
+        guided = schedule.is_guided(step)
         mean = WindowMean(latents.expand(1 + guided, -1, -1, -1, -1), schedule.weights, starts[number])
         if step in self._sums:
             mean.begin_with(*self._sums[step])
         group = schedule.groups[number]
         batch = schedule.window_batch
         chunks = [group[first : first + batch] for first in range(0, len(group), batch)]
-        halves: tuple[Half | None, ...] = ("conditional",) if with_guidance and not guided else (None,)
+        halves: tuple[Half | None, ...] = ("conditional",) if schedule.guidance_scale != 1 and not guided else (None,)
         if guided and self.halves_apart and len(chunks) < self.ranks.count:
             halves = ("unconditional", "conditional")
-
-        def predict(unit: tuple[list[list[int]], Half | None]) -> Tensor:
-            chunk, half = unit
-            noisy = torch.cat([latents[:, :, [frame - starts[number] for frame in frames]] for frames in chunk])
-            return self.predict(noisy, t, chunk, half)
-
-        units = [(chunk, half) for chunk in chunks for half in halves]
-        made = self.ranks.share(units, predict, latents.device)
+        units = [_Unit(place, *unit) for place, unit in enumerate(product(chunks, halves))]
+        made = self.ranks.share(units, partial(self._predict, part, latents, starts[number]), latents.device)
         for place, chunk in enumerate(chunks):
             predictions = torch.cat(made[place * len(halves) : (place + 1) * len(halves)], 1)
             for frames, prediction in zip(chunk, predictions, strict=True):
@@ -209,8 +233,29 @@ class Denoising:
         if guided:
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + schedule.guidance_scale * (conditional - unconditional)
-        latents = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
-        part.latents, part.done = self.after_step(step, t, latents), step + 1
+        last = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
+        part.latents, part.done = self.after_step(step, t, last), step + 1
+        if schedule.last_whole(part.done) == part.done:
+            part.deep, part.seen = {}, None
+        elif schedule.last_whole(step) == step:
+            part.seen = latents
+
+    def _predict(self, part: _Part, latents: Tensor, start: int, unit: _Unit) -> Tensor:
+        """Of some windows, whose ``latents`` begin with frame ``start``, at the step that a part is about to make."""
+
+        def call(step: int, latents: Tensor) -> Tensor:
+            noisy = torch.cat([latents[:, :, [frame - start for frame in frames]] for frames in unit.windows])
+            return self.predict(noisy, part.scheduler.timesteps[step], unit.windows, unit.half)
+
+        whole = self.schedule.last_whole(part.done)
+        if self.deep_features is None or whole == self.schedule.last_whole(part.done + 1) - 1:
+            return call(part.done, latents)  # nothing is kept, or not beyond this step
+        deep = part.deep.setdefault(unit.place, [])
+        with self.deep_features(deep):
+            if not deep and whole < part.done:  # another process has kept them
+                assert part.seen is not None
+                call(whole, part.seen)
+            return call(part.done, latents)
 
 
 def _own(scheduler: Any) -> Any:

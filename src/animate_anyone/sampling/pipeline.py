@@ -297,7 +297,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
             pose = self._pose_features([reference_pose], reference_pose, size).of([0])[0][:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         # The unconditional half sees no reference; all its windows count as one sample.
-        features = speed.features(features, self._grid(size))
+        features = speed.seen(features, self._grid(size))
         keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
         return ReferenceCondition(latent, token, keys_values)
 

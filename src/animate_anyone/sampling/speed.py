@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
@@ -20,6 +22,10 @@ GUIDED = 0.5
 """Share of the steps, from the first on, that guidance is in: later ones change details, which it hardly does."""
 FEWER = 2.5
 """By how much the solver's steps are fewer."""
+NOISIEST, CLEANEST = 10.0, 10
+"""The solver's steps are between this deviation of noise (the signal's is 1) and this timestep."""
+DEEP_EVERY = 2
+"""At every so many steps deep features are computed; between they are kept."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,13 @@ class Speed:
     Attributes:
         guidance: the unconditional half, in the last half of the steps.
         solver: most steps: DPM-Solver++ of second order (arXiv 2211.01095) needs 8 where DDIM needs 20.
+        features: what the deep blocks of the denoising UNet give, in every other step.
         reference: of ReferenceNet's tokens on the finest grid, three of four: the mean of each 2x2 stands for them.
     """
 
     guidance: bool = False
     solver: bool = False
+    features: bool = False
     reference: bool = False
 
     @classmethod
@@ -58,19 +66,27 @@ class Speed:
         """How many steps are made in place of so many of DDIM."""
         return max(1, math.ceil(steps / FEWER)) if self.solver else steps
 
-    def scheduler(self, scheduler: DDIMScheduler) -> Any:
-        """The solver to denoise with, on the noise schedule of the model's."""
+    def scheduler(self, scheduler: DDIMScheduler, steps: int, device: torch.device) -> Any:
+        """What to denoise with on the model's noise schedule, its timesteps set: :meth:`steps` of them."""
         if not self.solver:
+            scheduler.set_timesteps(steps, device=device)
             return scheduler
-        return DPMSolverMultistepScheduler.from_config(
+        solver = DPMSolverMultistepScheduler.from_config(
             scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
         )
+        solver.set_timesteps(timesteps=solver_timesteps(scheduler, steps), device=device)
+        return solver
 
     def guided_steps(self, steps: int) -> int:
         """In how many of so many steps guidance is, the first ones."""
         return math.ceil(steps * GUIDED) if self.guidance else steps
 
-    def features(self, features: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
+    @property
+    def deep_every(self) -> int:
+        """At every how many steps the whole network is computed."""
+        return DEEP_EVERY if self.features else 1
+
+    def seen(self, features: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Tensor]:
         """ReferenceNet's features, ``(R, tokens, channels)`` by layer, as they are to be attended to.
 
         Args:
@@ -82,6 +98,20 @@ class Speed:
 
 
 EXACT = Speed()
+
+
+def solver_timesteps(scheduler: DDIMScheduler, steps: int) -> list[int]:
+    """The schedule's last timestep, then such as are spaced by Karras et al. (2022), equation 5 with rho = 7.
+
+    Those lie between :data:`NOISIEST` and :data:`CLEANEST`, where the result is decided: above there is nothing to see
+    but noise, which a model of zero terminal signal would be asked about for most of its steps.
+    """
+    kept = scheduler.alphas_cumprod.double().numpy()
+    deviation = np.sqrt((1 - kept[:-1]) / kept[:-1])  # of noise, where the signal's is 1; it grows with the timestep
+    first, last = min(NOISIEST, deviation[-1]) ** (1 / 7), deviation[CLEANEST] ** (1 / 7)
+    wanted = np.linspace(first, last, steps - 1) ** 7
+    below = {int(np.abs(np.log(deviation / one)).argmin()) for one in wanted}
+    return [len(kept) - 1, *sorted(below, reverse=True)]
 
 
 def _pooled(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

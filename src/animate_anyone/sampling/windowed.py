@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
+from animate_anyone.sampling.deep_features import deep_features
 from animate_anyone.sampling.denoising import Denoising, Half, Hold, Schedule, State
 from animate_anyone.sampling.latents import (
     PLAIN,
@@ -241,8 +243,7 @@ class WindowedPipeline(LatentVideoPipeline):
         hold: Hold | None = None,
     ) -> Denoising:
         """Of groups of windows; ``noise`` is of their frames, ``tick`` is called before the networks are."""
-        scheduler = plan.speed.scheduler(self.scheduler)
-        scheduler.set_timesteps(plan.steps, device=noise.device)
+        scheduler = plan.speed.scheduler(self.scheduler, plan.steps, noise.device)
         count = len(scheduler.timesteps)
 
         def after_step(step: int, t: Tensor, latents: Tensor) -> Tensor:
@@ -259,13 +260,12 @@ class WindowedPipeline(LatentVideoPipeline):
         overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
         weights = window_weights(len(groups[0][0]), overlap)
         start = min(map(min, groups[0]))
-        guided_steps = plan.speed.guided_steps(count)
-        schedule = Schedule(
-            groups, start + noise.shape[2], weights, plan.guidance_scale, plan.window_batch, guided_steps
-        )
+        how = plan.guidance_scale, plan.window_batch, plan.speed.guided_steps(count), plan.speed.deep_every
+        schedule = Schedule(groups, start + noise.shape[2], weights, *how)
         # Apart, halves differ in last bits: only where processes would have nothing to do throughout the clip.
         apart = getattr(self, "reference_control", None) is None and len(plan.windows) < plan.ranks.count
-        return Denoising(schedule, scheduler, predict, noise, after_step, hold, plan.ranks, apart)
+        deep = partial(deep_features, self.denoising_unet) if plan.speed.features else None
+        return Denoising(schedule, scheduler, predict, noise, after_step, hold, plan.ranks, apart, deep)
 
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
