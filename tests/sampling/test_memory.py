@@ -34,6 +34,7 @@ from animate_anyone.sampling.memory import (
 from animate_anyone.sampling.memory_environment import kept_bytes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.placement import Work
+from animate_anyone.sampling.speed import Speed
 from animate_anyone.system.frame_store import KEPT_BYTES
 from plain_forms import take_plain_forms
 
@@ -99,6 +100,29 @@ def test_peak_is_what_real_tensors_take(monkeypatch: pytest.MonkeyPatch, options
     before = max(activations(needs, "reference"), activations(needs, "denoising") + needs.pose_features)
     assert before == pytest.approx(denoising, rel=0.06)
     assert activations(needs, "decoding") == pytest.approx(decoding, rel=0.06)
+
+
+def test_kept_features_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a clip of several groups at work, in every other step: with what it keeps, and without."""
+    pipeline = tiny.pipeline()
+    take_plain_forms(monkeypatch)
+    poses = np.zeros((26, 128, 128, 3), np.uint8)
+    work, peaks = dataclasses.replace(WORK, frames=26, steps=4), []
+    pipeline.set_progress_bar_config(disable=True)
+    for words in ("exact", "features"):
+        with memory._Alive(pipeline) as alive:
+            pipeline(
+                np.zeros((64, 64, 3), np.uint8), poses, reference_pose=poses[0], window=8, overlap=2,
+                guidance_scale=2.0, num_inference_steps=4, output_type="latent", speed=Speed.of(words),
+            )  # fmt: skip
+        peaks.append(alive.peak)
+    for part in parts_of(pipeline):
+        getattr(pipeline, part).to("meta")
+    told = [
+        activations(estimate(pipeline, dataclasses.replace(work, deep_every=every)), "denoising") for every in (1, 2)
+    ]
+    assert peaks[1] - peaks[0] > 2**16
+    assert told[1] - told[0] == pytest.approx(peaks[1] - peaks[0], rel=0.5)
 
 
 def test_a_cpus_own_forms_take_no_more() -> None:

@@ -10,10 +10,14 @@ import torch
 from diffusers import DDIMScheduler
 from test_pipeline import REFERENCE, noise_pictures
 from test_streaming import Keeping
+from torch import Tensor
 
+import reference_paths
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models import autoencoding
+from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.sampling.deep_features import deep_features
 from animate_anyone.sampling.denoising import Denoising, Schedule
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.speed import EXACT, Speed
@@ -45,9 +49,9 @@ def options(pipeline: AnimateAnyonePipeline, words: str, **changes: Any) -> dict
 def test_words() -> None:
     assert Speed.of("exact") == EXACT == Speed()
     assert Speed.of("guidance, solver") == Speed(guidance=True, solver=True)
-    assert Speed.of("all") == Speed(True, True, True)
+    assert Speed.of("all") == Speed(True, True, True, True)
     for words in ("", "fast", "guidance,", "exact,solver"):
-        with pytest.raises(InputError, match="is not known; give exact, all, or some of guidance,solver,reference"):
+        with pytest.raises(InputError, match="give exact, all, or some of guidance,solver,features,reference"):
             Speed.of(words)
 
 
@@ -65,7 +69,7 @@ def test_what_is_left_out(pipeline: AnimateAnyonePipeline, words: str, rows: lis
     assert seen[1:] == rows  # the first are the reference's own keys
 
 
-@pytest.mark.parametrize("words", ["guidance", "solver", "reference", "all"])
+@pytest.mark.parametrize("words", ["guidance", "solver", "features", "reference", "all"])
 def test_frames_change_a_little(pipeline: AnimateAnyonePipeline, words: str) -> None:
     exact = np.stack(list(pipeline.stream(REFERENCE, POSES[:6], **options(pipeline, "exact"))))
     fast = np.stack(list(pipeline.stream(REFERENCE, POSES[:6], **options(pipeline, words))))
@@ -104,16 +108,66 @@ def test_the_solver_needs_fewer_steps() -> None:
 
 def test_pooled_reference() -> None:
     speed, features = Speed(reference=True), {"fine": torch.randn(2, 6 * 5, 3), "coarse": torch.randn(2, 3 * 3, 3)}
-    pooled = speed.features(features, (6, 5))
+    pooled = speed.seen(features, (6, 5))
     assert pooled["fine"].shape == (2, 3 * 3, 3) and torch.equal(pooled["coarse"], features["coarse"])
     corner = features["fine"].unflatten(1, (6, 5))[:, :2, :2].mean((1, 2))
     torch.testing.assert_close(pooled["fine"][:, 0], corner)
     last = features["fine"].unflatten(1, (6, 5))[:, 4:, 4].mean(1)  # of an odd side: what is there
     torch.testing.assert_close(pooled["fine"][:, 8], last)
-    assert all(torch.equal(EXACT.features(features, (6, 5))[name], x) for name, x in features.items())
+    assert all(torch.equal(EXACT.seen(features, (6, 5))[name], x) for name, x in features.items())
 
 
-@pytest.mark.parametrize("words", ["all"])
+def calls(pipeline: AnimateAnyonePipeline, part: str, **asked: Any) -> int:
+    """How often a part of the denoising UNet computes in a call."""
+    seen: list[int] = []
+    hook = pipeline.denoising_unet.get_submodule(part).register_forward_hook(lambda *_: seen.append(1))
+    try:
+        list(pipeline.stream(REFERENCE, POSES[:6], **asked))
+    finally:
+        hook.remove()
+    return len(seen)
+
+
+@pytest.mark.parametrize(
+    ("words", "deep", "steps"),
+    [("exact", 10, 10), ("features", 5, 10), ("guidance,features", 6, 10), ("solver,features", 2, 4)],
+)
+def test_deep_blocks_compute_now_and_then(pipeline: AnimateAnyonePipeline, words: str, deep: int, steps: int) -> None:
+    """Where guidance ends, after 5 of 10 steps, there is nothing kept of one half alone."""
+    last = len(pipeline.denoising_unet.up_blocks) - 1
+    for part in ("down_blocks.1.resnets.0", "mid_block.resnets.0", f"up_blocks.{last - 1}.resnets.0"):
+        assert calls(pipeline, part, **options(pipeline, words)) == deep
+    for part in ("down_blocks.0.resnets.0", f"up_blocks.{last}.resnets.0", "conv_out"):
+        assert calls(pipeline, part, **options(pipeline, words)) == steps
+
+
+@torch.no_grad()
+def test_kept_features_are_those_of_before() -> None:
+    """Of the same input they change nothing, and of another they stay; no trace is left on the network."""
+    unet: DenoisingUNet = tiny.denoising_unet()
+    torch.manual_seed(3)
+    tokens, pose = torch.randn(1, 1, 12), torch.randn(1, 16, 3, 9, 7)  # sides that do not halve evenly
+    one, other = torch.randn(1, 4, 3, 9, 7), torch.randn(1, 4, 3, 9, 7)
+    want, far = unet(one, 500, tokens, pose), unet(other, 500, tokens, pose)
+    kept: list[Tensor] = []
+    with deep_features(unet, kept):
+        assert torch.equal(unet(one, 500, tokens, pose), want)
+    (before,) = kept
+    assert before.shape == (3, unet.config["block_out_channels"][1], 9, 7)
+    with deep_features(unet, kept):
+        assert torch.equal(unet(one, 500, tokens, pose), want)
+        assert not torch.equal(unet(other, 500, tokens, pose), far)
+    assert kept == [before]
+    assert torch.equal(unet(other, 500, tokens, pose), far)
+
+
+def test_models_without_deep_features_of_their_own() -> None:
+    with pytest.raises(InputError, match="speed 'features' is nothing for this model: its reference goes into every"):
+        reference_paths.pipeline("both").check_speed(Speed.of("all"))
+    reference_paths.pipeline("clip").check_speed(Speed.of("all"))
+
+
+@pytest.mark.parametrize("words", ["all", "features", "guidance,features"])
 def test_streamed_and_resumed(pipeline: AnimateAnyonePipeline, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the solver remembers of the steps before is each part's own, and goes on with it."""
     monkeypatch.setattr(autoencoding, "PIXELS_AT_ONCE", 64 * 64)

@@ -30,6 +30,7 @@ from animate_anyone.media import contact_sheet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
+from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.structures import Mask, Picture, Size
 from animate_anyone.synthetic.dataset import sample_clip
 
@@ -101,6 +102,7 @@ def animate_clip(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    speed: Speed = EXACT,
     progress: Progress = SILENT,
 ) -> Picture:
     """What a model makes of a clip, ``(frames, H, W, 3)``.
@@ -108,6 +110,7 @@ def animate_clip(
     Args:
         grid: ``(width, height)`` on which the networks work; the clip's own size where the model has no first guess.
         steps, guidance: ``None`` takes the model's default.
+        speed: trade-offs.
     """
     carrying = bool(pipeline.config["carried_reference"])
     small = ScaledPictures(clip.carried, grid)
@@ -118,6 +121,7 @@ def animate_clip(
         carried=small if carrying else None,
         num_inference_steps=steps,
         guidance_scale=guidance,
+        speed=speed,
         generator=torch.Generator().manual_seed(seed + clip.seed),
         progress=progress,
     )[0]

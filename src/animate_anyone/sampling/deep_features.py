@@ -18,17 +18,12 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 _NAME = "deep_features"
 
 
-def has_deep_blocks(unet: DenoisingUNet) -> bool:
-    """Whether there is a level below the finest."""
-    return len(unet.up_blocks) > 1
-
-
 @contextmanager
 def deep_features(unet: DenoisingUNet, kept: list[Tensor]) -> Iterator[None]:
     """Within this context a call of the network takes the features that are ``kept``, or keeps them where none are.
 
     Args:
-        unet: with :func:`has_deep_blocks`, given no residuals of a ``ReferenceControl``.
+        unet: of two levels or more, given no residuals of a ``ReferenceControl``.
         kept: ``[]`` or one tensor ``(batch * frames, channels, height, width)`` of the finest level's height and width.
     """
     *above, last = unet.up_blocks[:-1]
@@ -41,8 +36,9 @@ def deep_features(unet: DenoisingUNet, kept: list[Tensor]) -> Iterator[None]:
     try:
         yield
     finally:
-        for block, _ in hooks:
+        for block, hook in hooks:
             HookRegistry.check_if_exists_or_initialize(block).remove_hook(_NAME, recurse=False)
+            hook.fn_ref = None  # a circle, which would keep the features until Python's collector finds it
 
 
 class _Skipped(ModelHook):

@@ -274,6 +274,11 @@ def _walk_step(
         noisy, objects = join_scene(p, work, noisy)
     tokens = token.repeat(batch, 1, 1)
 
+    # What the last deep block gave, of all groups but those that are about to compute it anew.
+    width = p.denoising_unet.config["block_out_channels"][1] if work.deep_every > 1 else 0
+    waiting = -(-work.groups_at_work * (work.deep_every - 1) // work.deep_every)
+    deep = [torch.empty(batch * work.window, width, *grid, dtype=work.dtype) for _ in range(waiting)]
+
     def step() -> None:
         seen = keys_values
         if control is not None:
@@ -283,6 +288,7 @@ def _walk_step(
     step()
     if control is not None:
         step()  # offloaded, the ControlNet now finds the denoising UNet still there
+    del deep
 
 
 def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:

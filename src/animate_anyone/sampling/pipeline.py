@@ -216,6 +216,12 @@ class AnimateAnyonePipeline(WindowedPipeline):
         return self._frames(self._begin(reference, poses, **options), kept, finish)
 
     @torch.no_grad()
+    def check_speed(self, speed: Speed) -> None:
+        """Raise :class:`InputError` where this model cannot leave out what is asked for."""
+        if speed.features and (self.reference_control is not None or len(self.denoising_unet.up_blocks) < 2):
+            why = "it has one level" if self.reference_control is None else "its reference goes into every block"
+            raise InputError(f"speed 'features' is nothing for this model: {why}; leave that word out")
+
     def _begin(
         self,
         reference: NDArray[np.uint8],
@@ -239,6 +245,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
+        self.check_speed(speed)
         accepted = self.config, self.latent_downscale, self.pose_picture_size
         size = check_inputs(*accepted, reference, poses, reference_pose, size, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)

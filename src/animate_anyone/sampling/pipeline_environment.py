@@ -196,6 +196,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
+        self.check_speed(speed)
         accepted = self.config, self.latent_downscale, self.pose_picture_size
         size = check_inputs(*accepted, reference, poses, reference_pose, None, window_batch)
         pictures = self.guess_options.check(reference, len(poses), carried)

@@ -108,6 +108,7 @@ class Work:
         dtype: of weights and activations.
         vae_tiling, quantize: as in :class:`Placement`.
         objects: whether objects are shown (Animate Anyone 2).
+        deep_every: at every how many steps the whole denoising UNet is computed; between, deep features are kept.
         pictures: bytes of the clip's pictures that the caller holds in the machine's memory throughout.
         preparation: bytes that the caller holds beside them while it prepares them, before the networks run.
     """
@@ -122,6 +123,7 @@ class Work:
     vae_tiling: bool = False
     quantize: str = "none"
     objects: bool = False
+    deep_every: int = 1
     pictures: int = 0
     preparation: int = 0
 
@@ -129,6 +131,11 @@ class Work:
     def frames_at_work(self) -> int:
         """Frames that are begun and not finished, at most: a window at each step, and those that are decoded."""
         return min(self.frames, (self.steps + 1) * self.window * self.window_batch)
+
+    @property
+    def groups_at_work(self) -> int:
+        """Groups of windows among those frames, at most."""
+        return -(-self.frames_at_work // (self.window * self.window_batch))
 
 
 def choose_device(device: str) -> torch.device:

@@ -90,11 +90,14 @@ class Speed:
         """ReferenceNet's features, ``(R, tokens, channels)`` by layer, as they are to be attended to.
 
         Args:
-            grid: height and width of the finest, the latents'.
+            grid: height and width of the latents.
         """
         if not self.reference:
             return dict(features)
-        return {name: _pooled(x, grid) if x.shape[1] == grid[0] * grid[1] else x for name, x in features.items()}
+        most, (rows, columns) = max(x.shape[1] for x in features.values()), grid
+        while rows * columns > most:  # the finest level with attention may be a coarser one
+            rows, columns = math.ceil(rows / 2), math.ceil(columns / 2)
+        return {name: _pooled(x, (rows, columns)) if x.shape[1] == most else x for name, x in features.items()}
 
 
 EXACT = Speed()

@@ -34,8 +34,8 @@ from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.settings import (
     Report,
     WorkflowSettings,
+    check_asked,
     check_files,
-    check_first_guess,
     describe_needs,
     plan_work,
     sampling_arguments,
@@ -101,7 +101,7 @@ def animate(
     pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
-    check_first_guess(pipeline, settings)
+    check_asked(pipeline, settings)
 
     job = describe_job("animate", character, driving, settings, character_pose, ranks.count)
     with KeptWork(output, job, worth_it=len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
@@ -207,6 +207,7 @@ def dry_run(
     pipeline = load_shapes(settings.model)
     windows = pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
     sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
+    check_asked(pipeline, settings)
     lines = describe_needs(pipeline, settings, windows, plan_work(pipeline, settings, windows, sizes.networks))
     if pipeline.config["carried_reference"]:
         lines.append(f"result: {sizes.video[0]}x{sizes.video[1]}, {readable(KEPT_BYTES)} at most for its first guess")

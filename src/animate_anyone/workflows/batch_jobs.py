@@ -19,7 +19,7 @@ from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.workflows import animate, replace
-from animate_anyone.workflows.settings import WorkflowSettings, check_first_guess
+from animate_anyone.workflows.settings import WorkflowSettings, check_asked
 
 WORKFLOWS: Mapping[str, ModuleType] = {"animate": animate, "replace": replace}
 _VIDEOS = {"animate": "driving", "replace": "video"}  # what each calls the video
@@ -269,7 +269,7 @@ def _refused_by_models(jobs: list[Job]) -> Iterator[tuple[int, str]]:
             yield job.line, str(found)
             continue
         try:
-            check_first_guess(found, job.settings)
+            check_asked(found, job.settings)
         except InputError as error:
             yield job.line, str(error)
 

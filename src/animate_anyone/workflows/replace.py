@@ -38,8 +38,8 @@ from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.scene_conditions import KEPT, SceneConditions, keep_conditions, make_conditions
 from animate_anyone.workflows.settings import (
     Report,
+    check_asked,
     check_files,
-    check_first_guess,
     check_number,
     describe_needs,
     plan_work,
@@ -121,7 +121,7 @@ def replace(
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
     choose_sizes(pipeline, settings.size, driver.size)
-    check_first_guess(pipeline, settings)
+    check_asked(pipeline, settings)
     check_disk(pictures_on_disk(pipeline, settings, windows, driver, marks)[1])
 
     job = describe_job("replace", character, video, settings, character_pose, ranks.count)
@@ -209,7 +209,7 @@ def dry_run(
     assert isinstance(pipeline, AnimateAnyone2Pipeline)
     windows = check_model(pipeline, settings, len(driver))
     choose_sizes(pipeline, settings.size, driver.size)
-    check_first_guess(pipeline, settings)
+    check_asked(pipeline, settings)
     work, disk = pictures_on_disk(pipeline, settings, windows, driver, marks)
     what = "windows"
     if settings.continuation:

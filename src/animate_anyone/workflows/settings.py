@@ -110,8 +110,9 @@ class WorkflowSettings:
         return Placement(*given)
 
 
-def check_first_guess(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings) -> None:
-    """Raise :class:`InputError` where the first guess is asked for of a model that has none."""
+def check_asked(pipeline: AnimateAnyonePipeline, settings: WorkflowSettings) -> None:
+    """Raise :class:`InputError` where a model has no first guess to show, or cannot leave out what is asked for."""
+    pipeline.check_speed(Speed.of(settings.speed))
     if settings.first_guess and not pipeline.config["carried_reference"]:
         raise InputError(f"--first-guess: {settings.model} begins with noise alone; leave --first-guess out")
 
@@ -182,6 +183,7 @@ def plan_work(
         dtype=settings.placement.resolve(bytes_on_disk(settings.model))[1],
         vae_tiling=settings.vae_tiling,
         quantize=settings.quantize,
+        deep_every=Speed.of(settings.speed).deep_every,
     )
 
 
