@@ -4,10 +4,11 @@ python benchmarks/gpu.py --minutes 6                   on a GPU, full size
 python benchmarks/gpu.py --minutes 3 --device cpu      tries the benchmark with narrow networks and small pictures
 python benchmarks/gpu.py --training-at 256             training steps of the full-size networks alone, on a CPU too
 
-Parity with the reference implementation, frames of the shipped models, memory beside its estimate, a denoising step and
-a training step of the full-size networks. Weights of full size are random, pictures come from the studio or are random
-too: no files beyond this repository's are read. It imports torch, diffusers, transformers, safetensors, NumPy,
-scikit-image, accelerate and PyYAML, and nothing that reads videos; with PYTHONPATH=src nothing need be installed.
+Parity with the reference implementation, frames of the shipped models, memory beside its estimate, a denoising step,
+clips in every mode and a training step of the full-size networks. Weights of full size are random, pictures come from
+the studio or are random too: no files beyond this repository's are read. It imports torch, diffusers, transformers,
+safetensors, NumPy, scikit-image, accelerate and PyYAML, and nothing that reads videos; with PYTHONPATH=src nothing need
+be installed.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def main() -> None:
     from gpu_parts.foretold import FULL, foretold
     from gpu_parts.frames import frames
     from gpu_parts.measure import Machine
+    from gpu_parts.modes import compiled, modes
     from gpu_parts.parity import FOLDER, parity
     from gpu_parts.report import Clock, Report, run
     from gpu_parts.step import more, products, steps
@@ -113,7 +115,9 @@ def main() -> None:
         replace(parity(machine, asked.parity or FOLDER), share=0.15),
         replace(frames(machine), share=0.15),
         replace(foretold(machine, (first, *SHIPPED)), share=0.3),
-        replace(steps(machine), share=0.3),
+        replace(steps(machine), share=0.2),
+        replace(modes(machine), share=0.3),
+        replace(compiled(machine), share=0.3),
         replace(training(machine), share=0.4),
         foretold(machine, (second,)),
         more(machine),
