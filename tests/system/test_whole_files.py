@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,14 @@ import pytest
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, check_folder, check_writable, write_picture
 from animate_anyone.structures import PoseSequence
-from animate_anyone.system.whole_files import remove_unfinished, unfinished, whole_file, whole_files, writing
+from animate_anyone.system.whole_files import (
+    remove_unfinished,
+    try_to_write,
+    unfinished,
+    whole_file,
+    whole_files,
+    writing,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), np.uint8)
 LINKS = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -233,3 +241,22 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     error = InputError("a\nb\x1b[2J\udc80: no such file")
     assert str(error) == "a\\nb\\x1b[2J\\udc80: no such file"
     assert json.dumps(str(error)).isascii()
+
+
+def test_several_try_one_name_at_once(tmp_path: Path) -> None:
+    """As the processes of one clip do at the start: none finds the others' trial in its way, and none is left."""
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(50):
+                try_to_write(tmp_path / "out.mp4")
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and not list(tmp_path.iterdir())

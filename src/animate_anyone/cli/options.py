@@ -44,7 +44,8 @@ class Denoising:
     guidance: Guidance = None
     seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0
     speed: Annotated[
-        str, typer.Option(help="exact, all, or some of guidance,solver,reference: faster, frames differ a little.")
+        str,
+        typer.Option(help="exact, all, or some of guidance,solver,features,reference: faster, frames differ a little."),
     ] = "exact"
 
 

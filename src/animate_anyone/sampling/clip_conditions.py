@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures
+from animate_anyone.sampling.ranks import Ranks
 from animate_anyone.sampling.reference import ReferenceCondition
 from animate_anyone.sampling.scene import ClipScene, SceneLatents
 
@@ -73,9 +75,16 @@ class ClipConditions:
         scene = None if self.scene is None else self.scene.of(frames)
         return WindowConditions(self.poses.of(frames)[0], self.guess.of(frames), scene)
 
+    def make_together(self, frames: Sequence[int], ranks: Ranks, device: torch.device) -> None:
+        """Make what is not there of some frames, see :meth:`FrameFeatures.make_together`."""
+        for one in self._features():
+            one.make_together(frames, ranks, device)
+
     def drop_before(self, frame: int) -> None:
         """Let go what is of frames before this one."""
+        for one in self._features():
+            one.drop_before(frame)
+
+    def _features(self) -> list[FrameFeatures]:
         features = [self.poses, self.guess.means, *(() if self.scene is None else self.scene.features)]
-        for one in features:
-            if one is not None:
-                one.drop_before(frame)
+        return [one for one in features if one is not None]

@@ -53,7 +53,8 @@ class Schedule:
         weights: ``(window,)``, what each frame of a window counts.
         guidance_scale: 1 turns guidance off.
         window_batch: windows computed at once.
-        guided_steps: in how many steps guidance is, the first ones; ``None``: in all.
+        guided_steps: in how many steps both halves are computed, the first ones; ``None``: in all. In the others the
+            unconditional half differs from the conditional one as it did in the last of those.
         deep_every: the deep blocks are computed at every so many steps, and what they gave is kept between.
     """
 
@@ -97,6 +98,7 @@ class _Part:
         scheduler: the schedule, with what it remembers of steps before.
         done: steps.
         seen: ``(1, channels, frames, h, w)``, what its group's windows were given at the last step that kept features.
+        guidance: the conditional prediction less the unconditional one, of the last step at which both were computed.
         deep: the features that are kept, by the number of a call at each step.
     """
 
@@ -104,6 +106,7 @@ class _Part:
     scheduler: DDIMScheduler
     done: int = 0
     seen: Tensor | None = None
+    guidance: Tensor | None = None
     deep: dict[int, list[Tensor]] = field(default_factory=dict)
 
 
@@ -121,6 +124,7 @@ class Denoising:
         ranks: the processes that share the windows of a group.
         halves_apart: whether each half under guidance is predicted by itself, where a group has fewer windows than
             there are processes.
+        prepare: makes what the networks are given of some frames; called alike in all processes.
         deep_features: the context in which the networks keep features in a list, or take them from there.
     """
 
@@ -132,6 +136,7 @@ class Denoising:
     hold: Hold | None = None
     ranks: Ranks = ALONE
     halves_apart: bool = True
+    prepare: Callable[[Sequence[int]], None] | None = None
     deep_features: Callable[[list[Tensor]], AbstractContextManager[None]] | None = None
     _parts: dict[int, _Part] = field(default_factory=dict)  # by the group's number: begun and not finished
     _sums: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by step: behind the last part that made it
@@ -143,8 +148,8 @@ class Denoising:
         for number, part in self._parts.items():
             if part.done:  # else it is noise still
                 tensors |= {f"part.{number}.latents": part.latents, f"part.{number}.done": torch.tensor(part.done)}
-                if part.seen is not None:
-                    tensors[f"part.{number}.seen"] = part.seen
+                kept = {"seen": part.seen, "guidance": part.guidance}
+                tensors |= {f"part.{number}.{name}": x for name, x in kept.items() if x is not None}
                 for place, output in enumerate(getattr(part.scheduler, "model_outputs", ())):
                     tensors |= {} if output is None else {f"part.{number}.output{place}": output}
         for step, (total, weight) in self._sums.items():
@@ -161,8 +166,9 @@ class Denoising:
             if kind == "part" and which == "latents":
                 part = self._part(int(number), starts)
                 part.latents, part.done = tensor.to(device), int(state[f"part.{number}.done"])
-                if f"part.{number}.seen" in state:
-                    part.seen = state[f"part.{number}.seen"].to(device)
+                seen, guidance = (state.get(f"part.{number}.{name}") for name in ("seen", "guidance"))
+                part.seen = None if seen is None else seen.to(device)
+                part.guidance = None if guidance is None else guidance.to(device)
                 if hasattr(part.scheduler, "model_outputs"):  # as DPM-Solver++ keeps what it goes on from
                     solver: Any = part.scheduler
                     kept = [state.get(f"part.{number}.output{place}") for place in range(len(solver.model_outputs))]
@@ -222,6 +228,8 @@ class Denoising:
         halves: tuple[Half | None, ...] = ("conditional",) if schedule.guidance_scale != 1 and not guided else (None,)
         if guided and self.halves_apart and len(chunks) < self.ranks.count:
             halves = ("unconditional", "conditional")
+        if self.prepare is not None:
+            self.prepare(sorted({frame for window in group for frame in window}))
         units = [_Unit(place, *unit) for place, unit in enumerate(product(chunks, halves))]
         made = self.ranks.share(units, partial(self._predict, part, latents, starts[number]), latents.device)
         for place, chunk in enumerate(chunks):
@@ -232,7 +240,12 @@ class Denoising:
         self._sums[step] = mean.from_frame(starts[number + 1])
         if guided:
             unconditional, conditional = prediction.chunk(2)
-            prediction = unconditional + schedule.guidance_scale * (conditional - unconditional)
+            difference = conditional - unconditional
+            prediction = unconditional + schedule.guidance_scale * difference
+            if schedule.guided_steps is not None:
+                part.guidance = difference
+        elif part.guidance is not None:
+            prediction = prediction + (schedule.guidance_scale - 1) * part.guidance
         last = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
         part.latents, part.done = self.after_step(step, t, last), step + 1
         if schedule.last_whole(part.done) == part.done:

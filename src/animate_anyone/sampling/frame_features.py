@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from animate_anyone.sampling.ranks import Ranks
 from animate_anyone.system.frame_store import FrameStore
 
 Make = Callable[[range], tuple[Tensor, ...]]
@@ -40,18 +42,45 @@ class FrameFeatures:
             for store, dtype in zip(self._stores, self._types, strict=True)
         )
 
+    def make_together(self, frames: Sequence[int], ranks: Ranks, device: torch.device) -> None:
+        """Make what is not there of some frames, each process some of the blocks; all of them have it then.
+
+        Args:
+            frames: the same on all processes, which have all asked for the same so far.
+            device: where they hand tensors on.
+        """
+        blocks = sorted({frame - frame % self.at_once for frame in frames})
+        if not self._stores:
+            self._add_block(blocks[0])  # by all: none knows yet how many tensors there are
+        missing = [first for first in blocks if first not in self._stores[0]]
+        own = {first: self._made(first) for first in missing[ranks.rank :: ranks.count]}
+
+        def hand_on(first: int, number: int) -> Tensor:
+            return own[first][number].to(device)
+
+        for number, store in enumerate(self._stores):
+            of_all = ranks.share(missing, partial(hand_on, number=number), device)
+            for first, tensor in zip(missing, of_all, strict=True):
+                _store(store, first, tensor)
+
     def drop_before(self, frame: int) -> None:
         """Let go what is of frames before this one; they may be asked for all the same, and are made anew."""
         for store in self._stores:
             for number in [number for number in store if number < frame]:
                 del store[number]
 
+    def _made(self, first: int) -> tuple[Tensor, ...]:
+        return self._make(range(first, min(first + self.at_once, self.num_frames)))
+
     def _add_block(self, first: int) -> None:
-        frames = range(first, min(first + self.at_once, self.num_frames))
-        made = self._make(frames)
+        made = self._made(first)
         if not self._stores:
             self._stores, self._types = [FrameStore() for _ in made], [tensor.dtype for tensor in made]
         for store, tensor in zip(self._stores, made, strict=True):
-            content = tensor.cpu().contiguous().view(torch.uint8).numpy()  # NumPy has no bfloat16
-            for place, frame in enumerate(frames):
-                store[frame] = content[:, :, place].copy()
+            _store(store, first, tensor)
+
+
+def _store(store: FrameStore, first: int, tensor: Tensor) -> None:
+    content = tensor.cpu().contiguous().view(torch.uint8).numpy()  # NumPy has no bfloat16
+    for place in range(content.shape[2]):
+        store[first + place] = content[:, :, place].copy()

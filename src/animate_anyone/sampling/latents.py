@@ -156,6 +156,7 @@ class LatentVideoPipeline(DiffusionPipeline):
         """The frames of latents that come part after part, each with the number of its first frame.
 
         Frames are decoded together that begin at a multiple of their count: how the clip is parted changes nothing.
+        Several processes decode when there is a batch for each.
 
         Args:
             guess: whose detail is put back.
@@ -167,16 +168,19 @@ class LatentVideoPipeline(DiffusionPipeline):
             first = first if waiting else begin
             waiting.append(part)
             behind, ready = begin + part.shape[2], torch.cat(waiting, 2)
+            ends = [stop for stop in range(first - first % count + count, behind + 1, count) if stop > first]
             batches = list[tuple[int, Tensor]]()
-            while first < behind and first - first % count + count <= behind:
-                stop = first - first % count + count
+            for stop in ends[: len(ends) - len(ends) % out.ranks.count]:
                 batches.append((first, ready[:, :, : stop - first]))
                 ready, first = ready[:, :, stop - first :], stop
             yield from self._shared_out(batches, guess, out)
             waiting = [ready] if first < behind else []
             out.after_part(first, ready)
         if waiting:
-            yield from self._shared_out([(first, waiting[0])], guess, out)
+            stops = [*range(first - first % count + count, behind, count), behind]
+            starts = [first, *stops[:-1]]
+            left = [(a, waiting[0][:, :, a - first : b - first]) for a, b in zip(starts, stops, strict=True)]
+            yield from self._shared_out(left, guess, out)
 
     def _shared_out(
         self, batches: list[tuple[int, Tensor]], guess: ClipGuess, out: Output

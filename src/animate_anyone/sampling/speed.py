@@ -19,7 +19,7 @@ from torch import Tensor
 from animate_anyone.errors import InputError
 
 GUIDED = 0.5
-"""Share of the steps, from the first on, that guidance is in: later ones change details, which it hardly does."""
+"""Share of the steps, from the first on, in which both halves under guidance are computed."""
 FEWER = 2.5
 """By how much the solver's steps are fewer."""
 NOISIEST, CLEANEST = 10.0, 10
@@ -33,7 +33,7 @@ class Speed:
     """What is left out.
 
     Attributes:
-        guidance: the unconditional half, in the last half of the steps.
+        guidance: the unconditional half, in the last half of the steps: what guidance adds stays as it was.
         solver: most steps: DPM-Solver++ of second order (arXiv 2211.01095) needs 8 where DDIM needs 20.
         features: what the deep blocks of the denoising UNet give, in every other step.
         reference: of ReferenceNet's tokens on the finest grid, three of four: the mean of each 2x2 stands for them.
@@ -77,9 +77,9 @@ class Speed:
         solver.set_timesteps(timesteps=solver_timesteps(scheduler, steps), device=device)
         return solver
 
-    def guided_steps(self, steps: int) -> int:
-        """In how many of so many steps guidance is, the first ones."""
-        return math.ceil(steps * GUIDED) if self.guidance else steps
+    def guided_steps(self, steps: int) -> int | None:
+        """In how many of so many steps both halves are computed, the first ones; ``None``: in all."""
+        return math.ceil(steps * GUIDED) if self.guidance else None
 
     @property
     def deep_every(self) -> int:

@@ -264,8 +264,10 @@ class WindowedPipeline(LatentVideoPipeline):
         schedule = Schedule(groups, start + noise.shape[2], weights, *how)
         # Apart, halves differ in last bits: only where processes would have nothing to do throughout the clip.
         apart = getattr(self, "reference_control", None) is None and len(plan.windows) < plan.ranks.count
+        together = partial(conditions.make_together, ranks=plan.ranks, device=noise.device)
+        prepare = together if plan.ranks.count > 1 else None
         deep = partial(deep_features, self.denoising_unet) if plan.speed.features else None
-        return Denoising(schedule, scheduler, predict, noise, after_step, hold, plan.ranks, apart, deep)
+        return Denoising(schedule, scheduler, predict, noise, after_step, hold, plan.ranks, apart, prepare, deep)
 
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:

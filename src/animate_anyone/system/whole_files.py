@@ -191,10 +191,21 @@ def _new_part(target: Path) -> tuple[Path, int]:
     """A new, empty, locked file in the folder of ``target``, so that the final move stays on one disk."""
     part = target.with_name(f".{_digest(target.name)}.part")
     _remove_left_over(part)
-    part = _free(part)
-    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    _lock(handle)
-    return part, handle
+    while True:
+        free = _free(part)
+        with suppress(FileExistsError):  # another process has just made it
+            handle = os.open(free, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            _lock(handle)
+            if _is_open(free, handle):  # else another took it for left over before it was locked
+                return free, handle
+            os.close(handle)
+
+
+def _is_open(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: int) -> None:
