@@ -34,16 +34,20 @@ def pipeline(case: str) -> AnimateAnyonePipeline:
     return made
 
 
-def frames(case: str, ranks: Ranks = ALONE) -> tuple[list[Any], int]:
-    """What one of the processes hands out; and how many calls of the denoising UNet it made."""
-    made, calls, poses = pipeline(case), list[int](), POSES[:16] if case == "halves" else POSES
-    made.denoising_unet.register_forward_hook(lambda *_: calls.append(0))
+def frames(case: str, ranks: Ranks = ALONE) -> tuple[list[Any], dict[str, int]]:
+    """What one of the processes hands out; and how many calls of its networks it made."""
+    made, poses = pipeline(case), POSES[:16] if case == "halves" else POSES
+    parts = {"unet": made.denoising_unet, "poses": made.pose_guider}
+    parts |= {"encoder": made.vae.encoder, "decoder": made.vae.decoder}
+    calls = dict.fromkeys(parts, 0)
+    for name, part in parts.items():
+        part.register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     options: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, **CASES[case], "ranks": ranks}
     own = POSES[0] if made.config["reference_pose"] else None
     carried = CARRIED if made.config["carried_reference"] else None
     generator = torch.Generator().manual_seed(0)
     given = {"reference_pose": own, "carried": carried, "generator": generator, "finish": lambda n, frame: frame + n}
-    return list(made.stream(REFERENCE, poses, **given, **options)), len(calls)
+    return list(made.stream(REFERENCE, poses, **given, **options)), calls
 
 
 def work(rank: int, folder: Path) -> None:
@@ -79,8 +83,10 @@ def test_two_are_one(two: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> N
     alone, calls = frames(case)
     assert np.abs(np.load(two / f"{case}.npy").astype(int) - np.stack(alone)).max() <= (case == "halves")
     shares = [json.loads((two / f"told_{rank}.json").read_text())[case] for rank in range(2)]
-    assert sum(shares) == calls * (2 if case == "halves" else 1)
-    assert max(shares) - min(shares) <= 2
+    assert sum(share["unet"] for share in shares) == calls["unet"] * (2 if case == "halves" else 1)
+    for part, once in {"unet": 0, "poses": 2, "encoder": 2, "decoder": 0}.items():  # of the reference, and the first
+        assert max(share[part] for share in shares) - min(share[part] for share in shares) <= 2
+        assert sum(share[part] for share in shares) <= (calls[part] + once) * (2 if case == "halves" else 1)
 
 
 def test_what_the_first_finds(two: Path) -> None:
