@@ -85,6 +85,7 @@ def _call(made: AnimateAnyonePipeline, size: tuple[int, int], frames: int) -> Ca
             num_inference_steps=steps,
             guidance_scale=3.5,
             window=frames,
+            overlap=0,
             generator=torch.Generator().manual_seed(0),
             output_type="latent",
             speed=Speed.of(words),

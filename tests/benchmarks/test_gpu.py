@@ -206,7 +206,7 @@ def test_the_whole_runs_on_the_cpu(gpu: ModuleType, tmp_path: Path, monkeypatch:
     text = output.read_text()
     for word in ("failed", "skipped", "cut off", "does not fit", "**no**"):
         assert word not in text, text
-    assert text.count("\n## ") == 8
+    assert text.count("\n## ") == 10
     assert "no figures of full size" in text
     assert text.splitlines()[-1].startswith("The run came to its end after ")
     for name in ("puppet, cpu", "puppet-environment, cpu", "aa1_stage1", "aa1_stage2", "aa2"):
