@@ -84,6 +84,7 @@ def test_the_reference_comes_from_docstrings(site: Path) -> None:
     for name in ("animate_anyone.workflows.animate.animate", "animate_anyone.sampling.pipeline.AnimateAnyonePipeline"):
         assert f'id="{name}"' in text
     assert "Make a video of the character moving as the driver moves" in text
+    assert not re.search(r":(func|class|mod|data|meth):|<code>~", text), "Sphinx's roles are not shown"
 
 
 def test_every_page_is_in_the_navigation_or_linked(site: Path) -> None:
