@@ -63,7 +63,7 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: not a recipe; give a YAML mapping, such as: animate-anyone train puppet_image --show")
+        raise InputError(f"{path}: not a recipe; give a YAML mapping, see: animate-anyone train puppet_image --show")
     return tree
 
 
