@@ -74,7 +74,7 @@ def test_a_self_test_that_breaks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(animate, "animate", broken)
     (finding,) = (one for one in examine("cpu") if "self-test" in one.line)
     assert finding.level == FAULT
-    assert "RuntimeError: no kernel image is available; to renew it, type: pip install" in finding.line
+    assert "RuntimeError: no kernel image is available; with --device cpu it can be seen" in finding.line
     (finding,) = (one for one in examine("cuda:77") if "self-test" in one.line)
     assert "device 'cuda:77' is not there; give auto, cpu" in finding.line
 
@@ -177,3 +177,13 @@ def test_a_pytorch_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> N
     told = found("PyTorch:")
     assert [finding.level for finding in told] == [FAULT]
     assert "ModuleNotFoundError" in told[0].text
+    assert told[0].mend == "to renew it, type: pip install --force-reinstall torch"
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> Path:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "cwd", gone)
+    (finding,) = found("disk and memory")
+    assert (finding.level, finding.mend) == (FAULT, "")

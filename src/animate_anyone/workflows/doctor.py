@@ -80,13 +80,23 @@ def examine(device: str = "auto", self_test: bool = True) -> Iterator[Finding]:
         except InputError as error:
             yield Finding(FAULT, f"{name}: {error}")
         except Exception as error:
-            yield Finding(FAULT, f"{name}: {type(error).__name__}: {error}", f"to renew it, type: {REINSTALL}")
+            yield Finding(FAULT, f"{name}: {type(error).__name__}: {error}", _mend(error))
 
 
 def status(findings: list[Finding]) -> int:
     """Exit status: 0 all works that is installed, 1 there are warnings, 2 there are faults."""
     levels = {finding.level for finding in findings}
     return 2 if FAULT in levels else int(WARNING in levels)
+
+
+def _mend(error: Exception) -> str:
+    """What to do about an error that nobody foresaw."""
+    if isinstance(error, ImportError):
+        package = (error.name or DISTRIBUTION).split(".")[0]
+        return f"to renew it, type: pip install --force-reinstall {package}"
+    if isinstance(error, OSError):  # of the system, and says what of it
+        return ""
+    return "with --device cpu it can be seen whether a GPU is to blame; if none is, this is worth a report"
 
 
 def _python() -> Iterator[Finding]:
