@@ -1,13 +1,14 @@
 # make demo    animate the shipped character, result in out/demo.mp4
 # make test    everything that must hold before a change is taken
 # make bench   how fast things are here, beside the plain form of the same computation: about 10 minutes
+# make docs    the documentation site, in site/
 # make bench-all   that, and all else that benchmarks/ measures
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench bench-all install clean
+.PHONY: demo test lint docs bench bench-all install clean
 
 demo: $(STAMP)
 	@mkdir -p out
@@ -21,6 +22,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
@@ -39,9 +43,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtual environment: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pose,prepare,ray,webdataset,tensorboard,lora,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pose,prepare,ray,webdataset,tensorboard,lora,docs,dev]"
 	@touch $@
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 MOST_WORKERS = 8  # each holds PyTorch: about 1 GB of memory
 # Files that take longest, begun first: one of them begun last would keep the other workers waiting for its end.
 LONGEST = (
+    "cli/test_documented_commands.py",
     "sampling/test_pipeline.py",
     "benchmarks/test_gpu.py",
     "interop/test_convert.py",
@@ -32,6 +33,7 @@ LONGEST = (
     "training/test_cut_steps.py",
     "parity/test_whole_pipeline.py",
     "workflows/test_replace.py",
+    "test_wheel.py",
     "sampling/test_memory_environment.py",
     "models/test_environment_unet.py",
     "sampling/test_loading_models.py",

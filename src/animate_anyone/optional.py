@@ -7,6 +7,20 @@ from types import ModuleType
 
 from animate_anyone.errors import InputError
 
+EXTRAS = {
+    "pose": ("mediapipe",),
+    "rtmlib": ("rtmlib", "onnxruntime"),
+    "prepare": ("scenedetect.detectors",),
+    "ray": ("ray",),
+    "webdataset": ("webdataset", "fsspec"),
+    "web": ("gradio",),
+    "bitsandbytes": ("bitsandbytes",),
+    "torchao": ("torchao",),
+    "tensorboard": ("tensorboard",),
+    "lora": ("peft",),
+}
+"""The extras of this project that a user may want, and the modules that each brings."""
+
 
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package.

@@ -130,6 +130,12 @@ def test_mistakes_with_train(shell: Shell, arguments: list[str], message: str) -
     assert re.search(message, shell.refused("train", *(a.format(image=image) for a in arguments)))
 
 
+def test_train_shows_a_shipped_recipe(shell: Shell) -> None:
+    result = shell("train", "puppet_image", "--show")
+    assert (result.status, result.err) == (0, "")
+    assert result.out == (REPOSITORY / "recipes/puppet_image.yaml").read_text()
+
+
 def test_evaluate(shell: Shell, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suites, "LONG_FRAMES", 12)  # two windows
     options = ["--model", str(tiny_model), "--characters", "1", "--steps", "1", "--device", "cpu"]

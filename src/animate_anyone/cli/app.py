@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from animate_anyone.cli import animate, batch, demo, evaluate, models, pose, prepare, replace, report, synthesize, train
+from animate_anyone.cli import (
+    animate,
+    batch,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    pose,
+    prepare,
+    replace,
+    report,
+    synthesize,
+    train,
+)
 from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
 from animate_anyone.system.signals import WORDS, Signals
@@ -18,7 +31,6 @@ INTERRUPTED = 130  # 128 + SIGINT, where the interrupt came as an exception
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Give one picture of a character and a video of somebody moving; get a video of the character moving so.",
 )
@@ -32,14 +44,15 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 
 
 def run(signals: Signals) -> int:
     """Run the command line; returns the exit status.
 
-    0: done; 2: the user's mistake, or standard output that cannot be written, said in one line; 128 + n: stopped by
-    signal n.
+    0: done; 1: `doctor` has warnings, or some of `batch`'s videos are not there; 2: the user's mistake, or standard
+    output that cannot be written, said in one line; 128 + n: stopped by signal n.
     """
     signals.is_unfinished, signals.remove_unfinished = is_unfinished, remove_unfinished
     quiet_libraries()

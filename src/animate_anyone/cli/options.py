@@ -16,9 +16,20 @@ from animate_anyone.progress import SILENT, Progress, TerminalProgress
 
 Settings = TypeVar("Settings")
 
+
+def _models(incomplete: str) -> list[str]:
+    """Shipped models, and folders here, that begin so, for the shell."""
+    from glob import escape, glob
+
+    from animate_anyone.models.shipped import SHIPPED
+
+    folders = [f"{path}/" for path in sorted(glob(f"{escape(incomplete)}*")) if Path(path).is_dir()]
+    return [*(name for name in SHIPPED if name.startswith(incomplete)), *folders]
+
+
 Character = Annotated[Path, typer.Argument(help="A picture of the character.", show_default=False)]
 OutputVideo = Annotated[Path, typer.Option("--output", "-o", help="The video to write: .mp4, .mov or .mkv.")]
-Model = Annotated[str, typer.Option(help="A shipped model's name or a model folder.")]
+Model = Annotated[str, typer.Option(help="A shipped model's name or a model folder.", autocompletion=_models)]
 VideoFrames = Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the video, B left out.")]
 PoseEstimatorName = Annotated[str, typer.Option(help="mediapipe or rtmlib.")]
 FirstGuess = Annotated[

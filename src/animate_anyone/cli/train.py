@@ -11,9 +11,25 @@ import typer
 from animate_anyone.cli.options import shown_progress
 
 
+def _recipes(incomplete: str) -> list[str]:
+    """Shipped names, and YAML files and folders here, that begin so, for the shell."""
+    from glob import escape, glob
+
+    from animate_anyone.training.shipped_recipes import SUFFIX, recipe_names
+
+    here = sorted(glob(f"{escape(incomplete)}*"))
+    files = [f"{path}/" if Path(path).is_dir() else path for path in here if Path(path).suffix in (SUFFIX, ".yml", "")]
+    return [*(name for name in recipe_names() if name.startswith(incomplete)), *files]
+
+
 def train(
     recipe: Annotated[
-        Path, typer.Argument(help="A recipe or a chain of them, e.g. recipes/puppet_image.yaml.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A recipe or a chain of them: a file, or a shipped one's name, e.g. puppet_image.",
+            show_default=False,
+            autocompletion=_recipes,
+        ),
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings instead of the recipe's.")
@@ -26,9 +42,17 @@ def train(
     check: Annotated[
         bool, typer.Option("--check", help="Print what it will train and need (memory, data, steps); do nothing.")
     ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe's file, to write one like it.")] = False,
 ) -> None:
     """Train by a recipe; writes checkpoints, a log and the resulting model folder."""
     began = time.monotonic()
+    if show:
+        from animate_anyone.training.recipe_file import read_settings_file
+        from animate_anyone.training.shipped_recipes import find_recipe
+
+        read_settings_file(recipe)
+        print(find_recipe(recipe).read_text(), end="")
+        return
     from animate_anyone.training.chain import check_file, train_file
 
     given = settings or []

@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m animate_anyone.training", description="Train by a recipe.")
-    parser.add_argument("recipe", help="a recipe or a chain of them, e.g. recipes/puppet_image.yaml")
+    parser.add_argument("recipe", help="recipe or chain of recipes: a file, or a shipped one's name, e.g. puppet_image")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings instead of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--minutes", type=float, help="stop in time, with everything saved")

@@ -16,6 +16,7 @@ from animate_anyone.system.whole_files import whole_file
 from animate_anyone.training.check import check_lines, missing_start
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.recipe_file import build_record, load_recipe, read_settings_file
+from animate_anyone.training.shipped_recipes import find_recipe
 from animate_anyone.training.stages import run
 from animate_anyone.training.time_limit import TimeLimit, closing_line
 
@@ -72,6 +73,7 @@ def train_file(
     """Train by a recipe or a chain of recipes; returns a line that says what came.
 
     Args:
+        path: a file, or a shipped recipe's name.
         settings: ``KEY=VALUE`` instead of the file's. In a chain a key begins with a stage's name, or it is of all
             stages; ``init`` and ``output`` are the chain's.
         resume: go on where an earlier call stopped.
@@ -159,7 +161,7 @@ def load_chain(
             elif first not in chain.stages:
                 given.append(setting)
         given += [f"output={json.dumps(str(Path(chain.output) / name))}", f"init={json.dumps(before)}"]
-        recipes[name] = load_recipe(Path(path).parent / part.recipe, given), part.share
+        recipes[name] = load_recipe(find_recipe(path).parent / part.recipe, given), part.share
         before = str(Path(chain.output) / name / "model")
     if not recipes:
         raise InputError(f"{path}: no stage is left to train; give stages, or leave init out")

@@ -15,6 +15,7 @@ import yaml
 from animate_anyone.errors import InputError, shortened
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.removed_settings import without_removed
+from animate_anyone.training.shipped_recipes import find_recipe, recipe_names
 
 Record = TypeVar("Record")
 
@@ -23,7 +24,7 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     """Read a recipe.
 
     Args:
-        path: YAML file.
+        path: YAML file, or a shipped recipe's name.
         overrides: ``KEY=VALUE`` with dots for nesting, e.g. ``optimizer.lr=1e-4``; values are YAML.
 
     Raises:
@@ -48,15 +49,21 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 
 def read_settings_file(path: str | Path) -> dict[str, Any]:
-    """What a YAML file of settings holds; raises :class:`InputError` where it is none."""
+    """What a YAML file of settings holds; raises :class:`InputError` where it is none.
+
+    ``path``: as :func:`load_recipe`.
+    """
     try:
-        tree = yaml.safe_load(Path(path).read_text())
+        tree = yaml.safe_load(find_recipe(path).read_text())
     except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe; the shipped ones are in recipes/") from None
+        names = recipe_names()
+        close = get_close_matches(Path(path).stem, names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"give a file, or one of: {', '.join(names)}"
+        raise InputError(f"{path}: no such recipe; {hint}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not a recipe: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: not a recipe; give a YAML mapping such as recipes/puppet_image.yaml")
+        raise InputError(f"{path}: not a recipe; give a YAML mapping, see: animate-anyone train puppet_image --show")
     return tree
 
 
