@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from animate_anyone.cli import animate, batch, demo, evaluate, models, pose, prepare, replace, report, synthesize, train
+from animate_anyone.cli import (
+    animate,
+    batch,
+    demo,
+    evaluate,
+    models,
+    pose,
+    prepare,
+    replace,
+    report,
+    synthesize,
+    train,
+    web,
+)
 from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
 from animate_anyone.system.signals import WORDS, Signals
@@ -32,6 +45,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
+app.command("web")(web.web)
 app.add_typer(models.app, name="models")
 
 
