@@ -59,7 +59,8 @@ class Actions:
                 f"there is no model {shortened(str(model))} here; there are: {', '.join(self.models[verb])}"
             )
         settings["model"] = model
-        driver, kinds = (uploads["video"], VIDEO_KINDS)
+        kinds: tuple[str, ...] = VIDEO_KINDS
+        driver = uploads["video"]
         if verb == "animate" and uploads["poses"]:
             driver, kinds = uploads["poses"], (POSES,)
         for what, upload in (("a picture of the character", uploads["character"]), ("a video of somebody", driver)):

@@ -72,7 +72,12 @@ class Clicking:
         return self._drawn(found, marks), found
 
     def _select(
-        self, found: dict[str, Any], kind: str, name: str, marks: str, event: gr.SelectData
+        self,
+        found: dict[str, Any],
+        kind: str,
+        name: str,
+        marks: str,
+        event: gr.SelectData,  # type: ignore[name-defined]
     ) -> tuple[Any, str, Any, dict[str, Any]]:
         def chosen() -> tuple[Any, str, Any, dict[str, Any]]:
             place = (int(event.index[0]), int(event.index[1]))

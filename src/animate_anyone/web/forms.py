@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from functools import wraps
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -29,7 +30,8 @@ class Form:
     """
 
     def __init__(self, verb: str, actions: Actions) -> None:
-        self.verb, self.fields = verb, {}
+        self.verb = verb
+        self.fields: dict[str, Any] = {}
         self._draw(verb, actions)
 
     @property
@@ -85,7 +87,7 @@ class Form:
             return with_lines(self.values(given))
 
         kind = Parameter.POSITIONAL_OR_KEYWORD
-        called.__signature__ = Signature([Parameter(name, kind) for name in self.fields])  # type: ignore[attr-defined]
+        called.__signature__ = Signature([Parameter(name, kind, default=None) for name in self.fields])  # type: ignore[attr-defined]
         return called
 
 
@@ -98,6 +100,7 @@ def uploaded(component: Any) -> Any:
 def told_in_one_line(function: Callable[..., Any]) -> Callable[..., Any]:
     """A handler whose :class:`InputError` is shown on the page, and told to programs."""
 
+    @wraps(function)
     def called(*given: Any) -> Any:
         try:
             return function(*given)

@@ -54,7 +54,7 @@ def clicked(text: str, name: str, kind: str, place: tuple[int, int], frame: int,
     name = name.strip()[:MOST_NAME]
     if not name:
         raise InputError("the object has no name; give one, such as ball")
-    content = _read(text) if text.strip() else {"size": list(size), "objects": []}
+    content: dict[str, Any] = _read(text) if text.strip() else {"size": list(size), "objects": []}
     if content.get("size") != list(size):
         raise InputError("these marks are of another video; clear them first")
     try:

@@ -27,7 +27,7 @@ class Panel:
 
     def __init__(self, actions: Actions) -> None:
         self._actions = actions
-        self.job = gr.State("")
+        self.job = gr.Textbox("", visible=False)  # not a state, which programs are not told
         self._shown = gr.State("")  # what the heavy components show
         with gr.Group(elem_classes="aa-panel"):
             self._status = gr.HTML(actions.shown(None), label="Status")

@@ -53,9 +53,7 @@ class Running:
         queue: its jobs.
     """
 
-    def __init__(self, server: Server, work: Work | None = None, devices: Sequence[Mapping[str, str]] = ({},)) -> None:
-        if work is None:
-            from animate_anyone.web.work import do as work
+    def __init__(self, server: Server, work: Work, devices: Sequence[Mapping[str, str]] = ({},)) -> None:
         models = models_by_verb(server.models)
         _check_address(server)
         self._cache = tempfile.mkdtemp(prefix="animate-anyone-web-")
@@ -111,10 +109,11 @@ class Running:
 def serve(server: Server) -> None:
     """Serve the page until an interrupt. Raises :class:`InputError` where that cannot be."""
     from animate_anyone.engines.local_pool import share_of_machine, usable_gpus
+    from animate_anyone.web.work import do
 
     gpus = usable_gpus()
     size = max(1, len(gpus))
-    running = Running(server, devices=[share_of_machine(number, size, gpus) for number in range(size)])
+    running = Running(server, do, devices=[share_of_machine(number, size, gpus) for number in range(size)])
     try:
         print(f"open {running.address} in a browser; results are kept in {server.folder}; Ctrl-C ends it", flush=True)
         threading.Event().wait()

@@ -72,7 +72,7 @@ def understand_animate(
         panels.append(_overlaid(shown, draw_frames(found, found.size, style="scaled")))
         poses, held = hold(animate.align(found, subject, settings, report))
         report.lines += animate.pose_lines(poses, held)
-        panels.append(_overlaid(repeat(subject.picture // 2), draw_frames(poses, poses.size, style="scaled")))
+        panels.append(_overlaid(repeat(subject.picture // np.uint8(2)), draw_frames(poses, poses.size, style="scaled")))
     _write(output, panels, driver, progress)
     return report
 
