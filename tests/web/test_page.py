@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import quick_work
+from serving import free_port
 
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, write_picture
@@ -28,12 +28,6 @@ from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from animate_anyone.web.serve import Running, Server
 
 LONG = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return trial.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,9 @@ def form(tmp_path: Path) -> dict[str, Any]:
 
 def test_a_form_becomes_settings(actions: Actions, form: dict[str, Any]) -> None:
     more = '{"window": 24, "offload": "group"}'
-    given = form | {"size": " 64x64 ", "steps": None, "fps": "", "guidance": 2.0, "align": False, "more": more}
+    given = form | {"size": " 64x64 ", "steps": " 4", "fps": "", "guidance": "2.0", "align": False, "more": more}
     name = actions.video("make", "animate", given)
-    wanted = {"model": "puppet", "size": "64x64", "guidance": 2.0, "seed": 0, "align": False}
+    wanted = {"model": "puppet", "size": "64x64", "steps": 4, "guidance": 2.0, "seed": 0, "align": False}
     job = actions.queue.wait(name, 60)
     assert job.settings == wanted | {"window": 24, "offload": "group"}
     assert settings_of("animate", job.settings).size == (64, 64)
@@ -70,6 +70,8 @@ def test_what_is_to_come_is_told_from_what_was(actions: Actions, form: dict[str,
         ({"character": None}, "a picture of the character is missing"),
         ({"video": None}, "a video of somebody is missing"),
         ({"model": "/etc"}, "there is no model /etc here"),
+        ({"steps": "many"}, "steps many: give a number"),
+        ({"guidance": "nan"}, "guidance nan: give a number"),
         ({"more": "[1]"}, "no JSON object"),
         ({"more": '{"seed": 5}'}, "seed has a field of its own"),
         ({"more": '{"objects": "/etc/passwd"}'}, "objects has a field of its own"),

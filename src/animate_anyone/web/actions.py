@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ NAMES = {
 }
 """Kind of a job -> what it does, for the visitor."""
 _LONGEST_TEXT = 2000  # letters of a field
+_NUMBERS = ("steps", "guidance")
 
 
 class Actions:
@@ -176,8 +178,21 @@ def filled(form: Mapping[str, Any]) -> dict[str, Any]:
                 raise InputError(f"{name}: {len(value)} letters; at most {_LONGEST_TEXT}")
         if value is None or value == "":
             continue
+        if isinstance(value, str) and name in _NUMBERS:
+            value = number(name, value)
         given[name] = int(value) if isinstance(value, float) and value.is_integer() and name != "guidance" else value
     return given
+
+
+def number(what: str, text: str) -> float:
+    """A number that stands in a field of text, which may be left empty. Raises :class:`InputError`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{what} {shortened(text)}: give a number, or nothing for the model's own")
+    return value
 
 
 def whole_number(what: str, value: Any) -> int:

@@ -59,8 +59,8 @@ class Form:
                 add["size"] = gr.Textbox(label="Size", placeholder="such as 512x768", min_width=120)
                 add["frames"] = gr.Textbox(label="Frames", placeholder="A:B, such as 0:48", min_width=120)
             with gr.Row():
-                add["steps"] = gr.Number(label="Steps", precision=0, minimum=1, min_width=100)
-                add["guidance"] = gr.Number(label="Guidance", min_width=100)
+                add["steps"] = gr.Textbox(label="Steps", placeholder="the model's", min_width=100)
+                add["guidance"] = gr.Textbox(label="Guidance", placeholder="the model's", min_width=100)
                 add["seed"] = gr.Number(label="Seed", value=0, precision=0, minimum=0, min_width=100)
                 add["person"] = gr.Number(label="Person (0: the largest)", value=0, precision=0, min_width=100)
             with gr.Row():
