@@ -98,7 +98,10 @@ def setting(tab: Any, name: str) -> Any:
 
 
 def make(tab: Any, seed: int = 0, verb: str = "animate") -> None:
-    setting(tab, "Seed").fill(str(seed))
+    tab.bring_to_front()  # others are slowed down by the browser
+    field = setting(tab, "Seed")
+    field.fill(str(seed))
+    field.press("Tab")
     tab.locator(f"#aa-make-{verb}").click()
 
 
