@@ -1,5 +1,6 @@
 # make demo    animate the shipped character, result in out/demo.mp4
 # make test    everything that must hold before a change is taken
+# make browser the page in a browser, alone (apt install chromium); part of `make test` where that is installed
 # make bench   how fast things are here, beside the plain form of the same computation: about 10 minutes
 # make docs    the documentation site, in site/
 # make bench-all   that, and all else that benchmarks/ measures
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench bench-all install clean
+.PHONY: demo test browser lint docs bench bench-all install clean
 
 demo: $(STAMP)
 	@mkdir -p out
@@ -16,6 +17,9 @@ demo: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+browser: $(STAMP)
+	$(BIN)/python -m pytest -p no:xdist tests/web
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -43,7 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtual environment: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pose,prepare,ray,webdataset,tensorboard,lora,docs,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pose,prepare,ray,webdataset,tensorboard,lora,web,docs,dev]"
 	@touch $@
 
 clean:

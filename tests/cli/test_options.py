@@ -62,7 +62,7 @@ def test_every_setting_is_an_option_of_the_same_default(verb: Any) -> None:
     for field in fields(workflow.Settings):
         assert field.default is not MISSING
         assert options[field.name].default == field.default, field.name
-    beside = {"character", "driving", "video", "output", "character_pose", "dry_run"}
+    beside = {"character", "driving", "video", "output", "character_pose", "like", "context", "dry_run"}
     assert options.keys() - beside == {field.name for field in fields(workflow.Settings)}
 
 

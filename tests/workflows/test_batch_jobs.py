@@ -231,7 +231,7 @@ def test_what_goes_wrong_with_one_stops_no_other(
     assert gone.startswith("gone.mp4  2     failed") and "gone.png: no such file" in gone
     assert made.split()[:4] == ["good.mp4", "3", "made", "3"]
     assert counts == "3 jobs: 1 made, 0 was there, 2 failed"
-    assert sorted(file.name for file in (here / "out").iterdir()) == ["good.mp4", "records"]
+    assert sorted(file.name for file in (here / "out").iterdir()) == ["good.mp4", "good.mp4.json", "records"]
 
     summary = run(here, line("ours.mp4"), *broken, good)
     assert results(summary) == [FAILED, FAILED, FAILED, WAS_THERE] and summary.status == 1

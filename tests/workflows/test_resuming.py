@@ -76,13 +76,13 @@ def test_stopped_and_begun_again(job: Job) -> None:
     whole, job.calls = job.calls, 0
     for frames in (0, 5, 8):
         assert job.run(stop_after=frames) is None
-        assert {file.name for file in job.folder.iterdir()} == {"whole.mp4", "out.mp4.unfinished"}
+        assert {file.name for file in job.folder.iterdir()} == {"whole.mp4", "whole.mp4.json", "out.mp4.unfinished"}
         assert job.left in kept_for_later
     report = job.run()
     assert report is not None
     assert f"{job.left}: 8 frames were finished, and are not made again" in report.lines
     assert job.bytes() == job.bytes("whole.mp4")
-    assert {file.name for file in job.folder.iterdir()} == {"whole.mp4", "out.mp4"}
+    assert {file.name for file in job.folder.iterdir()} == {"whole.mp4", "whole.mp4.json", "out.mp4", "out.mp4.json"}
     assert job.left not in kept_for_later
     # Whatever windows were finished is not computed again; those that a stop came in the middle of are.
     assert job.calls < whole + 3 * 2 * 2

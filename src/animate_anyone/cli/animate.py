@@ -38,6 +38,7 @@ class Options:
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep poses, skeletons and their overlay on the character.")
     ] = None
+    like: options.Like = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would need of this machine; write nothing.")
     ] = False
@@ -53,9 +54,11 @@ def animate(
         ),
     ],
     chosen: Options,
+    context: typer.Context,
 ) -> None:
     """Make a video of the character moving as the driver moves."""
     from animate_anyone.workflows import animate as workflow
 
-    job = character, driving, chosen.output, options.settings_of(workflow.Settings, chosen)
+    settings = options.settings_like("animate", workflow.Settings, chosen, context)
+    job = character, driving, chosen.output, settings
     options.run_workflow(workflow.animate, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)

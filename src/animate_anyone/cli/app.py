@@ -19,6 +19,7 @@ from animate_anyone.cli import (
     report,
     synthesize,
     train,
+    web,
 )
 from animate_anyone.cli.streams import standard_streams
 from animate_anyone.errors import InputError
@@ -45,6 +46,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("web")(web.web)
 app.add_typer(models.app, name="models")
 
 

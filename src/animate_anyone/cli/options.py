@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,6 +43,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be made; write nothing.")]
 Ray = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Work by Ray: local, auto, or HOST:PORT of a cluster.")
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(metavar="RESULT", help="Settings of a result (.mp4 or its .json), where none are typed here."),
 ]
 DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
 
@@ -97,8 +101,24 @@ def shown_progress() -> AbstractContextManager[Progress]:
     return bars()
 
 
-def settings_of(kind: type[Settings], options: Any) -> Settings:
-    """A workflow's settings, each from the option of its name.
+def settings_like(verb: str, kind: type[Settings], options: Any, context: typer.Context) -> Settings:
+    """As :func:`settings_of`; where an option was not typed, and ``--like`` names a result, the setting is of that.
+
+    Raises:
+        InputError: as :func:`settings_of`, or the result cannot be read, or was made by another verb.
+    """
+    from animate_anyone.workflows.result_settings import read_settings
+
+    if options.like is None:
+        return settings_of(kind, options)
+    found = read_settings(options.like, verb, kind)
+    sources = {name: context.get_parameter_source(name) for name in found}
+    kept = {name for name, source in sources.items() if source is None or source.name in ("DEFAULT", "DEFAULT_MAP")}
+    return settings_of(kind, options, {name: found[name] for name in kept})
+
+
+def settings_of(kind: type[Settings], options: Any, instead: Mapping[str, Any] | None = None) -> Settings:
+    """A workflow's settings, each from the option of its name; those in ``instead`` from there.
 
     Raises:
         InputError: a text that cannot be read, or settings that are not allowed.
@@ -109,6 +129,7 @@ def settings_of(kind: type[Settings], options: Any) -> Settings:
     for name, read in (("size", parse_size), ("frames", parse_range), ("fps", parse_fps)):
         if given.get(name) is not None:
             given[name] = read(given[name])
+    given |= instead or {}
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: given[name] for name in names if name in given})
 

@@ -50,6 +50,7 @@ class Options:
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep masks, environment, objects and skeletons.")
     ] = None
+    like: options.Like = None
     dry_run: options.DryRun = False
 
 
@@ -58,9 +59,11 @@ def replace(
     character: options.Character,
     video: Annotated[Path, typer.Option(help="A video of somebody.", show_default=False)],
     chosen: Options,
+    context: typer.Context,
 ) -> None:
     """Put the character into a video, in the place of the person there, with the objects that they hold."""
     from animate_anyone.workflows import replace as workflow
 
-    job = character, video, chosen.output, options.settings_of(workflow.Settings, chosen)
+    settings = options.settings_like("replace", workflow.Settings, chosen, context)
+    job = character, video, chosen.output, settings
     options.run_workflow(workflow.replace, workflow.dry_run, job, chosen.character_pose, chosen.dry_run)

@@ -37,13 +37,13 @@ class LocalPool:
 
         With ``needs.or_cores`` each process sees one GPU alone or, where there is none, takes its share of the cores.
         """
-        gpus = _gpus() if needs.or_cores else []
+        gpus = usable_gpus() if needs.or_cores else []
         size = self._workers or len(gpus) or 1
-        shares = [_share(number, size, gpus) if needs.or_cores else {} for number in range(size)]
+        shares = [share_of_machine(number, size, gpus) if needs.or_cores else {} for number in range(size)]
         return Pool(lambda number: _LocalWorker(shares[number]), size, (BrokenProcessPool,)).each(function, jobs)
 
 
-def _gpus() -> list[str]:
+def usable_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch  # not before it is asked for: processes that need no GPU start faster
 
@@ -52,7 +52,7 @@ def _gpus() -> list[str]:
     return names[:count] if len(names) >= count and names[0] else [str(number) for number in range(count)]
 
 
-def _share(number: int, size: int, gpus: list[str]) -> dict[str, str]:
+def share_of_machine(number: int, size: int, gpus: list[str]) -> dict[str, str]:
     """What the environment of one of ``size`` processes says, before it loads anything."""
     if gpus:
         return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
@@ -66,7 +66,7 @@ class _LocalWorker:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         context = multiprocessing.get_context(_METHOD)
-        self._executor = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(environment,))
+        self._executor = ProcessPoolExecutor(1, mp_context=context, initializer=begin_worker, initargs=(environment,))
 
     def begin(self) -> Future[Any]:
         """See :class:`~animate_anyone.engines.pool.Worker`."""
@@ -97,7 +97,7 @@ class _LocalWorker:
                 process.kill()
 
 
-def _begin(environment: Mapping[str, str]) -> None:
+def begin_worker(environment: Mapping[str, str]) -> None:
     """What each process does first: Ctrl-C is the parent's, nothing half written stays, and it ends with its parent."""
     os.environ.update(environment)
     signal.signal(signal.SIGTERM, _stop)

@@ -1,6 +1,7 @@
 """Pictures and videos in and out: ``uint8`` arrays ``(height, width, 3)``, RGB, here; files there."""
 
 from animate_anyone.media.files import check_folder, check_writable
+from animate_anyone.media.opening import read_comment
 from animate_anyone.media.pictures import PICTURE_SUFFIXES, contact_sheet, is_picture, read_picture, write_picture
 from animate_anyone.media.sound import Sound
 from animate_anyone.media.texts import parse_fps, parse_size
@@ -35,6 +36,7 @@ __all__ = [
     "parse_range",
     "parse_size",
     "probe",
+    "read_comment",
     "read_frames",
     "read_picture",
     "whole_file",

@@ -45,6 +45,12 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
+def read_comment(path: Path) -> str | None:
+    """The comment in the metadata of a file; ``None`` where it has none. Raises :class:`InputError`."""
+    with open_media(path) as container:
+        return next((text for name, text in container.metadata.items() if name.lower() == "comment"), None)
+
+
 def _refuse(path: Path) -> NoReturn:
     """Say why a file could not be opened, from its name and first bytes."""
     with path.open("rb") as file:

@@ -54,6 +54,7 @@ class VideoWriter:
         duration: seconds from the start of this file at which the last frame ends; ``None`` shows it as long as the
             one before.
         crf: x264's quality, 0 (lossless) to 51 (worst); 18 looks lossless.
+        comment: text in the file's metadata; ``None`` for none.
         gop_size: at most so many frames from one key frame to the next; short makes seeking quick.
 
     Attributes:
@@ -76,11 +77,12 @@ class VideoWriter:
         duration: float | None = None,
         crf: int = 18,
         gop_size: int = 48,
+        comment: str | None = None,
     ) -> None:
         source = audio_from.path if isinstance(audio_from, Sound) else audio_from
         self._path = check_writable(path, VIDEO_SUFFIXES, () if source is None else (source,))
         self._size, self._fps, self._duration = size, Fraction(fps), duration
-        self._crf, self._gop_size = crf, gop_size
+        self._crf, self._gop_size, self._comment = crf, gop_size, comment
         if min(size) < 2 or max(size) > 16384 or self._fps <= 0:
             raise ValueError(f"a video of {size[0]}×{size[1]} pixels at {fps} frames per second cannot be written")
         self.remarks: list[str] = []
@@ -112,6 +114,7 @@ class VideoWriter:
             options = {"fflags": "+bitexact"} if suffix == ".mkv" else {"movflags": "+faststart"}
             self._output = av.open(f"file:{part}", "w", format=_MUXERS[suffix], options=options)
             stack.push(self._close)
+            self._output.metadata.update({} if self._comment is None else {"comment": self._comment})
             coding = {"crf": str(self._crf)} | ({"x264-params": "asm=avx2"} if _has_avx512() else {})
             self._stream = self._output.add_stream("libx264", rate=self._fps, options=coding)
             self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"

@@ -30,6 +30,7 @@ from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.structures import Picture, PoseSequence, Subject
 from animate_anyone.workflows.character import find_character, make_first_guess
 from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.result_settings import describe_result
 from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.settings import (
     Report,
@@ -93,7 +94,8 @@ def animate(
         InputError: for everything that is the user's to mend; found out before the long work as far
             as it can be.
     """
-    settings, report = settings or Settings(), Report()
+    settings = settings or Settings()
+    report = Report(made_from=describe_result("animate", character, driving, settings))
 
     # What is cheap to find out comes first.
     output, picture, driver = check_inputs(character, driving, output, settings)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from animate_anyone.errors import InputError, shortened
-from animate_anyone.media import VIDEO_SUFFIXES, parse_fps, parse_range, parse_size
+from animate_anyone.media import VIDEO_SUFFIXES
 from animate_anyone.models.folder import check_verb
 from animate_anyone.models.shipped import SHIPPED
 from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.workflows import animate, replace
+from animate_anyone.workflows.setting_values import is_text, parse_object, read_value, shown
 from animate_anyone.workflows.settings import WorkflowSettings, check_asked
 
 WORKFLOWS: Mapping[str, ModuleType] = {"animate": animate, "replace": replace}
@@ -109,10 +108,10 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
 def _job(line: int, text: str, here: Path, folder: Path) -> Job:
     """Raises :class:`InputError` for the first mistake in a line."""
-    given = _parse(text)
+    given = parse_object(text)
     verb = given.pop("verb", "animate")
     if not isinstance(verb, str) or verb not in WORKFLOWS:
-        raise InputError(f"verb {_shown(verb)} is not known; give {' or '.join(WORKFLOWS)}")
+        raise InputError(f"verb {shown(verb)} is not known; give {' or '.join(WORKFLOWS)}")
     kind = WORKFLOWS[verb].Settings
     types = get_type_hints(kind)
     settings = [field.name for field in fields(kind)]
@@ -124,7 +123,7 @@ def _job(line: int, text: str, here: Path, folder: Path) -> Job:
     for name in places[:3]:
         if paths[name] is None:
             raise InputError(f'{name} is missing; give "{name}": "FILE"')
-    values = {name: _value(name, types[name], value, here) for name, value in given.items()}
+    values = {name: _place(name, read_value(name, types[name], value), here) for name, value in given.items()}
     name = str(paths["output"])
     output = folder / name
     if output.suffix.lower() not in VIDEO_SUFFIXES:
@@ -147,29 +146,6 @@ def _job(line: int, text: str, here: Path, folder: Path) -> Job:
     )
 
 
-def _parse(text: str) -> dict[str, Any]:
-    """The fields of a line, named as settings are."""
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is no number")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in found:
-                raise ValueError(f"{shortened(name)} stands twice")
-            found[name] = value
-        return found
-
-    try:
-        given = json.loads(text, parse_constant=constant, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is no JSON ({shortened(str(error))}); give one object a line") from None
-    if not isinstance(given, dict):
-        raise InputError('is no JSON object; give {"character": ..., ...}')
-    return {name.replace("-", "_"): value for name, value in given.items()}
-
-
 def _nearest(name: str, verb: str, names: list[str]) -> str:
     if name in _VIDEOS.values():
         return f"{verb} has {_VIDEOS[verb]}"
@@ -178,52 +154,9 @@ def _nearest(name: str, verb: str, names: list[str]) -> str:
 
 
 def _path(name: str, value: Any) -> str | None:
-    if value is None or (_is_text(value) and value.strip()):
+    if value is None or (is_text(value) and value.strip()):
         return value
-    raise InputError(f"{name} {_shown(value)}: give the name of a file")
-
-
-def _value(name: str, kind: Any, value: Any, here: Path) -> Any:
-    """A setting from its JSON value; paths are relative to ``here``."""
-    kinds = get_args(kind) or (kind,)
-    if value is None and type(None) in kinds:
-        return None
-    for wanted, read in _READERS.items():
-        if any(one is wanted or getattr(one, "__origin__", None) is wanted for one in kinds):
-            said, is_right, convert = read
-            if not is_right(value):
-                raise InputError(f"{name} {_shown(value)}: give {said}")
-            return _place(name, convert(value), here)
-    raise AssertionError(f"a setting of kind {kind}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it is one that may be the name of a file."""
-    try:
-        return isinstance(value, str) and b"\0" not in os.fsencode(value)
-    except UnicodeEncodeError:
-        return False
-
-
-# Type of a setting -> what is to be given, whether a JSON value is that, how it is read.
-_READERS: dict[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
-    bool: ("true or false", lambda value: isinstance(value, bool), bool),
-    int: ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool), int),
-    float: ("a number", _is_number, float),
-    Fraction: (
-        'frames per second, such as 24 or "30000/1001"',
-        lambda value: _is_number(value) or _is_text(value),
-        lambda value: parse_fps(str(value)),
-    ),
-    tuple: ('"WIDTHxHEIGHT", such as "512x768"', _is_text, parse_size),
-    slice: ('"A:B", such as "0:48"', _is_text, parse_range),
-    Path: ("the name of a folder", _is_text, Path),
-    str: ("text in quotes", _is_text, str),
-}
+    raise InputError(f"{name} {shown(value)}: give the name of a file")
 
 
 def _place(name: str, value: Any, here: Path) -> Any:
@@ -272,7 +205,3 @@ def _refused_by_models(jobs: list[Job]) -> Iterator[tuple[int, str]]:
             check_asked(found, job.settings)
         except InputError as error:
             yield job.line, str(error)
-
-
-def _shown(value: Any) -> str:
-    return shortened(json.dumps(value))

@@ -34,6 +34,7 @@ from animate_anyone.system.heap import give_back
 from animate_anyone.workflows.compositing import Compositor, background_lines
 from animate_anyone.workflows.decomposed import Decomposed
 from animate_anyone.workflows.driving import Driver
+from animate_anyone.workflows.result_settings import describe_result
 from animate_anyone.workflows.resuming import KeptWork, describe_job
 from animate_anyone.workflows.scene_conditions import KEPT, SceneConditions, keep_conditions, make_conditions
 from animate_anyone.workflows.settings import (
@@ -112,7 +113,8 @@ def replace(
     Raises:
         InputError: for everything that is the user's to mend; found out before the long work as far as it can be.
     """
-    settings, report = settings or Settings(), Report()
+    settings = settings or Settings()
+    report = Report(made_from=describe_result("replace", character, video, settings))
 
     # What is cheap to find out comes first.
     output, picture, driver, marks = check_inputs(character, video, output, settings)

@@ -28,6 +28,7 @@ from animate_anyone.sampling.speed import Speed
 from animate_anyone.structures import Picture, Size
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.workflows.driving import KINDS, Driver, open_driver
+from animate_anyone.workflows.result_settings import check_beside, write_beside
 
 MAX_PERSON = 99
 """The largest number of a person that may be asked for."""
@@ -131,10 +132,17 @@ def check_number(what: str, number: int, most: int) -> None:
 
 @dataclass
 class Report:
-    """What was done: for the user at the end, and for ``report.json``."""
+    """What was done: for the user at the end, and for ``report.json``.
+
+    Attributes:
+        lines: for the user.
+        seconds: that each stage took.
+        made_from: what the result says of how it was made (``result_settings.describe_result``); ``None``: nothing.
+    """
 
     lines: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    made_from: dict[str, Any] | None = None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -161,6 +169,8 @@ def check_files(
         InputError: one of them cannot be read or written.
     """
     output = check_writable(output, VIDEO_SUFFIXES, inputs=(character, video))
+    objects = getattr(settings, "objects", None)
+    check_beside(output, (character, video, *([objects] if objects else [])))
     picture = read_picture(character)
     driver = open_driver(video, settings.frames, settings.fps, settings.driving_kind)
     if settings.keep is not None:
@@ -250,17 +260,26 @@ def write_result(
         driver: whose times and sound the result has.
         last: lines for the user that are known when all frames are written.
     """
+    comment = None if report.made_from is None else json.dumps(report.made_from)
     with report.timed("making frames"):
-        report.lines += write_video(output, progress.track(frames, len(driver), "frames"), size, driver, sound=True)
+        shown = progress.track(frames, len(driver), "frames")
+        report.lines += write_video(output, shown, size, driver, sound=True, comment=comment)
     made = f"{len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second"
     report.lines += [*last(), f"{output}: {made}"]
+    if report.made_from is not None:
+        write_beside(output, {**report.made_from, "lines": report.lines, "seconds": report.seconds})
     if settings.keep is not None:
         report.save(settings.keep)
     return report
 
 
 def write_video(
-    path: Path, pictures: Iterable[Picture], size: tuple[int, int], driver: Driver, sound: bool = False
+    path: Path,
+    pictures: Iterable[Picture],
+    size: tuple[int, int],
+    driver: Driver,
+    sound: bool = False,
+    comment: str | None = None,
 ) -> list[str]:
     """Write pictures of ``size`` ``(width, height)``, one a frame of the driver, at its times; remarks for the user."""
     with VideoWriter(
@@ -271,6 +290,7 @@ def write_video(
         audio_start=driver.start,
         audio_end=driver.stop,
         duration=driver.duration,
+        comment=comment,
     ) as video:
         write_frames(video, pictures, driver.times)
     return video.remarks
