@@ -41,7 +41,7 @@ def test_bash_is_offered(tmp_path: Path, typed: str, offered: set[str]) -> None:
 
 
 def test_the_script_is_shown(tmp_path: Path) -> None:
-    """What ``--show-completion`` prints in bash, and ``--install-completion`` writes; which shell it is, is told here."""
+    """What ``--show-completion`` prints and ``--install-completion`` writes; that the shell is bash, is told here."""
     environment = {**os.environ, "HOME": str(tmp_path), "_ANIMATE_ANYONE_COMPLETE": "source_bash"}
     command = [sys.executable, "-c", START]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
