@@ -41,9 +41,10 @@ def test_bash_is_offered(tmp_path: Path, typed: str, offered: set[str]) -> None:
 
 
 def test_the_script_is_shown(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", START, "--show-completion", "bash"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)}
-    )
+    """What ``--show-completion`` prints and ``--install-completion`` writes; that the shell is bash, is told here."""
+    environment = {**os.environ, "HOME": str(tmp_path), "_ANIMATE_ANYONE_COMPLETE": "source_bash"}
+    command = [sys.executable, "-c", START]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
     assert "_ANIMATE_ANYONE_COMPLETE=complete_bash" in done.stdout
     assert not list(tmp_path.iterdir())

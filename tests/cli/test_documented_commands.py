@@ -86,6 +86,7 @@ NOT_RUN: dict[str, str] = {
     "animate-anyone evaluate --model runs/weighted": "measures what those two were trained to",
     "animate-anyone evaluate --model runs/plain": "measures what those two were trained to",
     "animate-anyone --install-completion": "writes into the files of one's shell; see test_completion.py",
+    "animate-anyone --show-completion": "finds out which shell it is typed in; see test_completion.py",
     "animate-anyone web": "serves until it is stopped; run by tests/web",
     "cp ": "copies what ablation/autoencoder was trained to",
     "python -m animate_anyone.training": "is `train` of other packages; run by tests/training/test_time_limit.py",
@@ -349,7 +350,7 @@ def test_each_runs(
     monkeypatch.setenv("ANIMATE_ANYONE_HOME", str(tmp_path / "home"))
     shell = Shell(desk, monkeypatch, capfd)
     for command in commands(page):
-        name = shlex.join(command.words).replace("recipes/", "").replace(".yaml", "")
+        name = shlex.join(command.words)
         if command.reason is not None or name in DONE:
             continue
         DONE.add(name)
