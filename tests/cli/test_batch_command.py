@@ -110,4 +110,5 @@ def test_stopped_and_gone_on_with(shell: Shell, write: Callable[..., None], numb
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == "2 jobs: 2 made, 0 was there, 0 failed"
-    assert sorted(file.name for file in (shell.folder / "out").iterdir()) == ["a.mp4", "b.mp4", "records"]
+    names = [f"{name}.mp4{ending}" for name in "ab" for ending in ("", ".json")]
+    assert sorted(file.name for file in (shell.folder / "out").iterdir()) == [*names, "records"]

@@ -55,7 +55,7 @@ def _abort(environment: Any) -> None:
 
 
 def test_processes_that_cannot_begin_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_pool, "_begin", _abort)
+    monkeypatch.setattr(local_pool, "begin_worker", _abort)
     with pytest.raises(InputError, match="end before they begin"):
         list(LocalPool(2).each(abs, [1, 2, 3]))
 
@@ -90,7 +90,7 @@ def test_each_process_has_a_number_of_its_own() -> None:
 
 
 def test_a_process_that_holds_a_model_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_pool, "_gpus", lambda: ["5"])
+    monkeypatch.setattr(local_pool, "usable_gpus", lambda: ["5"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert list(LocalPool(0).each(os.getenv, ["CUDA_VISIBLE_DEVICES"], ONE_MODEL)) == ["5"]
     assert list(LocalPool(1).each(os.getenv, ["CUDA_VISIBLE_DEVICES"], ONE_CORE)) == ["5,7"]
@@ -99,17 +99,17 @@ def test_a_process_that_holds_a_model_sees_one_gpu(monkeypatch: pytest.MonkeyPat
 def test_gpus_and_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(local_pool, "usable_cores", lambda: 8)
-    shares = [local_pool._share(number, 3, ["a", "b"]) for number in range(3)]
+    shares = [local_pool.share_of_machine(number, 3, ["a", "b"]) for number in range(3)]
     assert shares == [{"CUDA_VISIBLE_DEVICES": name} for name in ("a", "b", "a")]
-    assert local_pool._share(0, 3, []) == {"OMP_NUM_THREADS": "2"}
-    assert local_pool._share(0, 1, []) == {}
+    assert local_pool.share_of_machine(0, 3, []) == {"OMP_NUM_THREADS": "2"}
+    assert local_pool.share_of_machine(0, 1, []) == {}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert local_pool._share(0, 3, []) == {}
+    assert local_pool.share_of_machine(0, 3, []) == {}
 
 
 def test_gpus_are_named_as_the_environment_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-8a")
-    assert local_pool._gpus() == ["4", "GPU-8a"]
+    assert local_pool.usable_gpus() == ["4", "GPU-8a"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert local_pool._gpus() == ["0", "1"]
+    assert local_pool.usable_gpus() == ["0", "1"]

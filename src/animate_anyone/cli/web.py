@@ -30,9 +30,6 @@ def web(
 ) -> None:
     """Show a page in the browser on which videos are made: upload, look, make, cancel, history."""
     from animate_anyone.errors import InputError
-    from animate_anyone.optional import require
-
-    require("gradio", "web")
     from animate_anyone.web.auth import read_auth
     from animate_anyone.web.limits import Limits
     from animate_anyone.web.serve import Server, serve

@@ -51,11 +51,11 @@ class Form:
             add["video"] = uploaded(gr.Video(label=label, sources=["upload"], height=260, buttons=[]))
         if verb == "animate":
             with gr.Accordion("Poses in place of the video", open=False):
-                add["poses"] = uploaded(gr.File(label="Poses (.npz)", file_types=[".npz"], height=90))
+                add["poses"] = uploaded(gr.File(label="Poses (.npz)", file_types=[".npz"], height=150))
         models = list(actions.models[verb])
         with gr.Accordion("Settings", open=False):
             with gr.Row():
-                add["model"] = gr.Dropdown(models, value=models[0], label="Model", min_width=120)
+                add["model"] = gr.Dropdown(models, value=models[0], label="Model", min_width=200)
                 add["size"] = gr.Textbox(label="Size", placeholder="such as 512x768", min_width=120)
                 add["frames"] = gr.Textbox(label="Frames", placeholder="A:B, such as 0:48", min_width=120)
             with gr.Row():
@@ -63,13 +63,13 @@ class Form:
                 add["guidance"] = gr.Textbox(label="Guidance", placeholder="the model's", min_width=100)
                 add["seed"] = gr.Number(label="Seed", value=0, precision=0, minimum=0, min_width=100)
                 add["person"] = gr.Number(label="Person (0: the largest)", value=0, precision=0, min_width=100)
-            with gr.Row():
+            with gr.Row(elem_classes="aa-checks"):
                 if verb == "animate":
-                    add["fps"] = gr.Textbox(label="Frame rate", placeholder="the video's", min_width=120)
-                    add["align"] = gr.Checkbox(True, label="Fit to the character's body", min_width=120)
+                    add["fps"] = gr.Textbox(label="Frame rate", placeholder="the video's", min_width=200)
+                    add["align"] = gr.Checkbox(True, label="Fit to the character's body", min_width=240)
                 else:
-                    add["keep_background"] = gr.Checkbox(False, label="Keep the video's own pixels", min_width=120)
-                    add["crop"] = gr.Checkbox(False, label="Work on the part around the person", min_width=120)
+                    add["keep_background"] = gr.Checkbox(False, label="Keep the video's own pixels", min_width=240)
+                    add["crop"] = gr.Checkbox(False, label="Work on the part around the person", min_width=240)
                 add["first_guess"] = gr.Checkbox(False, label="First guess alone (fast)", min_width=120)
             add["more"] = gr.Textbox(
                 label="Further settings, as JSON", info=MORE[verb], placeholder='{"window": 24}', max_lines=3

@@ -26,6 +26,9 @@ CSS = """
 .aa-panel progress { width: calc(100% - 24px); margin: 0 12px 8px; }
 .aa-panel { background: var(--block-background-fill); border: 1px solid var(--border-color-primary); }
 @media (max-width: 640px) { .tab-container button { padding: 0 9px !important; } }
+@media (max-width: 640px) {
+  .aa-checks, .aa-checks .form { flex-wrap: wrap; } .aa-checks .form > * { flex: 1 1 100% !important; }
+}
 .aa-list textarea {
   font-family: ui-monospace, monospace; font-size: 12px; white-space: pre; overflow-x: auto !important;
 }

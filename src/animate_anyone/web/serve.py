@@ -16,6 +16,7 @@ from animate_anyone.engines.job_process import Work
 from animate_anyone.errors import InputError
 from animate_anyone.models.folder import METHODS, class_name, model_folder
 from animate_anyone.models.shipped import SHIPPED
+from animate_anyone.optional import require
 from animate_anyone.web.guard import LOOPBACK, Guard
 from animate_anyone.web.jobs import JobQueue
 from animate_anyone.web.limits import Limits
@@ -60,6 +61,7 @@ class Running:
         # Gradio reads these when it is imported.
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=self._cache, HF_HUB_OFFLINE="1")
         try:
+            require("gradio.blocks", "web")
             from animate_anyone.web.actions import Actions
             from animate_anyone.web.page import build, look
 
