@@ -119,4 +119,4 @@ def solver_timesteps(scheduler: DDIMScheduler, steps: int) -> list[int]:
 
 def _pooled(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     picture = tokens.transpose(1, 2).unflatten(2, grid)  # (R, channels, height, width)
-    return F.avg_pool2d(picture, 2, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2)
+    return F.avg_pool2d(picture, 2, ceil_mode=True, count_include_pad=False).flatten(2).transpose(1, 2).contiguous()
