@@ -91,7 +91,10 @@ def test_other_containers_have_them_too(shell: Shell, result: Path, container: s
         ("{" * 100_000, "holds no settings"),
         ('{"program": "animate-anyone", "settings": {}}', "its verb is null"),
         ('{"program": "animate-anyone", "verb": "replace", "settings": {}}', "was made by replace, not by animate"),
-        ('{"program": "animate-anyone", "verb": "animate", "settings": {"swiftness": 1}}', "swiftness is not known here"),
+        (
+            '{"program": "animate-anyone", "verb": "animate", "settings": {"swiftness": 1}}',
+            "swiftness is not known here",
+        ),
         ('{"program": "animate-anyone", "verb": "animate", "settings": {"seed": "x"}}', "give a whole number"),
         ('{"program": "animate-anyone", "verb": "animate", "settings": {"seed": -1}}', "seed -1: give a number"),
         ('{"program": "animate-anyone", "verb": "animate", "settings": {"model": "\\u0000"}}', "give text in quotes"),
