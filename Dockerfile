@@ -31,8 +31,9 @@ RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
 USER 10001
 
 FROM base AS cpu
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# An index of PyTorch's wheels without CUDA's libraries makes the image smaller: --build-arg TORCH_INDEX=URL
+ARG TORCH_INDEX=""
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
-    pip install --no-cache-dir -c /constraints.txt torch --index-url "$TORCH_INDEX" \
+    pip install --no-cache-dir -c /constraints.txt torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
     && for file in /dist/*.whl; do pip install --no-cache-dir -c /constraints.txt "${file}[pose]" || exit 1; done
 USER 10001
