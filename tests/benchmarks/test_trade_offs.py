@@ -37,7 +37,7 @@ def test_a_row_of_each(
 ) -> None:
     tiny.pipeline(num_inference_steps=2).save_pretrained(tmp_path / "student")
     output = tmp_path / "out.md"
-    given = ["--model", str(tiny_model), "--student", str(tmp_path / "student"), "--characters", "1", "--steps", "5"]
+    given = ["--model", str(tiny_model), "--student", str(tmp_path / "student"), "--characters", "1", "--steps", "8"]
     given += ["--guidance", "1", "2", "--device", "cpu", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["trade_offs.py", *given])
     trade_offs.main()
@@ -47,6 +47,6 @@ def test_a_row_of_each(
     names = ["exact", "exact, in fewer steps", "`guidance`", "`solver`", "`features`", "`reference`"]
     names += ["`solver,features`", "`guidance,solver,features`", "`all`", "a student's own"]
     assert [row[0] for row in rows] == names
-    assert [row[1] for row in rows] == ["5", "2", "5", "2", "5", "5", "2", "2", "2", "2"]
+    assert [row[1] for row in rows] == ["8", "5", "8", "5", "8", "8", "5", "5", "5", "2"]
     assert rows[0][6:8] == ["", ""] and all(10 < float(row[7]) < 99 for row in rows[1:])
     assert "`guidance`" not in unguided

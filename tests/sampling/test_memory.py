@@ -121,8 +121,9 @@ def test_kept_features_count(monkeypatch: pytest.MonkeyPatch) -> None:
     told = [
         activations(estimate(pipeline, dataclasses.replace(work, deep_every=every)), "denoising") for every in (1, 2)
     ]
-    assert peaks[1] - peaks[0] > 2**16
-    assert told[1] - told[0] == pytest.approx(peaks[1] - peaks[0], rel=0.5)
+    one = 2 * 8 * pipeline.denoising_unet.config["block_out_channels"][1] * 8 * 8 * 4  # bytes that a group keeps
+    more = peaks[1] - peaks[0]
+    assert 2 * one < more <= told[1] - told[0] < more + one
 
 
 def test_a_cpus_own_forms_take_no_more() -> None:

@@ -57,7 +57,12 @@ def test_words() -> None:
 
 @pytest.mark.parametrize(
     ("words", "rows"),
-    [("exact", [12] * 10), ("guidance", [12] * 5 + [6] * 5), ("solver", [12] * 4), ("guidance,solver", [12, 12, 6, 6])],
+    [
+        ("exact", [12] * 10),
+        ("guidance", [12] * 5 + [6] * 5),
+        ("solver", [12] * 5),
+        ("guidance,solver", [12] * 3 + [6] * 2),
+    ],
 )
 def test_what_is_left_out(pipeline: AnimateAnyonePipeline, words: str, rows: list[int]) -> None:
     """Frames that the denoising UNet sees at each step, those of both halves."""
@@ -102,8 +107,17 @@ def solve(speed: Speed, steps: int) -> float:
 def test_the_solver_needs_fewer_steps() -> None:
     """8 steps in place of 20 are no further from the exact path; of DDIM they would be."""
     speed = Speed(solver=True)
-    assert speed.steps(20) == 8 and EXACT.steps(20) == 20 and speed.steps(1) == 1
+    assert speed.steps(20) == 8 and EXACT.steps(20) == 20
     assert solve(speed, 8) < 1.2 * solve(EXACT, 20) < solve(EXACT, 8)
+
+
+def test_a_model_of_few_steps_keeps_its_own() -> None:
+    """Of less than 5 steps nothing can be left out: the last one would be made from noise."""
+    speed, scheduler = Speed(solver=True), DDIMScheduler()
+    assert [speed.steps(steps) for steps in (1, 2, 4, 5, 6, 12, 13)] == [1, 2, 4, 5, 5, 5, 6]
+    assert speed.scheduler(scheduler, 4, torch.device("cpu")) is scheduler
+    timesteps = speed.scheduler(scheduler, 5, torch.device("cpu")).timesteps.tolist()
+    assert len(timesteps) == 5 and timesteps == sorted(timesteps, reverse=True) and timesteps[0] == 999
 
 
 def test_pooled_reference() -> None:
@@ -130,7 +144,7 @@ def calls(pipeline: AnimateAnyonePipeline, part: str, **asked: Any) -> int:
 
 @pytest.mark.parametrize(
     ("words", "deep", "steps"),
-    [("exact", 10, 10), ("features", 5, 10), ("guidance,features", 6, 10), ("solver,features", 2, 4)],
+    [("exact", 10, 10), ("features", 5, 10), ("guidance,features", 6, 10), ("solver,features", 3, 5)],
 )
 def test_deep_blocks_compute_now_and_then(pipeline: AnimateAnyonePipeline, words: str, deep: int, steps: int) -> None:
     """Where guidance ends, after 5 of 10 steps, there is nothing kept of one half alone."""

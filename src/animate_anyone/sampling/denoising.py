@@ -76,7 +76,10 @@ class Schedule:
         return self.guidance_scale != 1 and (self.guided_steps is None or step < self.guided_steps)
 
     def last_whole(self, step: int) -> int:
-        """The last step up to this at which the whole network is computed. Each half begins with one."""
+        """The last step up to this at which the whole network is computed.
+
+        The first one without an unconditional half is among them: what was kept before is of both halves.
+        """
         begun = self.guided_steps if self.guided_steps is not None and step >= self.guided_steps else 0
         return step - (step - begun) % self.deep_every
 
@@ -265,7 +268,7 @@ class Denoising:
             return call(part.done, latents)  # nothing is kept, or not beyond this step
         deep = part.deep.setdefault(unit.place, [])
         with self.deep_features(deep):
-            if not deep and whole < part.done:  # another process has kept them
+            if not deep and whole < part.done:  # gone on with from a state, which does not hold them
                 assert part.seen is not None
                 call(whole, part.seen)
             return call(part.done, latents)

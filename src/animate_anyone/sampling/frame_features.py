@@ -49,10 +49,9 @@ class FrameFeatures:
             frames: the same on all processes, which have all asked for the same so far.
             device: where they hand tensors on.
         """
-        blocks = sorted({frame - frame % self.at_once for frame in frames})
         if not self._stores:
-            self._add_block(blocks[0])  # by all: none knows yet how many tensors there are
-        missing = [first for first in blocks if first not in self._stores[0]]
+            self._add_block(frames[0] - frames[0] % self.at_once)  # by all: none knows how many tensors there are
+        missing = sorted({frame - frame % self.at_once for frame in frames if frame not in self._stores[0]})
         own = {first: self._made(first) for first in missing[ranks.rank :: ranks.count]}
 
         def hand_on(first: int, number: int) -> Tensor:

@@ -274,10 +274,12 @@ def _walk_step(
         noisy, objects = join_scene(p, work, noisy)
     tokens = token.repeat(batch, 1, 1)
 
-    # What the last deep block gave, of all groups but those that are about to compute it anew.
-    width = p.denoising_unet.config["block_out_channels"][1] if work.deep_every > 1 else 0
-    waiting = -(-work.groups_at_work * (work.deep_every - 1) // work.deep_every)
-    deep = [torch.empty(batch * work.window, width, *grid, dtype=work.dtype) for _ in range(waiting)]
+    deep: list[Tensor] = []
+    if work.deep_every > 1:
+        # What the last deep block gave, of all groups but those that are about to compute it anew, and of this one.
+        width, groups = p.denoising_unet.config["block_out_channels"][1], work.groups_at_work
+        waiting = min(groups, 1 + -(-groups * (work.deep_every - 1) // work.deep_every))
+        deep = [torch.empty(batch * work.window, width, *grid, dtype=work.dtype) for _ in range(waiting)]
 
     def step() -> None:
         seen = keys_values

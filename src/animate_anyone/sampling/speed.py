@@ -20,8 +20,9 @@ from animate_anyone.errors import InputError
 
 GUIDED = 0.5
 """Share of the steps, from the first on, in which both halves under guidance are computed."""
-FEWER = 2.5
-"""By how much the solver's steps are fewer."""
+FEWER, FEWEST = 2.5, 5
+"""By how much the solver's steps are fewer, and how many it makes at least; of a model that samples in less it leaves
+nothing out."""
 NOISIEST, CLEANEST = 10.0, 10
 """The solver's steps are between this deviation of noise (the signal's is 1) and this timestep."""
 DEEP_EVERY = 2
@@ -64,11 +65,11 @@ class Speed:
 
     def steps(self, steps: int) -> int:
         """How many steps are made in place of so many of DDIM."""
-        return max(1, math.ceil(steps / FEWER)) if self.solver else steps
+        return min(steps, max(FEWEST, math.ceil(steps / FEWER))) if self.solver else steps
 
     def scheduler(self, scheduler: DDIMScheduler, steps: int, device: torch.device) -> Any:
         """What to denoise with on the model's noise schedule, its timesteps set: :meth:`steps` of them."""
-        if not self.solver:
+        if not self.solver or steps < FEWEST:
             scheduler.set_timesteps(steps, device=device)
             return scheduler
         solver = DPMSolverMultistepScheduler.from_config(

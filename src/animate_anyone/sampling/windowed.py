@@ -267,7 +267,18 @@ class WindowedPipeline(LatentVideoPipeline):
         together = partial(conditions.make_together, ranks=plan.ranks, device=noise.device)
         prepare = together if plan.ranks.count > 1 else None
         deep = partial(deep_features, self.denoising_unet) if plan.speed.features else None
-        return Denoising(schedule, scheduler, predict, noise, after_step, hold, plan.ranks, apart, prepare, deep)
+        return Denoising(
+            schedule,
+            scheduler,
+            predict,
+            noise,
+            after_step,
+            hold,
+            ranks=plan.ranks,
+            halves_apart=apart,
+            prepare=prepare,
+            deep_features=deep,
+        )
 
     @contextmanager
     def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
