@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from filelock import FileLock
@@ -159,3 +162,16 @@ def dancers(make_once: MakeOnce) -> Path:
     import dancers
 
     return make_once("dancers", dancers.make)
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script of ``benchmarks/`` by its name; it and what it imports from there are forgotten afterwards."""
+    folder = REPOSITORY / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
+    yield import_module
+    ours = {file.stem for file in folder.glob("*.py")} | {"gpu_parts", "reference_files"}
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ours:
+            del sys.modules[name]

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,19 +22,11 @@ NOT_THERE = ("av", "typer", "mediapipe", "cv2", "rich", "rtmlib")
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def gpu(load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/gpu.py; packages that a GPU machine may not have cannot be imported."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
     for name in NOT_THERE:
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
-    import gpu
-
-    yield gpu
-    ours = {file.stem for file in BENCHMARKS.glob("*.py")} | {"gpu_parts", "reference_files"}
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ours:
-            del sys.modules[name]
+    return load_benchmark("gpu")
 
 
 @pytest.fixture

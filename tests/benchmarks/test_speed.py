@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,23 +12,12 @@ import torch
 from torch import nn
 
 import tiny
-from conftest import REPOSITORY
-
-BENCHMARKS = REPOSITORY / "benchmarks"
 
 
 @pytest.fixture
-def speed(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def speed(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
     """benchmarks/speed.py."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    import speed
-
-    yield speed
-    ours = {file.stem for file in BENCHMARKS.glob("*.py")} | {"gpu_parts"}
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ours:
-            del sys.modules[name]
+    return load_benchmark("speed")
 
 
 @pytest.mark.parametrize("options", [{}, {"reference_blocks": "mid_up"}, {"use_motion_module": False}])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,25 +11,15 @@ import pytest
 
 import tiny
 from animate_anyone.evaluation.suites import puppet_clip
-from conftest import REPOSITORY
-
-BENCHMARKS = REPOSITORY / "benchmarks"
 
 
 @pytest.fixture
-def trade_offs(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def trade_offs(load_benchmark: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/trade_offs.py, of small and few frames."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    import trade_offs
-
+    trade_offs = load_benchmark("trade_offs")
     monkeypatch.setattr(trade_offs, "SIDE", 64)
     monkeypatch.setattr(trade_offs, "puppet_clip", lambda *given: puppet_clip(*given, frames=3))
-    yield trade_offs
-    ours = {file.stem for file in BENCHMARKS.glob("*.py")} | {"gpu_parts"}
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ours:
-            del sys.modules[name]
+    return trade_offs
 
 
 def test_a_row_of_each(
