@@ -117,15 +117,20 @@ def test_codecs_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "broken_extra.py").write_text("raise OSError('libGL.so.1: cannot open\\nshared object file')")
     monkeypatch.syspath_prepend(tmp_path)
-    extras = {"pose": ("no_such_module",), "rtmlib": ("no_such_module",), "web": ("broken_extra",), "ray": ("yaml",)}
+    (tmp_path / "fatal_extra.py").write_text("import os\nos.abort()")
+    (tmp_path / "whole_extra.py").write_text("print('Welcome')")
+    extras = {"pose": ("no_such_module",), "rtmlib": ("no_such_module",), "web": ("broken_extra",)}
+    extras |= {"lora": ("fatal_extra",), "ray": ("yaml", "whole_extra")}
     monkeypatch.setattr(doctor, "EXTRAS", extras)
     by_level: dict[str, list[str]] = {}
     for finding in (*found("extra "), *found("estimator")):
         by_level.setdefault(finding.level, []).append(finding.line)
     assert len(by_level[ABSENT]) == 2
     assert by_level[ABSENT][0].endswith('type: pip install "animate-anyone[pose]"')
-    assert by_level[OK] == ["ok       extra ray: yaml"]
-    broken, nobody_sees = by_level[WARNING]
+    assert by_level[OK] == ["ok       extra ray: yaml, whole_extra"]
+    assert not {"broken_extra", "whole_extra"} & set(sys.modules)  # what an import starts or sets is not left behind
+    broken, fatal, nobody_sees = by_level[WARNING]
+    assert "extra lora: importing fatal_extra ends the process (" in fatal
     assert "libGL.so.1: cannot open shared object file; to renew it: pip install" in broken
     assert 'type: pip install "animate-anyone[' in nobody_sees
 

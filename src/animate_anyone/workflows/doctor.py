@@ -6,18 +6,18 @@ import contextlib
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from animate_anyone.errors import InputError
-from animate_anyone.optional import EXTRAS, require
-from animate_anyone.system.silence import silent_stderr
+from animate_anyone.optional import EXTRAS
 
 OK, ABSENT, WARNING, FAULT = "ok", "absent", "warning", "fault"
 """Levels: it works; it is not there and nobody needs it; it works, but not all or not well; it does not work."""
@@ -30,6 +30,18 @@ READ = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "prores", "mjpeg", "png", 
 OPENCVS = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 DISTRIBUTION = "animate-anyone"
 REINSTALL = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+_SAID = "what is wrong: "
+_IMPORT = f"""
+import sys
+from animate_anyone.errors import InputError
+from animate_anyone.optional import require
+try:
+    for module in sys.argv[2:]:
+        require(module, sys.argv[1])
+except InputError as error:
+    print({_SAID!r}, error, sep="")
+"""
+"""A program that imports some modules of an extra, and says why that cannot be."""
 _WORST = 15.0  # dB between the self-test's frames and the truth; a right build has more than 20
 
 
@@ -180,12 +192,9 @@ def _extras() -> Iterator[Finding]:
         if not there[extra]:
             yield Finding(ABSENT, f"extra {extra}", f'to have it, type: pip install "{DISTRIBUTION}[{extra}]"')
             continue
-        try:
-            with silent_stderr():
-                for module in modules:
-                    require(module, extra)
-        except InputError as error:
-            yield Finding(WARNING, f"extra {extra}: {error}")
+        wrong = _wrong_with(extra, modules)
+        if wrong:
+            yield Finding(WARNING, f"extra {extra}: {wrong}")
         else:
             yield Finding(OK, f"extra {extra}: {', '.join(map(_version, modules))}")
     if not there["pose"] and not there["rtmlib"]:
@@ -196,6 +205,16 @@ def _extras() -> Iterator[Finding]:
     if len(found) > 1:
         mend = f"type: pip uninstall {' '.join(found)}; pip install {found[0]}; or an environment for each extra"
         yield Finding(WARNING, f"{' and '.join(found)} are installed, and overwrite each other's files", mend)
+
+
+def _wrong_with(extra: str, modules: Sequence[str]) -> str:
+    """Why modules cannot be imported, in a process of its own: what an import starts, sets or breaks ends with it."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", _IMPORT, extra, *modules]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+    if _SAID in done.stdout:
+        return done.stdout.rpartition(_SAID)[2].strip()
+    return f"importing {' and '.join(modules)} ends the process ({done.returncode})" if done.returncode else ""
 
 
 def _version(module: str) -> str:
