@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -186,18 +187,22 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    there = {}
+    there = [
+        extra
+        for extra, modules in EXTRAS.items()
+        if all(find_spec(module.split(".")[0]) is not None for module in modules)
+    ]
+    with ThreadPoolExecutor() as threads:  # which wait for processes
+        wrong = dict(zip(there, threads.map(lambda extra: _wrong_with(extra, EXTRAS[extra]), there), strict=True))
     for extra, modules in EXTRAS.items():
-        there[extra] = all(find_spec(module.split(".")[0]) is not None for module in modules)
-        if not there[extra]:
+        if extra not in there:
             yield Finding(ABSENT, f"extra {extra}", f'to have it, type: pip install "{DISTRIBUTION}[{extra}]"')
             continue
-        wrong = _wrong_with(extra, modules)
-        if wrong:
-            yield Finding(WARNING, f"extra {extra}: {wrong}")
+        if wrong[extra]:
+            yield Finding(WARNING, f"extra {extra}: {wrong[extra]}")
         else:
             yield Finding(OK, f"extra {extra}: {', '.join(map(_version, modules))}")
-    if not there["pose"] and not there["rtmlib"]:
+    if "pose" not in there and "rtmlib" not in there:
         extra = "pose" if sys.version_info < (3, 13) else "rtmlib"
         mend = f'type: pip install "{DISTRIBUTION}[{extra}]"'
         yield Finding(WARNING, "no pose estimator is installed: videos and pictures cannot be looked at", mend)
