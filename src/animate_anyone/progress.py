@@ -4,11 +4,13 @@
         for frame in progress.track(frames, total=len(frames), description="encode"):
             ...
 
-The command line hands in a :class:`TerminalProgress`; a program can hand in its own subclass.
+The command line hands in a :class:`TerminalProgress`; a program can hand in its own subclass. In a notebook
+:func:`suiting` gives a :class:`NotebookProgress`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
@@ -65,3 +67,26 @@ class TerminalProgress(Progress):
     def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
         """As :meth:`Progress.track`, with a bar."""
         yield from self._bars.track(items, total=total, description=description)
+
+
+class NotebookProgress(Progress):
+    """Bars below the cell of a notebook: widgets where ``ipywidgets`` is installed, else text."""
+
+    def track(self, items: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
+        """As :meth:`Progress.track`, with a bar."""
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, description, total, leave=None, unit="")  # the outermost stays
+
+
+def suiting(progress: Progress | None) -> Progress:
+    """What is given; where nothing is, bars in a notebook and silence elsewhere."""
+    if progress is not None:
+        return progress
+    return NotebookProgress() if in_notebook() else SILENT
+
+
+def in_notebook() -> bool:
+    """Whether this is the process of a notebook's cells; a terminal's IPython is not."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel")

@@ -21,7 +21,7 @@ from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.first_guess.frames import KEPT_BYTES, ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import load_estimator
-from animate_anyone.progress import SILENT, Progress
+from animate_anyone.progress import Progress, suiting
 from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
@@ -74,7 +74,7 @@ def animate(
     settings: Settings | None = None,
     *,
     character_pose: PoseSequence | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
     load: Callable[..., AnimateAnyonePipeline] | None = None,
     ranks: Ranks = ALONE,
 ) -> Report:
@@ -87,6 +87,7 @@ def animate(
         output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole. What is finished of a video of several
             windows is kept beside it until then, and the same call goes on with it.
         character_pose: the character's pose where it is known, in pixels of the picture.
+        progress: how it is told how far it is; ``None``: bars in a notebook, else silence.
         load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
         ranks: the processes that make the video together, each of which makes the same call; the first writes it.
 
@@ -94,7 +95,7 @@ def animate(
         InputError: for everything that is the user's to mend; found out before the long work as far
             as it can be.
     """
-    settings = settings or Settings()
+    settings, progress = settings or Settings(), suiting(progress)
     report = Report(made_from=describe_result("animate", character, driving, settings))
 
     # What is cheap to find out comes first.

@@ -20,7 +20,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.first_guess.frames import ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH
-from animate_anyone.progress import SILENT, Progress
+from animate_anyone.progress import Progress, suiting
 from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
@@ -96,7 +96,7 @@ def replace(
     settings: Settings | None = None,
     *,
     character_pose: PoseSequence | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | None = None,
     load: Callable[..., AnimateAnyonePipeline] | None = None,
     ranks: Ranks = ALONE,
 ) -> Report:
@@ -107,13 +107,14 @@ def replace(
         video: a video of somebody, or a folder of frames.
         output: ``.mp4``, ``.mov`` or ``.mkv``; appears only when whole.
         character_pose: the character's pose where it is known, in pixels of the picture.
+        progress: how it is told how far it is; ``None``: bars in a notebook, else silence.
         load: gives the model, in place of :func:`load_pipeline`: one that is loaded already.
         ranks: as in ``animate``.
 
     Raises:
         InputError: for everything that is the user's to mend; found out before the long work as far as it can be.
     """
-    settings = settings or Settings()
+    settings, progress = settings or Settings(), suiting(progress)
     report = Report(made_from=describe_result("replace", character, video, settings))
 
     # What is cheap to find out comes first.

@@ -28,6 +28,7 @@ from animate_anyone.sampling.speed import Speed
 from animate_anyone.structures import Picture, Size
 from animate_anyone.system.whole_files import whole_file
 from animate_anyone.workflows.driving import KINDS, Driver, open_driver
+from animate_anyone.workflows.result_page import result_page
 from animate_anyone.workflows.result_settings import check_beside, write_beside
 
 MAX_PERSON = 99
@@ -132,17 +133,25 @@ def check_number(what: str, number: int, most: int) -> None:
 
 @dataclass
 class Report:
-    """What was done: for the user at the end, and for ``report.json``.
+    """What was done: for the user at the end, and for ``report.json``. In a notebook it shows the video and its lines.
 
     Attributes:
         lines: for the user.
         seconds: that each stage took.
         made_from: what the result says of how it was made (``result_settings.describe_result``); ``None``: nothing.
+        output: the video that was written; ``None`` before.
     """
 
     lines: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     made_from: dict[str, Any] | None = None
+    output: Path | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        return result_page(self.output, self.lines)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -266,6 +275,7 @@ def write_result(
         report.lines += write_video(output, shown, size, driver, sound=True, comment=comment)
     made = f"{len(driver)} frames, {size[0]}x{size[1]}, {float(driver.fps):g} frames per second"
     report.lines += [*last(), f"{output}: {made}"]
+    report.output = output
     if report.made_from is not None:
         write_beside(output, {**report.made_from, "lines": report.lines, "seconds": report.seconds})
     if settings.keep is not None:
