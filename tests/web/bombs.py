@@ -71,7 +71,17 @@ def endless_gif(path: Path) -> None:
 
 def huge_tiff(path: Path) -> None:
     """A picture of 3.6 gigapixels in one strip."""
-    entries = [(256, 60_000), (257, 60_000), (258, 8), (259, 1), (262, 1), (273, 200), (277, 1), (278, 60_000), (279, 64)]
+    entries = [
+        (256, 60_000),
+        (257, 60_000),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 200),
+        (277, 1),
+        (278, 60_000),
+        (279, 64),
+    ]
     table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     path.write_bytes((b"II*\0" + struct.pack("<I", 8) + table + bytes(4)).ljust(300, b"\0"))
 

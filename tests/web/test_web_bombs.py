@@ -71,7 +71,11 @@ def test_it_is_used_or_refused_in_one_line(ask: Any, dancers: Path, tmp_path: Pa
     assert made.stat().st_size < 15_000_000
     shutil.copy(dancers / "me.png", tmp_path / "character.png")
     shutil.copy(dancers / "dance.npz", tmp_path / "video.npz")
-    files = {"character": name, "video": "video.npz"} if kind == "picture" else {"character": "character.png", "video": name}
+    files = (
+        {"character": name, "video": "video.npz"}
+        if kind == "picture"
+        else {"character": "character.png", "video": name}
+    )
     job = {"verb": "animate", "settings": {}, "folder": str(tmp_path), "limits": asdict(Limits()), "frame": 0, **files}
     before = sorted(path.name for path in tmp_path.iterdir())
     for what in KINDS[kind]:

@@ -233,13 +233,13 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         if state is not None:
             number, made = int(state["segments"]), state["made"].to(noise.device)
         before = plan.windows[number - 1] if number else [0]
-        with self._shown(replace(plan, window_batch=1), progress) as tick:
+        with self._shown(replace(plan, window_batch=1), progress, conditions) as shown:
             for segment in plan.windows[number:]:
                 own = noise[:, :, segment[0] : segment[-1] + 1]
                 done = before[-1] + 1 if number else 0
                 hold = holding(self.scheduler, made[:, :, segment[0] - before[0] :], own) if done else None
                 one = replace(plan, windows=[segment], overlap=0, window_batch=1)
-                ((_, made),) = self._denoising(conditions, own, one, [[segment]], tick, callback, hold).run()
+                ((_, made),) = self._denoising(conditions, own, one, [[segment]], shown, callback, hold).run()
                 number, before = number + 1, segment
                 reached = {"segments": torch.tensor(number), "made": made.cpu().contiguous()}
                 yield Finished(done, made[:, :, done - segment[0] :], reached.copy)

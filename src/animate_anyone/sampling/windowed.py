@@ -20,7 +20,7 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.deep_features import deep_features
-from animate_anyone.sampling.denoising import Denoising, Half, Hold, Schedule, State
+from animate_anyone.sampling.denoising import Denoising, Foretold, Half, Hold, Schedule, State
 from animate_anyone.sampling.latents import (
     PLAIN,
     AnimateAnyoneOutput,
@@ -72,6 +72,18 @@ class Finished(NamedTuple):
     first: int
     latents: Tensor
     state: Callable[[], State]
+
+
+class Shown(NamedTuple):
+    """What is told while a clip is denoised.
+
+    Attributes:
+        tick: called before the networks are.
+        foretold: called after a step of some frames.
+    """
+
+    tick: Callable[[], None]
+    foretold: Foretold
 
 
 class Kept(Protocol):
@@ -225,8 +237,8 @@ class WindowedPipeline(LatentVideoPipeline):
         together = callback is not None or self.config["aggregation"] != "fade"
         batch = len(plan.windows) if together else plan.window_batch * plan.ranks.count
         groups = [plan.windows[first : first + batch] for first in range(0, len(plan.windows), batch)]
-        with self._shown(plan, progress) as tick:
-            denoising = self._denoising(conditions, noise, plan, groups, tick, callback)
+        with self._shown(plan, progress, conditions) as shown:
+            denoising = self._denoising(conditions, noise, plan, groups, shown, callback)
             if state is not None:
                 denoising.go_on(state)
             for first, latents in denoising.run():
@@ -238,11 +250,11 @@ class WindowedPipeline(LatentVideoPipeline):
         noise: Tensor,
         plan: Plan,
         groups: list[list[list[int]]],
-        tick: Callable[[], None],
+        shown: Shown,
         callback: StepCallback | None = None,
         hold: Hold | None = None,
     ) -> Denoising:
-        """Of groups of windows; ``noise`` is of their frames, ``tick`` is called before the networks are."""
+        """Of groups of windows; ``noise`` is of their frames."""
         scheduler = plan.speed.scheduler(self.scheduler, plan.steps, noise.device)
         count = len(scheduler.timesteps)
 
@@ -254,7 +266,7 @@ class WindowedPipeline(LatentVideoPipeline):
             return changed.get("latents", latents)
 
         def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None) -> Tensor:
-            tick()
+            shown.tick()
             return self._predict(conditions, noisy, t, chunk, half)
 
         overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
@@ -278,11 +290,12 @@ class WindowedPipeline(LatentVideoPipeline):
             halves_apart=apart,
             prepare=prepare,
             deep_features=deep,
+            foretold=shown.foretold,
         )
 
     @contextmanager
-    def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
-        """Show how many calls of the networks are done; what is yielded is called before each."""
+    def _shown(self, plan: Plan, progress: Progress | None, conditions: ClipConditions) -> Iterator[Shown]:
+        """Show how many calls of the networks are done, and the frames as they are foretold."""
         total = plan.steps * -(-len(plan.windows) // (plan.window_batch * plan.ranks.count))
         ticks = iter(
             self.progress_bar(range(total)) if progress is None else progress.track(range(total), total, "denoise")
@@ -291,5 +304,14 @@ class WindowedPipeline(LatentVideoPipeline):
         def tick() -> None:
             next(ticks, None)
 
-        yield tick
+        def foretold(first: int, clean: Callable[[], Tensor]) -> None:
+            def frame() -> NDArray[np.uint8]:
+                restored = conditions.guess.of(range(first, first + 1)).restore(clean())
+                return self._decode_together(restored, conditions.guess, first)[0]
+
+            # Where networks wait elsewhere, the autoencoder would have to come for each.
+            if progress is not None and plan.ranks.is_first and not getattr(self, "_all_hooks", None):
+                progress.preview(frame)
+
+        yield Shown(tick, foretold)
         tick()  # the last is done
