@@ -125,15 +125,20 @@ def put_back(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    guess_objects: bool = True,
     progress: Progress = SILENT,
 ) -> Picture:
-    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults."""
+    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults.
+
+    ``guess_objects``: whether the first guess, where the model has one, holds the objects.
+    """
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
     objects, held = scene.objects if config["uses_objects"] else (None, None)
     character = scene.character
-    guess = first_guess(scene, config["uses_objects"]) if config["carried_reference"] else None
+    with_objects = config["uses_objects"] and guess_objects
+    guess = first_guess(scene, with_objects) if config["carried_reference"] else None
     made: Picture = pipeline(  # type: ignore[assignment]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
@@ -156,9 +161,9 @@ def put_back(
 
 def first_guess(scene: SuiteScene, with_objects: bool = True) -> Collage:
     """What is laid together for models with ``carried_reference``, and a baseline of their own."""
-    objects = scene.objects if with_objects else (None, None)
     subject = replace(scene.character, silhouette=alone(scene.character.picture))
-    return Collage(figure_of(subject, scene.truth.pose), scene.truth.pose, scene.environment, scene.region, *objects)
+    parts = figure_of(subject, scene.truth.pose), scene.truth.pose, scene.environment, scene.region
+    return Collage(*parts, *scene.objects) if with_objects else Collage(*parts, left_out=scene.objects[1])
 
 
 def alone(picture: Picture) -> Mask:
@@ -196,6 +201,7 @@ def evaluate_environment(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    guess_objects: bool = True,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Any], Picture]:
     """Run the suite.
@@ -203,6 +209,7 @@ def evaluate_environment(
     Args:
         pipeline: a model of Animate Anyone 2.
         animator: one of Animate Anyone, for the baseline ``paste``; ``None`` goes without.
+        guess_objects: whether the first guess of a model that has one holds the objects.
         characters: how many scenes. steps, guidance: ``None`` takes the model's default.
 
     Returns:
@@ -218,16 +225,23 @@ def evaluate_environment(
         )
     width, height = pipeline.config["size"]
     size, formulation = (width, height), pipeline.config["formulation"]
+    with_objects = pipeline.config["uses_objects"] and guess_objects
     makers: dict[str, Callable[[SuiteScene, int], Picture]] = {
         "model": lambda scene, number: put_back(
-            pipeline, scene, steps=steps, guidance=guidance, seed=seed + number, progress=progress
+            pipeline,
+            scene,
+            steps=steps,
+            guidance=guidance,
+            seed=seed + number,
+            guess_objects=guess_objects,
+            progress=progress,
         ),
         "copy_source": lambda scene, number: scene.environment,
     }
     if animator is not None:
         makers["paste"] = lambda scene, number: paste(animator, scene, seed + number, progress)
     if pipeline.config["carried_reference"]:
-        makers["collage"] = lambda scene, number: np.stack(list(first_guess(scene, pipeline.config["uses_objects"])))
+        makers["collage"] = lambda scene, number: np.stack(list(first_guess(scene, with_objects)))
     started = time.perf_counter()
     scenes: list[dict[str, Any]] = []
     rows: list[list[Picture]] = []
@@ -251,6 +265,7 @@ def evaluate_environment(
             "frames": FRAMES,
             **sampling_settings(pipeline, steps, guidance, seed),
             "formulation": formulation,
+            "guess_objects": guess_objects,
             "reference": "the character alone on a plain colour",
             "psnr": f"mean over frames, in dB, of 8-bit RGB; {MOST:g} where alike",
             "edge": f"{2 * BAND} pixels about the region's edge",

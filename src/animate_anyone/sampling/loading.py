@@ -113,7 +113,7 @@ def head_sizes(unet: nn.Module) -> set[int]:
 def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     """Hold the networks' widths against each other, where one's output is another's input."""
     unet = pipeline.denoising_unet.config
-    widths = list(unet["block_out_channels"])
+    widths, object_widths = list(unet["block_out_channels"]), pipeline.denoising_unet.object_widths()
     references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
     poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
     guider = pipeline.guider.config
@@ -130,8 +130,8 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     if objects is not None:
         fit += [
             ("object_guider", "in_channels", objects.config["in_channels"], unet["out_channels"]),
-            ("object_guider", "block_out_channels", list(objects.config["block_out_channels"]), widths),
             ("denoising_unet", "blends objects", unet["object_blending"] != "none", True),
+            (*("object_guider", "block_out_channels"), list(objects.config["block_out_channels"]), object_widths),
         ]
     for part, setting, got, want in fit:
         if got != want:
