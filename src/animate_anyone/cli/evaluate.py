@@ -16,7 +16,7 @@ from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
 _OF_PUPPET = ("side", "long_clips", "compare_motion")
-_OF_ENVIRONMENT = ("guess_objects",)
+_OF_ENVIRONMENT = ("guess_objects", "another_body")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class SuiteOptions:
     guess_objects: Annotated[
         bool, typer.Option("--guess-objects/--no-guess-objects", help="Whether the first guess holds the objects.")
     ] = True
+    another_body: Annotated[bool, typer.Option("--another-body", help="Scenes of a character of another body.")] = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def mend(
 
 def _pooled(plane: NDArray, like: Picture) -> NDArray[np.float32]:
     """``(height, width)`` by the mean of the pixels that each of a picture's covers."""
-    pooled: NDArray[np.float32] = F.adaptive_avg_pool2d(_tensor(plane[..., None]), (like.shape[0], like.shape[1]))[0, 0].numpy()
+    size = like.shape[0], like.shape[1]
+    pooled: NDArray[np.float32] = F.adaptive_avg_pool2d(_tensor(plane[..., None]), size)[0, 0].numpy()
     return pooled
 
 
