@@ -7,6 +7,8 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,12 +20,14 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.diffusers_files import diffusers_files
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.arrival import receive_pipeline
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Half
 from animate_anyone.sampling.frame_features import FrameFeatures
@@ -101,6 +105,20 @@ class AnimateAnyonePipeline(WindowedPipeline):
             reference_control=reference_control,
         )
         self.register_to_config(**{**options, "size": list(options["size"])})
+
+    def register_to_config(self, **settings: Any) -> None:
+        """As diffusers'; its last act in ``from_pretrained`` is to register the folder, when all networks have come."""
+        super().register_to_config(**settings)
+        if "_name_or_path" in settings:
+            receive_pipeline(self)
+
+    def save_pretrained(self, save_directory: str | PathLike[str], *safe: bool, **options: Any) -> None:
+        """As diffusers'; the folder holds what diffusers alone loads it with (``models.diffusers_files``)."""
+        files = diffusers_files({**self.config, "_class_name": type(self).__name__}, options.get("repo_id"))
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():  # first, since diffusers may upload the folder
+            (Path(save_directory) / name).write_text(content, encoding="utf-8")
+        super().save_pretrained(save_directory, *safe, **options)
 
     @property
     def num_input_channels(self) -> int:
