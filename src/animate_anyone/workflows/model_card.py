@@ -87,6 +87,7 @@ def model_card(folder: Path, name: str, header: Mapping[str, Any], text: str) ->
 def _sections(folder: Path, name: str, method: str, verb: str) -> list[str]:
     index, history = read_settings(folder / INDEX), _history(folder)
     return [
+        "## The folder",
         f"A model of {method} ([arXiv {PAPERS[method]}](https://arxiv.org/abs/{PAPERS[method]})), a folder in the form "
         "of diffusers. What stands from here to the end of this part was read from the folder's own files.",
         "## Networks",
