@@ -133,7 +133,8 @@ def replace(
         def look() -> Decomposed:
             networks = Networks.load(settings, marks)
             scene, remarks = decompose(driver, networks, settings.person, progress)
-            subject, more = crop_to_character(picture, character_pose, networks.masker, networks.estimator)
+            masker = networks.masker if pipeline.config["carried_reference"] else None
+            subject, more = crop_to_character(picture, character_pose, masker, networks.estimator)
             return Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
 
         with report.timed("seeing"):
