@@ -1,4 +1,4 @@
-"""``animate-anyone evaluate``: a model on a suite, or videos beside the true ones."""
+"""``animate-anyone evaluate``: a model on a suite or a published benchmark, or videos beside the true ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from animate_anyone.cli.options import Device, DType, Guidance, Steps, bars, shown_progress
+from animate_anyone.cli.options import Device, DType, Guidance, PoseEstimatorName, Steps, bars, shown_progress
 from animate_anyone.cli.records import takes_records, values
 from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
 _OF_PUPPET = ("side", "long_clips", "compare_motion")
+_OF_SUITE = ("sheet", "characters")
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,60 @@ class SuiteOptions:
 class VideoOptions:
     """Options of videos alone."""
 
-    protocol: Annotated[str, typer.Option(help="clean, or disco-legacy: as the papers.")] = "clean"
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="clean, or disco-legacy: as the papers.", show_default="clean; of a benchmark disco-legacy"),
+    ] = None
     metrics: Annotated[
         str | None, typer.Option(help="Some of psnr,ssim,l1,lpips,fid,fid-vid,fvd; default: all.", show_default=False)
     ] = None
-    split: Annotated[Path | None, typer.Option(help="Text file: names to measure, one a line.", show_default=False)] = (
-        None
-    )
-    layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc or tiktok.")] = "plain"
+    split: Annotated[
+        Path | None,
+        typer.Option(help="Text file: names, one a line; of a benchmark, references too.", show_default=False),
+    ] = None
+    layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain"
     metric_weights: Annotated[
         Path | None,
         typer.Option(help="Weights of LPIPS, FID, FID-VID and FVD.", show_default="~/.cache/animate-anyone/metrics"),
     ] = None
 
 
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Options of a benchmark alone."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder of a benchmark's results, new or to go on with.", show_default=False
+        ),
+    ] = None
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="own, reference, uniform or pasted: what is behind the person.",
+            show_default="own; reference for Animate Anyone 2 on TikTok",
+        ),
+    ] = None
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Of the results; default: the model's.")] = None
+    most_frames: Annotated[
+        int | None, typer.Option(min=1, help="The first so many frames of each clip; default: all.", show_default=False)
+    ] = None
+    workers: Annotated[int, typer.Option(min=0, help="Processes, as of batch.")] = 0
+    pose_estimator: PoseEstimatorName = "mediapipe"
+
+
 @takes_records
 def evaluate(
     context: typer.Context,
     *,
+    folder: Annotated[
+        Path | None, typer.Argument(help="The data set of --benchmark, as it is published.", show_default=False)
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="tiktok, ubc or ted: make its test clips and measure them.", show_default=False)
+    ] = None,
+    of_benchmark: BenchmarkOptions,
     suite: Annotated[str, typer.Option(help="puppet, or puppet-environment: characters in scenes.")] = "puppet",
     model: Annotated[
         str | None, typer.Option(help="A shipped model's name or a model folder.", show_default="the suite's name")
@@ -76,12 +113,25 @@ def evaluate(
     ] = None,
     of_videos: VideoOptions,
 ) -> None:
-    """Measure a model on a suite whose truth is known, or videos (--generated) beside the true ones (--truth)."""
+    """Measure a model on a suite or a --benchmark, or videos (--generated) beside the true ones (--truth).
+
+    A benchmark ends with 0 when all clips are measured, 2 where inputs kept some from being made, 1 for other faults.
+    """
     from animate_anyone.media import check_writable, whole_file
 
     if json_file is not None:
         check_writable(json_file, (".json",))
-    if generated is None and truth is None:
+    status = 0
+    if benchmark is not None:
+        only_others = ("suite", "generated", "truth", "layout", *_OF_SUITE, *_OF_PUPPET)
+        _refuse_given(context, only_others, "does not go with --benchmark; leave it out")
+        report, table, status = _benchmark(
+            benchmark, folder, model, (of_benchmark, of_suite, of_videos), (device, dtype)
+        )
+    elif folder is not None:
+        raise InputError(f"{folder}: a folder goes with --benchmark; give that, or leave the folder out")
+    elif generated is None and truth is None:
+        _refuse_given(context, values(of_benchmark), "goes with --benchmark; give that, or leave it out")
         _refuse_given(context, values(of_videos), "goes with --generated and --truth; give both")
         if suite == "puppet-environment":
             _refuse_given(context, _OF_PUPPET, "goes with --suite puppet; leave it out")
@@ -90,13 +140,14 @@ def evaluate(
         given, wanted = ("--generated", "--truth") if truth is None else ("--truth", "--generated")
         raise InputError(f"{given} alone: there is nothing to compare with; give {wanted} too")
     else:
+        _refuse_given(context, values(of_benchmark), "goes with --benchmark; give that, or leave it out")
         only_suite = ("suite", "model", *values(of_suite), "dtype")
         _refuse_given(context, only_suite, "goes with a suite, not with --generated; leave it out")
         from animate_anyone.evaluation.protocols import find_protocol, parse_metrics
         from animate_anyone.evaluation.video_metrics import evaluate_videos, video_table
 
         how = values(of_videos)
-        rules, chosen = find_protocol(how.pop("protocol")), parse_metrics(how.pop("metrics"))
+        rules, chosen = find_protocol(how.pop("protocol") or "clean"), parse_metrics(how.pop("metrics"))
         with bars() as progress:
             report = evaluate_videos(generated, truth, rules, chosen, device=device, progress=progress, **how)
         table = video_table(report)
@@ -104,6 +155,52 @@ def evaluate(
         with whole_file(json_file) as part:
             part.write_text(json.dumps(report, indent=1, allow_nan=False))
     print(table)
+    if status:
+        raise typer.Exit(status)
+
+
+def _benchmark(
+    name: str, folder: Path | None, model: str | None, given: tuple[Any, ...], placed: tuple[str, str]
+) -> tuple[dict[str, Any], str, int]:
+    """The report of a benchmark, what to print of it, and the exit status."""
+    own, of_suite, of_videos = (values(options) for options in given)
+    for what, value in (
+        ("a folder: the data set, as it is published", folder),
+        ("--model", model),
+        ("--output", own["output"]),
+    ):
+        if value is None:
+            raise InputError(
+                f"--benchmark {name}: wants {what}; type: evaluate --benchmark {name} FOLDER --model M -o DIR"
+            )
+    from animate_anyone.engines.local_pool import LocalPool
+    from animate_anyone.evaluation.protocols import parse_metrics
+    from animate_anyone.media import parse_size
+    from animate_anyone.workflows.benchmark import Asked, Making
+    from animate_anyone.workflows.benchmark import benchmark as run
+
+    asked = Asked(
+        name,
+        folder,  # type: ignore[arg-type]
+        of_videos["split"],
+        own["background"],
+        own["most_frames"],
+        of_videos["protocol"] or "disco-legacy",
+        parse_metrics(of_videos["metrics"]),
+        of_videos["metric_weights"],
+    )
+    making = Making(
+        str(model),
+        None if own["size"] is None else parse_size(own["size"]),
+        of_suite["steps"],
+        of_suite["guidance"],
+        of_suite["seed"],
+        *placed,
+        own["pose_estimator"],
+    )
+    with shown_progress() as progress:
+        outcome = run(asked, making, own["output"], LocalPool(own["workers"]), progress)
+    return outcome.report, "\n".join(outcome.lines()), outcome.status
 
 
 def _evaluate_suite(
