@@ -85,7 +85,7 @@ NOT_RUN: dict[str, str] = {
     "animate-anyone train reference_net.yaml": "goes on from what ablation/autoencoder was trained to",
     "animate-anyone evaluate --model runs/weighted": "measures what those two were trained to",
     "animate-anyone evaluate --model runs/plain": "measures what those two were trained to",
-    "animate-anyone evaluate --benchmark": "wants a published data set; run on a stand-in by tests/workflows/test_benchmark.py",
+    "animate-anyone evaluate --benchmark": "wants a published data set; run on stand-ins by tests/workflows",
     "animate-anyone --install-completion": "writes into the files of one's shell; see test_completion.py",
     "animate-anyone --show-completion": "finds out which shell it is typed in; see test_completion.py",
     "animate-anyone web": "serves until it is stopped; run by tests/web",
