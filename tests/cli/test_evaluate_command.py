@@ -106,7 +106,7 @@ def test_what_lacks_weights_is_told_with_the_line_that_gets_them(shell: Shell) -
         ("FVD ", "i3d_pretrained_400.pt"),
     ):
         line = next(line for line in lines if line.startswith(label))
-        assert f"needs {file}; type: curl -L" in line
+        assert f"needs {file}; type: animate-anyone models pull {label.strip().lower()} -o" in line
     report, told = measured(shell, "--metrics", "l1,fvd")
     assert (list(report["metrics"]), list(report["needs"])) == (["l1"], ["fvd"])
     assert "PSNR" not in told

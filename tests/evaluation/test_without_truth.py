@@ -27,7 +27,7 @@ from faults import DANCER, parts, puppet
 
 def test_each_ranks_its_own_faults(load_benchmark: Callable[[str], ModuleType]) -> None:
     faults = load_benchmark("without_truth")
-    cases = [faults.Case(seed, 8, 96) for seed in (0, 2)]
+    cases = [faults.Case(seed, 8, 96) for seed in (0, 2)]  # 1 stands before a plain background: no jitter shows
     measured = [faults.figures(case, other) for case, other in zip(cases, cases[::-1], strict=True)]
     for (fault, name), (right, of) in faults.rankings(measured).items():
         assert (right, of) == (2, 2), f"{name} of {fault}: {measured[0][fault][name]} and {measured[1][fault][name]}"
@@ -82,7 +82,7 @@ def test_pose_agreement_is_in_torso_lengths() -> None:
 
 
 def test_regions_are_those_of_the_studio() -> None:
-    """Two pixels of three of each part, and nine of ten of the head, go to what they show."""
+    """Two pixels of three of each part, and nine of ten of the head, go to what they show; arms lie before a torso."""
     clip, (_, masks, labels) = puppet(DANCER), parts(DANCER)
     groups = {
         HEAD: (Label.HEAD, Label.HAIR, Label.HAT),
@@ -90,12 +90,11 @@ def test_regions_are_those_of_the_studio() -> None:
         ARMS: (Label.LEFT_UPPER_ARM, Label.RIGHT_UPPER_ARM, Label.LEFT_LOWER_ARM, Label.RIGHT_LOWER_ARM),
         LEGS: (Label.LEFT_THIGH, Label.RIGHT_THIGH, Label.LEFT_SHIN, Label.RIGHT_SHIN),
     }
-    for number, mask in enumerate(masks):
-        regions = body_regions(mask, clip.pose.keypoints[number], clip.pose.scores[number])
-        assert np.array_equal(regions > 0, mask)
-        for region, of in groups.items():
-            shown = np.isin(labels[number], of)
-            assert (regions[shown] == region).mean() > (0.9 if region == HEAD else 2 / 3), (number, region)
+    looks = zip(masks, clip.pose.keypoints, clip.pose.scores, strict=True)
+    regions = np.stack([body_regions(*look) for look in looks])
+    assert np.array_equal(regions > 0, masks)
+    for region, of in groups.items():
+        assert (regions[np.isin(labels, of)] == region).mean() > (0.9 if region == HEAD else 2 / 3), region
     assert not body_regions(np.zeros((8, 8), bool), clip.pose.keypoints[0], clip.pose.scores[0]).any()
 
 

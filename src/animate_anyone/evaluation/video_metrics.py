@@ -105,7 +105,9 @@ def measure_pairs(
         "needs": needs,
         "clips": clips,
         "backbones": {
-            metric: [{"file": s.name, "sha256": weights.sha256(folder / s.name)} for s in weights.SOURCES[metric]]
+            metric: [
+                {"file": s.name, "sha256": weights.sha256(weights.file_of(s, folder))} for s in weights.SOURCES[metric]
+            ]
             for metric in asked
             if metric in weights.SOURCES
         },
