@@ -55,6 +55,7 @@ SHRUNK: dict[str, list[str]] = {
     "evaluate --suite puppet-environment": ["--characters", "1", "--device", "cpu"],
     "evaluate --model": ["--characters", "1", "--long-clips", "0", "--side", "64", "--device", "cpu"],
     "evaluate --generated": ["--metrics", "psnr,ssim,l1"],
+    "evaluate --generated results/ --reference": ["--device", "cpu"],
     "report": [],
     "models": [],
     "train": [

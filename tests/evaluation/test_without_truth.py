@@ -82,7 +82,7 @@ def test_pose_agreement_is_in_torso_lengths() -> None:
 
 
 def test_regions_are_those_of_the_studio() -> None:
-    """Two pixels of three of each part, and nine of ten of the head, go to what they show; arms lie before a torso."""
+    """Most pixels go to the part that they show; of arms before a torso many go to that."""
     clip, (_, masks, labels) = puppet(DANCER), parts(DANCER)
     groups = {
         HEAD: (Label.HEAD, Label.HAIR, Label.HAT),
@@ -94,7 +94,7 @@ def test_regions_are_those_of_the_studio() -> None:
     regions = np.stack([body_regions(*look) for look in looks])
     assert np.array_equal(regions > 0, masks)
     for region, of in groups.items():
-        assert (regions[np.isin(labels, of)] == region).mean() > (0.9 if region == HEAD else 2 / 3), region
+        assert (regions[np.isin(labels, of)] == region).mean() > {HEAD: 0.9, ARMS: 0.6}.get(region, 0.8), region
     assert not body_regions(np.zeros((8, 8), bool), clip.pose.keypoints[0], clip.pose.scores[0]).any()
 
 

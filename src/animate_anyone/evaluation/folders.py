@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from animate_anyone.errors import InputError
 from animate_anyone.media import PICTURE_SUFFIXES, natural_order, probe, read_frames, read_picture
+from animate_anyone.media.layouts import LAYOUTS
 from animate_anyone.structures import Picture, Size
 
-LAYOUTS = ("plain", "ubc", "tiktok", "ted")
 VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 FRAME_FILES = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix not in VIDEO_FILES)
 WHOLE = "."  # the name of a folder's only video where the folder itself is that video
