@@ -55,6 +55,7 @@ SHRUNK: dict[str, list[str]] = {
     "evaluate --suite puppet-environment": ["--characters", "1", "--device", "cpu"],
     "evaluate --model": ["--characters", "1", "--long-clips", "0", "--side", "64", "--device", "cpu"],
     "evaluate --generated": ["--metrics", "psnr,ssim,l1"],
+    "evaluate --generated results/ --reference": ["--device", "cpu"],
     "report": [],
     "models": [],
     "train": [
@@ -85,6 +86,7 @@ NOT_RUN: dict[str, str] = {
     "animate-anyone train reference_net.yaml": "goes on from what ablation/autoencoder was trained to",
     "animate-anyone evaluate --model runs/weighted": "measures what those two were trained to",
     "animate-anyone evaluate --model runs/plain": "measures what those two were trained to",
+    "animate-anyone evaluate --benchmark": "wants a published data set; run on stand-ins by tests/workflows",
     "animate-anyone --install-completion": "writes into the files of one's shell; see test_completion.py",
     "animate-anyone --show-completion": "finds out which shell it is typed in; see test_completion.py",
     "animate-anyone web": "serves until it is stopped; run by tests/web",
