@@ -15,7 +15,7 @@ from animate_anyone.cli.records import takes_records, values
 from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
-_OF_PUPPET = ("side", "long_clips", "compare_motion")
+_OF_PUPPET = ("side", "long_clips", "compare_motion", "reference")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class SuiteOptions:
     compare_motion: Annotated[
         bool, typer.Option("--compare-motion", help="Flicker without the temporal layers, too.")
     ] = False
+    reference: Annotated[
+        str, typer.Option(help="A frame of the same_clip, or of a clip of the same character elsewhere.")
+    ] = "same_clip"
 
 
 @dataclass(frozen=True)

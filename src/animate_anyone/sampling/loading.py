@@ -26,6 +26,7 @@ from animate_anyone.models.folder import (
     model_folder,
     networks_of,
 )
+from animate_anyone.models.noise_schedule import check_schedule
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.shipped import INDEX
@@ -35,7 +36,6 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
 
 Network = TypeVar("Network", bound=nn.Module)
-
 _PIPELINES = {kind.__name__: kind for kind in (AnimateAnyonePipeline, AnimateAnyone2Pipeline)}
 
 
@@ -113,7 +113,7 @@ def head_sizes(unet: nn.Module) -> set[int]:
 def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
     """Hold the networks' widths against each other, where one's output is another's input."""
     unet = pipeline.denoising_unet.config
-    widths = list(unet["block_out_channels"])
+    widths, path = list(unet["block_out_channels"]), pipeline.config["reference_path"]
     references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
     poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
     guider = pipeline.guider.config
@@ -125,7 +125,18 @@ def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
         *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
         ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
         ("denoising_unet", "environment_channels", unet["environment_channels"], scene),
+        (
+            "denoising_unet",
+            "reference_merging",
+            unet["reference_merging"],
+            "concatenated" if path == "concatenated" else "attention",
+        ),
     ]
+    check_schedule(pipeline.scheduler, str(folder / "scheduler"))
+    if pipeline.reference_resnet is not None:
+        layers = spatial_attention_layers(pipeline.denoising_unet).keys()
+        same = set(pipeline.reference_resnet.config["layers"]) == set(layers)
+        fit.append(("reference_resnet", "whether it knows the denoising UNet's layers", same, True))
     objects = getattr(pipeline, "object_guider", None)  # of Animate Anyone 2
     if objects is not None:
         fit += [

@@ -20,10 +20,11 @@ from transformers import CLIPVisionModelWithProjection
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, WITH_REFERENCE_NET, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.reference_resnet import ReferenceResNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Half
@@ -55,17 +56,22 @@ class AnimateAnyonePipeline(WindowedPipeline):
         stretch: pictures of any size are taken and stretched to the video's, their aspect not kept, as the
             published open checkpoints are given theirs; the image encoder sees the picture as it came.
         reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
-            the paper compares with it (table 3): ``clip``: the image token alone; ``controlnet``: ``reference_control``
-            and no image token; ``both``. They have no ``reference_net``.
+            the paper compares with it: ``clip``: the image token alone; ``controlnet``: ``reference_control`` and no
+            image token; ``both``; ``resnet``: ``reference_resnet`` in the place of ``reference_net``; ``concatenated``:
+            ``reference_net``, its features concatenated instead of attended to. And ``none``: not at all.
+        image_tokens: ``pooled`` or ``patches``, what of the image encoder's output enters cross-attention.
         reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
+        reference_resnet: the network of ``resnet``, ``None`` elsewhere.
         options: those above, and those of :class:`~animate_anyone.first_guess.guess.GuessOptions`, which are not the
             paper's; defaults in ``models.pipeline_options``.
     """
 
     poses_at_once = 1  # encoded
-    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
+    model_cpu_offload_seq = (
+        "image_encoder->pose_guider->reference_net->reference_resnet->reference_control->denoising_unet->vae"
+    )
     _callback_tensor_inputs = ("latents",)
-    _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control"]
+    _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control", "reference_resnet"]
 
     denoising_unet: DenoisingUNet
     reference_net: ReferenceNet
@@ -74,6 +80,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
     vae: AutoencoderKL
     scheduler: DDIMScheduler
     reference_control: ReferenceControl | None
+    reference_resnet: ReferenceResNet | None
 
     @takes(ANIMATE_ANYONE)
     def __init__(
@@ -85,14 +92,16 @@ class AnimateAnyonePipeline(WindowedPipeline):
         vae: AutoencoderKL,
         scheduler: DDIMScheduler,
         reference_control: ReferenceControl | None = None,
+        reference_resnet: ReferenceResNet | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         check_options(options)
         options = {**ANIMATE_ANYONE, **options}
         path = options["reference_path"]
-        check_given(f"reference_path {path}", "reference_net", reference_net, path == "reference_net")
+        check_given(f"reference_path {path}", "reference_net", reference_net, path in WITH_REFERENCE_NET)
         check_given(f"reference_path {path}", "reference_control", reference_control, path in CONTROLLED)
+        check_given(f"reference_path {path}", "reference_resnet", reference_resnet, path == "resnet")
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -101,6 +110,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
             vae=vae,
             scheduler=scheduler,
             reference_control=reference_control,
+            reference_resnet=reference_resnet,
         )
         self.register_to_config(**{**options, "size": list(options["size"])})
 
@@ -221,6 +231,10 @@ class AnimateAnyonePipeline(WindowedPipeline):
         if speed.features and (self.reference_control is not None or len(self.denoising_unet.up_blocks) < 2):
             why = "it has one level" if self.reference_control is None else "its reference goes into every block"
             raise InputError(f"speed 'features' is nothing for this model: {why}; leave that word out")
+        if speed.reference and self.config["reference_path"] == "concatenated":
+            raise InputError(
+                "speed 'reference' is nothing for this model: its reference is not attended to; leave it out"
+            )
 
     def _begin(
         self,
@@ -294,15 +308,19 @@ class AnimateAnyonePipeline(WindowedPipeline):
         guided: bool,
         speed: Speed,
     ) -> ReferenceCondition:
-        device = self._execution_device
-        token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
+        device, path = self._execution_device, self.config["reference_path"]
+        token = picture_token(self.image_encoder, reference, self.config["image_tokens"]).to(self.denoising_unet.dtype)
         latent = self._encode([reference], size)[:, :, 0].to(device)
-        if self.config["reference_path"] != "reference_net":
-            return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
+        if path not in (*WITH_REFERENCE_NET, "resnet"):
+            return without_reference_net(latent, token, path, self.reference_control)
         pose = None
         if reference_pose is not None:
             pose = self._pose_features([reference_pose], reference_pose, size).of([0])[0][:, :, 0].to(device)
-        features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
+        if self.reference_resnet is None:
+            features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
+        else:
+            drawn = torch.from_numpy(stretch(reference, size).copy()).to(device).permute(2, 0, 1)[None]
+            features = self.reference_resnet(drawn.float() / 127.5 - 1)
         # The unconditional half sees no reference; all its windows count as one sample.
         features = speed.seen(features, self._grid(size))
         keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))

@@ -8,28 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.pipeline_options import WITHOUT_TOKENS
+from animate_anyone.models.reference_concatenation import SeenReference
 from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
 from animate_anyone.sampling.denoising import Half
 
 
 @dataclass(frozen=True)
 class ReferenceCondition:
-    """The method: ReferenceNet's features, and the image encoder's token.
+    """The method: ReferenceNet's features, and the image encoder's tokens.
 
     Attributes:
         latent: ``(1, channels, h, w)``, scaled.
         image_token: ``(1, tokens, width)``.
-        keys_values: of ReferenceNet's features, for the denoising UNet; ``None`` where there is no ReferenceNet.
+        keys_values: what the denoising UNet makes of ReferenceNet's features, or of a ResNet's in their place; ``None``
+            where there are none.
     """
 
     latent: Tensor
     image_token: Tensor
-    keys_values: ReferenceKeysValues | None = None
+    keys_values: SeenReference | None = None
 
     def at_step(
         self, noisy: Tensor, t: Tensor, tokens: Tensor, num_unconditional: int, half: Half | None = None
-    ) -> ReferenceKeysValues | ReferenceResiduals | None:
+    ) -> SeenReference | ReferenceResiduals | None:
         """What the denoising UNet is given at one step: always the same here, whatever the noisy latents are.
 
         Args:
@@ -63,7 +65,7 @@ def without_reference_net(
     latent: Tensor, image_token: Tensor, path: str, control: ReferenceControl | None
 ) -> ReferenceCondition:
     """The designs that the paper compares with ReferenceNet; ``path`` as ``reference_path`` of the pipeline."""
-    if path == "controlnet":
+    if path in WITHOUT_TOKENS:
         image_token = torch.zeros_like(image_token)
     if control is None:
         return ReferenceCondition(latent, image_token)
