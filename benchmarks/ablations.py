@@ -41,8 +41,8 @@ RUNS = Path("runs/ablations")
 # Recipe -> row. All but the last two make single frames and are sampled frame by frame.
 ROWS = {
     "clip": "CLIP features",
-    "controlnet": "ControlNet, trained together",
-    "controlnet_after": "finetuned first, then ControlNet",
+    "controlnet": "ControlNet (trained together)",
+    "controlnet_after": "ControlNet (after finetuning)",
     "both": "CLIP features + ControlNet",
     "resnet": "ResNet for ReferenceNet",
     "concatenated": "features concatenated",
