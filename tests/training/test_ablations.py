@@ -222,7 +222,9 @@ def test_table(ablations: ModuleType) -> None:
     assert rows["the method"]["the paper's FVD ↓"] == "81.6"
     gaps = rows["one stage"]
     assert (gaps["PSNR ↑"], gaps["parameters, M"], gaps["steps"]) == ("-", "not trained", "not trained")
-    assert ablations.left_out(reports)[0].startswith("**Not trained:** ControlNet (trained together), ControlNet (after")
+    assert ablations.left_out(reports)[0].startswith(
+        "**Not trained:** ControlNet (trained together), ControlNet (after"
+    )
     said = ablations.standing(reports)
     assert said.startswith("By PSNR over the person: CLIP features (9.00), without temporal layers (8.50), the method")
     assert said.endswith(

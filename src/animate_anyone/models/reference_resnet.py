@@ -83,6 +83,11 @@ class ReferenceResNet(ModelMixin, ConfigMixin):
         made.resnet.load_state_dict(resnet.state_dict())
         return made
 
+    def unread(self) -> list[nn.Parameter]:
+        """The weights of stages on which no feature depends."""
+        last = max(stage for stage, _ in self.config["layers"].values())
+        return [p for stage in self.resnet.encoder.stages[last + 1 :] for p in stage.parameters()]
+
     def train(self, mode: bool = True) -> ReferenceResNet:
         """As any network's; batch normalisation stays as it is."""
         super().train(mode)
