@@ -162,7 +162,7 @@ def test_model_folder(path: str, tmp_path: Path) -> None:
     index = tmp_path / "model" / "model_index.json"
     other = {"resnet": "clip", "concatenated": "reference_net"}[path]
     index.write_text(json.dumps({**json.loads(index.read_text()), "reference_path": other}))
-    with pytest.raises(InputError, match="its reference_resnet is|reference_merging is concatenated; the other"):
+    with pytest.raises(InputError, match=r"its reference_resnet is|reference_merging is concatenated; the other"):
         load_pipeline(tmp_path / "model", "cpu", "float32")
 
 

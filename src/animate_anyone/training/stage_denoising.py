@@ -175,7 +175,7 @@ class DenoisingStage(Stage[DenoisingT]):
         return int(rng.integers(2**32)) if self.guessing.carried_reference else 0
 
     def set_trainable(self) -> None:
-        """All but the VAE, the image encoder and the weights of ReferenceNet, or a ResNet, on which no feature depends."""
+        """All but the VAE, the image encoder and the weights of ReferenceNet or ResNet on which no feature depends."""
         self.vae.requires_grad_(False)
         self.image_encoder.requires_grad_(False)
         for parameter in self.reference_resnet.unread() if self.reference_resnet is not None else ():
