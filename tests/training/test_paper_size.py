@@ -65,7 +65,7 @@ def test_both_stages_run_from_a_folder_of_stable_diffusions_parts(tmp_path: Path
 
 
 def documented() -> list[list[str]]:
-    """The settings of stage one that docs/training.md gives for the designs of the ablation and for predicting noise."""
+    """Settings of stage one that docs/training.md gives for the designs of the ablation and for predicting noise."""
     lines = (REPOSITORY / "docs" / "training.md").read_text().splitlines()
     start = "animate-anyone train recipes/aa1_stage1.yaml "
     found = [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(f"{start}output=runs/aa1_")]
