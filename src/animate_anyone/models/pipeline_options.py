@@ -27,6 +27,12 @@ WITHOUT_TOKENS = ("controlnet", "none")
 IMAGE_TOKENS = ("pooled", "patches")
 """What of the image encoder's output enters cross-attention, see ``models.image_tokens``."""
 
+
+def merging_of(path: str) -> str:
+    """The denoising UNet's ``reference_merging`` for a ``reference_path``."""
+    return "concatenated" if path == "concatenated" else "attention"
+
+
 # Name -> what holds where a model does not say.
 ANIMATE_ANYONE: dict[str, Any] = {
     "size": (768, 768),

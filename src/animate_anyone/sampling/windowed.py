@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -49,6 +49,7 @@ class Plan:
         window_batch: windows computed at once.
         ranks: the processes that share the windows.
         speed: what is left out.
+        continuation: 0, or frames of a segment that are the last of the one before (Animate Anyone 2).
     """
 
     steps: int
@@ -58,6 +59,7 @@ class Plan:
     window_batch: int
     ranks: Ranks = ALONE
     speed: Speed = EXACT
+    continuation: int = 0
 
 
 class Finished(NamedTuple):
@@ -104,13 +106,11 @@ class Clip:
 
     Attributes:
         conditions: what the networks are given.
-        size: ``(width, height)`` of the video.
         denoise: begins, or goes on from a state, and hands out what the networks make.
         ranks: the processes that make it together.
     """
 
     conditions: ClipConditions
-    size: tuple[int, int]
     denoise: Callable[[State | None], Iterator[Finished]]
     ranks: Ranks = ALONE
 
@@ -121,14 +121,14 @@ class WindowedPipeline(LatentVideoPipeline):
     denoising_unet: DenoisingUNet
 
     @abstractmethod
+    def check_speed(self, speed: Speed) -> None:
+        """Raise :class:`InputError` where this model cannot leave out what is asked for."""
+
+    @abstractmethod
     def _predict(
         self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None = None
     ) -> Tensor:
         """What the networks predict, see :data:`~animate_anyone.sampling.denoising.Predict`."""
-
-    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the latents of frames of a size."""
-        return size[1] // self.latent_downscale, size[0] // self.latent_downscale
 
     @torch.no_grad()
     def _frames(
@@ -152,7 +152,8 @@ class WindowedPipeline(LatentVideoPipeline):
                 waits = {"decoded": torch.tensor(first), "waiting": waiting.cpu().contiguous()}
                 kept.save(first, {**reached(), **waits})
 
-        yield from self._decode(parts(), clip.conditions.guess, clip.size, Output(finish, after_part, clip.ranks))
+        size = self._frame_size(clip.conditions.grid)
+        yield from self._decode(parts(), clip.conditions.guess, size, Output(finish, after_part, clip.ranks))
         self.maybe_free_model_hooks()
 
     @torch.no_grad()
@@ -172,12 +173,7 @@ class WindowedPipeline(LatentVideoPipeline):
         self, clip: Clip, output_type: Literal["np", "latent"], return_dict: bool
     ) -> AnimateAnyoneOutput | tuple[Any]:
         """What a call returns of a clip."""
-        result: NDArray[np.uint8] | Tensor
-        if output_type == "latent":
-            result = torch.cat([finished.latents for finished in self._finished(clip)], 2)
-            self.maybe_free_model_hooks()
-        else:
-            result = np.stack(list(self._frames(clip)))
+        result = self._all_latents(clip) if output_type == "latent" else np.stack(list(self._frames(clip)))
         return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
 
     def plan(
@@ -213,6 +209,70 @@ class WindowedPipeline(LatentVideoPipeline):
         if self.denoising_unet.config["use_motion_module"] and len(schedule[0]) > longest:
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
         return schedule
+
+    def _plan(
+        self,
+        num_frames: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        window_batch: int = 1,
+        ranks: Ranks = ALONE,
+        speed: Speed = EXACT,
+        **more: int,
+    ) -> Plan:
+        """How a clip will be denoised; ``more`` as in :meth:`plan`. Raises :class:`InputError` as that does."""
+        self.check_speed(speed)
+        if window_batch < 1:
+            raise InputError(f"window_batch is {window_batch}; it must be at least 1")
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        planned = self.plan(num_frames, steps, guidance_scale, window, overlap, **more)
+        how = overlap, window_batch, ranks, speed, more.get("continuation", 0)
+        return Plan(speed.steps(steps), guidance_scale, planned, *how)
+
+    def _clip(
+        self,
+        conditions: ClipConditions,
+        plan: Plan,
+        generator: torch.Generator | None,
+        latents: Tensor | None,
+        callback: StepCallback | None,
+        progress: Progress | None,
+    ) -> Clip:
+        """A clip that is about to be denoised, with noise for all of it."""
+        conditions = replace(conditions, guided=plan.guidance_scale != 1)
+        channels = conditions.reference.latent.shape[1]
+        noise = self._noise((1, channels, conditions.num_frames, *conditions.grid), generator, latents)
+        return Clip(conditions, partial(self._denoise, conditions, noise, plan, callback, progress), plan.ranks)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        conditions: ClipConditions,
+        *,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """The latents ``(1, channels, frames, h, w)`` of a clip, without noise; arguments as in a call.
+
+        Args:
+            conditions: from ``encode``; they may be used again, with another seed or other settings.
+            settings: what else a call takes of denoising, ``num_inference_steps`` to ``speed``.
+
+        Raises:
+            InputError: a setting does not fit the model, or values are not finite.
+        """
+        plan = self._plan(conditions.num_frames, **settings)
+        return self._all_latents(self._clip(conditions, plan, generator, latents, callback_on_step_end, progress))
+
+    def _all_latents(self, clip: Clip) -> Tensor:
+        made = torch.cat([finished.latents for finished in self._finished(clip)], 2)
+        self.maybe_free_model_hooks()
+        return made
 
     def _settings(self, *given: Any) -> list[Any]:
         """Steps, guidance scale, window and overlap: the model's own where ``None`` is given."""

@@ -11,11 +11,12 @@ from torch import nn
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.pipeline_options import merging_of
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.initial import start_at_identity
-from animate_anyone.training.reference_parts import begin_reference, load_reference, merging, plain_unet
+from animate_anyone.training.reference_parts import begin_reference, load_reference, plain_unet
 from animate_anyone.training.starting_folder import load_published
 
 
@@ -49,10 +50,10 @@ def build_networks(
         config = denoising.config
         if config["in_channels"] != channels:
             raise InputError(f"{init}: its denoising UNet takes {config['in_channels']} channels, not {channels}")
-        if config["reference_merging"] != merging(path):
+        if config["reference_merging"] != merging_of(path):
             raise InputError(
                 f"{init}: its denoising UNet has reference_merging {config['reference_merging']!r}, and reference_path "
-                f"{path} needs {merging(path)!r}; give an init without denoising_unet/"
+                f"{path} needs {merging_of(path)!r}; give an init without denoising_unet/"
             )
         known = reference(denoising, lambda: plain_unet(denoising)) if known is None else known
         return {"denoising_unet": denoising, **known, "pose_guider": guider}
@@ -65,7 +66,7 @@ def build_networks(
     got = unet.config["in_channels"]
     if got != latents:
         raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {latents} channels")
-    options = {"use_motion_module": False, "in_channels": channels, "reference_merging": merging(path)}
+    options = {"use_motion_module": False, "in_channels": channels, "reference_merging": merging_of(path)}
     denoising = networks.build("motion", lambda **settings: DenoisingUNet.from_unet2d(unet, **options, **settings))
     looks = reference(denoising, lambda: unet)
     width = unet.config["block_out_channels"][0]

@@ -26,11 +26,6 @@ RESNET = "resnet"
 """In ``init``: the folder of a ResNet as transformers writes it, with weights of ImageNet, say."""
 
 
-def merging(path: str) -> str:
-    """The denoising UNet's ``reference_merging`` for a ``reference_path``."""
-    return "concatenated" if path == "concatenated" else "attention"
-
-
 def load_reference(path: str, init: Path) -> dict[str, nn.Module] | None:
     """The networks of a whole model for ``reference_path``, by part; ``None`` where the model's own path is another.
 
