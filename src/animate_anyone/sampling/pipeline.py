@@ -24,7 +24,7 @@ from animate_anyone.models.diffusers_files import diffusers_files
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, WITH_REFERENCE_NET, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
-from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
+from animate_anyone.models.reference_control import ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.models.reference_resnet import ReferenceResNet
 from animate_anyone.progress import Progress
@@ -34,7 +34,13 @@ from animate_anyone.sampling.denoising import Half
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, stretch
-from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
+from animate_anyone.sampling.reference import (
+    ReferenceCondition,
+    check_looks,
+    check_pooled,
+    pixels,
+    without_reference_net,
+)
 from animate_anyone.sampling.scene import Planes, SceneInputs, check_depth
 from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windowed import Clip, Kept, StepCallback, WindowedPipeline
@@ -59,11 +65,9 @@ class AnimateAnyonePipeline(WindowedPipeline):
             published open checkpoints are given theirs; the image encoder sees the picture as it came.
         reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
             the paper compares with it: ``clip``: the image token alone; ``controlnet``: ``reference_control`` and no
-            image token; ``both``; ``resnet``: ``reference_resnet`` in the place of ``reference_net``; ``concatenated``:
-            ``reference_net``, its features concatenated instead of attended to. And ``none``: not at all.
+            image token; ``both``; ``resnet``: ``reference_resnet`` in its place; ``concatenated``: its features
+            concatenated instead of attended to. And ``none``: not at all. Each has its network, and no other.
         image_tokens: ``pooled`` or ``patches``, what of the image encoder's output enters cross-attention.
-        reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
-        reference_resnet: the network of ``resnet``, ``None`` elsewhere.
         options: those above, and those of :class:`~animate_anyone.first_guess.guess.GuessOptions`, which are not the
             paper's; defaults in ``models.pipeline_options``.
     """
@@ -100,10 +104,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         super().__init__()
         check_options(options)
         options = {**ANIMATE_ANYONE, **options}
-        path = options["reference_path"]
-        check_given(f"reference_path {path}", "reference_net", reference_net, path in WITH_REFERENCE_NET)
-        check_given(f"reference_path {path}", "reference_control", reference_control, path in CONTROLLED)
-        check_given(f"reference_path {path}", "reference_resnet", reference_resnet, path == "resnet")
+        check_looks(options["reference_path"], reference_net, reference_control, reference_resnet)
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -263,9 +264,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         if speed.features and (self.reference_control is not None or len(self.denoising_unet.up_blocks) < 2):
             why = "it has one level" if self.reference_control is None else "its reference goes into every block"
             raise InputError(f"speed 'features' is nothing for this model: {why}; leave that word out")
-        if speed.reference and self.config["reference_path"] == "concatenated":
-            why = "its reference is not attended to"
-            raise InputError(f"speed 'reference' is nothing for this model: {why}; leave that word out")
+        check_pooled(self.config["reference_path"], speed.reference)
 
     @torch.no_grad()
     def _begin(
@@ -366,8 +365,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         if self.reference_resnet is None:
             features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
         else:
-            drawn = torch.from_numpy(stretch(reference, size).copy()).to(device).permute(2, 0, 1)[None]
-            features = self.reference_resnet(drawn.float() / 127.5 - 1)
+            features = self.reference_resnet(pixels(stretch(reference, size), device))
         height, width = latent.shape[-2:]
         features = speed.seen(features, (height, width))
         return ReferenceCondition(latent, token, self.denoising_unet.project_reference(features))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
-from animate_anyone.models.pipeline_options import WITHOUT_TOKENS
+from animate_anyone.models.pipeline_options import CONTROLLED, WITH_REFERENCE_NET, WITHOUT_TOKENS
 from animate_anyone.models.reference_concatenation import SeenReference
 from animate_anyone.models.reference_control import ReferenceControl, ReferenceResiduals
 from animate_anyone.sampling.denoising import Half
@@ -76,3 +78,23 @@ def check_given(setting: str, name: str, network: nn.Module | None, needed: bool
     """See that a pipeline has the network ``name`` where a setting needs it, and no other; else ``InputError``."""
     if (network is not None) != needed:
         raise InputError(f"{setting}: {name} must {'' if needed else 'not '}be given")
+
+
+def check_looks(path: str, net: nn.Module | None, control: nn.Module | None, resnet: nn.Module | None) -> None:
+    """See that a pipeline has what looks at the reference by its ``reference_path``, and nothing else."""
+    check_given(f"reference_path {path}", "reference_net", net, path in WITH_REFERENCE_NET)
+    check_given(f"reference_path {path}", "reference_control", control, path in CONTROLLED)
+    check_given(f"reference_path {path}", "reference_resnet", resnet, path == "resnet")
+
+
+def check_pooled(path: str, pooled: bool) -> None:
+    """Raises :class:`InputError` where features are to be pooled that are joined to a frame's place by place."""
+    if pooled and path == "concatenated":
+        raise InputError(
+            "speed 'reference' is nothing for this model: its reference is not attended to; leave that word out"
+        )
+
+
+def pixels(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A picture ``(height, width, 3)`` as ``(1, 3, height, width)`` in [-1, 1]."""
+    return torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
