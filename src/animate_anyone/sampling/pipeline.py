@@ -33,14 +33,8 @@ from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Half
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
-from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, stretch
-from animate_anyone.sampling.reference import (
-    ReferenceCondition,
-    check_looks,
-    check_pooled,
-    pixels,
-    without_reference_net,
-)
+from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, pixels, stretch
+from animate_anyone.sampling.reference import ReferenceCondition, check_looks, check_pooled, without_reference_net
 from animate_anyone.sampling.scene import Planes, SceneInputs, check_depth
 from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windowed import Clip, Kept, StepCallback, WindowedPipeline
@@ -63,11 +57,10 @@ class AnimateAnyonePipeline(WindowedPipeline):
             are sampled.
         stretch: pictures of any size are taken and stretched to the video's, their aspect not kept, as the
             published open checkpoints are given theirs; the image encoder sees the picture as it came.
-        reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
-            the paper compares with it: ``clip``: the image token alone; ``controlnet``: ``reference_control`` and no
-            image token; ``both``; ``resnet``: ``reference_resnet`` in its place; ``concatenated``: its features
-            concatenated instead of attended to. And ``none``: not at all. Each has its network, and no other.
-        image_tokens: ``pooled`` or ``patches``, what of the image encoder's output enters cross-attention.
+        reference_path: how the reference's looks get in. ``reference_net``: the method. The others are what the paper
+            compares with it, see ``models.pipeline_options``, each with its network, ``reference_control`` or
+            ``reference_resnet``, or without.
+        image_tokens: ``pooled`` or ``patches``, see ``models.image_tokens``.
         options: those above, and those of :class:`~animate_anyone.first_guess.guess.GuessOptions`, which are not the
             paper's; defaults in ``models.pipeline_options``.
     """
@@ -86,7 +79,6 @@ class AnimateAnyonePipeline(WindowedPipeline):
     vae: AutoencoderKL
     scheduler: DDIMScheduler
     reference_control: ReferenceControl | None
-    reference_resnet: ReferenceResNet | None
 
     @takes(ANIMATE_ANYONE)
     def __init__(

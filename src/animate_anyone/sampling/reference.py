@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
@@ -93,8 +91,3 @@ def check_pooled(path: str, pooled: bool) -> None:
         raise InputError(
             "speed 'reference' is nothing for this model: its reference is not attended to; leave that word out"
         )
-
-
-def pixels(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """A picture ``(height, width, 3)`` as ``(1, 3, height, width)`` in [-1, 1]."""
-    return torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
