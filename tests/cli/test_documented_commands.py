@@ -83,6 +83,7 @@ NOT_RUN: dict[str, str] = {
     "animate-anyone train recipes/aa1": PAPER_SIZE,
     "animate-anyone train recipes/aa2": PAPER_SIZE,
     "animate-anyone train ablation/": "trains from nothing; run by tests/training/test_ablations.py",
+    "animate-anyone train recipes/ablation/aa1": PAPER_SIZE,
     "animate-anyone train reference_net.yaml": "goes on from what ablation/autoencoder was trained to",
     "animate-anyone evaluate --model runs/weighted": "measures what those two were trained to",
     "animate-anyone evaluate --model runs/plain": "measures what those two were trained to",

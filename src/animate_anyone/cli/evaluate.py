@@ -25,7 +25,7 @@ from animate_anyone.cli.records import takes_records, values
 from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
-_OF_PUPPET = ("side", "long_clips", "compare_motion")
+_OF_PUPPET = ("side", "long_clips", "compare_motion", "reference")
 _OF_ENVIRONMENT = ("guess_objects", "another_body")
 _OF_SUITE = ("sheet", "characters")
 _WITHOUT_TRUTH = ("reference", "driving", "align", "segments")
@@ -50,6 +50,9 @@ class SuiteOptions:
     compare_motion: Annotated[
         bool, typer.Option("--compare-motion", help="Flicker without the temporal layers, too.")
     ] = False
+    reference: Annotated[
+        str, typer.Option(help="A frame of the same_clip, or of a clip of the same character elsewhere.")
+    ] = "same_clip"
     guess_objects: Annotated[
         bool, typer.Option("--guess-objects/--no-guess-objects", help="Whether the first guess holds the objects.")
     ] = True

@@ -22,14 +22,8 @@ from animate_anyone.models.first_convolution import ConvWithEnvironment, ConvWit
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.models.object_input import ObjectInput
 from animate_anyone.models.pipeline_options import takes
-from animate_anyone.models.reference_attention import (
-    ReferenceAttentionProcessor,
-    ReferenceFeatures,
-    ReferenceKeysValues,
-    install_processors,
-    project_reference,
-    spatial_attention_layers,
-)
+from animate_anyone.models.reference_attention import ReferenceFeatures, spatial_attention_layers
+from animate_anyone.models.reference_concatenation import PART, SeenReference, install_merging, merged_reference
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
 from animate_anyone.models.temporal_layer import TemporalLayer
@@ -60,6 +54,7 @@ class DenoisingUNet(UNetMotionModel):
         motion_norm_num_groups: groups of the motion modules' normalisation, which is per frame.
         reference_blocks: ``all`` (Animate Anyone) or ``mid_up`` (Animate Anyone 2): where the
             reference is attended to.
+        reference_merging: ``attention``, as the papers do; or ``concatenated``, see ``reference_concatenation``.
         environment_channels: so many of ``in_channels``, the last, are the environment's (Animate Anyone 2): its
             latents and the mask, see :func:`join_environment`.
         object_blending: ``none``; or objects are blended in after each spatial attention of the middle and up
@@ -79,6 +74,7 @@ class DenoisingUNet(UNetMotionModel):
         use_motion_module: bool = True,
         motion_norm_num_groups: int = 32,
         reference_blocks: Literal["all", "mid_up"] = "all",
+        reference_merging: Literal["attention", "concatenated"] = "attention",
         environment_channels: int = 0,
         object_blending: ObjectBlending = "none",
         blending_weights: Literal["map"] = "map",
@@ -90,6 +86,7 @@ class DenoisingUNet(UNetMotionModel):
             use_motion_module=use_motion_module,
             motion_norm_num_groups=motion_norm_num_groups,
             reference_blocks=reference_blocks,
+            reference_merging=reference_merging,
             environment_channels=environment_channels,
             object_blending=object_blending,
             blending_weights=blending_weights,
@@ -121,7 +118,7 @@ class DenoisingUNet(UNetMotionModel):
                     self.set_submodule(name, TemporalLayer.like(module))
                 else:
                     self.set_submodule(name, NoMotion())
-        install_processors(self, ReferenceAttentionProcessor)
+        install_merging(self, reference_merging)
         if object_blending == "input":
             self.object_input = ObjectInput(self.config["block_out_channels"][0])
         elif object_blending != "none":
@@ -162,7 +159,7 @@ class DenoisingUNet(UNetMotionModel):
         else:
             model.zero_motion()
             weights |= model._own_weights(".motion_modules.")
-        model.load_state_dict(weights | model._object_weights())
+        model.load_state_dict(weights | model._object_weights() | model._own_weights(PART))
         return model if unet.dtype == torch.float32 else model.to(unet.dtype)
 
     def with_motion(self, **motion: Any) -> DenoisingUNet:
@@ -266,12 +263,12 @@ class DenoisingUNet(UNetMotionModel):
                 nn.init.zeros_(module.proj_out.bias)
 
     @apply_forward_hook  # so that offloaded weights are brought in
-    def project_reference(self, features: ReferenceFeatures, num_unconditional: int = 0) -> ReferenceKeysValues:
+    def project_reference(self, features: ReferenceFeatures, num_unconditional: int = 0) -> SeenReference:
         """Keys and values of the reference: compute once per video, hand to every :meth:`forward`."""
         layers = spatial_attention_layers(self)
         if self.config["reference_blocks"] == "mid_up":
             layers = {n: a for n, a in layers.items() if n.startswith(("mid_block.", "up_blocks."))}
-        return project_reference(features, layers, num_unconditional)
+        return merged_reference(self.config["reference_merging"], features, layers, num_unconditional)
 
     def forward(  # type: ignore[override]
         self,
@@ -279,7 +276,7 @@ class DenoisingUNet(UNetMotionModel):
         timestep: Tensor | int,
         image_tokens: Tensor,
         pose_features: Tensor | None = None,
-        reference: ReferenceKeysValues | ReferenceResiduals | None = None,
+        reference: SeenReference | ReferenceResiduals | None = None,
         objects: ObjectFeatures | None = None,
     ) -> Tensor:
         """Predict for one denoising step.

@@ -33,6 +33,11 @@ def stretch(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)).copy()
 
 
+def pixels(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A picture ``(height, width, 3)`` as ``(1, 3, height, width)`` in [-1, 1]."""
+    return torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
 def initial_noise(
     shape: Sequence[int], frame_axis: int, *, shared: bool, generator: torch.Generator | None, device: torch.device
 ) -> Tensor:

@@ -17,7 +17,8 @@ from torch import nn
 from animate_anyone.errors import InputError
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.optional import require
-from animate_anyone.training.config import Lora, Recipe
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.lora_settings import Lora
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 """Of attention; the last is the first layer of what makes the output."""
