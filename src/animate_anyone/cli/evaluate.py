@@ -25,7 +25,7 @@ from animate_anyone.cli.records import takes_records, values
 from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
-_OF_PUPPET = ("side", "long_clips", "compare_motion", "reference")
+_OF_PUPPET = ("side", "long_clips", "compare_motion", "reference_from")
 _OF_ENVIRONMENT = ("guess_objects", "another_body")
 _OF_SUITE = ("sheet", "characters")
 _WITHOUT_TRUTH = ("reference", "driving", "align", "segments")
@@ -50,7 +50,7 @@ class SuiteOptions:
     compare_motion: Annotated[
         bool, typer.Option("--compare-motion", help="Flicker without the temporal layers, too.")
     ] = False
-    reference: Annotated[
+    reference_from: Annotated[
         str, typer.Option(help="A frame of the same_clip, or of a clip of the same character elsewhere.")
     ] = "same_clip"
     guess_objects: Annotated[
@@ -298,6 +298,7 @@ def _evaluate_suite(
         pipeline = load_pipeline(model, *placed)
         if suite == "puppet":
             how = {name: value for name, value in how.items() if name not in _OF_ENVIRONMENT}
+            how["reference"] = how.pop("reference_from")
             report, picture = evaluate_puppet(pipeline, progress=progress, **how)
             as_table = suite_table
         else:
