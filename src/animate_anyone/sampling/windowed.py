@@ -107,12 +107,14 @@ class Clip:
         size: ``(width, height)`` of the video.
         denoise: begins, or goes on from a state, and hands out what the networks make.
         ranks: the processes that make it together.
+        together: frames that are decoded at once; ``None``: as many as suit their size.
     """
 
     conditions: ClipConditions
     size: tuple[int, int]
     denoise: Callable[[State | None], Iterator[Finished]]
     ranks: Ranks = ALONE
+    together: int | None = None
 
 
 class WindowedPipeline(LatentVideoPipeline):
@@ -152,7 +154,8 @@ class WindowedPipeline(LatentVideoPipeline):
                 waits = {"decoded": torch.tensor(first), "waiting": waiting.cpu().contiguous()}
                 kept.save(first, {**reached(), **waits})
 
-        yield from self._decode(parts(), clip.conditions.guess, clip.size, Output(finish, after_part, clip.ranks))
+        out = Output(finish, after_part, clip.ranks, clip.together)
+        yield from self._decode(parts(), clip.conditions.guess, clip.size, out)
         self.maybe_free_model_hooks()
 
     @torch.no_grad()
