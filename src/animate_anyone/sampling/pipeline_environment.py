@@ -257,7 +257,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         with self._shown(replace(plan, window_batch=1), progress, conditions) as shown:
             for segment in plan.windows[number:]:
                 seen = see_frames(self.denoising_unet, self.reference_net, made, token, poses) if number else None
-                given, one = replace(conditions, before=seen), replace(plan, windows=[segment], window_batch=1)
+                given = replace(conditions, before=seen)
+                one = replace(plan, windows=[segment], overlap=0, window_batch=1)
                 own = noise[:, :, segment[0] : segment[-1] + 1]
                 ((_, latents),) = self._denoising(given, own, one, [[segment]], shown, callback).run()
                 made = torch.cat([made, conditions.guess.of(segment).restore(latents)], 2)[:, :, -count:]
