@@ -126,8 +126,11 @@ def put_back(
     guidance: float | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
+    **options: Any,
 ) -> Picture:
-    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults."""
+    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults. ``options``: further
+    ones of its call, such as ``window``.
+    """
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
@@ -150,6 +153,7 @@ def put_back(
         guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
+        **options,
     )[0]
     return made if guess is None else np.stack(list(mended(guess, guess, made)))
 
