@@ -101,7 +101,8 @@ def main() -> None:
     write(
         given.output,
         "Continuation",
-        f"`{given.model}`, {steps} step{'s' * (steps > 1)}, {given.scenes} scene{'s' * (given.scenes > 1)} of {given.frames} frames of "
+        f"`{given.model}`, {steps} step{'s' * (steps > 1)}, {given.scenes} scene{'s' * (given.scenes > 1)} of "
+        f"{given.frames} frames of "
         f"{width}x{height}, in segments of {given.segment}. PSNR of the person, dB, by the frames of each segment; "
         "flicker of the person, 8-bit units; the ratio is of flicker at the seams to what is expected there of the "
         "movement, 1 where seams do not show.",
