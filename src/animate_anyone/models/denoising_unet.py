@@ -27,6 +27,7 @@ from animate_anyone.models.reference_concatenation import PART, SeenReference, i
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
 from animate_anyone.models.temporal_layer import TemporalLayer
+from animate_anyone.models.temporal_reference import TemporalReference, add_temporal_reference, given_to_layers
 
 ObjectBlending = Literal["none", "input", "paper", "identity"]
 
@@ -63,6 +64,7 @@ class DenoisingUNet(UNetMotionModel):
         blending_weights: ``map``, one weight per place, as every configuration says.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention, as the paper
             does; or, as in configurations that do not say, what ``attention`` adds to it.
+        temporal_reference_frames: frames before a clip, at most, that temporal attention can see.
     """
 
     _repeated_blocks = ("BasicTransformerBlock", "ResnetBlock2D")  # what diffusers' `compile_repeated_blocks` compiles
@@ -79,6 +81,7 @@ class DenoisingUNet(UNetMotionModel):
         object_blending: ObjectBlending = "none",
         blending_weights: Literal["map"] = "map",
         blending_place: Place = "attention",
+        temporal_reference_frames: int = 0,
         **unet: Any,
     ) -> None:
         super().__init__(**unet)
@@ -91,6 +94,7 @@ class DenoisingUNet(UNetMotionModel):
             object_blending=object_blending,
             blending_weights=blending_weights,
             blending_place=blending_place,
+            temporal_reference_frames=temporal_reference_frames,
         )
         for name, value, known in (
             ("reference_blocks", reference_blocks, ("all", "mid_up")),
@@ -123,6 +127,8 @@ class DenoisingUNet(UNetMotionModel):
             self.object_input = ObjectInput(self.config["block_out_channels"][0])
         elif object_blending != "none":
             add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_place)
+        if temporal_reference_frames:
+            add_temporal_reference(self, temporal_reference_frames)
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
@@ -155,7 +161,7 @@ class DenoisingUNet(UNetMotionModel):
             )
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
         if motion_adapter is not None:
-            weights |= motion_adapter.state_dict()
+            weights |= motion_adapter.state_dict() | model._own_weights(".temporal_reference.")
         else:
             model.zero_motion()
             weights |= model._own_weights(".motion_modules.")
@@ -278,6 +284,7 @@ class DenoisingUNet(UNetMotionModel):
         pose_features: Tensor | None = None,
         reference: SeenReference | ReferenceResiduals | None = None,
         objects: ObjectFeatures | None = None,
+        temporal_reference: TemporalReference | None = None,
     ) -> Tensor:
         """Predict for one denoising step.
 
@@ -290,6 +297,7 @@ class DenoisingUNet(UNetMotionModel):
             reference: from :meth:`project_reference`; or what a ``ReferenceControl`` says, or ``None``: then
                 self-attention is plain.
             objects: from the object guider, of the same samples, frames and size; ``None``: nothing is blended.
+            temporal_reference: the frames before the clip (``pair_temporal_reference``); ``None``: it has none.
 
         Returns:
             ``(batch, out_channels, frames, height, width)``.
@@ -297,6 +305,9 @@ class DenoisingUNet(UNetMotionModel):
         Raises:
             InputError: ``objects`` for a network that blends none, or of other widths or sizes than its own.
         """
+        if temporal_reference is not None:
+            with given_to_layers(self, temporal_reference):
+                return self.forward(latents, timestep, image_tokens, pose_features, reference, objects)
         frames = latents.shape[2]
         if objects is not None:
             self._check_objects(objects)

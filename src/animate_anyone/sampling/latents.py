@@ -98,11 +98,13 @@ class Output:
         after_part: told, when the frames of a part are handed out, the number of the next frame, and the latents
             that wait for those that they are decoded with.
         ranks: the processes that share the work.
+        together: frames that are decoded at once; ``None``: as many as suit their size.
     """
 
     finish: Finish = lambda number, frame: frame
     after_part: Callable[[int, Tensor], None] = lambda first, waiting: None
     ranks: Ranks = ALONE
+    together: int | None = None
 
 
 PLAIN = Output()
@@ -177,7 +179,7 @@ class LatentVideoPipeline(DiffusionPipeline):
             size: ``(width, height)`` of the frames.
             out: what is done with them.
         """
-        count, waiting, first = at_once(*size), list[Tensor](), 0
+        count, waiting, first = out.together or at_once(*size), list[Tensor](), 0
         for begin, part in parts:
             first = first if waiting else begin
             waiting.append(part)

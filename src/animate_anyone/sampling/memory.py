@@ -36,6 +36,7 @@ from animate_anyone.sampling.memory_environment import (
     join_scene,
     kept_bytes,
     scene_bytes,
+    walk_before,
     walk_scene,
 )
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -270,8 +271,9 @@ def _walk_step(
         guess = FirstGuess(latent[:, :, None].expand(-1, -1, work.window, -1, -1))
         windows = [list(range(work.window))] * work.window_batch
         noisy = guess.join(noisy, windows, work.guided * work.window_batch)
-    objects = None
+    objects = before = None
     if isinstance(p, AnimateAnyone2Pipeline):
+        before = walk_before(p, work, token, take)
         noisy, objects = join_scene(p, work, noisy)
     tokens = token.repeat(batch, 1, 1)
 
@@ -286,7 +288,7 @@ def _walk_step(
         seen = keys_values
         if control is not None:
             seen = take("denoising", "reference_control", lambda: control(noisy, 1, tokens, latent, int(work.guided)))
-        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen, objects))
+        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen, objects, before))
 
     step()
     if control is not None:

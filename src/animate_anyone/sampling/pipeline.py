@@ -336,7 +336,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         reference = conditions.reference.at_step(noisy, t, token, int(both), half)
         noisy, objects = (noisy, None) if given.scene is None else given.scene.beside(noisy, placed)
         del given  # copies of it are where the networks compute
-        out = self.denoising_unet(noisy, t, token, pose, reference, objects)
+        out = self.denoising_unet(noisy, t, token, pose, reference, objects, conditions.before)
         return out.unflatten(0, (1 + both, count)).transpose(0, 1)
 
     def _encode_reference(

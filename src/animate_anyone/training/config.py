@@ -18,6 +18,7 @@ from animate_anyone.models.shipped import SHIPPED, shipped_folder
 from animate_anyone.training.distil_settings import Distil
 from animate_anyone.training.frozen_settings import check_frozen
 from animate_anyone.training.lora_settings import Lora
+from animate_anyone.training.temporal_reference_settings import TemporalReferenceSettings
 
 Network = TypeVar("Network")
 
@@ -171,6 +172,7 @@ class Environment:
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
+        temporal_reference: the frames before a clip, which temporal layers learn to go on from.
     """
 
     formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
@@ -184,6 +186,7 @@ class Environment:
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
+    temporal_reference: TemporalReferenceSettings = field(default_factory=TemporalReferenceSettings)
 
     def __post_init__(self) -> None:
         if not 0 <= self.scaled_share <= 1:
@@ -349,6 +352,8 @@ class Recipe:
             if (self.stage == stage) != (settings is not None):
                 needs = f"needs its settings: give {stage}={{}}" if settings is None else f"takes no {stage}"
                 raise InputError(f"recipe: stage {self.stage} {needs}")
+        if self.environment is not None:
+            self.environment.temporal_reference.check_beside(self.data.consecutive, self.data.frames_per_clip)
         if self.distil is not None:
             self.distil.check_beside(self.objective.min_snr_gamma, self.networks.pipeline, self.lora is not None)
         if self.data.source == "videos" and self.stage in ("autoencoder", "image_encoder"):

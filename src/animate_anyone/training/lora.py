@@ -41,6 +41,12 @@ def check_start(recipe: Recipe, init: Path) -> None:
             f"recipe: lora finetunes a whole model, and {init} is none of Animate Anyone 2; give init=MODEL, or train "
             "without lora first"
         )
+    before = 0 if recipe.environment is None else recipe.environment.temporal_reference.frames
+    if before and not settings.get("temporal_reference_frames"):
+        raise InputError(
+            f"recipe: lora finetunes a whole model, and {init} takes no frames before a clip; give "
+            "environment.temporal_reference.frames=0, or train without lora first"
+        )
     if recipe.in_a_row and not settings.get("use_motion_module", True) and recipe.init_motion is None:
         raise InputError(
             f"recipe: lora finetunes temporal layers, and {init} has none; give init_motion=FOLDER|FILE, or train "

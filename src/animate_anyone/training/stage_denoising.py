@@ -146,7 +146,9 @@ class DenoisingStage(Stage[DenoisingT]):
             self.denoising_unet = self.denoising_unet.with_motion()
         longest = self.denoising_unet.config["motion_max_seq_length"]
         if self.targets > longest:
-            raise InputError(f"recipe: data.frames_per_clip is {self.targets}; the temporal layers take {longest}")
+            given = self.recipe.data.frames_per_clip  # frames before the clip are among them
+            most = longest + given - self.targets
+            raise InputError(f"recipe: data.frames_per_clip is {given}; the temporal layers take {most}")
 
     @property
     def path(self) -> str:
