@@ -53,9 +53,10 @@ def test_a_cache_of_the_one_is_not_taken_for_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["image", "motion"])
-def test_batches_have_it_as_their_reference(stage: str, start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reference", ["elsewhere", "whole_clip"])
+def test_batches_have_it_as_their_reference(stage: str, reference: str, start: Path, tmp_path: Path) -> None:
     init = start / "model" if stage == "motion" else start
-    recipe = small(stage, tmp_path / "run", init, data__reference="elsewhere", data__cache=str(tmp_path / "clips"))
+    recipe = small(stage, tmp_path / "run", init, data__reference=reference, data__cache=str(tmp_path / "clips"))
     made: Any = build_stage(recipe)
     batch = made.batch(0, 0, 1)
     clips = made.clips.of_step(0, 0, 1, 2)
@@ -73,9 +74,13 @@ def test_batches_have_it_as_their_reference(stage: str, start: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("stage", "changes", "message"),
     [
-        ("autoencoder", {}, "data.reference is 'elsewhere'; stage autoencoder goes with same_clip alone"),
-        ("image", {"data__source": "videos", "data__videos": "x"}, "which the studio alone has; give same_clip"),
-        ("image", {"data__reference": "nowhere"}, "data.reference is 'nowhere'; it must be 'same_clip' or 'elsewhere'"),
+        ("autoencoder", {}, "data.reference is 'elsewhere'; stage autoencoder takes it from the same clip"),
+        ("image", {"data__source": "videos", "data__videos": "x"}, "which the studio alone has; give whole_clip"),
+        (
+            "image",
+            {"data__reference": "nowhere"},
+            "data.reference is 'nowhere'; it must be 'same_clip' or",
+        ),
     ],
 )
 def test_what_has_no_other_clip(stage: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def sample_clip(
     device: str | torch.device = "cpu",
     domain: str = "plain",
     take: int = 0,
+    framing: str | None = None,
 ) -> Clip:
     """Render the clip of a seed.
 
@@ -115,6 +116,7 @@ def sample_clip(
         frame_indices: render only these frames of the clip. supersample: samples per pixel and axis.
         domain: ``plain``, or ``wide``: the same puppets in the same motion, mostly with the cloth, light,
             places and cameras of photographs and films. The truth is that of ``plain``.
+        framing: see ``sample_camera``; ``throughout`` has the character wholly in every frame, as the papers' crops.
         take: another number is another clip of the same character in the same clothes: its motion, camera, light and
             place are others.
     """
@@ -125,7 +127,7 @@ def sample_clip(
     body, look, name, score = sample_performance(split, seed, times, motion, take)
     pose = perform(score, body)
     placed = place(body, pose)
-    camera, style = sample_setting(split, seed, domain, body, look, placed, take=take)
+    camera, style = sample_setting(split, seed, domain, body, look, placed, take=take, framing=framing)
     look, backdrop, shading = style.look, style.backdrop, style.shading
 
     some = placed.at(chosen)
@@ -184,14 +186,15 @@ class Style:
 
 
 def sample_setting(
-    split: str, seed: int, domain: str, body: Body, look: Look, placed: Placed, above: float = 0.0, take: int = 0
-) -> tuple[Camera, Style]:
+    split: str, seed: int, domain: str, body: Body, look: Look, placed: Placed, above: float = 0.0, take: int = 0,
+    framing: str | None = None,
+) -> tuple[Camera, Style]:  # fmt: skip
     """The camera, the light and the backdrop of a seed; in the wide domain also the look's other cloth.
 
     ``above``: room wanted over the crown, metres, where hair and hat need less.
     """
     scene = stream(split, seed, "scene", take)
-    camera = sample_camera(scene, body, max(above, hat_height(look, body)), placed)
+    camera = sample_camera(scene, body, max(above, hat_height(look, body)), placed, framing)
     shading, backdrop = sample_shading(scene), sample_backdrop(scene)
     style = Style({"domain": domain}, look, backdrop, shading)
     return camera, _widen(style, split, seed, take) if domain == "wide" else style

@@ -45,8 +45,9 @@ def sample_setup(split: str, seed: int, num_frames: int, fps: Fraction, motion: 
 
 
 def sample_setups(
-    split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str, cast: int | None = None
-) -> tuple[SceneSetup, SceneSetup]:
+    split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str, cast: int | None = None,
+    framing: str | None = None,
+) -> tuple[SceneSetup, SceneSetup]:  # fmt: skip
     """As :func:`sample_setup`; and the same with the character of the seed ``cast``, in its plain cloth.
 
     That one does in this scene what the scene's own would do, as its body allows; place and camera stay. ``None``: the
@@ -72,7 +73,7 @@ def sample_setups(
 
     pose, placed, prop = play(body)
     above = HEADROOM.get(kind, 0.0) * body.height if with_object else 0.0
-    camera, style = sample_setting(split, seed, domain, body, look, placed, above)
+    camera, style = sample_setting(split, seed, domain, body, look, placed, above, framing=framing)
     backdrop = deepen(stream(split, seed, "stage place"), style.backdrop)
     target = placed.origins[:, 0].mean(0)
     shot = sample_shot(stream(split, seed, "stage shot"), camera, target, times, backdrop.kind)

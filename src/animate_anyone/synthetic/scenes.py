@@ -81,6 +81,7 @@ def sample_scene_clip(
     domain: str = "plain",
     scale: float = 1.0,
     cast: int | None = None,
+    framing: str | None = None,
 ) -> SceneClip:
     """Render the scene of a seed: character and motion are those of ``sample_clip``, arms fitted to the object.
 
@@ -88,6 +89,7 @@ def sample_scene_clip(
         scale: how much larger than they are, [0.25, 2], the person and the objects are shown in the same place,
             about the floor under them: the paper's random scale augmentation without cutting out. Other arguments as
             in ``sample_clip``.
+        framing: as in ``sample_clip``; the character may still go behind things.
         cast: another seed, whose character takes the place of the scene's own.
 
     Raises:
@@ -97,7 +99,7 @@ def sample_scene_clip(
     if not SCALES[0] <= scale <= SCALES[1]:
         raise InputError(f"scale is {scale}; it must lie between {SCALES[0]} and {SCALES[1]}")
     device = torch.device(device)
-    own, setup = sample_setups(split, seed, num_frames, fps, motion, domain, cast)
+    own, setup = sample_setups(split, seed, num_frames, fps, motion, domain, cast, framing)
     things, names = place_scenery(stream(split, seed, "stage scenery"), own, domain == "wide")
     shot, style, body = setup.shot, setup.style, setup.body
     cameras, middle = [shot.cameras[k] for k in chosen], shot.middle

@@ -45,11 +45,11 @@ def render_clip(data: Data, number: int, device: str = "cpu") -> ClipArrays:
         ``frames`` ``(f, H, W, 3)``, ``masks`` ``(f, H, W)`` with 1 on the person, ``poses``
         ``(f, h, w, 3)`` with sides ``data.pose_scale`` times the frame's, all uint8; ``joints`` ``(f, 18, 4)``
         float32, the body's x, y, score and depth as :class:`PoseSequence` has them. Where ``data.reference`` is
-        ``elsewhere``, a frame of another clip of the same character is the last, one more than ``frames_per_clip``.
+        ``whole_clip`` or ``elsewhere``, it is the last, one more than ``frames_per_clip``.
     """
     sampling = _sampling(data, number, device)
     arrays = _arrays(data, sample_clip(**sampling))
-    if data.reference == "same_clip":
+    if data.reference != "elsewhere":
         return arrays
     place = int(stream(sampling["seed"], 2).integers(sampling["num_frames"]))
     other = _arrays(data, sample_clip(**sampling | {"frame_indices": [place], "take": 1}))
@@ -84,11 +84,15 @@ def render_scene(data: Data, number: int, device: str = "cpu") -> ClipArrays:
 
 def _sampling(data: Data, number: int, device: str) -> dict[str, Any]:
     """What the studio is asked for: the arguments of ``sample_clip`` and ``sample_scene_clip``."""
-    seed, length = data.first_seed + number, max(CLIP_LENGTH, data.frames_per_clip)
+    seed, length = data.first_seed + number, data.clip_length or max(CLIP_LENGTH, data.frames_per_clip)
+    whole = data.reference == "whole_clip"
     if data.consecutive:
-        kept = list(range(data.frames_per_clip))
+        first = int(stream(seed, 3).integers(length - data.frames_per_clip + 1)) if whole else 0
+        kept = list(range(first, first + data.frames_per_clip))
     else:
         kept = sorted(stream(seed, 1).choice(length, data.frames_per_clip, replace=False).tolist())
+    if whole:  # the reference, behind the clip's own frames
+        kept.append(int(stream(seed, 2).integers(length)))
     return {
         "seed": seed,
         "num_frames": length,
@@ -97,6 +101,7 @@ def _sampling(data: Data, number: int, device: str) -> dict[str, Any]:
         "supersample": data.supersample,
         "device": device,
         "domain": data.domain,
+        "framing": None if data.framing == "any" else data.framing,
     }
 
 
@@ -197,8 +202,9 @@ class StudioClips:
         settings |= {name: getattr(self.data, name) for name in names}
         if self.data.domain != "plain":  # caches from before there were domains are plain and do not say so
             settings["domain"] = self.data.domain
-        if self.data.reference != "same_clip":  # likewise
-            settings["reference"] = self.data.reference
+        for name, usual in (("reference", "same_clip"), ("clip_length", None), ("framing", "any")):  # likewise
+            if getattr(self.data, name) != usual:
+                settings[name] = getattr(self.data, name)
         return settings
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from animate_anyone.conditions.draw import STYLES
-from animate_anyone.conditions.rescale_character import LARGEST, SMALLEST
 from animate_anyone.errors import InputError
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
 from animate_anyone.models.shipped import SHIPPED, shipped_folder
 from animate_anyone.training.distil_settings import Distil
+from animate_anyone.training.environment_settings import Environment as Environment
 from animate_anyone.training.frozen_settings import check_frozen
 from animate_anyone.training.lora_settings import Lora
-from animate_anyone.training.temporal_reference_settings import TemporalReferenceSettings
 
 Network = TypeVar("Network")
 
@@ -75,8 +73,12 @@ class Data:
         pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
             layout, 1 for ``open``.
         skeleton_style: a name in ``conditions.draw.STYLES``.
-        reference: of the studio's clips: a frame of the ``same_clip`` (the paper), or one of a clip of the same
-            character ``elsewhere``: another camera, motion and place.
+        reference: of the studio's clips: one of the kept frames of the ``same_clip``; any frame of the ``whole_clip``
+            (the papers), whichever are kept, as of videos always; or one of a clip of the same character ``elsewhere``:
+            another camera, motion and place.
+        clip_length: frames of the studio's clips, of which some are kept; ``None``: 24, or as many as are kept.
+        framing: of the studio's clips: ``any``; or ``throughout``, the character wholly inside in every frame, as the
+            papers crop theirs.
     """
 
     source: Literal["studio", "videos"] = "studio"
@@ -95,7 +97,9 @@ class Data:
     supersample: int = 2
     pose_scale: int = 2
     skeleton_style: str = "scaled"
-    reference: Literal["same_clip", "elsewhere"] = "same_clip"
+    reference: Literal["same_clip", "whole_clip", "elsewhere"] = "same_clip"
+    clip_length: int | None = None
+    framing: Literal["any", "throughout"] = "any"
 
     def __post_init__(self) -> None:
         if (self.source == "videos") != (self.videos is not None):
@@ -105,8 +109,12 @@ class Data:
                 if self.videos is None
                 else f"recipe: data.videos is {self.videos!r} and data.source is studio; give data.source=videos"
             )
-        if self.source == "videos" and self.reference != "same_clip":
-            raise InputError("recipe: data.reference is 'elsewhere', which the studio alone has; give same_clip")
+        if self.source == "videos" and self.reference == "elsewhere":
+            raise InputError("recipe: data.reference is 'elsewhere', which the studio alone has; give whole_clip")
+        if self.clip_length is not None and self.clip_length < self.frames_per_clip:
+            raise InputError(
+                f"recipe: data.clip_length is {self.clip_length}; at least data.frames_per_clip, {self.frames_per_clip}"
+            )
         if not 0 <= self.studio_share < 1:
             raise InputError(f"recipe: data.studio_share is {self.studio_share}; it must lie in [0, 1)")
         if self.source == "studio" and self.studio_share:
@@ -152,52 +160,6 @@ class Objective:
     crop: int | None = None
     kl_weight: float = 1e-6
     temperature: float = 0.1
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Animate Anyone 2 (section 3): what a clip is split into, and how the networks are given it.
-
-    Attributes:
-        formulation: what of the person's mask is taken out of the environment, see ``conditions.environment``.
-        scaled_share: share of clips whose character, with its objects, is larger or smaller than its mask was.
-        smallest_scale, largest_scale: bounds of that.
-        object_blending: how spatial blending of the objects starts; ``none`` goes without objects, ``input`` merges
-            them with the noise latents (the paper's ablation).
-        blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
-            what ``attention`` adds to it.
-        new_objects: object guider and blending start anew, whatever the model to start from has of them.
-        guess_objects: share of clips whose first guess (ours) holds the objects; in the others they come by the object
-            guider alone.
-        reference_blocks: where the reference is attended to.
-        pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
-        modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
-        temporal_reference: the frames before a clip, which temporal layers learn to go on from.
-    """
-
-    formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
-    scaled_share: float = 0.5
-    smallest_scale: float = SMALLEST
-    largest_scale: float = LARGEST
-    object_blending: Literal["none", "input", "paper", "identity"] = "paper"
-    blending_place: Literal["hidden", "attention"] = "hidden"
-    new_objects: bool = False
-    guess_objects: float = 1.0
-    reference_blocks: Literal["mid_up", "all"] = "mid_up"
-    pose_modulation: bool = True
-    modulation: dict[str, Any] = field(default_factory=dict)
-    temporal_reference: TemporalReferenceSettings = field(default_factory=TemporalReferenceSettings)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.scaled_share <= 1:
-            raise InputError(f"recipe: environment.scaled_share is {self.scaled_share}; it must lie in [0, 1]")
-        if not 0 <= self.guess_objects <= 1:
-            raise InputError(f"recipe: environment.guess_objects is {self.guess_objects}; it must lie in [0, 1]")
-        if not 0 < self.smallest_scale <= self.largest_scale < math.inf:
-            raise InputError(
-                f"recipe: environment.smallest_scale is {self.smallest_scale}; it must be above 0 and at most "
-                f"environment.largest_scale, {self.largest_scale}"
-            )
 
 
 @dataclass(frozen=True)
@@ -361,8 +323,8 @@ class Recipe:
         if self.lora is not None and self.stage not in DENOISING_STAGES:
             raise InputError(f"recipe: lora: stage {self.stage} trains no denoising UNet; leave it out")
         check_frozen(self.frozen, self.stage)
-        if self.data.reference != "same_clip" and self.stage not in ("image", "motion", "distil"):
-            raise InputError(f"recipe: data.reference is 'elsewhere'; stage {self.stage} goes with same_clip alone")
+        if self.data.reference == "elsewhere" and self.stage not in ("image", "motion", "distil"):
+            raise InputError(f"recipe: data.reference is 'elsewhere'; stage {self.stage} takes it from the same clip")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")

@@ -224,7 +224,7 @@ class DenoisingStage(Stage[DenoisingT]):
     def choose_frames(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """The reference's frame, then the targets': any and then all in order, or all different."""
         available = self.recipe.data.frames_per_clip
-        if self.recipe.data.reference == "elsewhere":  # it lies behind the clip's own frames
+        if self.recipe.data.reference != "same_clip":  # it lies behind the clip's own frames
             targets = np.arange(available) if self.in_a_row else rng.choice(available, self.targets, replace=False)
             return np.concatenate([[available], targets])
         if self.in_a_row:

@@ -32,14 +32,21 @@ class Camera:
         return np.asarray(points[..., :2] / depth * self.focal * size[1] + np.array(size) / 2)
 
 
+THROUGHOUT, WIDER = 1.3, 0.45
+"""Of a camera that sees all of a motion: room about it, for cameras that move, and of clothes and hands beside joints,
+in body heights."""
+
+
 def sample_camera(
     rng: np.random.Generator, body: Body, hat: float, placed: Placed, framing: str | None = None
 ) -> Camera:
     """Draw a camera that frames the puppet: whole, down to the knees or down to the hips.
 
-    ``hat`` is what stands above the crown, metres.
+    ``hat`` is what stands above the crown, metres. ``framing``: one of them; or ``throughout``: whole and in every
+    frame, wherever the motion goes. ``None`` draws one.
     """
-    kind = framing or str(rng.choice(["full", "three_quarter", "half"], p=(0.64, 0.22, 0.14)))
+    throughout = framing == "throughout"
+    kind = "full" if throughout else framing or str(rng.choice(["full", "three_quarter", "half"], p=(0.64, 0.22, 0.14)))
     if kind != "full" and np.ptp(placed.origins[:, 0, 1]) > 0.15 * body.leg:  # room for those who go down
         kind = "full"
     top = body.height + hat + body.height * rng.uniform(0.03, 0.16)
@@ -50,6 +57,12 @@ def sample_camera(
     span = top - bottom
     focal = rng.uniform(1.3, 3.2)
     middle = placed.origins[:, 0].mean(0)
+    if throughout:
+        low, high = placed.origins[..., 0].min(), placed.origins[..., 0].max()
+        middle[0] = 0.5 * (low + high)
+        nearer = placed.origins[..., 2].max() - middle[2]  # towards the camera, where all looks larger
+        span = THROUGHOUT * max(span, high - low + WIDER * body.height)
+        span += nearer / focal
     target = np.array([middle[0] + rng.uniform(-0.08, 0.08) * span, 0.5 * (top + bottom), middle[2]])
     tilt = np.radians(rng.uniform(-6, 16)) if rng.random() < 0.6 else 0.0
     away = np.array([0.0, np.sin(tilt), np.cos(tilt)])
