@@ -1,0 +1,23 @@
+"""Stopping what runs."""
+
+from __future__ import annotations
+
+_stopped = False
+
+
+class InterruptProcessingException(Exception):  # noqa: N818 - ComfyUI's own name
+    """The user stopped it."""
+
+
+def interrupt_current_processing(value: bool = True) -> None:
+    """Stop at the next chance."""
+    global _stopped
+    _stopped = value
+
+
+def throw_exception_if_processing_interrupted() -> None:
+    """The chance."""
+    global _stopped
+    if _stopped:
+        _stopped = False
+        raise InterruptProcessingException
