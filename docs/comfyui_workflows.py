@@ -3,9 +3,9 @@
     python docs/comfyui_workflows.py                    # by what stands in for ComfyUI in the tests
     python docs/comfyui_workflows.py --engine FOLDER    # by ComfyUI itself, in that folder
 
-``integrations/comfyui/example_workflows/NAME.json`` is what ComfyUI's page opens, ``api/NAME.json`` the same as a program
-sends it, ``NAME.jpg`` the reference, the source video, what is understood of it and the result. The inputs are those of
-the demo, drawn by the studio.
+``integrations/comfyui/example_workflows/NAME.json`` is what ComfyUI's page opens, ``api/NAME.json`` the same as a
+program sends it, ``NAME.jpg`` the reference, the source video, what is understood of it and the result. The inputs are
+those of the demo, drawn by the studio.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def graph_of(name: str, info: dict[str, Any]) -> dict[str, Any]:
     made: dict[tuple[str, int], list[int]] = {}
     slots = {node: _slots(one["class_type"], info) for node, one in prompt.items()}
     for node, one in prompt.items():
-        for place, (key, kind, _) in enumerate(slots[node][0]):
+        for place, (key, _, _) in enumerate(slots[node][0]):
             value = one["inputs"].get(key)
             if isinstance(value, list):
                 before = slots[value[0]][1][value[1]][1]

@@ -10,7 +10,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.interop.openpose_json import write_poses
 
 from . import inputs
-from .running import NodeProgress, in_words_of_nodes, report_of
+from .running import NodeProgress, device_name, in_words_of_nodes, report_of
 from .values import Poses, Source, chosen
 
 
@@ -47,10 +47,11 @@ class FindPoses(io.ComfyNode):
             source = Source.of(pose_video, fps, "pose_video").video
             frames = chosen(source.info.num_frames, video_frame_offset, length, "pose_video")
             driver = hold_driver(source, frames, kind="video")
+            estimator = load_estimator(pose_estimator, device_name())
             if len(driver) == 1 and person == 0:
-                found = load_estimator(pose_estimator).estimate_picture(next(driver.pictures()))
+                found = estimator.estimate_picture(next(driver.pictures()))
                 if found is None:
                     raise InputError("pose_video: no person was found in the picture; give one in which the body shows")
                 return io.NodeOutput(write_poses(found), "")
-            poses, lines = driver.poses(pose_estimator, NodeProgress(), person)
+            poses, lines = driver.poses(lambda: estimator, NodeProgress(), person)
             return io.NodeOutput(write_poses(poses), report_of(lines))

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from animate_anyone.models.shipped import INDEX, SHIPPED
 
-from .running import in_words_of_nodes, valid
+from .running import device_name, in_words_of_nodes, valid
 from .values import Model
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class LoadModel(io.ComfyNode):
     def validate_inputs(cls, offload: str, quantize: str, compile: bool) -> bool | str:
         from animate_anyone.sampling.placement import Placement
 
-        return valid(lambda: Placement(offload=offload, quantize=quantize, compile=compile).resolve())
+        return valid(lambda: Placement(device_name(), offload=offload, quantize=quantize, compile=compile).resolve())
 
     @classmethod
     def fingerprint_inputs(cls, model: str, **_: Any) -> Any:
@@ -139,7 +139,7 @@ class LoadModel(io.ComfyNode):
 
         with in_words_of_nodes():
             placement = Placement(
-                dtype=dtype, offload=offload, vae_tiling=vae_tiling, quantize=quantize, compile=compile
+                device_name(), dtype, offload=offload, vae_tiling=vae_tiling, quantize=quantize, compile=compile
             )
             name = model_names().get(model, model)
             return io.NodeOutput(LoadedModel(name, placement, load_pipeline(name, placement=placement)))

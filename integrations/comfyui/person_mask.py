@@ -10,8 +10,8 @@ from animate_anyone.interop.openpose_json import write_poses
 from animate_anyone.perception.person.masks import MASKERS
 
 from . import inputs
-from .running import NodeProgress, in_words_of_nodes, report_of
-from .values import Poses, Source, chosen, mask_of, poses_of
+from .running import NodeProgress, device_name, in_words_of_nodes, report_of
+from .values import Poses, Source, chosen, mask_of, poses_of_video
 
 BUNDLED = tuple(name for name in MASKERS if name != "sam2")
 """Those that need no weights. ComfyUI has nodes of its own for SAM2: their MASK goes into Replace as this one does."""
@@ -30,7 +30,7 @@ class PersonMask(io.ComfyNode):
             inputs=[
                 inputs.video("background_video", "A video with somebody in it, or its frames."),
                 inputs.pose_keypoints(
-                    "The person's poses in the frames used, in their pixels; found where they are left out.",
+                    "The person's poses, one for each frame of the video or of those used; found where they are left out.",
                     optional=True,
                 ),
                 io.Combo.Input(
@@ -69,10 +69,8 @@ class PersonMask(io.ComfyNode):
             source = Source.of(background_video, fps, "background_video")
             frames = chosen(source.video.info.num_frames, video_frame_offset, length, "background_video")
             driver = hold_driver(source.video, frames, kind="video")
-            known = Known()
-            if pose_keypoints is not None:
-                known = Known(poses_of(pose_keypoints, person, fps, source, "pose_keypoints"))
-            settings = SourceVideoSettings(model="", masker=masker, pose_estimator=pose_estimator)
+            known = Known(poses_of_video(pose_keypoints, person, source, frames))
+            settings = SourceVideoSettings(model="", masker=masker, pose_estimator=pose_estimator, device=device_name())
             networks = Networks.load(settings, None)
             scene, lines = decompose(driver, networks, person, NodeProgress(), known)
             return io.NodeOutput(mask_of(scene.person.masks), write_poses(scene.pose), report_of(lines))

@@ -10,7 +10,7 @@ from . import inputs
 from .load_model import LoadedModel
 from .person_mask import BUNDLED
 from .running import NodeProgress, in_words_of_nodes, report_of, valid
-from .values import Model, Source, chosen, image_of, part_of_sound, picture_of, poses_of, track_of, video_of
+from .values import Model, Source, chosen, image_of, part_of_sound, picture_of, poses_of_video, track_of, video_of
 
 
 class Replace(io.ComfyNode):
@@ -39,7 +39,7 @@ class Replace(io.ComfyNode):
                     tooltip="What the person holds and shall stay, masks as in character_mask.",
                 ),
                 inputs.pose_keypoints(
-                    "The person's poses in the frames used, in their pixels; found where they are left out.",
+                    "The person's poses, as many as masks in character_mask; found where they are left out.",
                     optional=True,
                 ),
                 io.Audio.Input(
@@ -142,7 +142,7 @@ class Replace(io.ComfyNode):
             driver = hold_driver(source.video, frames, kind="video")
             held = track_of(object_mask, frames, count, "object_mask", "object")
             known = Known(
-                None if pose_keypoints is None else poses_of(pose_keypoints, person, fps, source, "pose_keypoints"),
+                poses_of_video(pose_keypoints, person, source, frames),
                 track_of(character_mask, frames, count, "character_mask", "person"),
                 () if held is None else (held,),
             )

@@ -12,7 +12,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.interop.openpose_json import write_poses
 
 from . import inputs
-from .running import in_words_of_nodes, report_of
+from .running import device_name, in_words_of_nodes, report_of
 from .values import Poses, picture_of, poses_of
 
 
@@ -57,7 +57,7 @@ class RetargetPoses(io.ComfyNode):
             if reference_pose is not None:
                 reference = poses_of(reference_pose, 0, 0, None, "reference_pose").scaled_to(size)
             else:
-                found = load_estimator(pose_estimator).estimate_picture(picture)
+                found = load_estimator(pose_estimator, device_name()).estimate_picture(picture)
                 if found is None:
                     raise InputError("reference_image: no person was found in it; give one that shows the whole body")
                 reference = found

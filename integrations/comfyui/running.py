@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.model_management import get_torch_device, throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from PIL import Image
 
@@ -56,6 +56,11 @@ class NodeProgress(Progress):
                 yield item
         finally:
             self._bars.remove(bar)
+
+
+def device_name() -> str:
+    """Where ComfyUI computes: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    return str(get_torch_device())
 
 
 def _preview(frame: Any) -> tuple[str, Image.Image, int]:

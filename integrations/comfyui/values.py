@@ -131,6 +131,16 @@ def poses_of(keypoints: Any, person: int, fps: float, source: Source | None, nam
     return read_poses(keypoints, person, rate_of(fps) or (None if source is None else source.video.info.fps), name=name)
 
 
+def poses_of_video(
+    keypoints: Any, person: int, source: Source, frames: slice, name: str = "pose_keypoints"
+) -> PoseSequence | None:
+    """The poses of the frames of ``source`` that are made, of POSE_KEYPOINT for those or for all of the video."""
+    if keypoints is None:
+        return None
+    poses = poses_of(keypoints, person, 0, source, name)
+    return poses[frames] if len(poses) == source.video.info.num_frames else poses
+
+
 def track_of(mask: torch.Tensor | None, frames: slice, count: int, name: str, what: str) -> MaskTrack | None:
     """The masks of the frames that are made, of a MASK for those or for all ``count`` of the video."""
     if mask is None:

