@@ -14,7 +14,7 @@ from animate_anyone.interop.openpose_json import read_poses
 from animate_anyone.structures import Picture
 
 from . import inputs
-from .running import NodeProgress, in_words_of_nodes
+from .running import NodeProgress, in_words_of_nodes, valid
 from .values import image_of, pictures_of
 
 
@@ -51,9 +51,7 @@ class DrawPoses(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
-        from .running import valid
-
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
         return valid(lambda: inputs.size_of(width, height))
 
     @classmethod

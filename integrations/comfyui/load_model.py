@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from animate_anyone.models.shipped import INDEX, SHIPPED
 
-from .running import device_name, in_words_of_nodes, valid
+from .running import check_listed, device_name, in_words_of_nodes, valid
 from .values import Model
 
 if TYPE_CHECKING:
@@ -115,10 +115,17 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, offload: str, quantize: str, compile: bool) -> bool | str:
+    def validate_inputs(
+        cls, model: str | None = None, offload: str = "none", quantize: str = "none", compile: bool = False
+    ) -> bool | str:
         from animate_anyone.sampling.placement import Placement
 
-        return valid(lambda: Placement(device_name(), offload=offload, quantize=quantize, compile=compile).resolve())
+        def check() -> None:
+            if model is not None:  # what comes from another node is not known yet
+                check_listed("model", model, model_names())
+            Placement(device_name(), offload=offload, quantize=quantize, compile=compile).resolve()
+
+        return valid(check)
 
     @classmethod
     def fingerprint_inputs(cls, model: str, **_: Any) -> Any:
@@ -141,5 +148,6 @@ class LoadModel(io.ComfyNode):
             placement = Placement(
                 device_name(), dtype, offload=offload, vae_tiling=vae_tiling, quantize=quantize, compile=compile
             )
-            name = model_names().get(model, model)
+            check_listed("model", model, model_names())
+            name = model_names()[model]
             return io.NodeOutput(LoadedModel(name, placement, load_pipeline(name, placement=placement)))

@@ -13,7 +13,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.interop.openpose_json import read_poses, write_poses
 from animate_anyone.structures import PoseSequence
 
-from .running import in_words_of_nodes
+from .running import check_listed, in_words_of_nodes, valid
 from .save_poses import FORMATS
 from .values import Poses
 
@@ -45,13 +45,22 @@ class LoadPoses(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return file is None or valid(
+            lambda: check_listed("file of poses in ComfyUI's input folder", file, pose_files())
+        )
+
+    @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
+        if file not in pose_files():
+            return file
         found = Path(folder_paths.get_annotated_filepath(file)).stat()
         return found.st_mtime_ns, found.st_size
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         with in_words_of_nodes():
+            check_listed("file of poses in ComfyUI's input folder", file, pose_files())
             path = Path(folder_paths.get_annotated_filepath(file))
             if path.suffix.lower() == ".npz":
                 return io.NodeOutput(write_poses(PoseSequence.load(path)))

@@ -30,7 +30,7 @@ class PersonMask(io.ComfyNode):
             inputs=[
                 inputs.video("background_video", "A video with somebody in it, or its frames."),
                 inputs.pose_keypoints(
-                    "The person's poses, one for each frame of the video or of those used; found where they are left out.",
+                    "The person's poses, of all frames or of those used; found where they are left out.",
                     optional=True,
                 ),
                 io.Combo.Input(

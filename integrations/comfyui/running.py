@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from comfy.model_management import get_torch_device, throw_exception_if_processi
 from comfy.utils import ProgressBar
 from PIL import Image
 
-from animate_anyone.errors import InputError
+from animate_anyone.errors import InputError, shortened
 from animate_anyone.progress import Item, Progress
 
 _PREVIEW_SIDE = 512
@@ -90,6 +90,12 @@ def of_nodes(line: str) -> str:
 def report_of(lines: Iterable[str]) -> str:
     """The text of a node's output ``report``."""
     return "\n".join(map(of_nodes, lines))
+
+
+def check_listed(what: str, name: str, names: Collection[str]) -> None:
+    """Raise :class:`InputError` for a name that is none of ``names``: ComfyUI 0.3.64 does not look for V3 nodes."""
+    if name not in names:
+        raise InputError(f"there is no {what} {shortened(name)!r}; there are: {', '.join(names) or 'none'}")
 
 
 def valid(check: Callable[[], Any]) -> bool | str:

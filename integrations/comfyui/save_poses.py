@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from animate_anyone.media import whole_file
 
 from . import inputs
-from .running import in_words_of_nodes
+from .running import check_listed, in_words_of_nodes, valid
 from .values import poses_of
 
 FORMATS = ("npz", "json")
@@ -49,8 +49,13 @@ class SavePoses(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, format: str = FORMATS[0]) -> bool | str:
+        return valid(lambda: check_listed("format", format, FORMATS))
+
+    @classmethod
     def execute(cls, pose_keypoints: Any, filename_prefix: str, format: str, person: int) -> io.NodeOutput:
         with in_words_of_nodes():
+            check_listed("format", format, FORMATS)
             poses = poses_of(pose_keypoints, person, 0, None, "pose_keypoints")
             folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
                 filename_prefix, folder_paths.get_output_directory(), *poses.size

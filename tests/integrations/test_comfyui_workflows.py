@@ -186,7 +186,9 @@ def test_what_is_wrong_is_said_in_one_line_of_inputs(engine: Engine) -> None:
             tiny(engine.workflows, pose_keypoints=None),
             "nothing drives the character; connect pose_video or pose_keypoints",
         ),
-        (changed(good, "1", model="nobody"), "not in list"),
+        (changed(good, "1", model="nobody"), "there is no model 'nobody'; there are: puppet, puppet-environment, tiny"),
+        (changed(good, "1", model=str(engine.base)), "there is no model"),
+        (changed(good, "3", file="../elsewhere.npz"), "there is no file of poses in ComfyUI's input folder '../else"),
     ]
     results = engine.run(*(prompt for prompt, _ in cases))
     for (_, wanted), result in zip(cases, results, strict=True):
