@@ -1,5 +1,5 @@
-"""A hook of MkDocs: the results of benchmarks/ are pages of the site too, and pictures of integrations/ are in it, so that
-links to them hold there as they do in the repository.
+"""A hook of MkDocs: the results of benchmarks/ are pages of the site too, and pictures of integrations/ are in it, so
+that links to them hold there as they do in the repository.
 """
 
 from __future__ import annotations
