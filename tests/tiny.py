@@ -204,7 +204,7 @@ def environment_pipeline(
         nn.init.normal_(modulation.motion.weight, std=0.1)
         options |= {"pose_guider": None, "pose_modulation": modulation.eval()}
     if object_blending != "none":
-        options["object_guider"] = ObjectGuider(channels, tuple(UNET["block_out_channels"])).eval()
+        options["object_guider"] = ObjectGuider(channels, tuple(unet.object_widths())).eval()
     return AnimateAnyone2Pipeline(
         denoising_unet=unet,
         reference_net=base.reference_net,

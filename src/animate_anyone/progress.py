@@ -11,9 +11,13 @@ The command line hands in a :class:`TerminalProgress`; a program can hand in its
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 
@@ -30,6 +34,13 @@ class Progress:
             description: one or two words for the person who waits.
         """
         yield from items
+
+    def preview(self, make: Callable[[], NDArray[np.uint8]]) -> None:
+        """Show a frame as it will be by what is known now, or leave it.
+
+        Args:
+            make: computes it, ``(height, width, 3)``; that takes a moment, and changes nothing.
+        """
 
 
 SILENT = Progress()

@@ -159,7 +159,7 @@ def test_evaluate(shell: Shell, tiny_model: Path, monkeypatch: pytest.MonkeyPatc
 def test_evaluate_in_scenes(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite of Animate Anyone 2, with the shipped model of Animate Anyone pasted in beside."""
     monkeypatch.setattr(environment_suite, "FRAMES", 2)
-    monkeypatch.setattr(environment_suite.SuiteScene.of.__func__, "__defaults__", (2,))
+    monkeypatch.setattr(environment_suite.SuiteScene.of.__func__, "__defaults__", (2, False))
     model = tmp_path / "scenes"
     tiny.environment_pipeline(reference_latents=True, carried_reference=True).save_pretrained(model)
     options = ["--suite", "puppet-environment", "--model", str(model), "--characters", "1", "--device", "cpu"]

@@ -87,7 +87,7 @@ def test_occluded_frames_are_apart(scene: SuiteScene) -> None:
 
 def test_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "FRAMES", 3)
-    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (3,))
+    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (3, False))
     model, animator = tiny.environment_pipeline(), tiny.pipeline()
     for pipeline in (model, animator):
         pipeline.set_progress_bar_config(disable=True)
@@ -152,6 +152,36 @@ def test_models_that_are_given_a_collage(scene: SuiteScene, monkeypatch: pytest.
     )
     behind = scene.character.picture[0, 0].astype(int)
     assert (np.abs(carried[person].astype(int) - behind).max(-1) <= 3).mean() < 0.05
+
+
+def test_another_body_is_put_into_the_scene() -> None:
+    """The truth has its character in the same place; the source, its mask and its objects are the scene's own."""
+    own, other = (SuiteScene.of(3, (64, 64), "exact", 2, another_body=another) for another in (False, True))
+    assert own.source is own.truth and other.source is not other.truth
+    assert np.array_equal(own.frames, other.source.frames.numpy())
+    assert np.array_equal(own.region, other.region) and np.array_equal(own.environment, other.environment)
+    assert other.truth.description["height"] != own.truth.description["height"]
+    assert np.abs(other.truth.pose.keypoints - own.truth.pose.keypoints).max() > 0.5
+    assert not np.array_equal(own.character.picture, other.character.picture)
+    away = ~(own.truth.mask | other.truth.mask | own.truth.object_mask | other.truth.object_mask).numpy()
+    away &= ~(own.truth.shadow_mask | other.truth.shadow_mask).numpy()
+    assert np.abs(own.frames[away].astype(int) - other.frames[away]).mean() < 1  # edges are mixed
+    assert (other.truth.mask.numpy() & ~other.region).any()  # what the source's exact mask leaves no room for
+
+
+def test_objects_can_be_left_out_of_the_first_guess(scene: SuiteScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = scene.truth.object_mask.numpy() & scene.region
+    without = suite.first_guess(scene, with_objects=False)
+    differs = np.abs(np.stack(list(without))[objects].astype(int) - scene.frames[objects]).max(-1)
+    assert (differs > 8).mean() > 0.5
+    model = tiny.environment_pipeline()
+    model.register_to_config(carried_reference=True)
+    monkeypatch.setattr(type(model), "__call__", lambda self, *args, **options: [scene.frames])
+    # What the networks make of objects is then taken as it is; of the rest a share.
+    made = suite.put_back(model, scene, guess_objects=False)
+    assert np.array_equal(made[objects], scene.frames[objects])
+    person = scene.truth.mask.numpy() & scene.region
+    assert not np.array_equal(made[person], scene.frames[person])
 
 
 def test_a_model_of_animate_anyone_is_refused() -> None:

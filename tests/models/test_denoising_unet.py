@@ -11,7 +11,8 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 
 import tiny
-from animate_anyone.models.denoising_unet import ConvWithPose, DenoisingUNet, PerFrameGroupNorm
+from animate_anyone.models.denoising_unet import DenoisingUNet, PerFrameGroupNorm
+from animate_anyone.models.first_convolution import ConvWithPose
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_net import ReferenceNet
 

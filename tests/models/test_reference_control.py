@@ -135,7 +135,7 @@ def test_model_folder(path: str, tmp_path: Path) -> None:
     made = pipeline(path)
     made.save_pretrained(tmp_path / "model")
     folders = {"denoising_unet", "pose_guider", "image_encoder", "vae", "scheduler", *PARTS[path]}
-    assert {entry.name for entry in (tmp_path / "model").iterdir()} == {"model_index.json", *folders}
+    assert {entry.name for entry in (tmp_path / "model").iterdir() if entry.is_dir()} == folders
     loaded, shapes = load_pipeline(tmp_path / "model", "cpu", "float32"), load_shapes(tmp_path / "model")
     put(made, Placement(device="cpu"), torch.device("cpu"))
     assert torch.equal(video(made), video(loaded))

@@ -71,7 +71,8 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "keep_detail": False,
         "reference_control": [None, None],
     }
-    assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS}
+    for_diffusers = {"pipeline.py", "block.py", "modular_config.json", "modular_model_index.json"}
+    assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS, *for_diffusers}
 
 
 def test_whole_folder_is_loaded(folder: Path) -> None:

@@ -15,8 +15,10 @@ import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models import autoencoding
 from animate_anyone.sampling.frame_features import FrameFeatures
+from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.system import frame_store
+from diffusers_cases import frames_of, inputs_for
 
 POSES = noise_pictures(1, 40)
 CARRIED = noise_pictures(2, 40, 64)
@@ -52,6 +54,13 @@ def whole(pipeline: AnimateAnyonePipeline, frames: int = 40, **changes: Any) -> 
 
 def streamed(pipeline: AnimateAnyonePipeline, frames: int = 40, **changes: Any) -> Iterator[NDArray[np.uint8]]:
     return pipeline.stream(REFERENCE, POSES[:frames], **options(pipeline, frames, **changes))
+
+
+def test_as_loaded_for_a_cpu() -> None:
+    """With the fast layers, which compute as plain ones do where gradients are kept."""
+    puppet = load_pipeline("puppet", "cpu")
+    frames = list(puppet.stream(**inputs_for(puppet), generator=torch.Generator().manual_seed(0)))
+    assert np.array_equal(np.stack(frames), frames_of(puppet))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_every_recipe_is_a_row(ablations: ModuleType) -> None:
-    assert set(ablations.ROWS) == {file.stem for file in ablations.RECIPES.glob("*.yaml")}
+    assert {*ablations.ROWS, *ablations.IN_A_ROW} == {file.stem for file in ablations.RECIPES.glob("*.yaml")}
 
 
 def test_table(ablations: ModuleType) -> None:
@@ -98,13 +98,46 @@ def test_no_gain_where_there_is_nothing_to_compare(ablations: ModuleType, report
 
 def test_variants_that_are_missing_are_named(ablations: ModuleType) -> None:
     (said,) = ablations.left_out({"box": {}, "exact": {}, "shape_agnostic": {}})
-    assert said == "**Not trained, left out:** without spatial blending, without pose modulation."
-    assert ablations.left_out({name: {} for name in ablations.ROWS}) == []
+    assert said == (
+        "**Not trained, left out:** without spatial blending, without objects, without pose modulation, "
+        "clips in a row, the method, clips in a row, without its Conv3D."
+    )
+    assert ablations.left_out({name: {} for name in (*ablations.ROWS, *ablations.IN_A_ROW)}) == []
+
+
+def test_masks_on_another_body(ablations: ModuleType) -> None:
+    own = report("exact", [23, 19, 18, 31, 21, None, 17], [9, 8, 7, 99, 16, None, 13])
+    other = dict(zip(MEASURES, [20, 19, 18, 31, 21, None, 12], strict=True))
+    reports = {"exact": {**own, "another_body": other, "another_body_copied": {"person": 8.5}}}
+    assert cells(ablations.mask_table(reports))[2:] == [
+        ["exact mask emptied", "23.00", "20.00", "-3.00", "17.00", "12.00", "8.50"]
+    ]
+
+
+def test_clips_in_a_row(ablations: ModuleType) -> None:
+    reports = {name: {"model": {"person": 20.0}, "jittered": {"person": 19.5}} for name in ablations.IN_A_ROW}
+    assert cells(ablations.row_table(reports))[2] == ["the method", "20.00", "19.50", "-0.50"]
+
+
+def test_jitter_moves_the_poses_alone(ablations: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (2, False))
+    told: list[Any] = []
+
+    def made(pipeline: Any, scene: SuiteScene, **_: Any) -> Any:
+        told.append(scene)
+        return scene.frames
+
+    monkeypatch.setattr(ablations, "put_back", made)
+    figures = ablations.jittered(tiny.environment_pipeline(), 2, ablations.SILENT)
+    assert figures["person"] == 99.0
+    for seed, scene in enumerate(told):
+        off = scene.truth.pose.keypoints - SuiteScene.of(seed, (64, 64), "shape_agnostic").truth.pose.keypoints
+        assert 0.5 < off.std() / (ablations.JITTER * 64) < 2
 
 
 def test_coarse_blocks_are_the_box(ablations: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plus sign fills its box under 2x2 blocks and not under 3x3; an L leaves out a block of 2x2."""
-    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (2,))
+    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (2, False))
     assert 0 <= ablations.box_share(1, (64, 64)) <= 1
     one = SuiteScene.of(0, (64, 64), "box")
     mask = np.zeros((2, 64, 64), bool)
@@ -137,7 +170,7 @@ def test_measuring_alone_takes_what_is_trained(
     monkeypatch.chdir(tmp_path)  # comes back here
     monkeypatch.setattr(ablations, "REPOSITORY", tmp_path)
     monkeypatch.setattr("animate_anyone.evaluation.environment_suite.FRAMES", 3)
-    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (3,))
+    monkeypatch.setattr(SuiteScene.of.__func__, "__defaults__", (3, False))
     result = tmp_path / "out.md"
     asked = ["environment_ablations.py", "--measure-only", "--characters", "1", "--output", str(result)]
     monkeypatch.setattr(sys, "argv", asked)
@@ -154,7 +187,7 @@ def test_measuring_alone_takes_what_is_trained(
     text = result.read_text()
     rows = cells(text.split("\n\n")[2])
     assert [row[0] for row in rows[2:]] == ["copy_source, shape_agnostic", "the method", "without spatial blending"]
-    assert "**Not trained, left out:** bounding box emptied, exact mask emptied, without pose modulation." in text
+    assert "**Not trained, left out:** bounding box emptied, exact mask emptied, without objects, without pose" in text
     assert "gives objects" in text and "mean over the 1 of 1 scenes" in text
     assert "64x64 pixels, 600 steps of 8 clips with 4 target frames each, same seed (0)" in text
     assert "1 held-out scenes of 3 frames, 1 denoising steps" in text

@@ -24,10 +24,11 @@ from animate_anyone.conditions.environment import EMPTY
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
+from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.weight_files import read_settings
-from animate_anyone.sampling.loading import load_pipeline
+from animate_anyone.sampling.loading import load_network, load_pipeline
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.training import clips
 from animate_anyone.training.clips import StudioClips, points_of, pose_of, render_scene
@@ -590,7 +591,12 @@ def test_ablations_differ_in_one_setting_of_the_environment() -> None:
         assert recipe.pop("output") == f"runs/ablations_environment/{name}"
         assert load_recipe(folder / f"{name}.yaml").stage == "environment"
     environments = {name: recipe.pop("environment") for name, recipe in recipes.items()}
+    rows = {name: recipes.pop(name) for name in ("in_a_row", "in_a_row_without_conv3d")}
     assert all(recipe == recipes["shape_agnostic"] for recipe in recipes.values())
+    assert rows["in_a_row"] == rows["in_a_row_without_conv3d"]
+    assert rows["in_a_row"]["data"]["consecutive"] and rows["in_a_row"]["steps"] == recipes["box"]["steps"]
+    assert environments.pop("in_a_row") == environments["shape_agnostic"]
+    assert environments.pop("in_a_row_without_conv3d")["modulation"] == {"num_motion_frames": 1}
     method = environments.pop("shape_agnostic")
     changed = {
         name: {key: value for key, value in settings.items() if value != method[key]}
@@ -599,7 +605,8 @@ def test_ablations_differ_in_one_setting_of_the_environment() -> None:
     assert changed == {
         "box": {"formulation": "box"},
         "exact": {"formulation": "exact"},
-        "without_blending": {"object_blending": "none"},
+        "without_blending": {"object_blending": "input"},
+        "without_objects": {"object_blending": "none"},
         "without_modulation": {"pose_modulation": False},
     }
 
@@ -647,6 +654,45 @@ def test_the_character_is_carried_into_the_environment(start: dict[str, Path]) -
     told = ((dropped.carried.int() - dropped.environment.int()).abs() > 8).any(-1)
     cells = batch.region_cells.repeat_interleave(8, -1).repeat_interleave(8, -2)
     assert not told[~cells & ~held].any()  # elsewhere it is the environment
+
+
+def test_a_share_of_the_guesses_holds_the_objects(start: dict[str, Path]) -> None:
+    """Whether one does changes nothing else of a batch; the objects themselves are always given."""
+    batches = {}
+    for share in (0.0, 0.5, 1.0):
+        stage = stage_of(start["parts"], environment__guess_objects=share, **CARRIED)
+        batches[share] = [stage.batch(step, 0, 1) for step in range(12)]
+    holding = []
+    for none, some, all_ in zip(*batches.values(), strict=True):
+        assert torch.equal(none.frames, all_.frames) and torch.equal(none.objects, all_.objects)
+        for a, b, c, held in zip(none.carried, some.carried, all_.carried, all_.object_masks.bool(), strict=True):
+            if not torch.equal(a, c):
+                assert not torch.equal(a[held], c[held])
+                holding.append(torch.equal(b, c))
+                assert holding[-1] or torch.equal(b, a)
+    assert True in holding and False in holding
+
+
+def test_objects_are_taken_in_anew(start: dict[str, Path], tmp_path: Path) -> None:
+    """From a model that blends them one begins that merges them at the input; nothing else of it changes."""
+    first = run(small(tmp_path / "first", start["parts"], steps=1))
+    stage = stage_of(first, environment__new_objects=True, environment__object_blending="input")
+    unet, before = stage.denoising_unet, stage_of(first).denoising_unet.state_dict()
+    assert not unet.object_input.weight.any() and stage.object_guider is not None
+    widths = list(stage.object_guider.config["block_out_channels"])
+    assert widths == unet.object_widths() == [unet.config["block_out_channels"][0]]
+    for name, value in unet.state_dict().items():
+        assert name.startswith("object_input.") or torch.equal(value, before[name]), name
+    assert not any("spatial_blending" in name for name in unet.state_dict())
+    model = run(
+        small(tmp_path / "second", first, steps=1, environment__new_objects=True, environment__object_blending="input")
+    )
+    assert load_pipeline(model).denoising_unet.config["object_blending"] == "input"
+    blended = stage_of(first, environment__new_objects=True)
+    old = load_network(ObjectGuider, first / "object_guider").state_dict()
+    assert blended.object_guider is not None
+    assert any(not torch.equal(value, old[name]) for name, value in blended.object_guider.state_dict().items())
+    assert stage_of(first, environment__new_objects=True, environment__object_blending="none").object_guider is None
 
 
 def test_what_an_error_counts(start: dict[str, Path]) -> None:

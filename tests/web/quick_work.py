@@ -24,7 +24,7 @@ def do(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     picture = np.full((64, 48, 3), 90 + seed, np.uint8)
     tell({"stage": "denoise", "done": 1, "total": FRAMES})
     write_picture(folder / PREVIEW, picture)
-    tell({"preview": 0})
+    tell({"preview": True})
     character = folder / str(job.get("character"))
     if seed == BAD or (character.is_file() and character.read_bytes()[:3] == b"bad"):
         raise InputError("character.png: not a picture; give PNG <b>or</b> JPEG")

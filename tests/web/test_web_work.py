@@ -39,7 +39,7 @@ def test_a_video_is_made_and_told_of(job: dict[str, Any], tmp_path: Path) -> Non
     assert (done["files"], done["frames"]) == ({"video": "result.mp4", "settings": "result.mp4.json"}, 8)
     assert done["lines"][-1] == "result.mp4: 8 frames, 64x64, 12 frames per second"
     assert told[-1] == {"stage": "frames", "done": 8, "total": 8}
-    assert {"preview": 0} in told and (tmp_path / "preview.jpg").is_file()
+    assert {"preview": True} in told and (tmp_path / "preview.jpg").is_file()
     assert str(tmp_path) not in (read_comment(tmp_path / "result.mp4") or str(tmp_path)).replace(
         job["settings"]["model"], ""
     )

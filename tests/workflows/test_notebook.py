@@ -21,7 +21,8 @@ NOTEBOOK = REPOSITORY / "docs/tutorials/notebook.ipynb"
 def outputs(cell: Any, kind: str) -> str:
     """All that a cell has put out of a kind: a MIME type, ``stdout`` or ``stderr``."""
     return "".join(
-        output["text"] if output.get("name") == kind else output.get("data", {}).get(kind, "") for output in cell.outputs
+        output["text"] if output.get("name") == kind else output.get("data", {}).get(kind, "")
+        for output in cell.outputs
     )
 
 

@@ -16,6 +16,7 @@ from animate_anyone.errors import InputError
 
 SUITES = ("puppet", "puppet-environment")
 _OF_PUPPET = ("side", "long_clips", "compare_motion")
+_OF_ENVIRONMENT = ("guess_objects", "another_body")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class SuiteOptions:
     compare_motion: Annotated[
         bool, typer.Option("--compare-motion", help="Flicker without the temporal layers, too.")
     ] = False
+    guess_objects: Annotated[
+        bool, typer.Option("--guess-objects/--no-guess-objects", help="Whether the first guess holds the objects.")
+    ] = True
+    another_body: Annotated[bool, typer.Option("--another-body", help="Scenes of a character of another body.")] = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def evaluate(
         _refuse_given(context, values(of_videos), "goes with --generated and --truth; give both")
         if suite == "puppet-environment":
             _refuse_given(context, _OF_PUPPET, "goes with --suite puppet; leave it out")
+        if suite == "puppet":
+            _refuse_given(context, _OF_ENVIRONMENT, "goes with --suite puppet-environment; leave it out")
         report, table = _evaluate_suite(suite, model or suite, json_file, of_suite, (device, dtype))
     elif generated is None or truth is None:
         given, wanted = ("--generated", "--truth") if truth is None else ("--truth", "--generated")
@@ -126,6 +133,7 @@ def _evaluate_suite(
     with shown_progress() as progress:
         pipeline = load_pipeline(model, *placed)
         if suite == "puppet":
+            how = {name: value for name, value in how.items() if name not in _OF_ENVIRONMENT}
             report, picture = evaluate_puppet(pipeline, progress=progress, **how)
             as_table = suite_table
         else:

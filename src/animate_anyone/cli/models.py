@@ -123,6 +123,39 @@ def start(
     print(*lines, sep="\n")
 
 
+@app.command("diffusers")
+def write_diffusers(
+    model: Annotated[str, typer.Argument(help="A model folder.", show_default=False)],
+    repository: Annotated[
+        str | None,
+        typer.Option("--repo", metavar="OWNER/NAME", help="Where on the Hub modular pipelines load the networks from."),
+    ] = None,
+) -> None:
+    """Write what diffusers alone loads a model folder with; folders that this version saves have it already."""
+    from animate_anyone.models.diffusers_files import write_diffusers_files
+
+    print(*write_diffusers_files(model, repository), sep="\n")
+
+
+@app.command("card")
+def write_model_card(
+    model: Annotated[str, typer.Argument(help="A model folder.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file (.md).", show_default="README.md in the folder")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="As the Hub names it, such as apache-2.0.", show_default=False)
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="On the Hub, that it was made from.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a model card for the Hub, of what the folder's files say; text by hand beside it stays."""
+    from animate_anyone.workflows.model_card import write_card
+
+    print(*write_card(model, output, license, base_model), sep="\n")
+
+
 def _pull(entry: Entry, folder: Path, revision: str | None = None) -> Plan:
     """Say what will be downloaded, and do it."""
     from animate_anyone.interop.pull import fetch, plan

@@ -31,6 +31,7 @@ from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.scene import SceneInputs
 from animate_anyone.structures import Mask, Picture, Size, Subject
+from animate_anyone.synthetic.scene_setup import unlike
 from animate_anyone.synthetic.scenes import SceneClip, character_picture, sample_scene_clip
 
 SCENES = 24
@@ -41,6 +42,8 @@ OCCLUDED = 0.05
 """A frame counts as occluded where scenery or objects hide this share of the person."""
 PLAIN = 12
 """How far a colour may lie from that behind the character and still be it, of 255."""
+FIRST_CAST, CANDIDATES = 1000, 24
+"""Seeds of the characters that take another's place: of so many for each scene one, see ``unlike``."""
 MOST = 99.0
 """PSNR of pixels that are alike, dB: what a report can hold in place of infinity."""
 
@@ -66,31 +69,45 @@ class SuiteScene:
 
     Attributes:
         truth: the rendered clip.
-        frames, environment: ``(frames, H, W, 3)`` uint8: the truth, and the same with ``region`` emptied.
+        source: the same scene with who is to be replaced, from which environment, region and objects come; it is the
+            truth where the character is put back into its own scene.
+        frames, environment: ``(frames, H, W, 3)`` uint8: the truth, and the source with ``region`` emptied.
         region: ``(frames, H, W)`` bool, where the character is to be made.
         character: its picture, alone, and its pose there.
     """
 
     truth: SceneClip
+    source: SceneClip
     frames: Picture
     environment: Picture
     region: Mask
     character: Subject
 
     @classmethod
-    def of(cls, seed: int, size: Size, formulation: str, frames: int = FRAMES) -> SuiteScene:
-        """Scene ``seed`` of the held-out split at ``size`` (width, height)."""
-        clip = sample_scene_clip(seed, split="held_out", num_frames=frames, size=size)
-        pictures = clip.frames.cpu().numpy()
-        region = formulate(clip.mask.cpu().numpy(), formulation)
-        character = character_picture(seed, split="held_out", num_frames=frames, size=size)
-        return cls(clip, pictures, empty(pictures, region), region, character)
+    def of(
+        cls, seed: int, size: Size, formulation: str, frames: int = FRAMES, another_body: bool = False
+    ) -> SuiteScene:
+        """Scene ``seed`` of the held-out split at ``size`` (width, height).
+
+        ``another_body``: a character of another body than the source's takes its place; what of the source's mask
+        shows the outline of the source's body misleads then.
+        """
+        how: dict[str, Any] = {"split": "held_out", "num_frames": frames, "size": size}
+        clip = source = sample_scene_clip(seed, **how)
+        cast = seed
+        if another_body:
+            cast = unlike("held_out", seed, range(FIRST_CAST + seed * CANDIDATES, FIRST_CAST + (seed + 1) * CANDIDATES))
+            clip = sample_scene_clip(seed, cast=cast, **how)
+        region = formulate(source.mask.cpu().numpy(), formulation)
+        character = character_picture(cast, **how)
+        environment = empty(source.frames.cpu().numpy(), region)
+        return cls(clip, source, clip.frames.cpu().numpy(), environment, region, character)
 
     @property
     def objects(self) -> tuple[Picture, Mask] | tuple[None, None]:
-        """Frames of the objects and where they are seen; ``None`` where there are none."""
-        held = self.truth.object_mask.cpu().numpy()
-        return (self.truth.object_frames.cpu().numpy(), held) if held.any() else (None, None)
+        """Frames of the source's objects and where they are seen; ``None`` where there are none."""
+        held = self.source.object_mask.cpu().numpy()
+        return (self.source.object_frames.cpu().numpy(), held) if held.any() else (None, None)
 
     def where(self) -> dict[str, Mask]:
         """The pixels ``(frames, H, W)`` that each of ``MEASURES`` looks at."""
@@ -102,7 +119,7 @@ class SuiteScene:
             "person": person,
             "person_occluded": person & hidden[:, None, None],
             "body_occluded": whole & hidden[:, None, None],
-            "environment": ~self.region,
+            "environment": ~self.region & ~person,
             "objects": objects,
             "objects_inside": objects & self.region,
             "edge": edge,
@@ -125,15 +142,20 @@ def put_back(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    guess_objects: bool = True,
     progress: Progress = SILENT,
 ) -> Picture:
-    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults."""
+    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults.
+
+    ``guess_objects``: whether the first guess, where the model has one, holds the objects.
+    """
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
     objects, held = scene.objects if config["uses_objects"] else (None, None)
     character = scene.character
-    guess = first_guess(scene, config["uses_objects"]) if config["carried_reference"] else None
+    with_objects = config["uses_objects"] and guess_objects
+    guess = first_guess(scene, with_objects) if config["carried_reference"] else None
     made: Picture = pipeline(  # type: ignore[assignment]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
@@ -156,9 +178,9 @@ def put_back(
 
 def first_guess(scene: SuiteScene, with_objects: bool = True) -> Collage:
     """What is laid together for models with ``carried_reference``, and a baseline of their own."""
-    objects = scene.objects if with_objects else (None, None)
     subject = replace(scene.character, silhouette=alone(scene.character.picture))
-    return Collage(figure_of(subject, scene.truth.pose), scene.truth.pose, scene.environment, scene.region, *objects)
+    parts = figure_of(subject, scene.truth.pose), scene.truth.pose, scene.environment, scene.region
+    return Collage(*parts, *scene.objects) if with_objects else Collage(*parts, left_out=scene.objects[1])
 
 
 def alone(picture: Picture) -> Mask:
@@ -196,6 +218,8 @@ def evaluate_environment(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    guess_objects: bool = True,
+    another_body: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Any], Picture]:
     """Run the suite.
@@ -203,6 +227,8 @@ def evaluate_environment(
     Args:
         pipeline: a model of Animate Anyone 2.
         animator: one of Animate Anyone, for the baseline ``paste``; ``None`` goes without.
+        guess_objects: whether the first guess of a model that has one holds the objects.
+        another_body: put characters into scenes whose own has another body.
         characters: how many scenes. steps, guidance: ``None`` takes the model's default.
 
     Returns:
@@ -218,21 +244,28 @@ def evaluate_environment(
         )
     width, height = pipeline.config["size"]
     size, formulation = (width, height), pipeline.config["formulation"]
+    with_objects = pipeline.config["uses_objects"] and guess_objects
     makers: dict[str, Callable[[SuiteScene, int], Picture]] = {
         "model": lambda scene, number: put_back(
-            pipeline, scene, steps=steps, guidance=guidance, seed=seed + number, progress=progress
+            pipeline,
+            scene,
+            steps=steps,
+            guidance=guidance,
+            seed=seed + number,
+            guess_objects=guess_objects,
+            progress=progress,
         ),
         "copy_source": lambda scene, number: scene.environment,
     }
     if animator is not None:
         makers["paste"] = lambda scene, number: paste(animator, scene, seed + number, progress)
     if pipeline.config["carried_reference"]:
-        makers["collage"] = lambda scene, number: np.stack(list(first_guess(scene, pipeline.config["uses_objects"])))
+        makers["collage"] = lambda scene, number: np.stack(list(first_guess(scene, with_objects)))
     started = time.perf_counter()
     scenes: list[dict[str, Any]] = []
     rows: list[list[Picture]] = []
     for number in progress.track(range(characters), characters, "suite"):
-        scene = SuiteScene.of(number, size, formulation)
+        scene = SuiteScene.of(number, size, formulation, another_body=another_body)
         made = {who: make(scene, number) for who, make in makers.items()}
         scenes.append(
             {
@@ -251,6 +284,8 @@ def evaluate_environment(
             "frames": FRAMES,
             **sampling_settings(pipeline, steps, guidance, seed),
             "formulation": formulation,
+            "guess_objects": guess_objects,
+            "another_body": another_body,
             "reference": "the character alone on a plain colour",
             "psnr": f"mean over frames, in dB, of 8-bit RGB; {MOST:g} where alike",
             "edge": f"{2 * BAND} pixels about the region's edge",

@@ -27,6 +27,7 @@ class Collage(GuessedFrames):
         unknown: as ``region``, the part of it where ``environment`` says nothing, which is filled from its edges;
             ``None``: all of it.
         made: as ``region``, the part of it where the guess may be wrong; ``None``: all of it.
+        left_out: as ``region``, what the guess is to do without, objects above all; ``None``: nothing.
 
     Raises:
         InputError: the parts do not belong together.
@@ -43,6 +44,7 @@ class Collage(GuessedFrames):
         *,
         unknown: Masks | None = None,
         made: Masks | None = None,
+        left_out: Masks | None = None,
     ) -> None:
         check_alike(environment, region)
         if objects is not None and object_mask is not None:
@@ -50,6 +52,7 @@ class Collage(GuessedFrames):
         super().__init__(len(environment))
         self.figure, self.poses, self.environment, self.region_mask = figure, poses, environment, region
         self.objects, self.object_mask = objects, object_mask
+        self.left_out = left_out
         self.unknown, self.made = region if unknown is None else unknown, region if made is None else made
 
     def draw(self, number: int) -> Guess:
@@ -59,4 +62,5 @@ class Collage(GuessedFrames):
             np.copyto(laid, drawn, where=self.region_mask[number][..., None])
         if self.objects is not None and self.object_mask is not None:
             np.copyto(laid, self.objects[number], where=self.object_mask[number][..., None])
-        return Guess(laid, self.made[number].astype(np.float32), ~self.region_mask[number])
+        left_out = None if self.left_out is None else self.left_out[number] & self.region_mask[number]
+        return Guess(laid, self.made[number].astype(np.float32), ~self.region_mask[number], left_out)

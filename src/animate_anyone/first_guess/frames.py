@@ -27,11 +27,13 @@ class Guess(NamedTuple):
         picture: ``(height, width, 3)`` uint8.
         region: ``(height, width)`` in [0, 1], where it may be wrong; ``None``: anywhere, as nothing was moved.
         fixed: ``(height, width)`` bool, what stays pixel for pixel; ``None``: nothing.
+        left_out: ``(height, width)`` bool, what is to be there and the guess does not hold; ``None``: nothing.
     """
 
     picture: Picture
     region: Plane | None = None
     fixed: Mask | None = None
+    left_out: Mask | None = None
 
 
 class GuessedFrames(Sequence[Picture]):
@@ -111,7 +113,7 @@ def mending(guess: GuessedFrames, small: Sequence[Picture]) -> Callable[[int, Pi
 
     def mended(number: int, made: Picture) -> Picture:
         known = guess.guess(number)
-        result = mend(known.picture, small[number], made, known.region)
+        result = mend(known.picture, small[number], made, known.region, known.left_out)
         if known.fixed is not None:
             np.copyto(result, known.picture, where=known.fixed[..., None])
         return result

@@ -23,7 +23,13 @@ _GONE = 15.0
 _AROUND = 1.0  # pixels of the grid over which changes are compared and the region fades
 
 
-def mend(guess: Picture, small: Picture, made: Picture, region: NDArray[np.float32] | None = None) -> Picture:
+def mend(
+    guess: Picture,
+    small: Picture,
+    made: Picture,
+    region: NDArray[np.float32] | None = None,
+    left_out: NDArray[np.bool_] | None = None,
+) -> Picture:
     """A frame at the size of the guess, with the networks' changes.
 
     Args:
@@ -32,6 +38,7 @@ def mend(guess: Picture, small: Picture, made: Picture, region: NDArray[np.float
         made: as ``small``, what the networks made of it.
         region: ``(height, width)`` in [0, 1], where something may have to be mended; ``None``: the guess moved
             nothing, so that all that the networks change is taken, and the guess's detail is dropped there.
+        left_out: ``(height, width)`` bool, what the guess does not hold: all changes are taken there.
     """
     change = made.astype(np.float32) - small
     amount = np.abs(gaussian_filter(change, (_AROUND, _AROUND, 0))).mean(-1, keepdims=True)
@@ -40,12 +47,21 @@ def mend(guess: Picture, small: Picture, made: Picture, region: NDArray[np.float
         base = _enlarged(small, guess)
         frame = base + _enlarged(change, guess) + kept * (_tensor(guess) - base)
     else:
-        within = F.adaptive_avg_pool2d(_tensor(region[..., None]), (small.shape[0], small.shape[1]))[0, 0].numpy()
+        within = _pooled(region, small)
         share = np.minimum(gaussian_filter((within > 0.05).astype(np.float32), _AROUND) * 2, 1)[..., None]
         added = TRUST * share * change / (1 + (amount / _TOO_MUCH) ** 2)
+        if left_out is not None:
+            added = np.where(_pooled(left_out, small)[..., None] > 0.5, change, added)
         frame = _tensor(guess) + _enlarged(added, guess)
     mended: Picture = frame[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return mended
+
+
+def _pooled(plane: NDArray, like: Picture) -> NDArray[np.float32]:
+    """``(height, width)`` by the mean of the pixels that each of a picture's covers."""
+    size = like.shape[0], like.shape[1]
+    pooled: NDArray[np.float32] = F.adaptive_avg_pool2d(_tensor(plane[..., None]), size)[0, 0].numpy()
+    return pooled
 
 
 def _enlarged(planes: NDArray, like: Picture) -> Tensor:

@@ -29,6 +29,7 @@ from animate_anyone.interop.stable_diffusion import (
 )
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.interop.writing import check_space, new_folder, write_part
+from animate_anyone.models.diffusers_files import diffusers_files
 from animate_anyone.models.folder import AA1, NETWORKS, index_entry
 from animate_anyone.models.number_types import DTYPES
 from animate_anyone.models.shipped import INDEX
@@ -84,7 +85,10 @@ def convert_folder(
             plan.scheduler.save_pretrained(folder / "scheduler")
             classes = {part: index_entry(kind) for part, kind in {**NETWORKS, "scheduler": DDIMScheduler}.items()}
             index = {"_class_name": AA1, "_diffusers_version": importlib.metadata.version("diffusers")}
-            (folder / INDEX).write_text(json.dumps(index | classes | plan.options, indent=2) + "\n")
+            index |= classes | plan.options
+            (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+            for name, content in diffusers_files(index).items():
+                (folder / name).write_text(content)
     return [*plan.lines, f"{output}: written"]
 
 

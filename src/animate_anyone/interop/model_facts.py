@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop import catalog, source
@@ -47,7 +49,7 @@ def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> li
     Raises:
         InputError: it is nothing of these, or a model folder that would not load.
     """
-    from animate_anyone.models.folder import check_classes, check_weights, model_folder, networks_of
+    from animate_anyone.models.folder import model_folder
 
     if model not in SHIPPED and not Path(model).exists() and not source.is_path(model):
         entry = catalog.find(model, SHIPPED)
@@ -55,11 +57,9 @@ def describe(model: str, digest: bool = True, progress: Progress = SILENT) -> li
     if not (Path(model) / INDEX).is_file() and model not in SHIPPED and (lines := _pulled(Path(model))):
         return lines
     folder = model_folder(model)
-    check_classes(folder)
-    classes = {part: kind.__name__ for part, kind in networks_of(folder).items()}
-    for part in classes:
-        check_weights(folder / part)
-    return [f"{folder}", *_parts(folder, classes), *_settings(folder), *(_digest(folder, progress) if digest else ())]
+    parts = _parts(folder)
+    settings = [f"  {what + ':':<20}{value}" for what, value in setting_facts(folder).items()]
+    return [f"{folder}", *parts, *settings, *(_digest(folder, progress) if digest else ())]
 
 
 def pulled_folder(weights: str) -> Path:
@@ -111,26 +111,55 @@ def _pulled(folder: Path) -> list[str]:
     return lines
 
 
-def _parts(folder: Path, classes: dict[str, str]) -> list[str]:
-    """A line per network: class, weights, dtype, bytes."""
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What the headers of a network's files say.
+
+    Attributes:
+        part: its folder.
+        kind: its class.
+        weights: numbers in its tensors.
+        dtypes: their number types.
+        size: of its files, bytes.
+    """
+
+    part: str
+    kind: str
+    weights: int
+    dtypes: str
+    size: int
+
+
+def network_facts(folder: Path) -> list[NetworkFacts]:
+    """Of all networks of a model folder, checked as ``models show`` does. Raises :class:`InputError` as that does."""
+    from animate_anyone.models.folder import check_classes, check_weights, networks_of
     from animate_anyone.models.number_types import SAFETENSORS_DTYPES
 
-    lines, everything = [], 0
-    for part, kind in classes.items():
+    check_classes(folder)
+    found = []
+    for part, kind in networks_of(folder).items():
+        check_weights(folder / part)
         weights, dtypes, size = 0, set(), 0
         for file in sorted((folder / part).glob("*.safetensors")):
             size += file.stat().st_size
             for shape, dtype in read_headers(file).values():
                 weights += prod(shape)
                 dtypes.add(str(SAFETENSORS_DTYPES.get(dtype, dtype)).removeprefix("torch."))
-        everything += weights
-        shown = f"{weights / 1e6:.2f} M weights  {' and '.join(sorted(dtypes))}  {shown_size(size)}"
-        lines.append(f"  {part:<20}{kind:<30}{shown}")
-    return [*lines, f"  {'in all':<46}{everything / 1e6:.2f} M weights"]
+        found.append(NetworkFacts(part, kind.__name__, weights, " and ".join(sorted(dtypes)), size))
+    return found
 
 
-def _settings(folder: Path) -> list[str]:
-    """Schedule, guider, motion, and what the pipeline was trained with."""
+def _parts(folder: Path) -> list[str]:
+    """A line per network: class, weights, dtype, bytes."""
+    networks = network_facts(folder)
+    lines = [
+        f"  {n.part:<20}{n.kind:<30}{n.weights / 1e6:.2f} M weights  {n.dtypes}  {shown_size(n.size)}" for n in networks
+    ]
+    return [*lines, f"  {'in all':<46}{sum(n.weights for n in networks) / 1e6:.2f} M weights"]
+
+
+def setting_facts(folder: Path) -> dict[str, Any]:
+    """Schedule, guider, motion, and what the pipeline was trained with, by what they are called."""
     index, schedule = read_settings(folder / INDEX), read_settings(folder / "scheduler" / "scheduler_config.json")
     poses = "pose_modulation" if (folder / "pose_modulation").is_dir() else "pose_guider"  # Animate Anyone 2 or 1
     guider, unet = (read_settings(folder / part / "config.json") for part in (poses, "denoising_unet"))
@@ -154,7 +183,7 @@ def _settings(folder: Path) -> list[str]:
     # this listing does not know by name.
     parts = {path.name for path in folder.iterdir() if path.is_dir()} | {k for k, v in index.items() if v == [None] * 2}
     rest = {k: v for k, v in index.items() if k not in shown | parts and not k.startswith("_")}
-    return [f"  {what + ':':<20}{value}" for what, value in {**named, **rest}.items()]
+    return {**named, **rest}
 
 
 def _digest(folder: Path, progress: Progress) -> list[str]:

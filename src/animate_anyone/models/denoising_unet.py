@@ -18,7 +18,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from animate_anyone.errors import InputError
+from animate_anyone.models.first_convolution import ConvWithEnvironment, ConvWithPose
 from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.models.object_input import ObjectInput
 from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.reference_attention import (
     ReferenceAttentionProcessor,
@@ -32,55 +34,7 @@ from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
 from animate_anyone.models.temporal_layer import TemporalLayer
 
-ObjectBlending = Literal["none", "paper", "identity"]
-
-
-class ConvWithPose(nn.Conv2d):
-    """A first convolution that takes latents and pose features joined on channels.
-
-    It convolves the first ``in_channels`` and adds the rest to the result, so that pose enters after
-    the convolution without a copy of the UNet's forward. Its keys are those of ``Conv2d``.
-    """
-
-    @classmethod
-    def like(cls, conv: nn.Conv2d) -> ConvWithPose:
-        """The same convolution, sharing its parameters, with the slot for pose features."""
-        twin = cls(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)  # type: ignore[arg-type]
-        twin.weight, twin.bias = conv.weight, conv.bias
-        return twin
-
-    @staticmethod
-    def join(latents: Tensor, pose_features: Tensor | None) -> Tensor:
-        """Latents and pose features (same batch, frames and grid) on one channel axis."""
-        return latents if pose_features is None else torch.cat([latents, pose_features.to(latents.dtype)], 1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        out = super().forward(input[:, : self.in_channels])
-        pose = input[:, self.in_channels :]
-        return out + pose if pose.shape[1] else out
-
-
-class ConvWithEnvironment(ConvWithPose):
-    """The same, convolving the last ``environment_channels`` of its input apart and adding what comes out.
-
-    One weight holds both. While its part for the environment is zero the result is that of a convolution without,
-    bit for bit: no sum runs in another order.
-    """
-
-    environment_channels = 0
-
-    @classmethod
-    def over(cls, conv: nn.Conv2d, environment_channels: int) -> ConvWithEnvironment:
-        """As :meth:`ConvWithPose.like`, for a convolution whose last input channels are the environment's."""
-        twin = cls.like(conv)
-        assert isinstance(twin, cls)
-        twin.environment_channels = environment_channels
-        return twin
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        own = self.in_channels - self.environment_channels
-        latents = super()._conv_forward(input[:, :own], weight[:, :own], bias)
-        return latents + super()._conv_forward(input[:, own:], weight[:, own:], None)
+ObjectBlending = Literal["none", "input", "paper", "identity"]
 
 
 class PerFrameGroupNorm(nn.GroupNorm):
@@ -109,7 +63,8 @@ class DenoisingUNet(UNetMotionModel):
         environment_channels: so many of ``in_channels``, the last, are the environment's (Animate Anyone 2): its
             latents and the mask, see :func:`join_environment`.
         object_blending: ``none``; or objects are blended in after each spatial attention of the middle and up
-            blocks, and this is how that starts: ``paper`` (half of each) or ``identity``.
+            blocks, and this is how that starts: ``paper`` (half of each) or ``identity``; or their features are added
+            to the noise latents at the ``input``, the paper's ablation, see ``object_input``.
         blending_weights: ``map``, one weight per place, as every configuration says.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention, as the paper
             does; or, as in configurations that do not say, what ``attention`` adds to it.
@@ -142,7 +97,7 @@ class DenoisingUNet(UNetMotionModel):
         )
         for name, value, known in (
             ("reference_blocks", reference_blocks, ("all", "mid_up")),
-            ("object_blending", object_blending, ("none", *START)),
+            ("object_blending", object_blending, ("none", "input", *START)),
             ("blending_weights", blending_weights, ("map",)),
             ("blending_place", blending_place, PLACES),
         ):
@@ -167,7 +122,9 @@ class DenoisingUNet(UNetMotionModel):
                 else:
                     self.set_submodule(name, NoMotion())
         install_processors(self, ReferenceAttentionProcessor)
-        if object_blending != "none":
+        if object_blending == "input":
+            self.object_input = ObjectInput(self.config["block_out_channels"][0])
+        elif object_blending != "none":
             add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_place)
 
     @classmethod
@@ -205,7 +162,7 @@ class DenoisingUNet(UNetMotionModel):
         else:
             model.zero_motion()
             weights |= model._own_weights(".motion_modules.")
-        model.load_state_dict(weights | model._own_weights(".spatial_blending."))
+        model.load_state_dict(weights | model._object_weights())
         return model if unet.dtype == torch.float32 else model.to(unet.dtype)
 
     def with_motion(self, **motion: Any) -> DenoisingUNet:
@@ -278,8 +235,20 @@ class DenoisingUNet(UNetMotionModel):
         model = type(self)(**{**_init_config(self), **changes})
         weights = dict(self.state_dict())
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
-        model.load_state_dict(weights | model._own_weights(".spatial_blending."))
+        model.load_state_dict(weights | model._object_weights())
         return model if _place(model) == _place(self) else model.to(*_place(self))
+
+    def with_objects(self, object_blending: ObjectBlending, blending_place: Place = "hidden") -> DenoisingUNet:
+        """A copy whose way of taking objects in is another, and new, whatever it was before; arguments as above."""
+        changes = {"object_blending": object_blending, "blending_place": blending_place}
+        model = type(self)(**{**_init_config(self), **changes})
+        kept = {name: value for name, value in self.state_dict().items() if name not in self._object_weights()}
+        model.load_state_dict(kept | model._object_weights())
+        return model if _place(model) == _place(self) else model.to(*_place(self))
+
+    def _object_weights(self) -> dict[str, Tensor]:
+        # What takes objects in.
+        return self._own_weights(".spatial_blending.") | self._own_weights("object_input.")
 
     def _own_weights(self, part: str) -> dict[str, Tensor]:
         # Those whose name holds `part`: what another network's weights are short of.
@@ -335,7 +304,11 @@ class DenoisingUNet(UNetMotionModel):
         if objects is not None:
             self._check_objects(objects)
         residuals = reference if isinstance(reference, ReferenceResiduals) else None
-        blended = blending_arguments(objects, self.config["blending_place"])
+        blended: dict[str, Any] = {}
+        if objects is not None and self.config["object_blending"] == "input":
+            pose_features = self.object_input(objects, pose_features)
+        else:
+            blended = blending_arguments(objects, self.config["blending_place"])
         return super().forward(
             ConvWithPose.join(latents, pose_features),
             timestep,
@@ -346,13 +319,18 @@ class DenoisingUNet(UNetMotionModel):
             return_dict=False,
         )[0]
 
+    def object_widths(self) -> list[int]:
+        """Channels of the object features that are taken, finest level first; none where none are."""
+        widths = list(self.config["block_out_channels"])
+        return {"none": [], "input": widths[:1]}.get(self.config["object_blending"], widths)
+
     def _check_objects(self, objects: ObjectFeatures) -> None:
         if self.config["object_blending"] == "none":
             raise InputError("this denoising UNet blends no objects; give one whose object_blending is not 'none'")
-        got, want = [level.shape[1] for level in objects.levels], list(self.config["block_out_channels"])
+        got, want = [level.shape[1] for level in objects.levels], self.object_widths()
         if got != want:
             raise InputError(
-                f"object features have widths {got}, the denoising UNet's levels {want}; build both from the same"
+                f"object features have widths {got}, the denoising UNet takes {want}; build both from the same"
                 " block_out_channels"
             )
 

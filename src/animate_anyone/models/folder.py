@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ def networks_of(folder: Path) -> dict[str, Any]:
     path = index.get("reference_path", "reference_net")
     if path not in REFERENCE_PATHS:
         raise InputError(f"{folder / INDEX}: reference_path is {path!r}; there are {', '.join(REFERENCE_PATHS)}")
+    return networks_for(index)
+
+
+def networks_for(index: Mapping[str, Any]) -> dict[str, Any]:
+    """The networks that a model of these settings has, by part; ``_class_name`` is among them."""
+    path = index.get("reference_path", "reference_net")
     is_aa2 = index.get("_class_name") == AA2
     modulated = is_aa2 and bool(index.get("uses_depth", True))
     there = {

@@ -11,7 +11,7 @@ from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds h
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from animate_anyone.models.denoising_unet import ConvWithPose
+from animate_anyone.models.first_convolution import ConvWithPose
 from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.reference_attention import CollectingProcessor, ReferenceFeatures, install_processors
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,15 @@ def weights_of(folder: Path) -> list[Path]:
     for file in found:
         check_content(file)
     return found
+
+
+def is_wrapped(folder: Path) -> bool:
+    """Whether a network's files name tensors as a wrapper does (``torch.compile``), which the libraries do not know."""
+    for file in weights_of(folder):
+        with suppress(InputError):  # whoever loads it says so
+            if any(name != plain_name(name) for name in read_headers(file)):
+                return True
+    return False
 
 
 def shards(index: Path) -> list[Path]:

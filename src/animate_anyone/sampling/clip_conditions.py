@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,8 +68,23 @@ class ClipConditions:
     reference: ReferenceCondition
     poses: FrameFeatures
     guess: ClipGuess
-    guided: bool
+    guided: bool = False
     scene: ClipScene | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ClipConditions:
+        """Itself: nothing in it changes but what is made when it is first asked for."""
+        return self
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the clip."""
+        return self.poses.num_frames
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the latents of a frame."""
+        height, width = self.reference.latent.shape[-2:]
+        return height, width
 
     def of(self, frames: Sequence[int]) -> WindowConditions:
         """Those of some frames."""
@@ -79,6 +95,12 @@ class ClipConditions:
         """Make what is not there of some frames, see :meth:`FrameFeatures.make_together`."""
         for one in self._features():
             one.make_together(frames, ranks, device)
+
+    def make_all(self) -> None:
+        """Make what is not there of any frame: the networks that make it are not needed afterwards."""
+        for one in self._features():
+            for frame in range(one.num_frames):
+                one.of([frame])
 
     def drop_before(self, frame: int) -> None:
         """Let go what is of frames before this one."""

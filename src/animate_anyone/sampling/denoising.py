@@ -38,6 +38,10 @@ AfterStep = Callable[[int, Tensor, Tensor], Tensor]
 """A step's number, its timestep and the latents that it gave in; the latents to go on with out."""
 
 
+Foretold = Callable[[int, Callable[[], Tensor]], None]
+"""After a step of some frames: the number of the first of them in, and what gives its latents without noise, ``(1,
+channels, 1, h, w)``, as they are foretold now."""
+
 State = dict[str, Tensor]
 """How far a clip is, on the CPU: what another process needs to go on."""
 
@@ -82,6 +86,17 @@ class Schedule:
         """
         begun = self.guided_steps if self.guided_steps is not None and step >= self.guided_steps else 0
         return step - (step - begun) % self.deep_every
+
+
+def clean_latents(scheduler: DDIMScheduler, prediction: Tensor, t: Tensor, noisy: Tensor) -> Tensor:
+    """The first frame's latents without noise, as a prediction at timestep ``t`` has them; ``(1, c, 1, h, w)``."""
+    signal = scheduler.alphas_cumprod[int(t)].to(noisy) ** 0.5
+    noise = (1 - signal**2) ** 0.5
+    predicted, noisy = prediction[:, :, :1], noisy[:, :, :1]
+    kind = scheduler.config["prediction_type"]
+    if kind == "v_prediction":
+        return signal * noisy - noise * predicted
+    return predicted if kind == "sample" else (noisy - noise * predicted) / signal
 
 
 class _Unit(NamedTuple):
@@ -129,6 +144,7 @@ class Denoising:
             there are processes.
         prepare: makes what the networks are given of some frames; called alike in all processes.
         deep_features: the context in which the networks keep features in a list, or take them from there.
+        foretold: told after each step.
     """
 
     schedule: Schedule
@@ -141,6 +157,7 @@ class Denoising:
     halves_apart: bool = True
     prepare: Callable[[Sequence[int]], None] | None = None
     deep_features: Callable[[list[Tensor]], AbstractContextManager[None]] | None = None
+    foretold: Foretold = lambda first, clean: None
     _parts: dict[int, _Part] = field(default_factory=dict)  # by the group's number: begun and not finished
     _sums: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by step: behind the last part that made it
     _finished: int = 0  # parts
@@ -249,6 +266,7 @@ class Denoising:
                 part.guidance = difference
         elif part.guidance is not None:
             prediction = prediction + (schedule.guidance_scale - 1) * part.guidance
+        self.foretold(starts[number], partial(clean_latents, part.scheduler, prediction, t, part.latents))
         last = part.scheduler.step(prediction, t, part.latents, return_dict=False)[0]  # type: ignore[arg-type]
         part.latents, part.done = self.after_step(step, t, last), step + 1
         if schedule.last_whole(part.done) == part.done:

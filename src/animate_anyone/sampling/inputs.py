@@ -21,7 +21,6 @@ def check_inputs(
     poses: Pictures,
     reference_pose: NDArray[np.uint8] | None,
     size: tuple[int, int] | None,
-    window_batch: int,
 ) -> tuple[int, int]:
     """The ``(width, height)`` of the video that these are for.
 
@@ -29,7 +28,7 @@ def check_inputs(
         config: the model's options.
         downscale: pixels per latent cell, per side.
         pose_picture_size: of a video's ``(width, height)`` that of its pose pictures.
-        reference, poses, reference_pose, size, window_batch: as in a call of the pipeline.
+        reference, poses, reference_pose, size: as in a call of the pipeline.
 
     Raises:
         InputError: something is no picture, or of another size, or missing, or more than the model knows.
@@ -61,6 +60,4 @@ def check_inputs(
         raise InputError("this model needs reference_pose, the pose picture of the reference")
     if not config["reference_pose"] and reference_pose is not None:
         raise InputError("this model was trained without reference_pose; leave it out")
-    if window_batch < 1:
-        raise InputError(f"window_batch is {window_batch}; it must be at least 1")
     return width, height

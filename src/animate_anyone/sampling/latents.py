@@ -136,18 +136,27 @@ class LatentVideoPipeline(DiffusionPipeline):
         return {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, carried: Pictures | None = None) -> Iterator[NDArray[np.uint8]]:
+    def decode(
+        self, latents: Tensor, carried: Pictures | None = None, guess: ClipGuess | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """The frames ``(height, width, 3)`` uint8 of ``(1, channels, frames, h, w)`` latents.
 
         Args:
             carried: as in the call.
+            guess: in its place, that of the conditions which the latents were denoised with.
 
         Raises:
             InputError: a frame is not finite.
         """
-        size = latents.shape[-1] * self.latent_downscale, latents.shape[-2] * self.latent_downscale
-        detail = self._clip_guess(None, carried if self.guess_options.keep_detail else None, size)
-        yield from self._decode(iter([(0, latents)]), detail, size)
+        height, width = latents.shape[-2:]
+        size = self._frame_size((height, width))
+        if guess is None:
+            guess = self._clip_guess(None, carried if self.guess_options.keep_detail else None, size)
+        yield from self._decode(iter([(0, latents)]), guess, size)
+
+    def _frame_size(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """``(width, height)`` of frames, of the height and width of their latents."""
+        return grid[1] * self.latent_downscale, grid[0] * self.latent_downscale
 
     @torch.no_grad()
     def _decode(
@@ -223,9 +232,9 @@ class LatentVideoPipeline(DiffusionPipeline):
             return ClipGuess()
         return ClipGuess(reference[:, :, None])
 
-    def _noise(self, grid: Sequence[int], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
-        """The noise that denoising begins with, for a ``grid`` of frames, h, w; ``latents`` where they are given."""
-        shape, device = (1, self.vae.config["latent_channels"], *grid), self._execution_device
+    def _noise(self, shape: tuple[int, ...], generator: torch.Generator | None, latents: Tensor | None) -> Tensor:
+        """The noise that denoising begins with, ``(1, channels, frames, h, w)``; ``latents`` where they are given."""
+        device = self._execution_device
         if latents is None:
             shared = self.guess_options.shared_noise
             latents = initial_noise(shape, 2, shared=shared, generator=generator, device=device)

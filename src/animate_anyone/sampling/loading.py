@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,8 @@ from animate_anyone.models.folder import (
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.shipped import INDEX
-from animate_anyone.models.weight_files import first_line, plain_name, read_headers, read_settings, weights_of
+from animate_anyone.models.weight_files import first_line, is_wrapped, plain_name, read_settings, weights_of
+from animate_anyone.sampling.arrival import check_fit, checked_already
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
@@ -64,18 +65,19 @@ def load_pipeline(
     if isinstance(modulation, PoseModulation):
         sizes |= {modulation.attention.head_size}
     check_attention(placement.attention, sizes, target, number_type)
-    wrapped = [part for part in networks if _is_wrapped(folder / part)]
+    wrapped = [part for part in networks if is_wrapped(folder / part)]
     if wrapped and placement.quantize != "none":
         raise InputError(f"{folder / wrapped[0]}: holds a compiled network's names; it cannot be quantised so")
     try:
-        pipeline = _PIPELINES[class_name(folder)].from_pretrained(
-            folder,
-            **{part: _load_wrapped(ALL_NETWORKS[part], folder / part, number_type) for part in wrapped},
-            dtype=number_type,
-            local_files_only=True,
-            use_safetensors=True,
-            quantization_config=quantization_config(placement.quantize, number_type),
-        )
+        with checked_already():
+            pipeline = _PIPELINES[class_name(folder)].from_pretrained(
+                folder,
+                **{part: _load_wrapped(ALL_NETWORKS[part], folder / part, number_type) for part in wrapped},
+                dtype=number_type,
+                local_files_only=True,
+                use_safetensors=True,
+                quantization_config=quantization_config(placement.quantize, number_type),
+            )
     except (*UNUSABLE, ImportError) as error:  # an import fails where a quantiser is too old
         raise InputError(f"{folder}: cannot be loaded: {first_line(error)}") from error
     check_fit(folder, pipeline)
@@ -110,36 +112,6 @@ def head_sizes(unet: nn.Module) -> set[int]:
     return {attn.to_q.out_features // attn.heads for attn in spatial_attention_layers(unet).values()}
 
 
-def check_fit(folder: Path, pipeline: AnimateAnyonePipeline) -> None:
-    """Hold the networks' widths against each other, where one's output is another's input."""
-    unet = pipeline.denoising_unet.config
-    widths = list(unet["block_out_channels"])
-    references = [part for part in ("reference_net", "reference_control") if getattr(pipeline, part) is not None]
-    poses = "pose_modulation" if pipeline.pose_guider is None else "pose_guider"
-    guider = pipeline.guider.config
-    scene = pipeline.num_environment_channels if isinstance(pipeline, AnimateAnyone2Pipeline) else 0
-    fit: list[tuple[str, str, Any, Any]] = [
-        (poses, "out_channels", guider["out_channels"], widths[0]),
-        ("image_encoder", "projection_dim", pipeline.image_encoder.config.projection_dim, unet["cross_attention_dim"]),
-        ("vae", "latent_channels", pipeline.vae.config["latent_channels"], unet["out_channels"]),
-        *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
-        ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
-        ("denoising_unet", "environment_channels", unet["environment_channels"], scene),
-    ]
-    objects = getattr(pipeline, "object_guider", None)  # of Animate Anyone 2
-    if objects is not None:
-        fit += [
-            ("object_guider", "in_channels", objects.config["in_channels"], unet["out_channels"]),
-            ("object_guider", "block_out_channels", list(objects.config["block_out_channels"]), widths),
-            ("denoising_unet", "blends objects", unet["object_blending"] != "none", True),
-        ]
-    for part, setting, got, want in fit:
-        if got != want:
-            raise InputError(f"{folder / part}: {setting} is {got}; the other networks of this model need {want}")
-    if guider["conditioning_channels"] == 6 and not pipeline.config["reference_pose"]:
-        raise InputError(f"{folder / poses}: conditioning_channels is 6, which needs reference_pose in the index")
-
-
 _WITHOUT_VALUES: ContextVar[bool] = ContextVar("without_values", default=False)
 
 
@@ -167,22 +139,13 @@ def load_network(kind: type[Network], folder: Path) -> Network:
         weights_of(folder)  # which are looked at
         return from_config(kind, folder).eval()  # type: ignore[return-value]
     try:
-        if _is_wrapped(folder):
+        if is_wrapped(folder):
             return _load_wrapped(kind, folder, torch.float32)
         return kind.from_pretrained(  # type: ignore[attr-defined, no-any-return]
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
     except UNUSABLE as error:
         raise InputError(f"{folder}: cannot be loaded: {first_line(error)}") from error
-
-
-def _is_wrapped(folder: Path) -> bool:
-    """Whether a network's files name tensors as a wrapper does (``torch.compile``), which the libraries do not know."""
-    for file in weights_of(folder):
-        with suppress(InputError):  # whoever loads it says so
-            if any(name != plain_name(name) for name in read_headers(file)):
-                return True
-    return False
 
 
 def _load_wrapped(kind: type[Network], folder: Path, dtype: torch.dtype) -> Network:

@@ -7,7 +7,8 @@ Layouts: latents ``(batch, channels, frames, height, width)``; frames that come 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,22 +20,23 @@ from transformers import CLIPVisionModelWithProjection
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
+from animate_anyone.models.diffusers_files import diffusers_files
 from animate_anyone.models.image_tokens import picture_token
 from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
 from animate_anyone.progress import Progress
+from animate_anyone.sampling.arrival import receive_pipeline
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Half
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
 from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, stretch
-from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
-from animate_anyone.sampling.scene import Planes, check_depth
+from animate_anyone.sampling.scene import Planes, SceneInputs, check_depth
 from animate_anyone.sampling.speed import EXACT, Speed
-from animate_anyone.sampling.windowed import Clip, Kept, Plan, StepCallback, WindowedPipeline
+from animate_anyone.sampling.windowed import Clip, Kept, StepCallback, WindowedPipeline
 
 
 class AnimateAnyonePipeline(WindowedPipeline):
@@ -103,6 +105,20 @@ class AnimateAnyonePipeline(WindowedPipeline):
             reference_control=reference_control,
         )
         self.register_to_config(**{**options, "size": list(options["size"])})
+
+    def register_to_config(self, **settings: Any) -> None:
+        """As diffusers'; its last act in ``from_pretrained`` is to register the folder, when all networks have come."""
+        super().register_to_config(**settings)
+        if "_name_or_path" in settings:
+            receive_pipeline(self)
+
+    def save_pretrained(self, save_directory: str | PathLike[str], *safe: bool, **options: Any) -> None:
+        """As diffusers'; the folder holds what diffusers alone loads it with (``models.diffusers_files``)."""
+        files = diffusers_files({**self.config, "_class_name": type(self).__name__}, options.get("repo_id"))
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():  # first, since diffusers may upload the folder
+            (Path(save_directory) / name).write_text(content, encoding="utf-8")
+        super().save_pretrained(save_directory, *safe, **options)
 
     @property
     def num_input_channels(self) -> int:
@@ -215,14 +231,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         """
         return self._frames(self._begin(reference, poses, **options), kept, finish)
 
-    @torch.no_grad()
-    def check_speed(self, speed: Speed) -> None:
-        """Raise :class:`InputError` where this model cannot leave out what is asked for."""
-        if speed.features and (self.reference_control is not None or len(self.denoising_unet.up_blocks) < 2):
-            why = "it has one level" if self.reference_control is None else "its reference goes into every block"
-            raise InputError(f"speed 'features' is nothing for this model: {why}; leave that word out")
-
-    def _begin(
+    def encode(
         self,
         reference: NDArray[np.uint8],
         poses: Pictures,
@@ -230,40 +239,79 @@ class AnimateAnyonePipeline(WindowedPipeline):
         reference_pose: NDArray[np.uint8] | None = None,
         carried: Pictures | None = None,
         size: tuple[int, int] | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        window: int | None = None,
-        overlap: int | None = None,
-        window_stride: int = 1,
-        window_batch: int = 1,
+        speed: Speed = EXACT,
+    ) -> ClipConditions:
+        """What the networks are given of a clip, for :meth:`denoise`; arguments as in a call.
+
+        Raises:
+            InputError: an input does not fit the model.
+        """
+        size, pictures = self._check(reference, poses, None, reference_pose, carried, size)
+        return self._look(reference, poses, None, reference_pose, pictures, size, speed)
+
+    def check_speed(self, speed: Speed) -> None:
+        if speed.features and (self.reference_control is not None or len(self.denoising_unet.up_blocks) < 2):
+            why = "it has one level" if self.reference_control is None else "its reference goes into every block"
+            raise InputError(f"speed 'features' is nothing for this model: {why}; leave that word out")
+
+    @torch.no_grad()
+    def _begin(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs | None = None,
+        *,
+        reference_pose: NDArray[np.uint8] | None = None,
+        carried: Pictures | None = None,
+        size: tuple[int, int] | None = None,
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
         progress: Progress | None = None,
-        ranks: Ranks = ALONE,
         speed: Speed = EXACT,
+        **settings: Any,
     ) -> Clip:
         """A clip that is about to be denoised; arguments as in a call."""
         # 1. Check what is cheap to check.
-        self.check_speed(speed)
-        accepted = self.config, self.latent_downscale, self.pose_picture_size
-        size = check_inputs(*accepted, reference, poses, reference_pose, size, window_batch)
-        pictures = self.guess_options.check(reference, len(poses), carried)
-        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
-        planned = self.plan(len(poses), steps, guidance_scale, window, overlap, window_stride)
-        plan = Plan(speed.steps(steps), guidance_scale, planned, overlap, window_batch, ranks, speed)
+        size, pictures = self._check(reference, poses, scene, reference_pose, carried, size)
+        plan = self._plan(len(poses), speed=speed, **settings)
 
         # 2. Look at the reference, once; at the poses when a window needs them.
-        guided = plan.guidance_scale != 1
-        look = self._encode_reference(reference, reference_pose, size, guided, speed)
-        guess = self._clip_guess(look.latent, pictures, size)
-        conditions = ClipConditions(look, self._pose_features(poses, reference_pose, size), guess, guided)
+        conditions = self._look(reference, poses, scene, reference_pose, pictures, size, speed)
 
         # 3. Noise for the whole clip; denoise: every window at every step, then their mean, then guidance.
-        noise = self._noise((len(poses), *self._grid(size)), generator, latents)
-        return Clip(
-            conditions, size, partial(self._denoise, conditions, noise, plan, callback_on_step_end, progress), ranks
-        )
+        return self._clip(conditions, plan, generator, latents, callback_on_step_end, progress)
+
+    def _check(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs | None,
+        reference_pose: NDArray[np.uint8] | None,
+        carried: Pictures | None,
+        size: tuple[int, int] | None,
+    ) -> tuple[tuple[int, int], Pictures | None]:
+        """``(width, height)`` of the video, and the pictures of the first guess."""
+        accepted = self.config, self.latent_downscale, self.pose_picture_size
+        size = check_inputs(*accepted, reference, poses, reference_pose, size)
+        return size, self.guess_options.check(reference, len(poses), carried)
+
+    @torch.no_grad()
+    def _look(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs | None,
+        reference_pose: NDArray[np.uint8] | None,
+        pictures: Pictures | None,
+        size: tuple[int, int],
+        speed: Speed,
+    ) -> ClipConditions:
+        """What the networks are given; the inputs have been checked."""
+        look = self._encode_reference(reference, reference_pose, size, speed)
+        guess = self._clip_guess(look.latent, pictures, size)
+        depth = None if scene is None else scene.depth
+        return ClipConditions(look, self._pose_features(poses, reference_pose, size, depth), guess)
 
     def _predict(
         self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None = None
@@ -280,6 +328,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         token[:num_unconditional] = 0
         noisy = self.scheduler.scale_model_input(noisy, t).to(self.denoising_unet.dtype)  # type: ignore[arg-type]
         noisy = given.guess.join(noisy, placed, num_unconditional)
+        # The unconditional half sees no reference; all its windows count as one sample.
         reference = conditions.reference.at_step(noisy, t, token, int(both), half)
         noisy, objects = (noisy, None) if given.scene is None else given.scene.beside(noisy, placed)
         del given  # copies of it are where the networks compute
@@ -291,7 +340,6 @@ class AnimateAnyonePipeline(WindowedPipeline):
         reference: NDArray[np.uint8],
         reference_pose: NDArray[np.uint8] | None,
         size: tuple[int, int],
-        guided: bool,
         speed: Speed,
     ) -> ReferenceCondition:
         device = self._execution_device
@@ -303,10 +351,9 @@ class AnimateAnyonePipeline(WindowedPipeline):
         if reference_pose is not None:
             pose = self._pose_features([reference_pose], reference_pose, size).of([0])[0][:, :, 0].to(device)
         features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
-        # The unconditional half sees no reference; all its windows count as one sample.
-        features = speed.seen(features, self._grid(size))
-        keys_values = self.denoising_unet.project_reference(features, num_unconditional=int(guided))
-        return ReferenceCondition(latent, token, keys_values)
+        height, width = latent.shape[-2:]
+        features = speed.seen(features, (height, width))
+        return ReferenceCondition(latent, token, self.denoising_unet.project_reference(features))
 
     def _pose_features(
         self,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,14 +25,13 @@ from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Hold, State
 from animate_anyone.sampling.frame_features import FrameFeatures
-from animate_anyone.sampling.inputs import Pictures, check_inputs
+from animate_anyone.sampling.inputs import Pictures
 from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
-from animate_anyone.sampling.ranks import ALONE, Ranks
 from animate_anyone.sampling.reference import check_given
 from animate_anyone.sampling.scene import ClipScene, Planes, SceneInputs
 from animate_anyone.sampling.speed import EXACT, Speed
-from animate_anyone.sampling.windowed import Clip, Finished, Kept, Plan, StepCallback
+from animate_anyone.sampling.windowed import Finished, Kept, Plan, StepCallback
 
 
 class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
@@ -172,8 +170,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         """As ``AnimateAnyonePipeline.stream``."""
         return self._frames(self._begin(reference, poses, scene, **options), kept, finish)
 
-    @torch.no_grad()
-    def _begin(  # type: ignore[override]
+    def encode(  # type: ignore[override]
         self,
         reference: NDArray[np.uint8],
         poses: Pictures,
@@ -181,42 +178,53 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         *,
         reference_pose: NDArray[np.uint8] | None = None,
         carried: Pictures | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        window: int | None = None,
-        overlap: int | None = None,
-        window_batch: int = 1,
-        continuation: int = 0,
-        generator: torch.Generator | None = None,
-        latents: Tensor | None = None,
-        callback_on_step_end: StepCallback | None = None,
-        progress: Progress | None = None,
-        ranks: Ranks = ALONE,
         speed: Speed = EXACT,
-    ) -> Clip:
-        """A clip that is about to be denoised; arguments as in a call."""
-        # 1. Check what is cheap to check.
-        self.check_speed(speed)
-        accepted = self.config, self.latent_downscale, self.pose_picture_size
-        size = check_inputs(*accepted, reference, poses, reference_pose, None, window_batch)
-        pictures = self.guess_options.check(reference, len(poses), carried)
+    ) -> ClipConditions:
+        """As ``AnimateAnyonePipeline.encode``."""
+        size, pictures = self._check(reference, poses, scene, reference_pose, carried, None)
+        return self._look(reference, poses, scene, reference_pose, pictures, size, speed)
+
+    def _check(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs | None,
+        reference_pose: NDArray[np.uint8] | None,
+        carried: Pictures | None,
+        size: tuple[int, int] | None,
+    ) -> tuple[tuple[int, int], Pictures | None]:
+        size, pictures = super()._check(reference, poses, scene, reference_pose, carried, size)
+        assert scene is not None
         uses = self.config["uses_objects"], self.config["uses_depth"]
         scene.check(len(poses), size, self.pose_picture_size(size), *uses)
-        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
-        planned = self.plan(len(poses), steps, guidance_scale, window, overlap, continuation=continuation)
-        plan = Plan(speed.steps(steps), guidance_scale, planned, overlap, window_batch, ranks, speed)
+        return size, pictures
 
-        # 2. Look at the reference, once; at the poses and the scene when a window needs them.
-        guided = plan.guidance_scale != 1
-        look = self._encode_reference(reference, reference_pose, size, guided, speed)
-        guess = self._clip_guess(look.latent, pictures, size)
-        features = self._pose_features(poses, reference_pose, size, scene.depth)
-        conditions = ClipConditions(look, features, guess, guided, self._clip_scene(scene, size))
+    def _look(
+        self,
+        reference: NDArray[np.uint8],
+        poses: Pictures,
+        scene: SceneInputs | None,
+        reference_pose: NDArray[np.uint8] | None,
+        pictures: Pictures | None,
+        size: tuple[int, int],
+        speed: Speed,
+    ) -> ClipConditions:
+        conditions = super()._look(reference, poses, scene, reference_pose, pictures, size, speed)
+        assert scene is not None
+        return replace(conditions, scene=self._clip_scene(scene, size))
 
-        # 3. Noise for the whole clip; denoise all windows together, or one segment after the other.
-        noise = self._noise((len(poses), *self._grid(size)), generator, latents)
-        denoise = self._denoise_segments if continuation else self._denoise
-        return Clip(conditions, size, partial(denoise, conditions, noise, plan, callback_on_step_end, progress), ranks)
+    def _denoise(
+        self,
+        conditions: ClipConditions,
+        noise: Tensor,
+        plan: Plan,
+        callback: StepCallback | None,
+        progress: Progress | None,
+        state: State | None,
+    ) -> Iterator[Finished]:
+        """All windows together, or one segment after the other."""
+        how = self._denoise_segments if plan.continuation else super()._denoise
+        return how(conditions, noise, plan, callback, progress, state)
 
     @torch.no_grad()
     def _denoise_segments(
@@ -233,13 +241,13 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         if state is not None:
             number, made = int(state["segments"]), state["made"].to(noise.device)
         before = plan.windows[number - 1] if number else [0]
-        with self._shown(replace(plan, window_batch=1), progress) as tick:
+        with self._shown(replace(plan, window_batch=1), progress, conditions) as shown:
             for segment in plan.windows[number:]:
                 own = noise[:, :, segment[0] : segment[-1] + 1]
                 done = before[-1] + 1 if number else 0
                 hold = holding(self.scheduler, made[:, :, segment[0] - before[0] :], own) if done else None
                 one = replace(plan, windows=[segment], overlap=0, window_batch=1)
-                ((_, made),) = self._denoising(conditions, own, one, [[segment]], tick, callback, hold).run()
+                ((_, made),) = self._denoising(conditions, own, one, [[segment]], shown, callback, hold).run()
                 number, before = number + 1, segment
                 reached = {"segments": torch.tensor(number), "made": made.cpu().contiguous()}
                 yield Finished(done, made[:, :, done - segment[0] :], reached.copy)

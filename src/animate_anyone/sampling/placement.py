@@ -17,6 +17,7 @@ from diffusers.models.attention_dispatch import (
     _check_attention_backend_requirements,
     dispatch_attention_fn,
 )
+from torch import nn
 from transformers import BitsAndBytesConfig as TransformersBitsAndBytesConfig
 from transformers import TorchAoConfig as TransformersTorchAoConfig
 
@@ -238,9 +239,7 @@ def put(pipeline: DiffusionPipeline, placement: Placement, device: torch.device)
     if placement.vae_tiling:
         pipeline.vae.enable_tiling()
     if device.type == "cpu":
-        for network in filter(None, (pipeline.denoising_unet, pipeline.reference_net, pipeline.vae)):
-            use_fast_layers(network)
-            lay_out(network, choose_memory_format(network, device))
+        make_fast_on_cpu((pipeline.denoising_unet, pipeline.reference_net, pipeline.vae))
     if placement.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif placement.offload == "group":
@@ -252,3 +251,10 @@ def put(pipeline: DiffusionPipeline, placement: Placement, device: torch.device)
         pipeline.to(device)
     if placement.compile:
         pipeline.denoising_unet.compile_repeated_blocks()
+
+
+def make_fast_on_cpu(networks: Iterable[nn.Module | None]) -> None:
+    """Give networks the layers and the memory layout that a CPU computes fastest with; they may have them already."""
+    for network in filter(None, networks):
+        use_fast_layers(network)
+        lay_out(network, choose_memory_format(network, torch.device("cpu")))

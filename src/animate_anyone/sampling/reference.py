@@ -38,7 +38,7 @@ class ReferenceCondition:
         """
         if half == "unconditional" or self.keys_values is None:
             return None
-        return self.keys_values if half is None else replace(self.keys_values, num_unconditional=0)
+        return replace(self.keys_values, num_unconditional=num_unconditional)
 
 
 @dataclass(frozen=True)

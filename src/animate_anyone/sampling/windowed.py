@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.deep_features import deep_features
-from animate_anyone.sampling.denoising import Denoising, Half, Hold, Schedule, State
+from animate_anyone.sampling.denoising import Denoising, Foretold, Half, Hold, Schedule, State
 from animate_anyone.sampling.latents import (
     PLAIN,
     AnimateAnyoneOutput,
@@ -49,6 +49,7 @@ class Plan:
         window_batch: windows computed at once.
         ranks: the processes that share the windows.
         speed: what is left out.
+        continuation: 0, or frames of a segment that are the last of the one before (Animate Anyone 2).
     """
 
     steps: int
@@ -58,6 +59,7 @@ class Plan:
     window_batch: int
     ranks: Ranks = ALONE
     speed: Speed = EXACT
+    continuation: int = 0
 
 
 class Finished(NamedTuple):
@@ -72,6 +74,18 @@ class Finished(NamedTuple):
     first: int
     latents: Tensor
     state: Callable[[], State]
+
+
+class Shown(NamedTuple):
+    """What is told while a clip is denoised.
+
+    Attributes:
+        tick: called before the networks are.
+        foretold: called after a step of some frames.
+    """
+
+    tick: Callable[[], None]
+    foretold: Foretold
 
 
 class Kept(Protocol):
@@ -92,13 +106,11 @@ class Clip:
 
     Attributes:
         conditions: what the networks are given.
-        size: ``(width, height)`` of the video.
         denoise: begins, or goes on from a state, and hands out what the networks make.
         ranks: the processes that make it together.
     """
 
     conditions: ClipConditions
-    size: tuple[int, int]
     denoise: Callable[[State | None], Iterator[Finished]]
     ranks: Ranks = ALONE
 
@@ -109,14 +121,14 @@ class WindowedPipeline(LatentVideoPipeline):
     denoising_unet: DenoisingUNet
 
     @abstractmethod
+    def check_speed(self, speed: Speed) -> None:
+        """Raise :class:`InputError` where this model cannot leave out what is asked for."""
+
+    @abstractmethod
     def _predict(
         self, conditions: ClipConditions, noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None = None
     ) -> Tensor:
         """What the networks predict, see :data:`~animate_anyone.sampling.denoising.Predict`."""
-
-    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the latents of frames of a size."""
-        return size[1] // self.latent_downscale, size[0] // self.latent_downscale
 
     @torch.no_grad()
     def _frames(
@@ -140,7 +152,8 @@ class WindowedPipeline(LatentVideoPipeline):
                 waits = {"decoded": torch.tensor(first), "waiting": waiting.cpu().contiguous()}
                 kept.save(first, {**reached(), **waits})
 
-        yield from self._decode(parts(), clip.conditions.guess, clip.size, Output(finish, after_part, clip.ranks))
+        size = self._frame_size(clip.conditions.grid)
+        yield from self._decode(parts(), clip.conditions.guess, size, Output(finish, after_part, clip.ranks))
         self.maybe_free_model_hooks()
 
     @torch.no_grad()
@@ -160,12 +173,7 @@ class WindowedPipeline(LatentVideoPipeline):
         self, clip: Clip, output_type: Literal["np", "latent"], return_dict: bool
     ) -> AnimateAnyoneOutput | tuple[Any]:
         """What a call returns of a clip."""
-        result: NDArray[np.uint8] | Tensor
-        if output_type == "latent":
-            result = torch.cat([finished.latents for finished in self._finished(clip)], 2)
-            self.maybe_free_model_hooks()
-        else:
-            result = np.stack(list(self._frames(clip)))
+        result = self._all_latents(clip) if output_type == "latent" else np.stack(list(self._frames(clip)))
         return AnimateAnyoneOutput(frames=result) if return_dict else (result,)
 
     def plan(
@@ -202,6 +210,70 @@ class WindowedPipeline(LatentVideoPipeline):
             raise InputError(f"window is {window}; the temporal layers of this model take at most {longest} frames")
         return schedule
 
+    def _plan(
+        self,
+        num_frames: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        window: int | None = None,
+        overlap: int | None = None,
+        window_batch: int = 1,
+        ranks: Ranks = ALONE,
+        speed: Speed = EXACT,
+        **more: int,
+    ) -> Plan:
+        """How a clip will be denoised; ``more`` as in :meth:`plan`. Raises :class:`InputError` as that does."""
+        self.check_speed(speed)
+        if window_batch < 1:
+            raise InputError(f"window_batch is {window_batch}; it must be at least 1")
+        steps, guidance_scale, window, overlap = self._settings(num_inference_steps, guidance_scale, window, overlap)
+        planned = self.plan(num_frames, steps, guidance_scale, window, overlap, **more)
+        how = overlap, window_batch, ranks, speed, more.get("continuation", 0)
+        return Plan(speed.steps(steps), guidance_scale, planned, *how)
+
+    def _clip(
+        self,
+        conditions: ClipConditions,
+        plan: Plan,
+        generator: torch.Generator | None,
+        latents: Tensor | None,
+        callback: StepCallback | None,
+        progress: Progress | None,
+    ) -> Clip:
+        """A clip that is about to be denoised, with noise for all of it."""
+        conditions = replace(conditions, guided=plan.guidance_scale != 1)
+        channels = conditions.reference.latent.shape[1]
+        noise = self._noise((1, channels, conditions.num_frames, *conditions.grid), generator, latents)
+        return Clip(conditions, partial(self._denoise, conditions, noise, plan, callback, progress), plan.ranks)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        conditions: ClipConditions,
+        *,
+        generator: torch.Generator | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """The latents ``(1, channels, frames, h, w)`` of a clip, without noise; arguments as in a call.
+
+        Args:
+            conditions: from ``encode``; they may be used again, with another seed or other settings.
+            settings: what else a call takes of denoising, ``num_inference_steps`` to ``speed``.
+
+        Raises:
+            InputError: a setting does not fit the model, or values are not finite.
+        """
+        plan = self._plan(conditions.num_frames, **settings)
+        return self._all_latents(self._clip(conditions, plan, generator, latents, callback_on_step_end, progress))
+
+    def _all_latents(self, clip: Clip) -> Tensor:
+        made = torch.cat([finished.latents for finished in self._finished(clip)], 2)
+        self.maybe_free_model_hooks()
+        return made
+
     def _settings(self, *given: Any) -> list[Any]:
         """Steps, guidance scale, window and overlap: the model's own where ``None`` is given."""
         names = ("num_inference_steps", "guidance_scale", "window", "overlap")
@@ -225,8 +297,8 @@ class WindowedPipeline(LatentVideoPipeline):
         together = callback is not None or self.config["aggregation"] != "fade"
         batch = len(plan.windows) if together else plan.window_batch * plan.ranks.count
         groups = [plan.windows[first : first + batch] for first in range(0, len(plan.windows), batch)]
-        with self._shown(plan, progress) as tick:
-            denoising = self._denoising(conditions, noise, plan, groups, tick, callback)
+        with self._shown(plan, progress, conditions) as shown:
+            denoising = self._denoising(conditions, noise, plan, groups, shown, callback)
             if state is not None:
                 denoising.go_on(state)
             for first, latents in denoising.run():
@@ -238,11 +310,11 @@ class WindowedPipeline(LatentVideoPipeline):
         noise: Tensor,
         plan: Plan,
         groups: list[list[list[int]]],
-        tick: Callable[[], None],
+        shown: Shown,
         callback: StepCallback | None = None,
         hold: Hold | None = None,
     ) -> Denoising:
-        """Of groups of windows; ``noise`` is of their frames, ``tick`` is called before the networks are."""
+        """Of groups of windows; ``noise`` is of their frames."""
         scheduler = plan.speed.scheduler(self.scheduler, plan.steps, noise.device)
         count = len(scheduler.timesteps)
 
@@ -254,7 +326,7 @@ class WindowedPipeline(LatentVideoPipeline):
             return changed.get("latents", latents)
 
         def predict(noisy: Tensor, t: Tensor, chunk: list[list[int]], half: Half | None) -> Tensor:
-            tick()
+            shown.tick()
             return self._predict(conditions, noisy, t, chunk, half)
 
         overlap = plan.overlap if self.config["aggregation"] == "fade" else 0
@@ -278,11 +350,12 @@ class WindowedPipeline(LatentVideoPipeline):
             halves_apart=apart,
             prepare=prepare,
             deep_features=deep,
+            foretold=shown.foretold,
         )
 
     @contextmanager
-    def _shown(self, plan: Plan, progress: Progress | None) -> Iterator[Callable[[], None]]:
-        """Show how many calls of the networks are done; what is yielded is called before each."""
+    def _shown(self, plan: Plan, progress: Progress | None, conditions: ClipConditions) -> Iterator[Shown]:
+        """Show how many calls of the networks are done, and the frames as they are foretold."""
         total = plan.steps * -(-len(plan.windows) // (plan.window_batch * plan.ranks.count))
         ticks = iter(
             self.progress_bar(range(total)) if progress is None else progress.track(range(total), total, "denoise")
@@ -291,5 +364,14 @@ class WindowedPipeline(LatentVideoPipeline):
         def tick() -> None:
             next(ticks, None)
 
-        yield tick
+        def foretold(first: int, clean: Callable[[], Tensor]) -> None:
+            def frame() -> NDArray[np.uint8]:
+                restored = conditions.guess.of(range(first, first + 1)).restore(clean())
+                return self._decode_together(restored, conditions.guess, first)[0]
+
+            # Where networks wait elsewhere, the autoencoder would have to come for each.
+            if progress is not None and plan.ranks.is_first and not getattr(self, "_all_hooks", None):
+                progress.preview(frame)
+
+        yield Shown(tick, foretold)
         tick()  # the last is done

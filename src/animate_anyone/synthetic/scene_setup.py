@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import torch
 
 from animate_anyone.synthetic.dataset import Style, sample_performance, sample_setting, stream
-from animate_anyone.synthetic.figure.body import Body, BodyPose, Placed, place, rotation
+from animate_anyone.synthetic.figure.body import Body, BodyPose, Placed, place, rotation, sample_body
 from animate_anyone.synthetic.figure.bricks import Array
 from animate_anyone.synthetic.motion.motion import perform
 from animate_anyone.synthetic.picture.render import Geometry, assemble
@@ -20,6 +21,7 @@ from animate_anyone.synthetic.place.furniture import OUTDOORS, sample_scenery
 from animate_anyone.synthetic.place.props import HEADROOM, OBJECTS, Prop, gather, make_object, take_up
 
 OBJECT_SHARE, FRONT_SHARE = 0.7, 0.5  # of the clips
+ALIKE, TALLER_COUNTS = 0.1, 4.0  # logarithm of two heights' ratio that counts for nothing, and what more counts
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class SceneSetup:
 
 def sample_setup(split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str) -> SceneSetup:
     """Draws character, motion, object, place and camera; arguments as in ``sample_clip``."""
+    return sample_setups(split, seed, num_frames, fps, motion, domain)[0]
+
+
+def sample_setups(
+    split: str, seed: int, num_frames: int, fps: Fraction, motion: str | None, domain: str, cast: int | None = None
+) -> tuple[SceneSetup, SceneSetup]:
+    """As :func:`sample_setup`; and the same with the character of the seed ``cast``, in its plain cloth.
+
+    That one does in this scene what the scene's own would do, as its body allows; place and camera stay. ``None``: the
+    same again.
+    """
     times = np.arange(num_frames) / float(fps)
     body, look, name, score = sample_performance(split, seed, times, motion)
     rng = stream(split, seed, "stage object")
@@ -47,17 +60,43 @@ def sample_setup(split: str, seed: int, num_frames: int, fps: Fraction, motion: 
     kind = "stool" if name == "sit" else kind
     if with_object:
         take_up(kind, score, rng, hand)
-    pose = perform(score, body)
-    placed = place(body, pose)
-    prop = None
-    if with_object:
-        prop = make_object(kind, rng, body, placed, pose.heading, times, hand, domain == "wide")
+    drawn = deepcopy(rng)
+
+    def play(body: Body) -> tuple[BodyPose, Placed, Prop | None]:
+        pose = perform(score, body)
+        placed = place(body, pose)
+        if not with_object:
+            return pose, placed, None
+        how = deepcopy(drawn), body, placed, pose.heading, times, hand, domain == "wide"
+        return pose, placed, make_object(kind, *how)
+
+    pose, placed, prop = play(body)
     above = HEADROOM.get(kind, 0.0) * body.height if with_object else 0.0
     camera, style = sample_setting(split, seed, domain, body, look, placed, above)
     backdrop = deepen(stream(split, seed, "stage place"), style.backdrop)
     target = placed.origins[:, 0].mean(0)
     shot = sample_shot(stream(split, seed, "stage shot"), camera, target, times, backdrop.kind)
-    return SceneSetup(body, name, pose, placed, prop, style, backdrop, shot, target)
+    own = SceneSetup(body, name, pose, placed, prop, style, backdrop, shot, target)
+    if cast is None:
+        return own, own
+    body, look, *_ = sample_performance(split, cast, times, motion)
+    pose, placed, prop = play(body)
+    return own, replace(own, body=body, pose=pose, placed=placed, prop=prop, style=replace(style, look=look))
+
+
+def unlike(split: str, seed: int, candidates: Sequence[int]) -> int:
+    """The seed among some whose body is about as tall as that of ``seed``, and least like it in girth."""
+
+    def shape(one: int) -> Array:
+        body = sample_body(stream(split, one, "body"))
+        return np.log([body.height, body.girth])
+
+    def difference(one: int) -> float:
+        taller, wider = np.abs(shape(one) - own)
+        return float(wider - TALLER_COUNTS * max(taller - ALIKE, 0.0))
+
+    own = shape(seed)
+    return max(candidates, key=difference)
 
 
 def place_scenery(rng: np.random.Generator, setup: SceneSetup, wide: bool) -> tuple[list[Prop], dict[str, str]]:

@@ -34,7 +34,7 @@ from animate_anyone.synthetic.place.compositing import (
     shade_floor,
 )
 from animate_anyone.synthetic.place.props import Prop, gather
-from animate_anyone.synthetic.scene_setup import feet_of, place_scenery, sample_setup, soles_of
+from animate_anyone.synthetic.scene_setup import feet_of, place_scenery, sample_setup, sample_setups, soles_of
 
 FILL = 127  # what object frames show where no object is
 SCALES = (0.25, 2.0)
@@ -80,6 +80,7 @@ def sample_scene_clip(
     device: str | torch.device = "cpu",
     domain: str = "plain",
     scale: float = 1.0,
+    cast: int | None = None,
 ) -> SceneClip:
     """Render the scene of a seed: character and motion are those of ``sample_clip``, arms fitted to the object.
 
@@ -87,6 +88,7 @@ def sample_scene_clip(
         scale: how much larger than they are, [0.25, 2], the person and the objects are shown in the same place,
             about the floor under them: the paper's random scale augmentation without cutting out. Other arguments as
             in ``sample_clip``.
+        cast: another seed, whose character takes the place of the scene's own.
 
     Raises:
         InputError: an argument is not allowed.
@@ -95,8 +97,8 @@ def sample_scene_clip(
     if not SCALES[0] <= scale <= SCALES[1]:
         raise InputError(f"scale is {scale}; it must lie between {SCALES[0]} and {SCALES[1]}")
     device = torch.device(device)
-    setup = sample_setup(split, seed, num_frames, fps, motion, domain)
-    things, names = place_scenery(stream(split, seed, "stage scenery"), setup, domain == "wide")
+    own, setup = sample_setups(split, seed, num_frames, fps, motion, domain, cast)
+    things, names = place_scenery(stream(split, seed, "stage scenery"), own, domain == "wide")
     shot, style, body = setup.shot, setup.style, setup.body
     cameras, middle = [shot.cameras[k] for k in chosen], shot.middle
     view = View(style.look, style.shading, middle.focal, size, supersample, device)

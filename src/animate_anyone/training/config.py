@@ -154,9 +154,13 @@ class Environment:
         formulation: what of the person's mask is taken out of the environment, see ``conditions.environment``.
         scaled_share: share of clips whose character, with its objects, is larger or smaller than its mask was.
         smallest_scale, largest_scale: bounds of that.
-        object_blending: how spatial blending of the objects starts, ``none`` goes without objects.
+        object_blending: how spatial blending of the objects starts; ``none`` goes without objects, ``input`` merges
+            them with the noise latents (the paper's ablation).
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
             what ``attention`` adds to it.
+        new_objects: object guider and blending start anew, whatever the model to start from has of them.
+        guess_objects: share of clips whose first guess (ours) holds the objects; in the others they come by the object
+            guider alone.
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
@@ -166,8 +170,10 @@ class Environment:
     scaled_share: float = 0.5
     smallest_scale: float = SMALLEST
     largest_scale: float = LARGEST
-    object_blending: Literal["none", "paper", "identity"] = "paper"
+    object_blending: Literal["none", "input", "paper", "identity"] = "paper"
     blending_place: Literal["hidden", "attention"] = "hidden"
+    new_objects: bool = False
+    guess_objects: float = 1.0
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
@@ -175,6 +181,8 @@ class Environment:
     def __post_init__(self) -> None:
         if not 0 <= self.scaled_share <= 1:
             raise InputError(f"recipe: environment.scaled_share is {self.scaled_share}; it must lie in [0, 1]")
+        if not 0 <= self.guess_objects <= 1:
+            raise InputError(f"recipe: environment.guess_objects is {self.guess_objects}; it must lie in [0, 1]")
         if not 0 < self.smallest_scale <= self.largest_scale < math.inf:
             raise InputError(
                 f"recipe: environment.smallest_scale is {self.smallest_scale}; it must be above 0 and at most "

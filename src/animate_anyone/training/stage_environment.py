@@ -114,9 +114,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             blending_place=settings.blending_place,
             reference_blocks=settings.reference_blocks,
         )
-        config = self.denoising_unet.config
-        if settings.object_blending != "none":
-            self.object_guider = ObjectGuider(config["out_channels"], tuple(config["block_out_channels"]))
+        self._new_object_guider()
         if settings.pose_modulation:
             assert isinstance(self.pose_guider, PoseGuider)
             try:
@@ -124,9 +122,15 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             except (TypeError, ValueError) as error:
                 raise InputError(f"recipe: environment.modulation: {' '.join(str(error).split())}") from error
 
+    def _new_object_guider(self) -> None:
+        widths = tuple(self.denoising_unet.object_widths())
+        self.object_guider = ObjectGuider(self.denoising_unet.config["out_channels"], widths) if widths else None
+
     def _load(self, init: Path) -> None:
         """The networks of a model of this method, which must be what the recipe says."""
         settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
+        if settings.new_objects:
+            unet = unet.with_objects(settings.object_blending, settings.blending_place)
         saved = {name: unet.config[name] for name in ("reference_blocks", "object_blending")}
         if settings.object_blending != "none":
             saved["blending_place"] = unet.config["blending_place"]
@@ -141,7 +145,9 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             self.pose_guider = load_network(PoseModulation, init / "pose_modulation")
         else:
             self.pose_guider = load_network(PoseGuider, init / "pose_guider")
-        if settings.object_blending != "none":
+        if settings.new_objects:
+            self._new_object_guider()
+        elif settings.object_blending != "none":
             self.object_guider = load_network(ObjectGuider, init / "object_guider")
 
     @property
@@ -157,6 +163,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         self.choose_frames(rng)
         pass_over(rng, self.settings)
         self.drops_guess(rng)
+        self.guess_holds_objects(rng)
 
     def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.frames_of(clip, rng)
@@ -172,16 +179,15 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         if self.guessing.carried_reference:
             subject = Subject(character.picture, character.pose, character.silhouette)
             figure = None if self.drops_guess(rng) else figure_of(subject, split.pose)
-            objects = () if self.object_guider is None else (split.objects, split.object_masks)
+            objects = (split.objects, split.object_masks) if self.guess_holds_objects(rng) else ()
             picked["carried"] = np.stack(list(Collage(figure, split.pose, split.environment, split.region, *objects)))
         return picked
 
-    def drops_guess(self, rng: np.random.Generator) -> bool:
-        """Whether a clip's character is left out of the collage; drawn where there is one."""
-        drops = super().drops_guess(rng)
-        if self.guessing.carried_reference and self.object_guider is not None:
-            rng.random()  # not used; earlier versions drew it, and runs that they began go on with the same batches
-        return drops
+    def guess_holds_objects(self, rng: np.random.Generator) -> bool:
+        """Whether a clip's objects are laid into the collage; drawn where there is one and objects are used."""
+        if not self.guessing.carried_reference or self.object_guider is None:
+            return False
+        return bool(rng.random() < self.settings.guess_objects)
 
     def forward(self, batch: EnvironmentBatch, generator: torch.Generator) -> dict[str, Tensor]:
         # Letters: b clips, k target frames, c latent channels, h, w latent grid; n and f are b and k in a row, else

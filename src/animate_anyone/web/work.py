@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from animate_anyone.engines.job_process import Tell
 from animate_anyone.errors import InputError, shortened
@@ -67,7 +68,7 @@ def do(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 class Told(Progress):
-    """Says how far each stage is, and keeps the newest frame as a small picture in the job's folder."""
+    """Says how far each stage is; the newest frame, foretold or made, is a small picture in the job's folder."""
 
     def __init__(self, tell: Tell, folder: Path) -> None:
         self._tell, self._preview, self._pictured = tell, folder / PREVIEW, 0.0
@@ -81,16 +82,20 @@ class Told(Progress):
             if now - said > _EVERY:
                 self._tell({"stage": description, "done": number, "total": count})
                 said = now
-            if description == "frames" and now - self._pictured > _PREVIEW_EVERY and isinstance(item, np.ndarray):
-                self._show(item, number)
-                self._pictured = now
+            if description == "frames" and isinstance(item, np.ndarray):
+                self.preview(lambda item=item: item)  # type: ignore[misc]
             yield item
         self._tell({"stage": description, "done": count, "total": count})
 
-    def _show(self, frame: Any, number: int) -> None:
+    def preview(self, make: Callable[[], NDArray[np.uint8]]) -> None:
+        """As :meth:`Progress.preview`."""
+        if time.monotonic() - self._pictured < _PREVIEW_EVERY:
+            return
+        frame = make()
         step = max(1, -(-max(frame.shape[:2]) // PREVIEW_SIDE))
         write_picture(self._preview, np.ascontiguousarray(frame[::step, ::step]))
-        self._tell({"preview": number})
+        self._tell({"preview": True})
+        self._pictured = time.monotonic()
 
 
 def settings_of(verb: str, given: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
+from animate_anyone.media import read_picture
 from animate_anyone.perception.classical import grow
 from animate_anyone.perception.person.body_hull import body_hulls
 from animate_anyone.perception.person.mask_checks import (
@@ -209,3 +210,15 @@ def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest
     masker.mask([right], pose[:1])
     assert asked[1] is not None and asked[1][:, :40].all()
     assert asked[2] is not None and asked[2][:, 40:].all() and not asked[2][:, :40].any()
+
+
+def test_graphs_are_closed_when_their_masker_is_gone(dancers: Path) -> None:
+    pytest.importorskip("mediapipe", reason="the masker is of MediaPipe")
+    masker = load_masker()
+    frame = read_picture(dancers / "me.png")
+    everywhere = np.ones(frame.shape[:2], np.uint8)
+    masker.chance(frame, frame, everywhere, everywhere, 20.0)  # type: ignore[attr-defined]
+    graphs = list(masker._graphs.values())  # type: ignore[attr-defined]
+    assert len(graphs) == 3 and all(graph._graph is not None for graph in graphs)
+    del masker
+    assert all(graph._graph is None for graph in graphs)  # what MediaPipe's ``close`` leaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class MediapipeMasker(GrabCutMasker):
         super().__init__(side)
         self._solutions = load_solutions()
         self._graphs: dict[str, Any] = {}  # opened when first needed
+        # A graph that nobody closes keeps its memory, about 130 MB for these, when it is gone.
+        weakref.finalize(self, _close, self._graphs).atexit = False
 
     def begin(self) -> None:
         if "pose" in self._graphs:  # the only one that remembers the frames before
@@ -76,3 +79,8 @@ class MediapipeMasker(GrabCutMasker):
         if name == "pose":
             return self._solutions.pose.Pose(enable_segmentation=True, smooth_segmentation=False)
         return self._solutions.selfie_segmentation.SelfieSegmentation(model_selection=int(name == "landscape"))
+
+
+def _close(graphs: dict[str, Any]) -> None:
+    for graph in graphs.values():
+        graph.close()
