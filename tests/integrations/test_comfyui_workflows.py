@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from dataclasses import dataclass
+from dataclasses import replace as changed_poses
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 from test_comfyui_pack import ENGINES, EXAMPLES, workflows  # noqa: F401
 
+from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.interop.openpose_json import write_poses
 from animate_anyone.media import VideoWriter, probe, read_frames, read_picture
 from animate_anyone.structures import PoseSequence
@@ -145,13 +147,27 @@ def test_examples_run_from_json_to_a_video_file(engine: Engine) -> None:
 
 
 def test_frames_are_those_of_the_package(engine: Engine, dancers: Path) -> None:
-    (result,) = engine.run(tiny(engine.workflows, seed=7, length=5, video_frame_offset=2))
-    assert result["error"] is None, result["error"]
+    dance = PoseSequence.load(dancers / "dance.npz")
+    beside = changed_poses(dance, keypoints=dance.keypoints + np.float32([90, 0]))
+    (engine.base / "input" / "two.json").write_text(json.dumps(write_poses(dance, beside)))
+    draw = {"pose_keypoints": ["1", 0], "style": "dwpose", "width": 0, "height": 0}
+    result, drawn = engine.run(
+        tiny(engine.workflows, seed=7, length=5, video_frame_offset=2),
+        {
+            "1": {"class_type": "AnimateAnyoneLoadPoses", "inputs": {"file": "two.json"}},
+            "2": {"class_type": "AnimateAnyoneDrawPoses", "inputs": draw},
+            "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+        },
+    )
+    assert result["error"] is None and drawn["error"] is None, (result["error"], drawn["error"])
+    both = np.stack([read_picture(engine.file(one)) for one in drawn["outputs"]["3"]["images"]])
+    alone = [draw_pose(poses, dance.size) for poses in (dance, beside)]
+    assert np.array_equal(both, np.maximum(*alone))  # everybody is drawn
     shown = [read_picture(engine.file(one)) for one in result["outputs"]["6"]["images"]]
     settings = Settings(
         str(engine.base / "models" / "animate_anyone" / "tiny"), size=(64, 64), steps=2, seed=7, device="cpu"
     )
-    driver = hold_driver(PoseSequence.load(dancers / "dance.npz"), slice(2, 7))
+    driver = hold_driver(dance, slice(2, 7))
     made, sizes, report = animate_frames(
         read_picture(dancers / "me.png"),
         driver,
@@ -165,6 +181,8 @@ def test_frames_are_those_of_the_package(engine: Engine, dancers: Path) -> None:
 
 def test_what_is_wrong_is_said_in_one_line_of_inputs(engine: Engine) -> None:
     good = tiny(engine.workflows)
+    Image.new("RGB", (96, 96), (90, 120, 90)).save(engine.base / "input" / "empty.png")
+    alone = tiny(engine.workflows, reference_pose=None)
     (engine.base / "input" / "other.json").write_text(
         json.dumps([write_poses(PoseSequence.load(engine.base / "input" / "dance.npz"))[0], {}])
     )
@@ -186,6 +204,7 @@ def test_what_is_wrong_is_said_in_one_line_of_inputs(engine: Engine) -> None:
             tiny(engine.workflows, pose_keypoints=None),
             "nothing drives the character; connect pose_video or pose_keypoints",
         ),
+        (changed(alone, "2", image="empty.png"), "or switch align off to use the driver's skeleton as it is"),
         (changed(good, "1", model="nobody"), "there is no model 'nobody'; there are: puppet, puppet-environment, tiny"),
         (changed(good, "1", model=str(engine.base)), "there is no model"),
         (changed(good, "3", file="../elsewhere.npz"), "there is no file of poses in ComfyUI's input folder '../else"),
@@ -198,16 +217,8 @@ def test_what_is_wrong_is_said_in_one_line_of_inputs(engine: Engine) -> None:
         assert "6" not in result["outputs"], wanted
 
 
-def test_a_picture_without_anybody_names_the_switch(engine: Engine) -> None:
-    Image.new("RGB", (96, 96), (90, 120, 90)).save(engine.base / "input" / "empty.png")
-    prompt = tiny(engine.workflows, reference_pose=None)
-    (result,) = engine.run(changed(prompt, "2", image="empty.png"))
-    assert result["error"]["type"] == "InputError"
-    assert "or switch align off to use the driver's skeleton as it is" in result["error"]["message"]
-
-
 def test_it_stops_when_it_is_stopped(engine: Engine) -> None:
-    stopped, whole = (engine.run(tiny(engine.workflows), **job)[0] for job in ({"interrupt": 1}, {}))
+    stopped, whole = engine.run(tiny(engine.workflows), tiny(engine.workflows), interrupt=1)
     assert stopped["error"]["type"] == "InterruptProcessingException"
     assert stopped["error"]["node"] == "5" and "6" not in stopped["ran"]
     assert stopped["steps"]["5"] < whole["steps"]["5"] and whole["error"] is None
