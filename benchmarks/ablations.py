@@ -1,10 +1,11 @@
-"""The paper's ablation (Animate Anyone, table 3) at the smallest size: how the reference's looks get in.
+"""The paper's ablations (Animate Anyone, table 3, and those of the later text) at the smallest size, in one table.
 
 python benchmarks/ablations.py                   train what is not trained, measure all, print the table
 python benchmarks/ablations.py --characters 6    a quicker look; --measure-only trains nothing, as in `make bench`
 
-The variants are recipes/ablation/*.yaml; they stand on the autoencoder of the same folder, trained first. Models,
-reports and contact sheets go to runs/ablations; a run that was stopped goes on where it was.
+The variants are recipes/ablation/*.yaml; they stand on the autoencoder of the same folder, trained first. The reference
+is of the same character elsewhere, in training and here. Models, reports and contact sheets go to runs/ablations; a run
+that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from machine import add_output, describe, table, write
 from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.evaluation.image_metrics import psnr_masked
-from animate_anyone.evaluation.suites import CHARACTERS, evaluate_puppet, puppet_clip
+from animate_anyone.evaluation.suites import CHARACTERS, evaluate_puppet
 from animate_anyone.models.folder import model_folder
 from animate_anyone.progress import SILENT, Progress, TerminalProgress
 from animate_anyone.sampling.loading import load_pipeline
+from animate_anyone.sampling.memory import parts_of
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.loop import train
@@ -38,16 +38,44 @@ from animate_anyone.training.stages import build_stage
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPES = REPOSITORY / "recipes" / "ablation"
 RUNS = Path("runs/ablations")
-# Recipe -> row; those that differ in how the reference gets in, then what is compared with the method alone.
-PATHS = {
+# Recipe -> row. All but the last two make single frames and are sampled frame by frame.
+ROWS = {
     "clip": "CLIP features",
-    "controlnet": "ControlNet",
+    "controlnet": "ControlNet (trained together)",
+    "controlnet_after": "ControlNet (after finetuning)",
     "both": "CLIP features + ControlNet",
-    "reference_net": "ReferenceNet",
+    "resnet": "ResNet for ReferenceNet",
+    "concatenated": "features concatenated",
+    "reference_net": "without temporal layers",
+    "one_stage": "one stage",
+    "temporal": "the method",
 }
-ROWS = {**PATHS, "temporal": "ReferenceNet, temporal layers"}
-HIGHER = ("person_psnr", "psnr", "ssim", "limb_found", "identity", "identity_rank1")
+BEFORE = {"controlnet_after": "finetuned"}
+"""Row -> a recipe whose result it begins with and which has no row."""
+# The later text of Animate Anyone, second hand: FVD on UBC fashion.
+PAPER_FVD = {
+    "clip": 208.5,
+    "controlnet_after": 213.9,
+    "both": 205.4,
+    "resnet": 165.4,
+    "concatenated": 132.8,
+    "reference_net": 176.7,
+    "one_stage": 89.3,
+    "temporal": 81.6,
+}
+HIGHER = ("person_psnr", "psnr", "person_ssim", "ssim", "limb_found", "identity", "identity_rank1")
 LOWER = ("colour", "limb_px", "flicker", "flicker_person", "flicker_still", "identity_drift")
+SAME = "same_clip_person_psnr"
+COLUMNS = {
+    "person_psnr": "person PSNR",
+    "person_ssim": "person SSIM",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "colour": "colour",
+    "identity": "identity",
+    "flicker_person": "flicker of the person",
+    SAME: "person PSNR, same clip",
+}
 
 
 def start(folder: Path, autoencoder: Recipe, model: str = "puppet", progress: Progress = SILENT) -> None:
@@ -114,34 +142,32 @@ def keep(recipe: Recipe, report: dict[str, Any], sheet: NDArray[np.uint8]) -> No
 
 
 def measure(recipe: Recipe, characters: int, progress: Progress = SILENT) -> dict[str, Any]:
-    """The puppet suite's report on a recipe's result, with ``moved_reference``; kept with the contact sheet."""
-    pipeline = load_pipeline(Path(recipe.output) / "model", "cpu", "float32")
-    report, sheet = evaluate_puppet(pipeline, characters=characters, progress=progress)
-    report["moved_reference"] = moved_reference(pipeline, characters)
+    """The puppet suite's report on a recipe's result, with the reference elsewhere; kept with the contact sheet.
+
+    Beside it ``same_clip``, the means with the reference from the same clip, and ``made``, what it took to train.
+    """
+    folder = Path(recipe.output) / "model"
+    pipeline = load_pipeline(folder, "cpu", "float32")
+    report, sheet = evaluate_puppet(pipeline, characters=characters, reference="elsewhere", progress=progress)
+    other, _ = evaluate_puppet(pipeline, characters=characters, long_clips=0, progress=progress)
+    report["same_clip"] = {who: other[who] for who in ("model", "copy_reference")}
+    report["made"] = made(pipeline, json.loads((folder / "training.json").read_text()))
     keep(recipe, report, sheet)
     return report
 
 
-def moved_reference(pipeline: AnimateAnyonePipeline, characters: int) -> list[float]:
-    """Whether looks are found or copied from their place: the reference as it is, and moved sideways by a quarter.
-
-    Returns:
-        PSNR over the person, then over the background, of every fourth frame, in dB: with the reference as it is;
-        then the same two with it moved (its edges wrap; what should come out does not move).
-    """
-    width, height = pipeline.config["size"]
-    sums = np.zeros(4)
-    for seed in range(characters):
-        size, style = (width, height), pipeline.config["skeleton_style"]
-        clip = puppet_clip(seed, size, pipeline.pose_picture_size(size), style)
-        truth, masks = clip.frames[::4], clip.masks[::4]
-        for column, shift in ((0, 0), (2, width // 4)):
-            picture = np.roll(clip.reference, shift, 1)
-            made = pipeline(picture, clip.poses[::4], generator=torch.Generator().manual_seed(seed), progress=SILENT)[0]
-            for plane, part in enumerate((masks, ~masks)):
-                pairs = [psnr_masked(a, b, m) for a, b, m in zip(made, truth, part, strict=True) if m.any()]
-                sums[column + plane] += np.mean(pairs)
-    return [float(value) for value in sums / characters]
+def made(pipeline: AnimateAnyonePipeline, history: list[dict[str, Any]]) -> dict[str, str]:
+    """Parameters of a model but for those that all share; steps and frames of the stages that it was trained in."""
+    networks = [getattr(pipeline, part) for part in parts_of(pipeline) if part not in ("vae", "image_encoder")]
+    count = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    frames = 0
+    for stage in history:
+        recipe = stage["recipe"]
+        in_a_row = recipe["stage"] == "motion"
+        each = recipe["data"]["frames_per_clip"] if in_a_row else recipe["objective"]["targets_per_reference"]
+        frames += stage["steps_done"] * recipe["batch"] * each
+    steps = " + ".join(str(stage["steps_done"]) for stage in history)
+    return {"parameters": f"{count / 1e6:.2f}", "steps": steps, "frames": f"{frames:,}"}
 
 
 def figures(report: dict[str, Any], who: str) -> dict[str, float]:
@@ -176,22 +202,50 @@ def comparison(
 
 
 def result_table(reports: dict[str, dict[str, Any]]) -> str:
-    """Measures in columns, variants in rows, what copying the reference gives first; the best path is bold."""
-    results = {ROWS[name]: figures(reports[name], "model") for name in ROWS if name in reports}
-    baseline = figures(next(iter(reports.values())), "copy_reference")
-    measures = list(dict.fromkeys(m for values in results.values() for m in values))
-    paths = {row: values for row, values in results.items() if row in PATHS.values()}
-    marks = {m: f"{m} {'↑' if m in HIGHER else '↓' if m in LOWER else ''}".strip() for m in measures}
-    return comparison(marks, {"the reference, repeated": baseline}, results, {m: best(paths, m) for m in measures})
+    """Measures in columns, designs in rows, what repeating the reference gives first; the best design is bold.
+
+    What is not trained has its row, without figures.
+    """
+    results = {ROWS[name]: figures(reports[name], "model") if name in reports else {} for name in ROWS}
+    some = next(iter(reports.values()))
+    baseline = figures(some, "copy_reference") | {SAME: some["same_clip"]["copy_reference"]["person_psnr"]}
+    for name, report in reports.items():
+        results[ROWS[name]][SAME] = report["same_clip"]["model"]["person_psnr"]
+    marks = {m: f"{title} {'↑' if m in (*HIGHER, SAME) else '↓'}" for m, title in COLUMNS.items()}
+    first = {m: best(results, m, (*HIGHER, SAME)) for m in COLUMNS}
+    lines = comparison(marks, {"the reference, repeated": baseline}, results, first).splitlines()
+    more = [
+        "parameters, M | steps | frames trained | the paper's FVD ↓ |",
+        "---: | ---: | ---: | ---: |",
+        "- | - | - | - |",
+    ]
+    for name in ROWS:
+        told = reports[name]["made"] if name in reports else {}
+        cells = [str(told.get(key, "not trained")) for key in ("parameters", "steps", "frames")]
+        more.append(f"{' | '.join(cells)} | {PAPER_FVD.get(name, '-')} |")
+    return "\n".join(f"{line} {end}" for line, end in zip(lines, more, strict=True))
 
 
 def standing(reports: dict[str, dict[str, Any]]) -> str:
-    """Where ReferenceNet is first among the paths, and where it is not."""
-    results = {name: figures(reports[name], "model") for name in PATHS if name in reports}
-    measures = [m for m in HIGHER + LOWER if any(m in values for values in results.values())]
-    won = [m for m in measures if best(results, m) == "reference_net"]
-    lost = [f"{m} ({ROWS[str(best(results, m))]})" for m in measures if m not in won]
-    return f"ReferenceNet is first on: {', '.join(won) or 'nothing'}. Not on: {', '.join(lost) or 'nothing'}."
+    """The designs by what they make of the person, and where the papers have it otherwise."""
+    person = {name: reports[name]["model"]["person_psnr"] for name in ROWS if name in reports}
+    order = sorted(person, key=lambda name: -person[name])
+    told = ", ".join(f"{ROWS[name]} ({person[name]:.2f})" for name in order)
+    known = [name for name in order if name in PAPER_FVD]
+    against = [
+        f"{ROWS[one]} is before {ROWS[other]}"
+        for place, one in enumerate(known)
+        for other in known[place + 1 :]
+        if PAPER_FVD[one] > PAPER_FVD[other]
+    ]
+    said = "; ".join(against) or "nothing"
+    return f"By PSNR over the person: {told}. Against the order of the later text's FVD on UBC: {said}."
+
+
+def left_out(reports: dict[str, dict[str, Any]]) -> list[str]:
+    """A line about designs that are not trained; none where all are."""
+    missing = [ROWS[name] for name in ROWS if name not in reports]
+    return [f"**Not trained:** {', '.join(missing)}."] if missing else []
 
 
 def options(description: str | None, characters: int, suite: str, output: str) -> argparse.Namespace:
@@ -206,38 +260,38 @@ def options(description: str | None, characters: int, suite: str, output: str) -
     return asked
 
 
+def all_recipes() -> dict[str, Recipe]:
+    """Those of the rows, each after the one whose result it begins with."""
+    names = [name for row in ROWS for name in (BEFORE.get(row), row) if name is not None]
+    return {name: load_recipe(RECIPES / f"{name}.yaml") for name in names}
+
+
 def main() -> None:
     asked = options(__doc__, CHARACTERS, "puppet", "ablations.md")
     os.chdir(REPOSITORY)  # the recipes name their folders from here
-    recipes = {name: load_recipe(RECIPES / f"{name}.yaml") for name in ROWS}
     with TerminalProgress() as progress:
-        recipes = ready(recipes, asked.measure_only, progress)
-        if not recipes:
+        recipes = ready(all_recipes(), asked.measure_only, progress)
+        rows = {name: recipe for name, recipe in recipes.items() if name in ROWS}
+        if not rows:
             print(f"nothing is trained in {RUNS}, nothing measured: python benchmarks/ablations.py")
             return
-        reports = {name: measure(recipe, asked.characters, progress) for name, recipe in recipes.items()}
-    one = next(iter(recipes.values()))
-    more = recipes["temporal"].steps if "temporal" in recipes else 0
-    size = one.data.size
+        reports = {name: measure(recipe, asked.characters, progress) for name, recipe in rows.items()}
+    one = load_recipe(RECIPES / "reference_net.yaml")
+    size, settings = one.data.size, next(iter(reports.values()))["settings"]
     write(
         asked.output,
-        "Ablation: how the reference's looks get in",
+        "Ablations of Animate Anyone",
         result_table(reports),
+        *left_out(reports),
         standing(reports),
-        "The same over the person and the background apart, and with the reference moved sideways by a quarter of the "
-        "picture (PSNR in dB; what should come out does not move): what was found stays, what was copied from its "
-        "place is lost.",
-        table(
-            ["", "person", "background", "person, moved", "background, moved"],
-            [[ROWS[name], *(f"{value:.2f}" for value in r["moved_reference"])] for name, r in reports.items()],
-        ),
-        f"As the paper's table 3, at the smallest size that a CPU trains in minutes: {size}x{size} pixels, "
-        f"{one.steps} steps of {one.batch} clips with {one.objective.targets_per_reference} target frames each for "
-        "every variant, same seed, same clips, all parts together (the paper finetunes Stable Diffusion first and "
-        f"trains the ControlNet after it); temporal layers: {more} steps more. Puppet suite, {asked.characters} "
-        f"characters, {next(iter(reports.values()))['settings']['steps']} denoising step. Bold: best of the four "
-        "paths. Small networks from nothing: the order says nothing about absolute quality. "
-        "Read in docs/training.md, Ablations.",
+        f"At the smallest size that a CPU trains: {size}x{size} pixels; networks from nothing, same seed, same clips "
+        f"(those of 24 frames of the last two rows apart). Puppet suite, {asked.characters} characters, "
+        f"{settings['steps']} denoising step; the reference is {settings['reference']}, in training too. The truth's "
+        "background is in no picture that the models are given: over whole frames, what is measured beside the person "
+        "is a guess. In the last column of measures the reference is another frame of the same clip, which no design "
+        "was trained with. Bold: the best design. All but the last two rows make single frames and are sampled frame "
+        "by frame, each from noise of its own. Small networks from nothing: the order says nothing about absolute "
+        "quality. One seed of training each: small differences may be chance. Read in docs/training.md, Ablations.",
         f"Measured on: {describe()}.",
     )
 

@@ -98,7 +98,8 @@ def shapes(model: str) -> AnimateAnyonePipeline:
 
 def with_scene(first: AnimateAnyonePipeline, device: str | torch.device = "meta") -> AnimateAnyone2Pipeline:
     """What training of Animate Anyone 2 starts from, on the networks of a model of Animate Anyone on ``device``."""
-    parts = {name: part for name, part in first.components.items() if name not in ("pose_guider", "reference_control")}
+    others = ("pose_guider", "reference_control", "reference_resnet")
+    parts = {name: part for name, part in first.components.items() if name not in others}
     options = {name: value for name, value in first.config.items() if name not in first.components}
     with torch.device(device):
         unet = first.denoising_unet.with_environment()

@@ -35,6 +35,7 @@ LONGEST = (
     "sampling/test_sampling_on_gpu.py",
     "training/test_cut_steps.py",
     "parity/test_whole_pipeline.py",
+    "workflows/test_benchmark.py",
     "workflows/test_replace.py",
     "integrations/test_comfyui_workflows.py",
     "test_wheel.py",

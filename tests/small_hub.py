@@ -1,7 +1,7 @@
 """A hub on loopback: the few addresses that a pull asks for, a disk in memory, and the faults of real life.
 
 It answers as the real one does: what a revision holds, with git's names and LFS digests; small files at once;
-large ones by a redirect to another address that knows ranges.
+large ones by a redirect to another address that knows ranges. Files at addresses of their own lie below ``/web/``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import re
 import threading
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -51,7 +51,8 @@ class SmallHub:
         ranges: whether it knows ranges.
         stop_after: bytes of a file after which a connection stands still until the hub closes.
         asked: every request: method, path, range.
-        sent: bytes of content sent, by path inside its repository.
+        sent: bytes of content sent, by path inside its repository, or by address.
+        web: address to content, of files outside the hub.
     """
 
     commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
@@ -62,10 +63,14 @@ class SmallHub:
     stop_after: int | None = None
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
+    web: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for entry in catalog.ENTRIES:
             for source in entry.sources:
+                if isinstance(source, catalog.WebFile):
+                    self.web[source.url] = content(source.url, source.name)
+                    continue
                 files = {path: content(source.repo, path) for path in (*source.files, "README.md")}
                 self.commits.setdefault(source.repo, {"a" * 40: {}})["a" * 40].update(files)
         self.standing, self.released = threading.Event(), threading.Event()
@@ -94,6 +99,20 @@ class SmallHub:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def address_of(self, url: str) -> str:
+        """Where a file outside the hub is to be asked for."""
+        return f"{self.address}/web/{url.partition('://')[2]}"
+
+    def as_it_is_here(self, entry: catalog.Entry) -> catalog.Entry:
+        """An entry whose known digests and sizes are those of what lies here."""
+        sources = [
+            replace(one, sha256=sha256(self.web[one.url]), size=len(self.web[one.url]))
+            if isinstance(one, catalog.WebFile) and one.sha256 is not None
+            else one
+            for one in entry.sources
+        ]
+        return replace(entry, sources=tuple(sources))
 
     def move_main(self, repo: str, commit: str, **changes: bytes) -> None:
         """A new commit, in which some files are others."""
@@ -125,6 +144,8 @@ class Answers(BaseHTTPRequestHandler):
             self._resolve(*found.groups())
         elif found := re.fullmatch(r"/content/([^/]+/[^/]+)/([^/]+)/(.+)", path):
             self._content(*found.groups())
+        elif path.startswith("/web/") and (url := f"https://{path.removeprefix('/web/')}") in self.hub.web:
+            self._send(url, self.hub.web[url], {"Accept-Ranges": "bytes"})
         else:
             self._error(404, "EntryNotFound")
 
@@ -193,17 +214,19 @@ class Answers(BaseHTTPRequestHandler):
             return self._error(503, "")
         data = hub.spoilt.get(path, data)
         start, whole = 0, len(data)
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) if hub.ranges else None
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if hub.ranges else None
         if asked:
             start = int(asked[1])
             if start >= whole:
                 return self._error(416, "")
         self.send_response(206 if asked else 200)
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+            stop = int(asked[2]) + 1 if asked[2] else whole
+            data = data[:stop]
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{whole}")
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(whole - start))
+        self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         if self.command == "HEAD":
             return

@@ -106,7 +106,7 @@ def test_what_lacks_weights_is_told_with_the_line_that_gets_them(shell: Shell) -
         ("FVD ", "i3d_pretrained_400.pt"),
     ):
         line = next(line for line in lines if line.startswith(label))
-        assert f"needs {file}; type: curl -L" in line
+        assert f"needs {file}; type: animate-anyone models pull {label.strip().lower()} -o" in line
     report, told = measured(shell, "--metrics", "l1,fvd")
     assert (list(report["metrics"]), list(report["needs"])) == (["l1"], ["fvd"])
     assert "PSNR" not in told
@@ -194,7 +194,11 @@ def test_mistakes(shell: Shell) -> None:
         (["--truth", "truth"], "--truth alone: there is nothing to compare with; give --generated too"),
         ([*SIDES[1:], "--suite", "puppet"], "--suite goes with a suite, not with --generated"),
         ([*SIDES[1:], "--characters", "3"], "--characters goes with a suite, not with --generated"),
-        (["--metrics", "psnr"], "--metrics goes with --generated and --truth"),
+        (["--metrics", "psnr"], "--metrics goes with --generated; give that too, or leave it out"),
+        (["--reference", "me.png"], "--reference goes with --generated; give that too"),
+        ([*SIDES[1:], "--reference", "me.png"], "--reference is for videos without truth; leave it or --truth out"),
+        (["--generated", "generated", "--reference", "me.png", "--protocol", "clean"], "--protocol goes with --truth"),
+        (["--generated", "generated", "--reference", "nowhere.png"], "--reference nowhere.png: is not there"),
         ([*SIDES[1:], "--metrics", "psnr,taste"], "--metrics psnr,taste: taste is not known"),
         ([*SIDES[1:], "--protocol", "mine"], "--protocol mine: not known; there are: clean, disco-legacy"),
         ([*SIDES[1:], "--layout", "mine"], "--layout mine: not known; there are: plain, ubc, tiktok"),

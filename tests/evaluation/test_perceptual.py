@@ -224,7 +224,7 @@ def test_other_tensors_are_named(tmp_path: Path, folder: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             Distribution("fvd", spoilt(tmp_path, folder, change), CPU, 16, 1)
         assert "i3d_pretrained_400.pt: is another network's" in str(caught.value)
-        assert "to get the right file: curl -L" in str(caught.value)
+        assert "remove it, and to get the right file: animate-anyone models pull fvd" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -247,7 +247,8 @@ def test_damaged_and_dangerous_files(tmp_path: Path, folder: Path) -> None:
 
 
 def test_where_weights_are_looked_for(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(weights.FOLDER_VARIABLE, raising=False)
+    for variable in (weights.FOLDER_VARIABLE, "ANIMATE_ANYONE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
     assert weights.weights_folder() == Path.home() / ".cache/animate-anyone/metrics"
     monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path))
     assert weights.weights_folder() == tmp_path
@@ -258,8 +259,8 @@ def test_where_weights_are_looked_for(tmp_path: Path, folder: Path, monkeypatch:
         assert told is not None
         for source in weights.SOURCES[metric]:
             assert source.name in told
-            assert f'curl -L --fail --create-dirs -o "{tmp_path / source.name}" {source.url}' in told
-            assert source.url.startswith("https://")
+        name = metric.replace("_", "-")
+        assert told.endswith(f'; type: animate-anyone models pull {name} -o "{tmp_path / name}"')
     (tmp_path / weights.VGG.name).touch()
     told = weights.needed("lpips", tmp_path)
     assert told is not None

@@ -28,8 +28,9 @@ def result(protocol: str = "disco-legacy", **more: Any) -> dict[str, Any]:
 
 
 def test_published_rows() -> None:
-    assert list(published()) == ["ubc", "tiktok", "aa2-character", "aa2-environment", "aa2-ablation", "wan-animate"]
-    assert [len(table["rows"]) for table in published().values()] == [7, 11, 4, 2, 3, 6]
+    papers = ["aa1-ablation", "aa2-character", "aa2-environment", "aa2-ablation", "wan-animate"]
+    assert list(published()) == ["ubc", "tiktok", "ted", *papers]
+    assert [len(table["rows"]) for table in published().values()] == [8, 12, 5, 8, 4, 2, 3, 6]
     for table in published().values():
         assert table["source"].startswith("arXiv ")
         for row in table["rows"]:
@@ -37,6 +38,9 @@ def test_published_rows() -> None:
             assert all(math.isfinite(row[key]) for key in row if key != "method")
             # The two kinds of PSNR are not mixed up: DisCo's never falls below 24.
             assert row.get("psnr_disco", 28) >= 28 > row.get("psnr", 0)
+    for name, fvd in (("ubc", 175.4), ("tiktok", 225.5), ("ted", 158.3)):
+        (baseline,) = [row for row in published()[name]["rows"] if row["method"] == "SD-I2V"]
+        assert baseline["fvd"] == fvd and "second hand" in published()[name]["source"]
     anyone = next(row for row in published()["tiktok"]["rows"] if row["method"] == "Animate Anyone")
     assert anyone == {"method": "Animate Anyone", "ssim": 0.718, "psnr_disco": 29.56, "lpips": 0.285, "fvd": 171.9}
 
@@ -44,7 +48,7 @@ def test_published_rows() -> None:
 def test_our_row_stands_last_and_marked() -> None:
     lines = markdown([("my|run", result())], "tiktok").splitlines()
     rows = [line for line in lines if line.startswith("| ")]
-    assert len(rows) == 12 + 1
+    assert len(rows) == 13 + 1
     head = "| method | SSIM | PSNR (DisCo's, overflowing) | PSNR (true) | L1 | LPIPS | FVD |"
     assert rows[0] == head
     assert "| Animate Anyone | 0.718 | 29.56 | – | – | 0.285 | 171.90 |" in rows
@@ -69,7 +73,7 @@ def test_which_table() -> None:
     assert choose_table("ubc", [result()]) == "ubc"
     for asked, results, message in (
         (None, [result(), result(layout="ubc")], "not clear"),
-        (None, [result(layout="plain")], "give --table and one of ubc, tiktok, aa2-character"),
+        (None, [result(layout="plain")], "give --table and one of ubc, tiktok, ted"),
         ("cats", [result()], "--table cats: not known"),
     ):
         with pytest.raises(InputError, match=message):

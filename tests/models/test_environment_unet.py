@@ -439,7 +439,7 @@ def test_objects_that_do_not_fit_are_refused() -> None:
     latents, environment, mask, tokens, pose = inputs()
     given = join_environment(latents, environment, mask), 500, tokens, pose
     for objects, message in (
-        (object_features(widths=(16, 24)), r"widths \[16, 24\], the denoising UNet's levels \[16, 32\]"),
+        (object_features(widths=(16, 24)), r"widths \[16, 24\], the denoising UNet takes \[16, 32\]"),
         (object_features(side=(4, 4)), r"3 rows of 2x2 cells.* 3 rows of 16 cells"),
         (object_features(samples=2), r"6 rows of 4x4 cells.* 3 rows of 16 cells"),
     ):
@@ -451,7 +451,7 @@ def test_objects_that_do_not_fit_are_refused() -> None:
 
 def test_wrong_settings_are_refused() -> None:
     for options, message in (
-        ({"object_blending": "half"}, "'none' or 'paper' or 'identity'"),
+        ({"object_blending": "half"}, "'none' or 'input' or 'paper' or 'identity'"),
         ({"blending_weights": "channel"}, "blending_weights is 'channel'; it is 'map'"),
         ({"blending_place": "after"}, "'hidden' or 'attention'"),
         ({"environment_channels": 4}, "environment_channels is 4 and in_channels 4"),

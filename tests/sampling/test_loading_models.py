@@ -67,9 +67,11 @@ def test_index_is_a_file_format(tiny_model: Path) -> None:
         "aggregation": "fade",
         "stretch": False,
         "reference_path": "reference_net",
+        "image_tokens": "pooled",
         "shared_noise": False,
         "keep_detail": False,
         "reference_control": [None, None],
+        "reference_resnet": [None, None],
     }
     for_diffusers = {"pipeline.py", "block.py", "modular_config.json", "modular_model_index.json"}
     assert {path.name for path in tiny_model.iterdir()} == {"model_index.json", *PARTS, *for_diffusers}

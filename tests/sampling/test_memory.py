@@ -85,6 +85,7 @@ def test_weights_of_the_shipped_model() -> None:
         {"reference_latents": True},
         {"reference_latents": True, "carried_reference": True},
         {"reference_pose": False},
+        {"image_tokens": "patches"},
         *({"reference_path": path} for path in REFERENCE_PATHS[1:]),
     ],
     ids=str,
@@ -272,6 +273,8 @@ def test_offload_decides_which_weights_are_there() -> None:
         ("clip", None),
         ("controlnet", "reference_control"),
         ("both", "reference_control"),
+        ("resnet", "pose_guider"),
+        ("concatenated", "pose_guider"),
     ],
 )
 def test_offload_of_every_path(path: str, beside: str | None, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ OTHERS: dict[str, Any] = {
     "overlap": 1,
     "aggregation": "wrap",
     "stretch": True,
+    "image_tokens": "patches",
     "shared_noise": True,
     "keep_detail": True,
 }
@@ -69,7 +70,7 @@ def test_saved_and_loaded_whole(tmp_path: Path) -> None:
 
 def test_conversions_write_all_of_them() -> None:
     options = Preset("somebody", "linear").pipeline_options()
-    assert options.keys() - {"reference_control"} == ANIMATE_ANYONE.keys()
+    assert options.keys() - {"reference_control", "reference_resnet"} == ANIMATE_ANYONE.keys()
     assert (options["aggregation"], options["stretch"]) == ("wrap", True)
 
 
@@ -79,6 +80,7 @@ def test_conversions_write_all_of_them() -> None:
         ({"aggregation": "mean"}, "aggregation 'mean' is not known"),
         ({"carried_reference": True}, "set that too"),
         ({"reference_latents": True, "keep_detail": True}, "set carried_reference too"),
+        ({"image_tokens": "some"}, "image_tokens 'some' is not known; give pooled or patches"),
         ({"reference_path": "elsewhere"}, "reference_path 'elsewhere'"),
         ({"reference_path": "clip", "reference_pose": True}, "goes without reference_pose"),
     ],

@@ -21,6 +21,7 @@ import reference_paths
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.folder import bytes_on_disk
+from animate_anyone.models.pipeline_options import WITH_REFERENCE_NET
 from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS
 from animate_anyone.models.shipped import SHIPPED
@@ -304,7 +305,7 @@ def test_repeated_blocks_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", REFERENCE_PATHS[1:])
 def test_every_way_of_the_reference_can_be_put(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models without a ReferenceNet: attention backends where there is a choice, offloading of what there is."""
+    """The designs that are compared: attention backends where there is a choice, offloading of what there is."""
     pipeline = reference_paths.pipeline(path, guidance_scale=1.0)
     put(pipeline, Placement(), CPU)
     want = frames(pipeline)
@@ -323,7 +324,8 @@ def test_every_way_of_the_reference_can_be_put(path: str, monkeypatch: pytest.Mo
     put(pipeline, Placement(offload="model"), CPU)
     assert far(frames(pipeline), want) <= 1
     assert ("ReferenceControl" in brought) == (path in CONTROLLED)
-    assert "ReferenceNet" not in brought
+    assert ("ReferenceNet" in brought) == (path in WITH_REFERENCE_NET)
+    assert ("ReferenceResNet" in brought) == (path == "resnet")
     pipeline = reference_paths.pipeline(path, guidance_scale=1.0)
     put(pipeline, Placement(offload="group"), CPU)
     assert np.array_equal(frames(pipeline), want)

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from small_recipes import SMALL, log, same, tensors
 
+import reference_paths
 import tiny
 from animate_anyone.errors import InputError
 from animate_anyone.models.folder import model_folder
@@ -31,6 +31,7 @@ from animate_anyone.training.stages import build_stage
 from conftest import REPOSITORY
 
 RECIPES = REPOSITORY / "recipes" / "ablation"
+FILES = {"none": "finetuned"}  # of a path the recipe, where it has another name
 ALL = 0.9999999  # of the conditions dropped
 
 
@@ -54,8 +55,12 @@ def small(path: str, output: Path, init: Path, **changes: Any) -> Recipe:
         "networks.pose_guider": {"layout": "paper", "block_out_channels": [4, 8, 8, 8]},
         "objective.targets_per_reference": 2,
     }
+    if path == "resnet":
+        settings["networks.resnet"] = reference_paths.RESNET
     settings |= {name.replace("__", "."): value for name, value in changes.items()}
-    return load_recipe(RECIPES / f"{path}.yaml", [f"{name}={json.dumps(value)}" for name, value in settings.items()])
+    return load_recipe(
+        RECIPES / f"{FILES.get(path, path)}.yaml", [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    )
 
 
 def stage_of(path: str, output: Path, init: Path, **changes: Any) -> ImageStage:
@@ -71,16 +76,28 @@ def loss(stage: ImageStage, batch: ImageBatch) -> torch.Tensor:
 def test_recipes_differ_in_the_question_alone() -> None:
     plain = {}
     for path in REFERENCE_PATHS:
-        recipe = load_recipe(RECIPES / f"{path}.yaml").to_dict()
-        assert recipe.pop("output") == f"runs/ablations/{path}"
+        name = FILES.get(path, path)
+        recipe = load_recipe(RECIPES / f"{name}.yaml").to_dict()
+        assert recipe.pop("output") == f"runs/ablations/elsewhere/{name}"
         assert recipe["networks"]["pipeline"].pop("reference_path") == path
+        assert bool(recipe["networks"].pop("resnet")) == (path == "resnet")
+        assert recipe["data"]["reference"] == "elsewhere"
         plain[path] = recipe
     assert all(recipe == plain["reference_net"] for recipe in plain.values())
+    after, together = (load_recipe(RECIPES / f"{name}.yaml").to_dict() for name in ("controlnet_after", "controlnet"))
+    changed = {name for name in after if after[name] != together[name]}
+    assert changed == {"output", "init", "frozen"}
+    assert after["init"] == load_recipe(RECIPES / "finetuned.yaml").output + "/model"
     # What would let the reference in by another way is off.
     assert not plain["clip"]["networks"]["pipeline"].keys() & {"reference_latents", "reference_pose"}
     assert plain["clip"]["networks"]["pose_guider"].get("conditioning_channels", 3) == 3
     motion = load_recipe(RECIPES / "temporal.yaml")
-    assert (motion.stage, motion.init) == ("motion", "runs/ablations/reference_net/model")
+    assert (motion.stage, motion.init) == ("motion", "runs/ablations/elsewhere/reference_net/model")
+    whole, image = load_recipe(RECIPES / "one_stage.yaml"), load_recipe(RECIPES / "reference_net.yaml")
+    assert (whole.stage, whole.frozen, whole.init, whole.networks) == ("motion", (), image.init, image.networks)
+    assert whole.data == motion.data
+    frames = image.steps * image.batch * image.objective.targets_per_reference + motion.steps * motion.batch * 24
+    assert whole.steps * whole.batch * 24 == frames
 
 
 def test_another_vae_is_refused(start: Path, tmp_path: Path) -> None:
@@ -93,11 +110,23 @@ def test_unknown_path_is_refused(tmp_path: Path) -> None:
         small("clip", tmp_path, tmp_path, networks__pipeline__reference_path="hearsay")
 
 
+LOOKS = {
+    "reference_net": "reference_net",
+    "clip": None,
+    "controlnet": "reference_control",
+    "both": "reference_control",
+    "resnet": "reference_resnet",
+    "concatenated": "reference_net",
+    "none": None,
+}
+"""Of a path the network that looks at the reference."""
+
+
 @pytest.mark.parametrize("path", REFERENCE_PATHS)
 def test_each_recipe_trains_and_its_model_loads(path: str, start: Path, tmp_path: Path) -> None:
     stage = stage_of(path, tmp_path, start)
     before = {name: parameter.clone() for name, parameter in stage.named_parameters() if parameter.requires_grad}
-    looks = {"clip": None, "reference_net": "reference_net"}.get(path, "reference_control")
+    looks = LOOKS[path]
     kinds = {name.split(".")[0] for name in before}
     assert kinds == {"denoising_unet", "pose_guider", *([looks] if looks else [])}
     train(small(path, tmp_path, start), stage)
@@ -105,7 +134,7 @@ def test_each_recipe_trains_and_its_model_loads(path: str, start: Path, tmp_path
     assert load_pipeline(tmp_path / "model", "cpu", "float32").config["reference_path"] == path
     saved = tensors(tmp_path / "model")
     assert any(name.startswith(f"{looks}/") for name in saved) == (looks is not None)
-    assert not any(name.startswith("reference_net/") for name in saved) or path == "reference_net"
+    assert not any(name.startswith("reference_net/") for name in saved) or looks == "reference_net"
 
 
 @pytest.mark.parametrize("path", ["controlnet", "both"])
@@ -164,26 +193,67 @@ def ablations(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def report(**model: Any) -> dict[str, Any]:
-    return {"model": model, "copy_reference": {"psnr": 10.0, "flicker": 3.0}}
+    return {
+        "model": model,
+        "copy_reference": {"psnr": 10.0, "flicker_person": 3.0},
+        "same_clip": {"model": {"person_psnr": 15.0 + model["psnr"]}, "copy_reference": {"person_psnr": 16.0}},
+        "made": {"parameters": "1.25", "steps": "2 + 3", "frames": "1,000"},
+    }
 
 
 def test_table(ablations: ModuleType) -> None:
-    """Whatever single numbers the suite gives are columns; the best path is bold, up or down; gaps are gaps."""
+    """One row for each design, with figures or without; the best is bold, up or down; gaps are gaps."""
     reports = {
-        "clip": report(psnr=11.0, flicker=1.0, novel=1, parts={"head": 2.0}, identity=None),
-        "reference_net": report(psnr=12.0, flicker=2.0, identity=0.5),
-        "temporal": report(psnr=13.0, flicker=0.5),
+        "clip": report(psnr=11.0, person_psnr=9.0, flicker_person=1.0, novel=1, parts={"head": 2.0}, identity=None),
+        "reference_net": report(psnr=12.0, person_psnr=8.5, flicker_person=2.0, identity=0.5),
+        "temporal": report(psnr=13.0, person_psnr=8.0, flicker_person=0.5),
     }
-    rows = [
+    table = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in ablations.result_table(reports).split("\n")
     ]
-    assert rows[0] == ["", "psnr ↑", "flicker ↓", "novel", "identity ↑"]
-    assert rows[2] == ["the reference, repeated", "10.000", "3.000", "-", "-"]
-    assert rows[3] == ["CLIP features", "11.000", "**1.000**", "1.000", "-"]
-    assert rows[4] == ["ReferenceNet", "**12.000**", "2.000", "-", "**0.500**"]
-    assert rows[5] == ["ReferenceNet, temporal layers", "13.000", "0.500", "-", "-"]
+    rows = {row[0]: dict(zip(table[0], row, strict=True)) for row in (table[0], *table[2:])}
+    assert list(rows) == ["", "the reference, repeated", *ablations.ROWS.values()]
+    assert (rows["the reference, repeated"]["PSNR ↑"], rows["the reference, repeated"]["colour ↓"]) == ("10.000", "-")
+    assert rows["CLIP features"]["person PSNR ↑"] == "**9.000**"
+    assert rows["without temporal layers"]["identity ↑"] == "**0.500**"
+    assert [rows[row]["flicker of the person ↓"] for row in ("CLIP features", "the method")] == ["1.000", "**0.500**"]
+    assert rows["the method"]["person PSNR, same clip ↑"] == "**28.000**"
+    assert rows["the method"]["steps"] == "2 + 3"
+    assert rows["the method"]["the paper's FVD ↓"] == "81.6"
+    gaps = rows["one stage"]
+    assert (gaps["PSNR ↑"], gaps["parameters, M"], gaps["steps"]) == ("-", "not trained", "not trained")
+    assert ablations.left_out(reports)[0].startswith(
+        "**Not trained:** ControlNet (trained together), ControlNet (after"
+    )
     said = ablations.standing(reports)
-    assert said == "ReferenceNet is first on: psnr, identity. Not on: flicker (CLIP features)."
+    assert said.startswith("By PSNR over the person: CLIP features (9.00), without temporal layers (8.50), the method")
+    assert said.endswith(
+        "UBC: CLIP features is before without temporal layers; CLIP features is before the method; without temporal "
+        "layers is before the method."
+    )
+
+
+def test_every_row_is_trained_after_what_it_begins_with(ablations: ModuleType) -> None:
+    """In the order in which they are trained; nothing of the folder is forgotten."""
+    recipes = ablations.all_recipes()
+    files = {path.stem for path in RECIPES.glob("*.yaml")} - {"autoencoder", "aa1_controlnet"}
+    assert recipes.keys() == files
+    seen: list[str] = []
+    for recipe in recipes.values():
+        assert recipe.init in ("runs/ablations/start", *(f"{output}/model" for output in seen))
+        seen.append(recipe.output)
+
+
+def test_measured_elsewhere_and_in_the_same_clip(ablations: ModuleType, start: Path, tmp_path: Path) -> None:
+    recipe = small("concatenated", tmp_path / "one", start)
+    ablations.train_missing({"concatenated": recipe})
+    told = ablations.measure(recipe, 1)
+    assert told["settings"]["reference"].startswith("a frame of another clip of the same character")
+    assert told["same_clip"]["model"]["person_psnr"] != told["model"]["person_psnr"]
+    assert told["made"]["steps"] == "2"
+    assert told["made"]["frames"] == "8"  # two steps of two clips with two targets each
+    assert json.loads((tmp_path / "one" / "report.json").read_text())["made"] == told["made"]
+    assert "features concatenated" in ablations.result_table({"concatenated": told})
 
 
 def test_what_is_trained_is_not_trained_again(ablations: ModuleType, start: Path, tmp_path: Path) -> None:
@@ -269,30 +339,3 @@ def test_no_characters_are_refused(
         ablations.main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.endswith(f"--characters {number}: give 1 or more\n")
-
-
-class Copying:
-    """Stands for a pipeline: gives the reference for every pose."""
-
-    def __init__(self) -> None:
-        self.config, self.seen = {"size": (64, 64), "skeleton_style": "scaled"}, []
-
-    def pose_picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return size
-
-    def __call__(self, reference: Any, poses: Any, **options: Any) -> tuple[Any]:
-        self.seen.append(reference)
-        return (reference[None].repeat(len(poses), 0),)
-
-
-def test_moved_reference(ablations: ModuleType) -> None:
-    """What copies from its place loses when the reference is moved; the truth is not moved with it."""
-    copying = Copying()
-    person, background, person_moved, background_moved = ablations.moved_reference(copying, 1)
-    assert (copying.seen[1] == np.roll(copying.seen[0], 16, 1)).all()
-    clip = ablations.puppet_clip(0, (64, 64), (64, 64), "scaled")
-    pairs = zip(clip.frames[::4], clip.masks[::4], strict=True)
-    want = np.mean([ablations.psnr_masked(clip.reference, frame, mask) for frame, mask in pairs])
-    assert person == pytest.approx(want)
-    assert background > person > person_moved
-    assert background > background_moved

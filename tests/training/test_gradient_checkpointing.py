@@ -30,6 +30,7 @@ CASES = [
     "scenes",
     "attention",
     "in a row",
+    "with frames before",
 ]
 
 
@@ -45,7 +46,9 @@ def recipe(name: str, start: Path, **changes: Any) -> Recipe:
         path = {"reference_path": "both"} if "control" in name else {"reference_pose": True}
         return small("image", out, start, **settings, networks__pipeline=path)
     place = "attention" if name == "attention" else "hidden"
-    rows = IN_A_ROW if name == "in a row" else {}
+    rows: dict[str, Any] = IN_A_ROW if name == "in a row" else {}
+    if name == "with frames before":
+        rows = {**IN_A_ROW, "environment__temporal_reference": {"frames": 1, "dropout": 0.0}}
     return small_environment(out, start, **settings, environment__blending_place=place, **rows)
 
 

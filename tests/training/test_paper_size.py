@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
 from diffusers import AutoencoderKL, DDIMScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+import reference_paths
 import tiny
 from animate_anyone.sampling.loading import load_pipeline
 from animate_anyone.training.config import Recipe
@@ -59,3 +62,36 @@ def test_both_stages_run_from_a_folder_of_stable_diffusions_parts(tmp_path: Path
     assert schedule.config["prediction_type"] == "v_prediction"
     assert schedule.config["timestep_spacing"] == "trailing"
     assert schedule.alphas_cumprod[-1] == 0
+
+
+def documented() -> list[list[str]]:
+    """Settings of stage one that docs/training.md gives for the designs of the ablation and for predicting noise."""
+    lines = (REPOSITORY / "docs" / "training.md").read_text().splitlines()
+    start = "animate-anyone train recipes/aa1_stage1.yaml "
+    found = [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(f"{start}output=runs/aa1_")]
+    return found + [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(f"{start}networks.")]
+
+
+@pytest.mark.parametrize("settings", documented(), ids=lambda settings: settings[0].rpartition("/")[2])
+def test_designs_of_the_ablation_run_at_paper_size(settings: list[str], tmp_path: Path) -> None:
+    """Each command of the page, with tiny networks in Stable Diffusion's place and few frames."""
+    start, output = tmp_path / "start", tmp_path / "run"
+    tiny.unet2d(block_out_channels=[32, 32]).save_pretrained(start / "unet")
+    AutoencoderKL(**tiny.VAE).save_pretrained(start / "vae")
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**tiny.IMAGE_ENCODER)).save_pretrained(start / "image_encoder")
+    changes: dict[str, Any] = {**SMALL, "init": str(start), "output": str(output), "batch": 2, "accumulate": 1}
+    changes |= {"init_motion": None, "networks.resnet": reference_paths.RESNET}
+    if "stage=motion" in settings:
+        changes["data.frames_per_clip"] = 3
+    given = [*settings, *(f"{name}={json.dumps(value)}" for name, value in changes.items())]
+    run(load_recipe(REPOSITORY / "recipes" / "aa1_stage1.yaml", given))
+    pipeline = load_pipeline(output / "model", "cpu", "float32")
+    wanted = dict(setting.split("=", 1) for setting in settings)
+    assert pipeline.config["reference_path"] == wanted.get("networks.pipeline.reference_path", "reference_net")
+    assert pipeline.denoising_unet.config["use_motion_module"] == ("stage" in wanted)
+    kind = wanted.get("networks.scheduler.prediction_type", "v_prediction")
+    assert pipeline.scheduler.config["prediction_type"] == kind
+
+
+def test_the_page_has_them_all() -> None:
+    assert len(documented()) == 6

@@ -614,11 +614,12 @@ def test_ablations_differ_in_one_setting_of_the_environment() -> None:
 def test_paper_size_is_the_papers() -> None:
     recipe = load_recipe(RECIPES / "aa2.yaml")
     assert (recipe.steps, 8 * recipe.batch) == (100_000, 8)  # on eight GPUs
-    assert (recipe.data.size, recipe.data.frames_per_clip, recipe.data.consecutive) == (768, 16, True)
+    assert (recipe.data.size, recipe.data.frames_per_clip, recipe.data.consecutive) == (768, 17, True)
     assert recipe.environment is not None
     told = recipe.environment
     assert (told.formulation, told.object_blending, told.reference_blocks) == ("shape_agnostic", "paper", "mid_up")
     assert told.pose_modulation and told.blending_place == "hidden"
+    assert told.temporal_reference.frames == 1  # of the 17; 16 are predicted
     assert not recipe.networks.unet  # Stable Diffusion's
 
 

@@ -309,6 +309,19 @@ def test_character_close_up(dancers: Path) -> None:
     assert np.array_equal(subject.picture, picture) and len(lines) == 1
 
 
+def test_a_model_without_a_first_guess_needs_no_silhouette(dancers: Path) -> None:
+    """The square comes from the skeleton: about that of the character's own outline."""
+    picture, pose = read_picture(dancers / "me.png"), PoseSequence.load(dancers / "me.npz")
+    by_mask, _ = crop_to_character(picture, pose, replaced.Boxes(), replaced.Truth(dancers))
+    subject, lines = crop_to_character(picture, pose, None, replaced.Truth(dancers))
+    assert lines == [] and subject.silhouette is None and subject.pose is not None
+    assert subject.picture.shape[0] == subject.picture.shape[1]
+    nobody = changed(pose, scores=np.zeros_like(pose.scores))
+    subject, lines = crop_to_character(picture, nobody, None, replaced.Truth(dancers))
+    assert np.array_equal(subject.picture, picture) and len(lines) == 1
+    assert by_mask.silhouette is not None
+
+
 def test_who_was_taken(dancers: Path) -> None:
     pose = PoseSequence.load(dancers / "dance.npz")[:1]
     other = changed(pose, keypoints=pose.keypoints + 60)

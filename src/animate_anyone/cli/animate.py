@@ -30,7 +30,7 @@ class Options:
         str, typer.Option(help="What a driving video shows: video (of somebody), skeleton (finished drawings) or auto.")
     ] = "auto"
     person: Annotated[int, typer.Option(min=0, help="Whose movement drives: 0 is the largest, 1 the next.")] = 0
-    align: Annotated[bool, typer.Option(help="Fit the driver's skeleton to the character's body.")] = True
+    align: options.Align = True
     character_pose: options.CharacterPose = None
     windows: options.Windows
     placement: options.Placement

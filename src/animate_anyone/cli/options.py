@@ -48,6 +48,8 @@ Like = Annotated[
     Path | None,
     typer.Option(metavar="RESULT", help="Settings of a result (.mp4 or its .json), where none are typed here."),
 ]
+Align = Annotated[bool, typer.Option(help="Fit the driver's skeleton to the character's body.")]
+Layout = Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")]
 DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
 
 

@@ -29,7 +29,7 @@ class Options:
         str | None, typer.Option(metavar="TEXT", help="Also write masks of what the person holds: names.")
     ] = None
     object_weights: options.ObjectWeights = None
-    layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain"
+    layout: options.Layout = "plain"
     pose_estimator: options.PoseEstimatorName = "mediapipe"
     device: Annotated[str, typer.Option(help="Where rtmlib and Grounding DINO work: cpu, cuda, cuda:N or mps.")] = "cpu"
     workers: Annotated[

@@ -36,7 +36,7 @@ class Options:
     denoising: options.Denoising
     frames: options.VideoFrames = None
     continuation: Annotated[
-        int, typer.Option(min=0, help="Segments that go on from so many frames of the one before; 0: windows.")
+        int, typer.Option(min=0, help="Segments, each going on from so many frames of the one before; 0: windows.")
     ] = 0
     windows: options.Windows
     pose_estimator: options.PoseEstimatorName = "mediapipe"

@@ -144,10 +144,12 @@ def put_back(
     seed: int = 0,
     guess_objects: bool = True,
     progress: Progress = SILENT,
+    **options: Any,
 ) -> Picture:
     """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults.
 
-    ``guess_objects``: whether the first guess, where the model has one, holds the objects.
+    ``guess_objects``: whether the first guess, where the model has one, holds the objects. ``options``: further ones of
+    its call, such as ``window``.
     """
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
@@ -172,6 +174,7 @@ def put_back(
         guidance_scale=guidance,
         generator=torch.Generator().manual_seed(seed),
         progress=progress,
+        **options,
     )[0]
     return made if guess is None else np.stack(list(mended(guess, guess, made)))
 

@@ -6,44 +6,52 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from animate_anyone.errors import InputError
 from animate_anyone.media import PICTURE_SUFFIXES, natural_order, probe, read_frames, read_picture
+from animate_anyone.media.layouts import LAYOUTS
 from animate_anyone.structures import Picture, Size
 
-LAYOUTS = ("plain", "ubc", "tiktok")
 VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 FRAME_FILES = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix not in VIDEO_FILES)
 WHOLE = "."  # the name of a folder's only video where the folder itself is that video
 MIN_SIDE = 32  # below, the networks have nothing left to look at
+_REMARK = re.compile(r"(^|\s)#.*")
 # TiktokDance_00337_0010.png, as DisCo names frames; its results end in `png.png`.
 _TIKTOK_FRAME = re.compile(r"(?:TiktokDance_)?([A-Za-z0-9]+)_\d+(?:png)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """One video: the file ``path``, or (``files``) frames of the folder ``path`` in order."""
+    """One video: the file ``path``, or (``files``) frames of the folder ``path`` in order.
+
+    Attributes:
+        most: how many of its frames count, from the first on; ``None``: all.
+    """
 
     name: str
     path: Path
     files: tuple[Path, ...] = ()
+    most: int | None = None
 
     def shape(self) -> tuple[int, int, int]:
         """Frames, width, height in pixels, hardly anything decoded. Raises :class:`InputError` where it is broken."""
         if self.files:
             height, width = read_picture(self.files[0], min_side=1).shape[:2]
-            return len(self.files), width, height
+            return len(self.files[: self.most]), width, height
         info = probe(self.path)
-        return info.num_frames, info.width, info.height
+        count = info.num_frames if self.most is None else min(info.num_frames, self.most)
+        return count, info.width, info.height
 
     def frames(self) -> Iterator[Picture]:
         """Frames ``(H, W, 3)`` uint8, one after another. Raises :class:`InputError` at one that is broken."""
         if not self.files:
-            yield from (frame for _, frame in read_frames(self.path))
+            yield from islice((frame for _, frame in read_frames(self.path)), self.most)
             return
         shape = None
-        for file in self.files:
+        for file in self.files[: self.most]:
             frame = read_picture(file, min_side=1)
             shape = shape or frame.shape
             if frame.shape != shape:
@@ -53,7 +61,12 @@ class ClipFiles:
 
 @dataclass(frozen=True)
 class Pair:
-    """A generated video and the true one, of the same length and size."""
+    """A generated video and the true one, of the same length and size.
+
+    Attributes:
+        size: ``(width, height)`` of the true one. A generated one of another size, which :func:`pair_clips` refuses and
+            a benchmark allows, is scaled to it.
+    """
 
     name: str
     generated: ClipFiles
@@ -67,7 +80,7 @@ def find_clips(folder: Path, layout: str = "plain") -> dict[str, ClipFiles]:
 
     ``plain``: files (mp4, mov, mkv, webm, avi, gif) and folders of pictures by their names without ending;
     a folder that itself holds the frames, or a single file, is one video of the name ``"."``.
-    ``ubc``: as ``plain``, in ``test/`` where there is one.
+    ``ubc``, ``ted``: as ``plain``, in ``test/`` where there is one.
     ``tiktok``: as ``plain``; a person's frames may lie in ``images/``, as in the dataset, or all persons' frames in
     one folder, named ``TiktokDance_00337_0010.png``, as DisCo writes them. The name is the person's: ``00337``.
 
@@ -80,7 +93,7 @@ def find_clips(folder: Path, layout: str = "plain") -> dict[str, ClipFiles]:
         return {WHOLE: ClipFiles(WHOLE, folder)}
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of videos or of folders of frames")
-    if layout == "ubc" and (folder / "test").is_dir():
+    if layout in ("ubc", "ted") and (folder / "test").is_dir():
         folder = folder / "test"
     clips = [clip for entry in sorted(folder.iterdir()) if (clip := _clip_of(entry, layout))]
     loose = _frames_in(folder)
@@ -101,11 +114,23 @@ def find_clips(folder: Path, layout: str = "plain") -> dict[str, ClipFiles]:
 
 
 def read_split(file: Path, layout: str = "plain") -> list[str]:
-    """Names of videos from a text file, one a line; ``#`` starts a remark.
+    """Names of videos from a text file, one a line; see :func:`split_lines`.
 
     Addresses and endings are taken off, so that the UBC lists of addresses serve as they are.
 
     Raises :class:`InputError`: missing, no text, empty, or a name twice.
+    """
+    names = [plain_name(line, layout) for line in split_lines(file)]
+    check_names(file, names)
+    return names
+
+
+def split_lines(file: Path) -> list[str]:
+    """The lines of a split file that say something, without remarks.
+
+    A remark starts with ``#`` at the beginning of a line or after a space: the names of TED-talks hold others.
+
+    Raises :class:`InputError`: missing, or no text.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -113,13 +138,16 @@ def read_split(file: Path, layout: str = "plain") -> list[str]:
         raise InputError(f"--split {file}: cannot be read ({error.strerror}); give a text file of names") from None
     except UnicodeDecodeError:
         raise InputError(f"--split {file}: is no text; give a text file of names, one a line") from None
-    names = [_plain_name(line, layout) for line in (line.partition("#")[0].strip() for line in lines) if line]
+    return [line for line in (_REMARK.sub("", line).strip() for line in lines) if line]
+
+
+def check_names(file: Path, names: Sequence[str]) -> None:
+    """Raise :class:`InputError` where a split file names nothing, or something twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"--split {file}: names {listed(twice)} more than once")
     if not names:
         raise InputError(f"--split {file}: names no video; give one name a line")
-    return names
 
 
 def pair_clips(
@@ -168,10 +196,10 @@ def _clip_of(entry: Path, layout: str) -> ClipFiles | None:
         return None
     if entry.is_file():
         is_video = entry.suffix.lower() in VIDEO_FILES
-        return ClipFiles(_plain_name(entry.name, layout), entry) if is_video else None
+        return ClipFiles(plain_name(entry.name, layout), entry) if is_video else None
     folder = entry / "images" if layout == "tiktok" and (entry / "images").is_dir() else entry
     frames = _frames_in(folder)
-    return ClipFiles(_plain_name(entry.name, layout), folder, tuple(frames)) if frames else None
+    return ClipFiles(plain_name(entry.name, layout), folder, tuple(frames)) if frames else None
 
 
 def _frames_in(folder: Path) -> list[Path]:
@@ -189,7 +217,8 @@ def _persons(folder: Path, files: Sequence[Path]) -> list[ClipFiles]:
     return [ClipFiles(name, folder, tuple(frames)) for name, frames in by_person.items()]
 
 
-def _plain_name(text: str, layout: str) -> str:
+def plain_name(text: str, layout: str) -> str:
+    """The name of a video from the name or address of its file."""
     name = PurePosixPath(text.strip()).name
     for ending in VIDEO_FILES:
         if name.lower().endswith(ending):

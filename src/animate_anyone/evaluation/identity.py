@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.structures import Picture
+from animate_anyone.structures import Mask, Picture
 from animate_anyone.synthetic.figure.bricks import Label
 
 HEAD = (Label.HEAD, Label.HAIR, Label.HAT)
@@ -32,20 +32,29 @@ def head_descriptors(frames: Picture, labels: NDArray[np.uint8]) -> NDArray[np.f
     Raises:
         ValueError: frames and labels of different clips.
     """
-    from skimage.color import rgb2lab
-
     if labels.shape != frames.shape[:3]:
         raise ValueError(f"frames {frames.shape} and labels {labels.shape} are of different clips")
-    described = np.zeros((len(frames), BANDS * int(np.prod(_BINS))), np.float32)
-    for row, picture, shown in zip(described, frames, labels, strict=True):
-        ys, xs = np.nonzero(np.isin(shown, HEAD))
-        if len(ys) < LEAST_PIXELS:
-            continue
-        band = np.minimum((ys - ys[0]) * BANDS // (ys[-1] - ys[0] + 1), BANDS - 1)
-        histogram = _histograms(rgb2lab(picture[ys, xs][None] / 255)[0], band)
-        # Bhattacharyya's coefficient is the inner product of the roots.
-        row[:] = np.sqrt(histogram / len(ys)).ravel()
-    return described
+    return np.stack([describe(picture, np.isin(shown, HEAD)) for picture, shown in zip(frames, labels, strict=True)])
+
+
+def describe(picture: Picture, region: Mask) -> NDArray[np.float32]:
+    """``(features,)``: colours of a region of one picture, in three bands from its top to its bottom.
+
+    The inner product of two is their similarity, 0 to 1; zeros where the region has fewer than 20 pixels.
+
+    Args:
+        picture: ``(H, W, 3)`` uint8 RGB.
+        region: ``(H, W)`` bool.
+    """
+    from skimage.color import rgb2lab
+
+    ys, xs = np.nonzero(region)
+    if len(ys) < LEAST_PIXELS:
+        return np.zeros(BANDS * int(np.prod(_BINS)), np.float32)
+    band = np.minimum((ys - ys[0]) * BANDS // (ys[-1] - ys[0] + 1), BANDS - 1)
+    histogram = _histograms(rgb2lab(picture[ys, xs][None] / 255)[0], band)
+    # Bhattacharyya's coefficient is the inner product of the roots.
+    return np.sqrt(histogram / len(ys)).ravel().astype(np.float32)
 
 
 def identity(result: NDArray[np.float32], truths: Sequence[NDArray[np.float32]], own: int) -> dict[str, float | None]:

@@ -21,6 +21,7 @@ from animate_anyone.evaluation import weights
 from animate_anyone.evaluation.backbones import i3d, inception, lpips_vgg, resnet3d
 from animate_anyone.evaluation.folders import listed
 from animate_anyone.evaluation.frechet import Gaussian, frechet_distance
+from animate_anyone.interop.catalog import WebFile
 from animate_anyone.interop.weight_file import WeightFile
 from animate_anyone.structures import Picture
 
@@ -29,14 +30,14 @@ SHRINK = 1  # of all networks; more than 1 for tests alone
 _BATCH = 16  # frames that FID's network takes at once
 
 
-def load(network: Network, folder: Path, source: weights.Source, device: torch.device) -> None:
+def load(network: Network, folder: Path, source: WebFile, device: torch.device) -> None:
     """Fill a network from its published file in ``folder``, and make it ready to use; nothing but tensors is read.
 
     Raises:
         InputError: damaged, more than tensors, or tensors missing, left over or of another shape, by name. Counts of
             batches, which old files lack and nobody uses, may be there or not.
     """
-    file = folder / source.name
+    file = weights.file_of(source, folder)
     found = WeightFile(file)
     there = {name: shape for name, shape in found.shapes.items() if not name.endswith("num_batches_tracked")}
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
@@ -51,7 +52,9 @@ def load(network: Network, folder: Path, source: weights.Source, device: torch.d
     ]
     if faults:
         again = weights.get_line(source, folder)
-        raise InputError(f"{file}: is another network's: {'; '.join(faults)}; to get the right file: {again}")
+        raise InputError(
+            f"{file}: is another network's: {'; '.join(faults)}; remove it, and to get the right file: {again}"
+        )
     network.load_state_dict({n: t.float() for n, t in found.read(list(wanted)).items()}, strict=False)
     network.requires_grad_(False).eval().to(device)
 
@@ -99,7 +102,7 @@ class Features:
         single: the network takes single frames, not clips.
     """
 
-    source: weights.Source
+    source: WebFile
     network: type[inception.Inception | resnet3d.ResNet3D | i3d.I3D]
     side: int
     values: Callable[[Tensor], Tensor]

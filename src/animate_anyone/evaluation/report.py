@@ -53,9 +53,9 @@ def read_result(file: Path) -> dict[str, Any]:
 
 
 def choose_table(asked: str | None, results: Sequence[dict[str, Any]]) -> str:
-    """The published table to stand in: ``asked``, else the one that all results' layouts name."""
-    layouts = {str(result.get("layout")) for result in results}
-    name = asked if asked is not None else layouts.pop() if len(layouts) == 1 else ""
+    """The published table to stand in: ``asked``, else the one that all results, or their layouts, name."""
+    tables = {str(result.get("table", result.get("layout"))) for result in results}
+    name = asked if asked is not None else tables.pop() if len(tables) == 1 else ""
     if name not in published():
         given = f"--table {asked}: not known" if asked is not None else "which published table is not clear"
         raise InputError(f"{given}; give --table and one of {', '.join(published())}")

@@ -21,7 +21,7 @@ from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.flicker import flicker, seam_flicker
 from animate_anyone.evaluation.identity import head_descriptors, identity
-from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim
+from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim, ssim_masked
 from animate_anyone.evaluation.limb_position import limb_error
 from animate_anyone.evaluation.part_colour import GROUPS, colour_error
 from animate_anyone.first_guess.character import CharacterFrames
@@ -39,7 +39,12 @@ FRAMES = 24
 LONG_FRAMES = 60
 # The reference is a frame of the same clip from after those that are compared, one of so many.
 _AFTER = 12
-PICTURES = ("person_psnr", "psnr", "ssim")
+REFERENCES = {
+    "same_clip": "another frame of the same clip",
+    "elsewhere": "a frame of another clip of the same character: other camera, motion, light and place",
+}
+"""Where the reference comes from -> what the report says of it."""
+PICTURES = ("person_psnr", "psnr", "person_ssim", "ssim")
 FLICKER = ("flicker", "flicker_person", "flicker_still")
 IDENTITY = ("identity", "identity_drift", "identity_rank1")
 MEASURES = (*PICTURES, "colour", "limb_px", "limb_found", *FLICKER, *IDENTITY)
@@ -55,7 +60,7 @@ class SuiteClip:
         frames: ``(frames, H, W, 3)`` uint8, the truth.
         masks: ``(frames, H, W)`` bool, the person.
         poses: pose pictures ``(frames, h, w, 3)`` uint8.
-        reference: ``(H, W, 3)`` uint8, another frame of the clip; its pose picture beside it.
+        reference: ``(H, W, 3)`` uint8, another frame of the clip, or one of another clip; its pose picture beside it.
         labels: ``(frames, H, W)`` uint8, the parts of the body (``synthetic.figure.bricks.Label``).
         carried: the first guess at every frame.
     """
@@ -80,18 +85,31 @@ class SuiteClip:
 
 
 def puppet_clip(
-    seed: int, size: Size, pose_size: Size, style: str, frames: int = FRAMES, domain: str = "plain"
+    seed: int,
+    size: Size,
+    pose_size: Size,
+    style: str,
+    frames: int = FRAMES,
+    domain: str = "plain",
+    reference: str = "same_clip",
 ) -> SuiteClip:
-    """Character ``seed`` of the held-out split at ``size`` (width, height); its mask is known, as its poses are."""
-    reference = frames + int(np.random.default_rng(seed).integers(_AFTER))
-    shown = [*range(frames), reference]
+    """Character ``seed`` of the held-out split at ``size`` (width, height); its mask is known, as its poses are.
+
+    ``reference``: a name in :data:`REFERENCES`.
+    """
+    place = frames + int(np.random.default_rng(seed).integers(_AFTER))
     length = frames + _AFTER
-    clip = sample_clip(seed, split="held_out", num_frames=length, size=size, frame_indices=shown, domain=domain)
+    asked: dict[str, Any] = {"split": "held_out", "num_frames": length, "size": size, "domain": domain}
+    shown = [*range(frames), *([place] if reference == "same_clip" else [])]
+    clip = sample_clip(seed, frame_indices=shown, **asked)
+    other = clip if reference == "same_clip" else sample_clip(seed, frame_indices=[place], take=1, **asked)
     pictures, poses = clip.frames.cpu().numpy(), draw_pose(clip.pose, pose_size, style=style)
-    masks, labels = (plane.cpu().numpy()[:-1] for plane in (clip.mask, clip.labels))
-    silhouette = clip.mask.cpu().numpy()[-1]
-    carried = CharacterFrames(pictures[-1], clip.pose[frames:], clip.pose[:frames], silhouette=silhouette)
-    return SuiteClip(seed, pictures[:-1], masks, poses[:-1], pictures[-1], poses[-1], labels, carried)
+    masks, labels = (plane.cpu().numpy()[:frames] for plane in (clip.mask, clip.labels))
+    picture, silhouette = other.frames.cpu().numpy()[-1], other.mask.cpu().numpy()[-1]
+    own = other.pose[len(other.frames) - 1 :]
+    carried = CharacterFrames(picture, own, clip.pose[:frames], silhouette=silhouette)
+    drawn = poses[-1] if other is clip else draw_pose(own, pose_size, style=style)[-1]
+    return SuiteClip(seed, pictures[:frames], masks, poses[:frames], picture, drawn, labels, carried)
 
 
 def animate_clip(
@@ -142,6 +160,7 @@ def measure(result: Picture, clip: SuiteClip) -> dict[str, Any]:
     return {
         "person_psnr": float(np.mean([psnr_masked(a, b, mask) for a, b, mask in pairs if mask.any()])),
         "psnr": float(np.mean([psnr(a, b) for a, b, _ in pairs])),
+        "person_ssim": float(np.mean([ssim_masked(a, b, mask) for a, b, mask in pairs if mask.any()])),
         "ssim": float(np.mean([ssim(a, b) for a, b, _ in pairs])),
         "colour": colours.pop("all"),
         **limbs,
@@ -162,6 +181,7 @@ def evaluate_puppet(
     long_clips: int = 2,
     motion: bool = True,
     compare_motion: bool = False,
+    reference: str = "same_clip",
     progress: Progress = SILENT,
 ) -> tuple[dict[str, Any], Picture]:
     """Run the suite.
@@ -173,6 +193,7 @@ def evaluate_puppet(
         long_clips: of how many characters, at most all, a clip of 60 frames is made too, to see whether
             the windows show.
         motion: False switches the model's temporal layers off for the run.
+        reference: a name in :data:`REFERENCES`. Elsewhere, no picture that is given shows the truth's background.
         compare_motion: run every clip without temporal layers as well and report both flickers.
 
     Returns:
@@ -188,13 +209,16 @@ def evaluate_puppet(
         )
     if compare_motion and not motion:
         raise InputError("compare_motion with motion=False: both runs would be without temporal layers; give one")
+    if reference not in REFERENCES:
+        raise InputError(f"reference {reference!r} is not known; give {' or '.join(REFERENCES)}")
     width, height = pipeline.config["size"]
     size, unet = (width, height) if side is None else (side, side), pipeline.denoising_unet
     layered, carrying = bool(unet.motion_modules()), bool(pipeline.config["carried_reference"])
     grid = (width, height) if carrying else size
 
     def show(number: int, frames: int = FRAMES) -> SuiteClip:
-        return puppet_clip(number, size, pipeline.pose_picture_size(grid), pipeline.config["skeleton_style"], frames)
+        poses, style = pipeline.pose_picture_size(grid), pipeline.config["skeleton_style"]
+        return puppet_clip(number, size, poses, style, frames, reference=reference)
 
     def animate(clip: SuiteClip) -> Picture:
         options: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed, "progress": progress}
@@ -240,7 +264,7 @@ def evaluate_puppet(
             **sampling_settings(pipeline, steps, guidance, seed),
             "size": list(size),
             "temporal_layers": ("on" if motion else "off") if layered else "none",
-            "reference": "another frame of the same clip",
+            "reference": REFERENCES[reference],
             "ssim": "grey, 7x7 uniform window, mean over frames",
             "psnr": "mean over frames, in dB, of 8-bit RGB",
         },

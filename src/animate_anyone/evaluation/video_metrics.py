@@ -8,6 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from animate_anyone.evaluation import weights
 from animate_anyone.evaluation.folders import WHOLE, Pair, find_clips, pair_clips, read_split
 from animate_anyone.evaluation.image_metrics import l1, psnr, psnr_wrapped, ssim
@@ -53,38 +56,66 @@ def evaluate_videos(
     """
     names = None if split is None else read_split(split, layout)
     pairs = pair_clips(find_clips(generated, layout), find_clips(truth, layout), names)
-    folder = weights.weights_folder(metric_weights)
-    needs = {metric: why for metric in metrics if (why := _lacks(metric, folder, pairs, protocol))}
-    asked = [metric for metric in metrics if metric not in needs]
-    meter = _Meter(asked, protocol, folder, device)
-    videos = [meter.video(pair) for pair in progress.track(pairs, len(pairs), "videos")]
-    report: dict[str, Any] = {
+    measured = measure_pairs(pairs, protocol, metrics, metric_weights=metric_weights, device=device, progress=progress)
+    for video in measured["videos"]:
+        video["name"] = generated.name if video["name"] == WHOLE else video["name"]
+    return {
         "animate_anyone": version("animate-anyone"),
         "protocol": protocol.describe(),
         "generated": str(generated),
         "truth": str(truth),
         "layout": layout,
         "split": None if split is None else {"file": split.name, "sha256": weights.sha256(split)},
+        **measured,
+    }
+
+
+def measure_pairs(
+    pairs: Sequence[Pair],
+    protocol: Protocol,
+    metrics: Sequence[str] = METRICS,
+    *,
+    metric_weights: Path | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Measure pairs of videos; a generated one that has not the true one's size is scaled to it (bicubic, antialiased).
+
+    Args: as of :func:`evaluate_videos`.
+
+    Returns:
+        What :func:`evaluate_videos` says of videos and figures: numbers and sizes, ``metrics``, ``needs``, ``clips``,
+        ``backbones``, ``videos``.
+
+    Raises:
+        InputError: weights that cannot be used, or a frame that is broken.
+    """
+    folder = weights.weights_folder(metric_weights)
+    needs = {metric: why for metric in metrics if (why := _lacks(metric, folder, pairs, protocol))}
+    asked = [metric for metric in metrics if metric not in needs]
+    meter = _Meter(asked, protocol, folder, device)
+    videos = [meter.video(pair) for pair in progress.track(pairs, len(pairs), "videos")]
+    means = _means([(video, pair.num_frames) for video, pair in zip(videos, pairs, strict=True)])
+    distances, clips = meter.distances()
+    return {
         "num_videos": len(pairs),
         "num_frames": sum(pair.num_frames for pair in pairs),
         "sizes": sorted({f"{pair.size[0]}x{pair.size[1]}" for pair in pairs}),
+        "metrics": means | distances,
+        "needs": needs,
+        "clips": clips,
+        "backbones": {
+            metric: [
+                {"file": s.name, "sha256": weights.sha256(weights.file_of(s, folder))} for s in weights.SOURCES[metric]
+            ]
+            for metric in asked
+            if metric in weights.SOURCES
+        },
+        "videos": [
+            {"name": pair.name, "frames": pair.num_frames, "size": [*pair.size]} | video
+            for pair, video in zip(pairs, videos, strict=True)
+        ],
     }
-    means = _means([(video, pair.num_frames) for video, pair in zip(videos, pairs, strict=True)])
-    distances, clips = meter.distances()
-    report["metrics"] = means | distances
-    report["needs"] = needs
-    report["clips"] = clips
-    report["backbones"] = {
-        metric: [{"file": s.name, "sha256": weights.sha256(folder / s.name)} for s in weights.SOURCES[metric]]
-        for metric in asked
-        if metric in weights.SOURCES
-    }
-    report["videos"] = [
-        {"name": pair.name if pair.name != WHOLE else generated.name, "frames": pair.num_frames, "size": [*pair.size]}
-        | video
-        for pair, video in zip(pairs, videos, strict=True)
-    ]
-    return report
 
 
 def frame_figures(generated: Picture, truth: Picture, metrics: Sequence[str], protocol: Protocol) -> dict[str, float]:
@@ -129,7 +160,7 @@ class _Meter:
         sums: dict[str, float] = {}
         alike = 0
         for generated, truth in zip(pair.generated.frames(), pair.truth.frames(), strict=True):
-            one, other = self._protocol.prepare(generated), self._protocol.prepare(truth)
+            one, other = self._protocol.prepare(_fitted(generated, truth)), self._protocol.prepare(truth)
             figures = frame_figures(one, other, self._metrics, self._protocol)
             if self._lpips is not None:
                 figures["lpips"] = self._lpips(one, other)
@@ -152,6 +183,14 @@ class _Meter:
         """The Fréchet distances, and of how many clips and features each."""
         clips = {name: {"clips": d.clips, "features": d.dimension} for name, d in self._distributions.items()}
         return {name: d.distance() for name, d in self._distributions.items()}, clips
+
+
+def _fitted(generated: Picture, truth: Picture) -> Picture:
+    """A generated frame at the true one's size."""
+    if generated.shape == truth.shape:
+        return generated
+    size = truth.shape[1], truth.shape[0]
+    return np.asarray(Image.fromarray(generated).resize(size, Image.Resampling.BICUBIC))
 
 
 def _lacks(metric: str, folder: Path, pairs: Sequence[Pair], protocol: Protocol) -> str | None:

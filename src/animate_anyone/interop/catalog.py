@@ -41,6 +41,40 @@ class Source:
 
 
 @dataclass(frozen=True)
+class WebFile:
+    """One file at an address of its own, outside the hub.
+
+    Attributes:
+        name: of the file here.
+        url: where it lies.
+        size: bytes; about, where ``sha256`` is not known.
+        licence: of the file.
+        sha256: of its content, as others have published it; ``None`` where nobody has: the file is then checked when it
+            is read, by the names and shapes of its tensors, and its digest is recorded when it comes.
+        computed: whether the size is computed from the number of weights.
+    """
+
+    name: str
+    url: str
+    size: int
+    licence: str
+    sha256: str | None
+    computed: bool = False
+    into: str = ""
+    revision: str = ""
+
+    @property
+    def repo(self) -> str:
+        """What stands for a repository: the address."""
+        return self.url
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The one file, as the patterns of a :class:`Source`."""
+        return (self.name,)
+
+
+@dataclass(frozen=True)
 class Entry:
     """Published weights under a name of ours.
 
@@ -49,14 +83,16 @@ class Entry:
         about: what it is, one line.
         sources: where it comes from; the first is what the name means, the rest is needed beside it.
         warning: what the licence forbids, one line; ``None`` where it only asks to be named.
-        model: whether ``models convert`` makes a model folder of it; the others are parts for training.
+        model: whether ``models convert`` makes a model folder of it; the others are parts for training, or measures.
+        within: folder of the kept weights in which its own folder lies.
     """
 
     name: str
     about: str
-    sources: tuple[Source, ...]
+    sources: tuple[Source | WebFile, ...]
     warning: str | None = None
     model: bool = False
+    within: str = ""
 
     @property
     def size(self) -> int:
@@ -92,6 +128,53 @@ CLIP = Source(
 # The repository of the first publisher, runwayml, was withdrawn; this one holds the same files.
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD15_CONFIG = Source(SD15, ("unet/config.json",), 750, OPEN_RAIL, into="stable-diffusion-v1-5")
+
+
+METRICS = "metrics"
+"""The folder, below that of all kept weights, in which measures look for their networks."""
+# Digests as others have published them: docs/weights.md says where. Those of VGG-16 and Inception begin with the digits
+# that their authors put into the files' names.
+VGG = WebFile(
+    "vgg16-397923af.pth",
+    "https://download.pytorch.org/models/vgg16-397923af.pth",
+    553_433_881,
+    "BSD-3-Clause",
+    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+)
+LPIPS = WebFile(
+    "lpips_v0.1_vgg.pth",
+    "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
+    7_289,
+    "BSD-2-Clause",
+    "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+)
+INCEPTION = WebFile(
+    "pt_inception-2015-12-05-6726825d.pth",
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    95_628_359,
+    APACHE,
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
+I3D = WebFile(
+    "i3d_pretrained_400.pt",
+    "https://huggingface.co/spaces/LanguageBind/Open-Sora-Plan-v1.0.0/resolve/"
+    "810fa8c4bdb3a4c8eec9bd57375c29bde6fb46de/opensora/eval/fvd/videogpt/i3d_pretrained_400.pt",
+    50_900_000,
+    APACHE,
+    None,
+)
+RESNET = WebFile(
+    "resnet-50-kinetics.pth",
+    "https://github.com/yjh0410/YOWOF/releases/download/yowof-weight/resnet-50-kinetics.pth",
+    188_000_000,
+    "MIT",
+    None,
+    computed=True,
+)
+
+
+def _metric(name: str, about: str, *files: WebFile) -> Entry:
+    return Entry(name, about, files, within=METRICS)
 
 
 def _motion(version: int, file: str, size: int) -> Entry:
@@ -146,6 +229,10 @@ ENTRIES = (
         (CLIP,),
         warning="the model card names research as the intended use",
     ),
+    _metric("lpips", "VGG-16 and the weights of LPIPS 0.1; to measure LPIPS", VGG, LPIPS),
+    _metric("fid", "Inception of the TensorFlow FID, as pytorch-fid has it; to measure FID", INCEPTION),
+    _metric("fid-vid", "3-D ResNet-50 of Kinetics-400; to measure FID-VID", RESNET),
+    _metric("fvd", "I3D of Kinetics-400, as VideoGPT has it; to measure FVD", I3D),
 )
 
 

@@ -8,7 +8,7 @@ when it is imported; the two that matter, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -97,7 +97,7 @@ def append(repo: str, commit: str, file: File, part: Path) -> Iterator[int]:
         CutError: it broke off; what came so far is in ``part``, and the next call goes on from there.
         InputError: it is not there any more, or longer than stated (``part`` is then removed).
     """
-    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub import hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     # The file's bytes as they are: a range of a compressed answer would be a range of something else.
@@ -106,25 +106,36 @@ def append(repo: str, commit: str, file: File, part: Path) -> Iterator[int]:
         "Accept-Encoding": "identity",
     }
     url = f"{endpoint()}/{repo}/resolve/{quote(commit, safe='')}/{quote(file.path)}"
+    with _network_errors(repo, commit):
+        yield from receive(url, headers, file, part, hf_raise_for_status, repo)
+
+
+def receive(
+    url: str, headers: dict[str, str], file: File, part: Path, check: Callable[[Any], object], owner: str
+) -> Iterator[int]:
+    """As :func:`append`, from any address.
+
+    Args:
+        check: is shown the answer, and raises where it is none.
+        owner: of the file, for an error.
+    """
+    from huggingface_hub import get_session
+
     have = part.stat().st_size if part.is_file() else 0
     if have:
-        headers["Range"] = f"bytes={have}-"
-    with (
-        _network_errors(repo, commit),
-        get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as answer,
-        part.open("ab") as out,
-    ):
+        headers = {**headers, "Range": f"bytes={have}-"}
+    with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as answer, part.open("ab") as out:
         if answer.status_code == 416 or (have and not _continues(answer, have)):
             out.truncate(0)  # the server gives all of it or nothing
             have = 0
         if answer.status_code == 416:
             raise CutError("it could not go on from where it broke")
-        hf_raise_for_status(answer)
+        check(answer)
         for chunk in answer.iter_raw():  # as it comes: pieces of a set size would be lost when it breaks off
             have += out.write(chunk)
             if have > file.size:
                 out.truncate(0)
-                raise InputError(f"{repo}: {file.path} is longer than the {file.size} bytes stated; it was not kept")
+                raise InputError(f"{owner}: {file.path} is longer than the {file.size} bytes stated; it was not kept")
             yield have
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from animate_anyone.errors import InputError
 from animate_anyone.interop import catalog, source
-from animate_anyone.interop.catalog import Entry, shown_size
+from animate_anyone.interop.catalog import Entry, WebFile, shown_size
 from animate_anyone.models.shipped import INDEX, SHIPPED, shipped_folder
 from animate_anyone.models.weight_files import read_headers, read_settings
 from animate_anyone.progress import SILENT, Progress
@@ -93,8 +93,15 @@ def _known(entry: Entry) -> list[str]:
         lines.append(f"warning: {entry.warning}")
     for wanted in entry.sources:
         size = f"{shown_size(wanted.size)}{', computed' if wanted.computed else ''}"
-        lines.append(f"  {wanted.repo} ({wanted.revision}), about {size}, licence: {wanted.licence}")
-        lines += [f"    {'/'.join(filter(None, (wanted.into, pattern)))}" for pattern in wanted.files]
+        revision = f" ({wanted.revision})" if wanted.revision else ""
+        lines.append(f"  {wanted.repo}{revision}, about {size}, licence: {wanted.licence}")
+        digest = ""
+        if isinstance(wanted, WebFile):
+            known = f"sha256:{wanted.sha256}"
+            digest = (
+                f"  {known if wanted.sha256 else 'nobody states a digest; its tensors are checked when it is read'}"
+            )
+        lines += [f"    {'/'.join(filter(None, (wanted.into, pattern)))}{digest}" for pattern in wanted.files]
     lines.append(f"about {shown_size(entry.size)} in all; to get it: animate-anyone models pull {entry.name}")
     return lines
 
@@ -106,7 +113,7 @@ def _pulled(folder: Path) -> list[str]:
         return []
     lines = [f"{folder}: {record.name}, {source.state(folder)}, from {record.endpoint}"]
     for pinned in record.pinned:
-        lines.append(f"  {pinned.repo} at {pinned.commit} ({pinned.revision})")
+        lines.append(f"  {pinned.repo}" + (f" at {pinned.commit} ({pinned.revision})" if pinned.commit else ""))
         lines += [f"    {pinned.local(f)}  {shown_size(f.size)}  {f.digest}" for f in pinned.files]
     return lines
 

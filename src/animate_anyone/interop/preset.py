@@ -54,6 +54,7 @@ class Preset:
             "aggregation": "wrap",
             "stretch": True,
             "reference_control": [None, None],
+            "reference_resnet": [None, None],
         }
 
 

@@ -18,8 +18,8 @@ from math import ceil
 from pathlib import Path
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop import hub, source
-from animate_anyone.interop.catalog import Entry, shown_size
+from animate_anyone.interop import hub, source, web_file
+from animate_anyone.interop.catalog import Entry, WebFile, shown_size
 from animate_anyone.interop.source import File, Pinned, Record
 from animate_anyone.progress import SILENT, Progress
 
@@ -60,12 +60,13 @@ class Plan:
             lines.append(f"warning: {self.entry.warning}")
         licences = {s.repo: s.licence for s in self.entry.sources}
         for pinned in self.record.pinned:
-            lines.append(f"  {pinned.repo} at {pinned.commit[:12]}, licence: {licences[pinned.repo]}")
+            at = f" at {pinned.commit[:12]}" if pinned.commit else ""
+            lines.append(f"  {pinned.repo}{at}, licence: {licences[pinned.repo]}")
             for file in pinned.files:
                 here = "" if str(pinned.local(file)) in self.missing else ", is here"
                 lines.append(f"    {pinned.local(file)}  {shown_size(file.size)}{here}")
         if not self.missing:
-            return [*lines, f"all of it is in {self.folder}, digests checked; nothing to download"]
+            return [*lines, f"all of it is in {self.folder}, {_checked(self.entry)}; nothing to download"]
         before = f" ({shown_size(self.partial)} of them came before)" if self.partial else ""
         return [
             *lines,
@@ -94,12 +95,20 @@ def plan(entry: Entry, folder: Path, revision: str | None = None, progress: Prog
     pinned = []
     for number, wanted in enumerate(entry.sources):
         old = recorded.of(wanted) if recorded else None
+        if isinstance(wanted, WebFile):
+            pinned.append(old if old and _is_of(old, wanted) else web_file.look(wanted, entry.name))
+            continue
         asked = revision if number == 0 else None
         if old and old.holds(wanted) and asked in (None, old.commit):
             pinned.append(old)
         else:
             pinned.append(hub.list_files(wanted, asked or (old.commit if old else wanted.revision), entry.name))
-    record = Record(entry.name, hub.endpoint(), tuple(pinned))
+    if revision is not None and isinstance(entry.sources[0], WebFile):
+        raise InputError(
+            f"{entry.name}: is of files with addresses of their own and has no revisions; leave --revision out"
+        )
+    on_hub = any(not isinstance(wanted, WebFile) for wanted in entry.sources)
+    record = Record(entry.name, hub.endpoint() if on_hub else "the addresses above", tuple(pinned))
     ours = {str(place) for _, place in source.files_of(recorded, folder)} if recorded else set()
     missing, partial, needed = set(), 0, 0
     files = list(source.files_of(record, folder))
@@ -149,7 +158,18 @@ def fetch(what: Plan, progress: Progress = SILENT) -> list[str]:
         raise InputError(
             f"{what.folder}: cannot be written ({error.strerror or error}); make room or give another --output"
         ) from None
-    return [f"{what.entry.name}: whole, digests checked, in {what.folder}"]
+    return [f"{what.entry.name}: whole, {_checked(what.entry)}, in {what.folder}"]
+
+
+def _checked(entry: Entry) -> str:
+    """Whether digests are known for all of it."""
+    unknown = [wanted.name for wanted in entry.sources if isinstance(wanted, WebFile) and wanted.sha256 is None]
+    return "digests checked" if not unknown else f"nobody states a digest of {', '.join(unknown)}: checked when read"
+
+
+def _is_of(old: Pinned, wanted: WebFile) -> bool:
+    """Whether what is recorded of a file is what the catalogue knows."""
+    return old.holds(wanted) and wanted.sha256 in (None, old.files[0].sha256)
 
 
 def _fetch_repository(what: Plan, pinned: Pinned, progress: Progress) -> Pinned:
@@ -176,11 +196,14 @@ def _fetch_file(what: Plan, pinned: Pinned, file: File, place: Path, progress: P
         pass
     sha256, git_sha1 = source.digests(part)
     stated, came = (file.sha256, sha256) if file.sha256 else (file.git_sha1, git_sha1)
-    if came != stated:
+    if stated is not None and came != stated:
         part.unlink()
+        who, other = ("the hub states", ", with another HF_ENDPOINT if it happens twice")
+        if file.url is not None:
+            who, other = ("known is", "; if it happens twice, another file lies there now")
         raise InputError(
-            f"{pinned.repo}: {file.path} came with digest {came[:12]}…, the hub states {str(stated)[:12]}…; it was not "
-            f"kept; type the command again, with another HF_ENDPOINT if it happens twice"
+            f"{pinned.repo}: {file.path} came with digest {came[:12]}…, {who} {stated[:12]}…; it was not kept; type "
+            f"the command again{other}"
         )
     place.parent.mkdir(parents=True, exist_ok=True)
     part.replace(place)
@@ -194,7 +217,8 @@ def _come(what: Plan, pinned: Pinned, file: File, part: Path) -> Iterator[int]:
     while (have := part.stat().st_size) < file.size:
         reason: Exception = hub.CutError("it ends too early")
         try:
-            for now in hub.append(pinned.repo, pinned.commit, file, part):
+            bring = web_file.append(file, part) if file.url else hub.append(pinned.repo, pinned.commit, file, part)
+            for now in bring:
                 while shown * source.CHUNK < now:
                     yield shown
                     shown += 1
@@ -206,7 +230,13 @@ def _come(what: Plan, pinned: Pinned, file: File, part: Path) -> Iterator[int]:
         failures += 1
         if failures >= ATTEMPTS:
             came = f"{shown_size(have)} of {shown_size(file.size)} of {file.path} came and are kept"
-            raise InputError(f"{came}; {hub.unreachable(hub.endpoint(), reason, what.entry.name)}") from None
+            name = what.entry.name
+            why = (
+                web_file.unreachable(file.url, reason, name)
+                if file.url
+                else hub.unreachable(hub.endpoint(), reason, name)
+            )
+            raise InputError(f"{came}; {why}") from None
         time.sleep(PAUSE * 2 ** (failures - 1))
 
 

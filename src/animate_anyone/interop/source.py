@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from animate_anyone.errors import InputError
-from animate_anyone.interop.catalog import Entry, Source
+from animate_anyone.interop.catalog import Entry, Source, WebFile
 from animate_anyone.system.whole_files import whole_file
 
 NAME = "source.json"
@@ -28,12 +28,14 @@ class File:
         size: bytes.
         sha256: of its content; the hub states it for large files, for the others it is known once they are here.
         git_sha1: git's name of its content; the hub states it for the files that are no large ones.
+        url: its own address, of a file that lies outside the hub; nobody may state a digest of it.
     """
 
     path: str
     size: int
     sha256: str | None
     git_sha1: str | None
+    url: str | None = None
 
     def __post_init__(self) -> None:
         """Names come from outside, a hub or a copied record: none may lead out of the folder."""
@@ -41,18 +43,21 @@ class File:
         if path.is_absolute() or ".." in path.parts or "\\" in self.path:
             raise ValueError(f"{self.path} leads out of the folder")
         digests = (r"[0-9a-f]{64}", self.sha256), (r"[0-9a-f]{40}", self.git_sha1)
-        if not any(re.fullmatch(pattern, digest or "") for pattern, digest in digests):
+        known = any(re.fullmatch(pattern, digest or "") for pattern, digest in digests)
+        if not known and (self.url is None or self.sha256 is not None or self.git_sha1 is not None):
             raise ValueError(f"{self.path} has no digest")
 
     @property
     def digest(self) -> str:
-        """The surest digest that is known, with its kind: ``sha256:…``."""
+        """The surest digest that is known, with its kind: ``sha256:…``; that of its address where none is."""
+        if self.sha256 is None and self.git_sha1 is None:
+            return f"address-sha256:{hashlib.sha256(str(self.url).encode()).hexdigest()}"
         return f"sha256:{self.sha256}" if self.sha256 else f"git-sha1:{self.git_sha1}"
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """Files of one repository at one commit.
+    """Files of one repository at one commit, or one file at an address of its own, which stands for the repository.
 
     Attributes:
         repo, into: as in :class:`~animate_anyone.interop.catalog.Source`.
@@ -71,7 +76,7 @@ class Pinned:
         """Where a file lies inside the local folder."""
         return PurePosixPath(self.into) / file.path
 
-    def holds(self, source: Source) -> bool:
+    def holds(self, source: Source | WebFile) -> bool:
         """Whether it has files for all of a source's patterns."""
         return all(any(fnmatchcase(file.path, pattern) for file in self.files) for pattern in source.files)
 
@@ -84,7 +89,7 @@ class Record:
     endpoint: str
     pinned: tuple[Pinned, ...]
 
-    def of(self, source: Source) -> Pinned | None:
+    def of(self, source: Source | WebFile) -> Pinned | None:
         """What is recorded of a source of the catalogue."""
         return next((p for p in self.pinned if (p.repo, p.into) == (source.repo, source.into)), None)
 
@@ -152,7 +157,7 @@ def state(folder: Path) -> str:
 
 def default_folder(entry: Entry) -> Path:
     """Where an entry is pulled to by default."""
-    return home() / entry.name
+    return home() / entry.within / entry.name
 
 
 def is_path(text: str) -> bool:
@@ -174,5 +179,7 @@ def is_that(place: Path, file: File) -> bool:
     """Whether the file at ``place`` has the recorded size and digest."""
     if not place.is_file() or place.stat().st_size != file.size:
         return False
+    if file.sha256 is None and file.git_sha1 is None:
+        return True  # it is checked when it is read
     sha256, git_sha1 = digests(place)
     return sha256 == file.sha256 if file.sha256 else git_sha1 == file.git_sha1

@@ -22,17 +22,12 @@ from animate_anyone.models.first_convolution import ConvWithEnvironment, ConvWit
 from animate_anyone.models.object_guider import ObjectFeatures
 from animate_anyone.models.object_input import ObjectInput
 from animate_anyone.models.pipeline_options import takes
-from animate_anyone.models.reference_attention import (
-    ReferenceAttentionProcessor,
-    ReferenceFeatures,
-    ReferenceKeysValues,
-    install_processors,
-    project_reference,
-    spatial_attention_layers,
-)
+from animate_anyone.models.reference_attention import ReferenceFeatures, spatial_attention_layers
+from animate_anyone.models.reference_concatenation import PART, SeenReference, install_merging, merged_reference
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
 from animate_anyone.models.temporal_layer import TemporalLayer
+from animate_anyone.models.temporal_reference import TemporalReference, add_temporal_reference, given_to_layers
 
 ObjectBlending = Literal["none", "input", "paper", "identity"]
 
@@ -60,6 +55,7 @@ class DenoisingUNet(UNetMotionModel):
         motion_norm_num_groups: groups of the motion modules' normalisation, which is per frame.
         reference_blocks: ``all`` (Animate Anyone) or ``mid_up`` (Animate Anyone 2): where the
             reference is attended to.
+        reference_merging: ``attention``, as the papers do; or ``concatenated``, see ``reference_concatenation``.
         environment_channels: so many of ``in_channels``, the last, are the environment's (Animate Anyone 2): its
             latents and the mask, see :func:`join_environment`.
         object_blending: ``none``; or objects are blended in after each spatial attention of the middle and up
@@ -68,6 +64,7 @@ class DenoisingUNet(UNetMotionModel):
         blending_weights: ``map``, one weight per place, as every configuration says.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention, as the paper
             does; or, as in configurations that do not say, what ``attention`` adds to it.
+        temporal_reference_frames: frames before a clip, at most, that temporal attention can see.
     """
 
     _repeated_blocks = ("BasicTransformerBlock", "ResnetBlock2D")  # what diffusers' `compile_repeated_blocks` compiles
@@ -79,10 +76,12 @@ class DenoisingUNet(UNetMotionModel):
         use_motion_module: bool = True,
         motion_norm_num_groups: int = 32,
         reference_blocks: Literal["all", "mid_up"] = "all",
+        reference_merging: Literal["attention", "concatenated"] = "attention",
         environment_channels: int = 0,
         object_blending: ObjectBlending = "none",
         blending_weights: Literal["map"] = "map",
         blending_place: Place = "attention",
+        temporal_reference_frames: int = 0,
         **unet: Any,
     ) -> None:
         super().__init__(**unet)
@@ -90,10 +89,12 @@ class DenoisingUNet(UNetMotionModel):
             use_motion_module=use_motion_module,
             motion_norm_num_groups=motion_norm_num_groups,
             reference_blocks=reference_blocks,
+            reference_merging=reference_merging,
             environment_channels=environment_channels,
             object_blending=object_blending,
             blending_weights=blending_weights,
             blending_place=blending_place,
+            temporal_reference_frames=temporal_reference_frames,
         )
         for name, value, known in (
             ("reference_blocks", reference_blocks, ("all", "mid_up")),
@@ -121,11 +122,13 @@ class DenoisingUNet(UNetMotionModel):
                     self.set_submodule(name, TemporalLayer.like(module))
                 else:
                     self.set_submodule(name, NoMotion())
-        install_processors(self, ReferenceAttentionProcessor)
+        install_merging(self, reference_merging)
         if object_blending == "input":
             self.object_input = ObjectInput(self.config["block_out_channels"][0])
         elif object_blending != "none":
             add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_place)
+        if temporal_reference_frames:
+            add_temporal_reference(self, temporal_reference_frames)
 
     @classmethod
     def from_unet2d(  # type: ignore[override]
@@ -158,11 +161,11 @@ class DenoisingUNet(UNetMotionModel):
             )
         weights["conv_in.weight"] = F.pad(weights["conv_in.weight"], (0, 0, 0, 0, 0, more))
         if motion_adapter is not None:
-            weights |= motion_adapter.state_dict()
+            weights |= motion_adapter.state_dict() | model._own_weights(".temporal_reference.")
         else:
             model.zero_motion()
             weights |= model._own_weights(".motion_modules.")
-        model.load_state_dict(weights | model._object_weights())
+        model.load_state_dict(weights | model._object_weights() | model._own_weights(PART))
         return model if unet.dtype == torch.float32 else model.to(unet.dtype)
 
     def with_motion(self, **motion: Any) -> DenoisingUNet:
@@ -266,12 +269,12 @@ class DenoisingUNet(UNetMotionModel):
                 nn.init.zeros_(module.proj_out.bias)
 
     @apply_forward_hook  # so that offloaded weights are brought in
-    def project_reference(self, features: ReferenceFeatures, num_unconditional: int = 0) -> ReferenceKeysValues:
+    def project_reference(self, features: ReferenceFeatures, num_unconditional: int = 0) -> SeenReference:
         """Keys and values of the reference: compute once per video, hand to every :meth:`forward`."""
         layers = spatial_attention_layers(self)
         if self.config["reference_blocks"] == "mid_up":
             layers = {n: a for n, a in layers.items() if n.startswith(("mid_block.", "up_blocks."))}
-        return project_reference(features, layers, num_unconditional)
+        return merged_reference(self.config["reference_merging"], features, layers, num_unconditional)
 
     def forward(  # type: ignore[override]
         self,
@@ -279,8 +282,9 @@ class DenoisingUNet(UNetMotionModel):
         timestep: Tensor | int,
         image_tokens: Tensor,
         pose_features: Tensor | None = None,
-        reference: ReferenceKeysValues | ReferenceResiduals | None = None,
+        reference: SeenReference | ReferenceResiduals | None = None,
         objects: ObjectFeatures | None = None,
+        temporal_reference: TemporalReference | None = None,
     ) -> Tensor:
         """Predict for one denoising step.
 
@@ -293,6 +297,7 @@ class DenoisingUNet(UNetMotionModel):
             reference: from :meth:`project_reference`; or what a ``ReferenceControl`` says, or ``None``: then
                 self-attention is plain.
             objects: from the object guider, of the same samples, frames and size; ``None``: nothing is blended.
+            temporal_reference: the frames before the clip (``pair_temporal_reference``); ``None``: it has none.
 
         Returns:
             ``(batch, out_channels, frames, height, width)``.
@@ -300,6 +305,9 @@ class DenoisingUNet(UNetMotionModel):
         Raises:
             InputError: ``objects`` for a network that blends none, or of other widths or sizes than its own.
         """
+        if temporal_reference is not None:
+            with given_to_layers(self, temporal_reference):
+                return self.forward(latents, timestep, image_tokens, pose_features, reference, objects)
         frames = latents.shape[2]
         if objects is not None:
             self._check_objects(objects)

@@ -10,15 +10,17 @@ import diffusers
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin
 from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection, PreTrainedModel
 
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.object_guider import ObjectGuider
+from animate_anyone.models.pipeline_options import WITH_REFERENCE_NET
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_control import CONTROLLED, REFERENCE_PATHS, ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.reference_resnet import ReferenceResNet
 from animate_anyone.models.shapes import shapes_only
 from animate_anyone.models.shipped import INDEX, SHIPPED, shipped_folder
 from animate_anyone.models.weight_files import first_line, plain_name, read_headers, read_settings, weights_of
@@ -36,7 +38,12 @@ NETWORKS = {
 """The networks of Animate Anyone."""
 OF_AA2 = {"pose_modulation": PoseModulation, "object_guider": ObjectGuider}
 """Those that Animate Anyone 2 alone may have."""
-ALL_NETWORKS: dict[str, Any] = {**NETWORKS, "reference_control": ReferenceControl, **OF_AA2}
+ALL_NETWORKS: dict[str, Any] = {
+    **NETWORKS,
+    "reference_control": ReferenceControl,
+    "reference_resnet": ReferenceResNet,
+    **OF_AA2,
+}
 """Every network that some model has."""
 UNUSABLE = (OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, SafetensorError)
 """What the libraries below raise for files that are not what they should be."""
@@ -78,8 +85,9 @@ def networks_for(index: Mapping[str, Any]) -> dict[str, Any]:
     is_aa2 = index.get("_class_name") == AA2
     modulated = is_aa2 and bool(index.get("uses_depth", True))
     there = {
-        "reference_net": path == "reference_net",
+        "reference_net": path in WITH_REFERENCE_NET,
         "reference_control": path in CONTROLLED,
+        "reference_resnet": path == "resnet",
         "pose_guider": not modulated,
         "pose_modulation": modulated,
         "object_guider": is_aa2 and bool(index.get("uses_objects", True)),
@@ -184,9 +192,10 @@ def from_config(kind: Any, folder: Path) -> nn.Module:
     """The network that a part's ``config.json`` describes, float32 in whatever type its weights are kept."""
     config = read_settings(folder / "config.json")
     try:
-        if kind is CLIPVisionModelWithProjection:
+        if issubclass(kind, PreTrainedModel):  # of transformers
             settings = {name: value for name, value in config.items() if name not in ("dtype", "torch_dtype")}
-            return CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
+            made: nn.Module = kind(kind.config_class(**settings))
+            return made
         network: nn.Module = kind.from_config(config)
         return network
     except UNUSABLE as error:

@@ -15,9 +15,23 @@ from animate_anyone.errors import InputError
 
 Init = TypeVar("Init", bound=Callable[..., None])
 
-# How the reference's looks reach the denoising UNet: ReferenceNet's features and the image token (the method); the
-# image token alone; a ControlNet on the reference and no token; both of these.
-REFERENCE_PATHS = ("reference_net", "clip", "controlnet", "both")
+# How the reference's looks reach the denoising UNet: ReferenceNet's features in spatial attention, and the image tokens
+# (the method); the image tokens alone; a ControlNet on the reference and no token; both of these; a ResNet's features
+# in spatial attention; ReferenceNet's features concatenated on the channels; not at all (a first stage of a chain).
+REFERENCE_PATHS = ("reference_net", "clip", "controlnet", "both", "resnet", "concatenated", "none")
+WITH_REFERENCE_NET = ("reference_net", "concatenated")
+CONTROLLED = ("controlnet", "both")
+"""Those that have a ControlNet."""
+WITHOUT_TOKENS = ("controlnet", "none")
+"""Those whose image tokens are zero."""
+IMAGE_TOKENS = ("pooled", "patches")
+"""What of the image encoder's output enters cross-attention, see ``models.image_tokens``."""
+
+
+def merging_of(path: str) -> str:
+    """The denoising UNet's ``reference_merging`` for a ``reference_path``."""
+    return "concatenated" if path == "concatenated" else "attention"
+
 
 # Name -> what holds where a model does not say.
 ANIMATE_ANYONE: dict[str, Any] = {
@@ -33,6 +47,7 @@ ANIMATE_ANYONE: dict[str, Any] = {
     "aggregation": "fade",
     "stretch": False,
     "reference_path": "reference_net",
+    "image_tokens": "pooled",
     "shared_noise": False,
     "keep_detail": False,
 }
@@ -57,6 +72,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     path = given["reference_path"]
     if path not in REFERENCE_PATHS:
         raise InputError(f"reference_path {path!r} is not known; give {' or '.join(REFERENCE_PATHS)}")
+    if given["image_tokens"] not in IMAGE_TOKENS:
+        raise InputError(f"image_tokens {given['image_tokens']!r} is not known; give {' or '.join(IMAGE_TOKENS)}")
     if path != "reference_net" and (given["reference_pose"] or given["reference_latents"]):
         raise InputError(f"reference_path {path} goes without reference_pose and reference_latents")
 

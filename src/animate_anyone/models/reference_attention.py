@@ -57,7 +57,14 @@ def spatial_attention_layers(unet: nn.Module) -> dict[str, Attention]:
 def project_reference(
     features: ReferenceFeatures, layers: Mapping[str, Attention], num_unconditional: int = 0
 ) -> ReferenceKeysValues:
-    """Turn ReferenceNet's features into the keys and values of ``layers``, paired by name.
+    """Turn ReferenceNet's features into the keys and values of ``layers``, see :func:`paired`."""
+    found = paired(features, layers)
+    pairs = {name: (attn.to_k(feature), attn.to_v(feature)) for name, (attn, feature) in found.items()}
+    return ReferenceKeysValues(pairs, num_unconditional)
+
+
+def paired(features: ReferenceFeatures, layers: Mapping[str, Attention]) -> dict[str, tuple[Attention, Tensor]]:
+    """Each layer with the feature of its name.
 
     Raises :class:`InputError` when a layer finds no feature of its name or of its width.
     """
@@ -72,8 +79,7 @@ def project_reference(
         got, want = features[name].shape[-1], attn.to_k.in_features
         if got != want:
             raise InputError(f"reference features of {name} have {got} channels; the denoising UNet has {want} there")
-    pairs = {name: (attn.to_k(features[name]), attn.to_v(features[name])) for name, attn in layers.items()}
-    return ReferenceKeysValues(pairs, num_unconditional)
+    return {name: (attn, features[name]) for name, attn in layers.items()}
 
 
 def _gives_sums(query: Tensor) -> bool:

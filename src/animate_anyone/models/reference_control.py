@@ -13,10 +13,8 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers import ModelMixin as ModelMixin  # by this name diffusers finds how to load a model folder
 from torch import Tensor
 
+from animate_anyone.models.pipeline_options import CONTROLLED as CONTROLLED
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS as REFERENCE_PATHS
-
-CONTROLLED = ("controlnet", "both")
-"""Those of ``REFERENCE_PATHS`` that have a ControlNet."""
 
 
 @dataclass(frozen=True)

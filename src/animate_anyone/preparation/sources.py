@@ -11,13 +11,13 @@ from pathlib import Path
 
 from animate_anyone.errors import InputError
 from animate_anyone.media import PICTURE_SUFFIXES, natural_order
+from animate_anyone.media.layouts import LAYOUTS
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".m2ts", ".mts", ".ts"),
     *(".flv", ".wmv", ".asf", ".3gp", ".3g2", ".ogv"),
 )
 """Names of files in folders that are taken for videos."""
-LAYOUTS = ("plain", "ubc", "tiktok", "ted")
 _SPLITS = ("train", "val", "valid", "test")
 _TIKTOK_FPS = Fraction(30)
 

@@ -20,6 +20,9 @@ from torch import nn
 from animate_anyone.errors import InputError
 from animate_anyone.models.diffusers_files import MODULAR_INDEX, is_ours
 from animate_anyone.models.folder import ALL_NETWORKS, check_weights
+from animate_anyone.models.noise_schedule import check_schedule
+from animate_anyone.models.pipeline_options import merging_of
+from animate_anyone.models.reference_attention import spatial_attention_layers
 from animate_anyone.models.shipped import INDEX
 from animate_anyone.models.weight_files import is_wrapped
 from animate_anyone.sampling.placement import make_fast_on_cpu
@@ -104,7 +107,19 @@ def check_fit(folder: Path, pipeline: Any) -> None:
         *((p, "in_channels", getattr(pipeline, p).config["in_channels"], unet["out_channels"]) for p in references),
         ("denoising_unet", "in_channels", unet["in_channels"], pipeline.num_input_channels),
         ("denoising_unet", "environment_channels", unet["environment_channels"], scene),
+        (
+            "denoising_unet",
+            "reference_merging",
+            unet["reference_merging"],
+            merging_of(pipeline.config["reference_path"]),
+        ),
     ]
+    if pipeline.scheduler is not None:  # where only a part of the work is done
+        check_schedule(pipeline.scheduler, str(folder / "scheduler"))
+    resnet = getattr(pipeline, "reference_resnet", None)
+    if resnet is not None:
+        same = set(resnet.config["layers"]) == set(spatial_attention_layers(pipeline.denoising_unet))
+        fit.append(("reference_resnet", "whether it knows the denoising UNet's layers", same, True))
     objects = getattr(pipeline, "object_guider", None)  # of Animate Anyone 2
     if objects is not None:
         fit += [

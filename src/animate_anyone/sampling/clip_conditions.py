@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from animate_anyone.first_guess.guess import FirstGuess
+from animate_anyone.models.temporal_reference import TemporalReference
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures
 from animate_anyone.sampling.ranks import Ranks
@@ -63,6 +64,8 @@ class ClipConditions:
         guess: what the networks change.
         guided: whether guidance asks for an unconditional half.
         scene: the environment and the objects (Animate Anyone 2).
+        before: of one segment: the frames before it (Animate Anyone 2). Both halves under guidance see them: as the
+            scene does, they say what is there, and guidance is towards the reference.
     """
 
     reference: ReferenceCondition
@@ -70,6 +73,7 @@ class ClipConditions:
     guess: ClipGuess
     guided: bool = False
     scene: ClipScene | None = None
+    before: TemporalReference | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ClipConditions:
         """Itself: nothing in it changes but what is made when it is first asked for."""

@@ -33,6 +33,11 @@ def stretch(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)).copy()
 
 
+def pixels(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """A picture ``(height, width, 3)`` as ``(1, 3, height, width)`` in [-1, 1]."""
+    return torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
 def initial_noise(
     shape: Sequence[int], frame_axis: int, *, shared: bool, generator: torch.Generator | None, device: torch.device
 ) -> Tensor:
@@ -93,11 +98,13 @@ class Output:
         after_part: told, when the frames of a part are handed out, the number of the next frame, and the latents
             that wait for those that they are decoded with.
         ranks: the processes that share the work.
+        together: frames that are decoded at once; ``None``: as many as suit their size.
     """
 
     finish: Finish = lambda number, frame: frame
     after_part: Callable[[int, Tensor], None] = lambda first, waiting: None
     ranks: Ranks = ALONE
+    together: int | None = None
 
 
 PLAIN = Output()
@@ -172,7 +179,7 @@ class LatentVideoPipeline(DiffusionPipeline):
             size: ``(width, height)`` of the frames.
             out: what is done with them.
         """
-        count, waiting, first = at_once(*size), list[Tensor](), 0
+        count, waiting, first = out.together or at_once(*size), list[Tensor](), 0
         for begin, part in parts:
             first = first if waiting else begin
             waiting.append(part)

@@ -36,7 +36,6 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Placement, check_attention, put, quantization_config
 
 Network = TypeVar("Network", bound=nn.Module)
-
 _PIPELINES = {kind.__name__: kind for kind in (AnimateAnyonePipeline, AnimateAnyone2Pipeline)}
 
 

@@ -28,13 +28,15 @@ from torch.overrides import TorchFunctionMode
 from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.image_tokens import image_tokens
-from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.pipeline_options import WITH_REFERENCE_NET
+from animate_anyone.models.reference_concatenation import SeenReference
 from animate_anyone.sampling.alive_bytes import AliveBytes
 from animate_anyone.sampling.memory_environment import (
     frames_encoded_at_once,
     join_scene,
     kept_bytes,
     scene_bytes,
+    walk_before,
     walk_scene,
 )
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -259,7 +261,7 @@ def _walk_clip(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
 
 
 def _walk_step(
-    p: AnimateAnyonePipeline, work: Work, look: tuple[Tensor, Tensor, ReferenceKeysValues | None], take: Any
+    p: AnimateAnyonePipeline, work: Work, look: tuple[Tensor, Tensor, SeenReference | None], take: Any
 ) -> None:
     (token, latent, keys_values), grid, control = look, _grid(p, work), p.reference_control
     batch = (1 + work.guided) * work.window_batch
@@ -269,8 +271,9 @@ def _walk_step(
         guess = FirstGuess(latent[:, :, None].expand(-1, -1, work.window, -1, -1))
         windows = [list(range(work.window))] * work.window_batch
         noisy = guess.join(noisy, windows, work.guided * work.window_batch)
-    objects = None
+    objects = before = None
     if isinstance(p, AnimateAnyone2Pipeline):
+        before = walk_before(p, work, token, take)
         noisy, objects = join_scene(p, work, noisy)
     tokens = token.repeat(batch, 1, 1)
 
@@ -285,7 +288,7 @@ def _walk_step(
         seen = keys_values
         if control is not None:
             seen = take("denoising", "reference_control", lambda: control(noisy, 1, tokens, latent, int(work.guided)))
-        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen, objects))
+        take("denoising", "denoising_unet", lambda: p.denoising_unet(noisy, 1, tokens, pose, seen, objects, before))
 
     step()
     if control is not None:
@@ -302,17 +305,20 @@ def _walk_decoding(p: AnimateAnyonePipeline, work: Work, take: Any) -> None:
         take("decoding", "vae", lambda: p.vae.decode(frame, return_dict=False)[0].float() + pixels + picture)
 
 
-def _walk_reference(
-    p: AnimateAnyonePipeline, work: Work, take: Any
-) -> tuple[Tensor, Tensor, ReferenceKeysValues | None]:
+def _walk_reference(p: AnimateAnyonePipeline, work: Work, take: Any) -> tuple[Tensor, Tensor, SeenReference | None]:
     picture, own_pose = torch.empty(1, 3, *work.size[::-1]), None
-    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture).to(work.dtype))
+    kind = p.config["image_tokens"]
+    token = take("reference", "image_encoder", lambda: image_tokens(p.image_encoder, picture, kind).to(work.dtype))
     latent = take("reference", "vae", lambda: p.vae.encode(picture.to(work.dtype)).latent_dist.mean)
-    if p.config["reference_path"] != "reference_net":
+    resnet = p.reference_resnet
+    if p.config["reference_path"] not in (*WITH_REFERENCE_NET, "resnet"):
         return token, latent, None
     if p.config["reference_pose"]:
         own_pose = take("reference", _pose_part(p), lambda: _pose_features(p, work)[:, :, 0])
-    features = take("reference", "reference_net", lambda: p.reference_net(latent, token, own_pose))
+    if resnet is None:
+        features = take("reference", "reference_net", lambda: p.reference_net(latent, token, own_pose))
+    else:
+        features = take("reference", "reference_resnet", lambda: resnet(picture))
     project = p.denoising_unet.project_reference
     return token, latent, take("reference", "denoising_unet", lambda: project(features, int(work.guided)))
 

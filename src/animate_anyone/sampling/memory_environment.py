@@ -12,6 +12,8 @@ from torch import Tensor
 
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectFeatures
+from animate_anyone.models.temporal_reference import TemporalReference
+from animate_anyone.sampling.continuation import see_frames
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.sampling.placement import Work
 from animate_anyone.sampling.scene import SceneLatents
@@ -41,6 +43,21 @@ def walk_scene(p: AnimateAnyone2Pipeline, work: Work, take: Any) -> None:
 def join_scene(p: AnimateAnyone2Pipeline, work: Work, noisy: Tensor) -> tuple[Tensor, ObjectFeatures | None]:
     """The windows' environment and mask behind noisy latents, and their objects."""
     return _scene(p, work, work.window).beside(noisy, [list(range(work.window))] * work.window_batch)
+
+
+def walk_before(p: AnimateAnyone2Pipeline, work: Work, token: Tensor, take: Any) -> TemporalReference | None:
+    """The way of the frames before a segment through ReferenceNet; ``None`` where none are shown."""
+    if not work.before:
+        return None
+    height, width = (side // p.latent_downscale for side in work.size[::-1])
+    shape = (work.before, height, width)
+    latents = torch.empty(1, p.vae.config["latent_channels"], *shape, dtype=work.dtype)
+    poses = torch.empty(1, p.guider.config["out_channels"], *shape, dtype=work.dtype)
+    own = poses if p.config["reference_pose"] else None
+    seen: TemporalReference = take(
+        "denoising", "reference_net", lambda: see_frames(p.denoising_unet, p.reference_net, latents, token, own)
+    )
+    return seen
 
 
 def scene_bytes(p: AnimateAnyone2Pipeline, work: Work) -> int:

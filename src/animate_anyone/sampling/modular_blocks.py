@@ -117,6 +117,7 @@ class AnimateAnyoneEncodeStep(_Step):
         "pose_guider",
         "reference_net",
         "reference_control",
+        "reference_resnet",
         "denoising_unet",
     )
 

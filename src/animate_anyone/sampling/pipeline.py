@@ -22,18 +22,19 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.diffusers_files import diffusers_files
 from animate_anyone.models.image_tokens import picture_token
-from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, check_options, takes
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, WITH_REFERENCE_NET, check_options, takes
 from animate_anyone.models.pose_guider import PoseGuider
-from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
+from animate_anyone.models.reference_control import ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.reference_resnet import ReferenceResNet
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.arrival import receive_pipeline
 from animate_anyone.sampling.clip_conditions import ClipConditions
 from animate_anyone.sampling.denoising import Half
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures, check_inputs
-from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, stretch
-from animate_anyone.sampling.reference import ReferenceCondition, check_given, without_reference_net
+from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish, pixels, stretch
+from animate_anyone.sampling.reference import ReferenceCondition, check_looks, check_pooled, without_reference_net
 from animate_anyone.sampling.scene import Planes, SceneInputs, check_depth
 from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windowed import Clip, Kept, StepCallback, WindowedPipeline
@@ -56,18 +57,20 @@ class AnimateAnyonePipeline(WindowedPipeline):
             are sampled.
         stretch: pictures of any size are taken and stretched to the video's, their aspect not kept, as the
             published open checkpoints are given theirs; the image encoder sees the picture as it came.
-        reference_path: how the reference's looks get in. ``reference_net``: the method. The others are those that
-            the paper compares with it (table 3): ``clip``: the image token alone; ``controlnet``: ``reference_control``
-            and no image token; ``both``. They have no ``reference_net``.
-        reference_control: the network of ``controlnet`` and ``both``, ``None`` elsewhere.
+        reference_path: how the reference's looks get in. ``reference_net``: the method. The others are what the paper
+            compares with it, see ``models.pipeline_options``, each with its network, ``reference_control`` or
+            ``reference_resnet``, or without.
+        image_tokens: ``pooled`` or ``patches``, see ``models.image_tokens``.
         options: those above, and those of :class:`~animate_anyone.first_guess.guess.GuessOptions`, which are not the
             paper's; defaults in ``models.pipeline_options``.
     """
 
     poses_at_once = 1  # encoded
-    model_cpu_offload_seq = "image_encoder->pose_guider->reference_net->reference_control->denoising_unet->vae"
+    model_cpu_offload_seq = (
+        "image_encoder->pose_guider->reference_net->reference_resnet->reference_control->denoising_unet->vae"
+    )
     _callback_tensor_inputs = ("latents",)
-    _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control"]
+    _optional_components: ClassVar[list[str]] = ["reference_net", "reference_control", "reference_resnet"]
 
     denoising_unet: DenoisingUNet
     reference_net: ReferenceNet
@@ -87,14 +90,13 @@ class AnimateAnyonePipeline(WindowedPipeline):
         vae: AutoencoderKL,
         scheduler: DDIMScheduler,
         reference_control: ReferenceControl | None = None,
+        reference_resnet: ReferenceResNet | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         check_options(options)
         options = {**ANIMATE_ANYONE, **options}
-        path = options["reference_path"]
-        check_given(f"reference_path {path}", "reference_net", reference_net, path == "reference_net")
-        check_given(f"reference_path {path}", "reference_control", reference_control, path in CONTROLLED)
+        check_looks(options["reference_path"], reference_net, reference_control, reference_resnet)
         self.register_modules(
             denoising_unet=denoising_unet,
             reference_net=reference_net,
@@ -103,6 +105,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
             vae=vae,
             scheduler=scheduler,
             reference_control=reference_control,
+            reference_resnet=reference_resnet,
         )
         self.register_to_config(**{**options, "size": list(options["size"])})
 
@@ -253,6 +256,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         if speed.features and (self.reference_control is not None or len(self.denoising_unet.up_blocks) < 2):
             why = "it has one level" if self.reference_control is None else "its reference goes into every block"
             raise InputError(f"speed 'features' is nothing for this model: {why}; leave that word out")
+        check_pooled(self.config["reference_path"], speed.reference)
 
     @torch.no_grad()
     def _begin(
@@ -332,7 +336,7 @@ class AnimateAnyonePipeline(WindowedPipeline):
         reference = conditions.reference.at_step(noisy, t, token, int(both), half)
         noisy, objects = (noisy, None) if given.scene is None else given.scene.beside(noisy, placed)
         del given  # copies of it are where the networks compute
-        out = self.denoising_unet(noisy, t, token, pose, reference, objects)
+        out = self.denoising_unet(noisy, t, token, pose, reference, objects, conditions.before)
         return out.unflatten(0, (1 + both, count)).transpose(0, 1)
 
     def _encode_reference(
@@ -342,15 +346,18 @@ class AnimateAnyonePipeline(WindowedPipeline):
         size: tuple[int, int],
         speed: Speed,
     ) -> ReferenceCondition:
-        device = self._execution_device
-        token = picture_token(self.image_encoder, reference).to(self.denoising_unet.dtype)
+        device, path = self._execution_device, self.config["reference_path"]
+        token = picture_token(self.image_encoder, reference, self.config["image_tokens"]).to(self.denoising_unet.dtype)
         latent = self._encode([reference], size)[:, :, 0].to(device)
-        if self.config["reference_path"] != "reference_net":
-            return without_reference_net(latent, token, self.config["reference_path"], self.reference_control)
+        if path not in (*WITH_REFERENCE_NET, "resnet"):
+            return without_reference_net(latent, token, path, self.reference_control)
         pose = None
         if reference_pose is not None:
             pose = self._pose_features([reference_pose], reference_pose, size).of([0])[0][:, :, 0].to(device)
-        features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
+        if self.reference_resnet is None:
+            features = self.reference_net(latent.to(self.reference_net.dtype), token, pose)
+        else:
+            features = self.reference_resnet(pixels(stretch(reference, size), device))
         height, width = latent.shape[-2:]
         features = speed.seen(features, (height, width))
         return ReferenceCondition(latent, token, self.denoising_unet.project_reference(features))

@@ -11,19 +11,27 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.conditions.environment import FORMULATIONS, latent_mask
 from animate_anyone.errors import InputError
+from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.clip_conditions import ClipConditions
-from animate_anyone.sampling.denoising import Hold, State
+from animate_anyone.sampling.continuation import (
+    check_continuation,
+    decoded_together,
+    frames_before,
+    holding,
+    see_frames,
+    segments,
+)
+from animate_anyone.sampling.denoising import State
 from animate_anyone.sampling.frame_features import FrameFeatures
 from animate_anyone.sampling.inputs import Pictures
 from animate_anyone.sampling.latents import PLAIN, AnimateAnyoneOutput, Finish
@@ -130,9 +138,11 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         Args (the others as in ``AnimateAnyonePipeline``):
             scene: the environment, the region to fill, the objects and the structured depth.
             continuation: 0: a long clip is made by temporal aggregation, in windows that overlap. Else, as the
-                paper: segments of ``window`` frames are made one after the other, and the first ``continuation``
-                frames of each (or more, where the clip's end asks for it) are the last of those before: at every
-                step they are put in, noised as far as the step wants. ``overlap`` is then not used.
+                paper: segments of ``window`` frames are made one after the other, each going on from the last
+                ``continuation`` frames made; ``overlap`` is then not used. Models that were trained for it
+                (``temporal_reference_frames``) are shown these frames and share none, in any number of steps. With
+                others they are the first of the segment too (or more, where the clip's end asks for it), and are
+                overwritten at every step, noised as far as it wants.
 
         Raises:
             InputError: an input does not fit the model.
@@ -223,8 +233,48 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         state: State | None,
     ) -> Iterator[Finished]:
         """All windows together, or one segment after the other."""
-        how = self._denoise_segments if plan.continuation else super()._denoise
+        how = super()._denoise
+        if plan.continuation:
+            how = self._denoise_shown if frames_before(self.denoising_unet) else self._denoise_segments
         return how(conditions, noise, plan, callback, progress, state)
+
+    def _decoded_together(self, conditions: ClipConditions, plan: Plan) -> int | None:
+        if not plan.continuation or not frames_before(self.denoising_unet):
+            return None
+        return decoded_together(len(plan.windows[0]), at_once(*self._frame_size(conditions.grid)))
+
+    @torch.no_grad()
+    def _denoise_shown(
+        self,
+        conditions: ClipConditions,
+        noise: Tensor,
+        plan: Plan,
+        callback: StepCallback | None,
+        progress: Progress | None,
+        state: State | None,
+    ) -> Iterator[Finished]:
+        """As :meth:`_denoise`, the windows of the plan one after the other, each shown the last frames made before."""
+        number, made = 0, noise[:, :, :0]  # segments that are made; the last latents of whole frames
+        if state is not None:
+            number, made = int(state["segments"]), state["made"].to(noise.device)
+        token, count = conditions.reference.image_token, frames_before(self.denoising_unet)
+
+        def poses_of(last: int) -> Tensor | None:
+            frames = range(last + 1 - made.shape[2], last + 1)
+            return conditions.poses.of(frames)[0] if self.config["reference_pose"] else None
+
+        poses = poses_of(plan.windows[number - 1][-1]) if number else None
+        with self._shown(replace(plan, window_batch=1), progress, conditions) as shown:
+            for segment in plan.windows[number:]:
+                seen = see_frames(self.denoising_unet, self.reference_net, made, token, poses) if number else None
+                given = replace(conditions, before=seen)
+                one = replace(plan, windows=[segment], overlap=0, window_batch=1)
+                own = noise[:, :, segment[0] : segment[-1] + 1]
+                ((_, latents),) = self._denoising(given, own, one, [[segment]], shown, callback).run()
+                made = torch.cat([made, conditions.guess.of(segment).restore(latents)], 2)[:, :, -count:]
+                number, poses = number + 1, poses_of(segment[-1])  # which are let go when the frames are handed out
+                reached = {"segments": torch.tensor(number), "made": made.cpu().contiguous()}
+                yield Finished(segment[0], latents, reached.copy)
 
     @torch.no_grad()
     def _denoise_segments(
@@ -236,7 +286,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         progress: Progress | None,
         state: State | None,
     ) -> Iterator[Finished]:
-        """As :meth:`_denoise`, the windows of the plan one after the other, each going on from the one before."""
+        """As :meth:`_denoise`, the windows of the plan one after the other, their first frames overwritten."""
         number, made = 0, noise[:, :, :0]  # segments that are made, and the last of them
         if state is not None:
             number, made = int(state["segments"]), state["made"].to(noise.device)
@@ -265,14 +315,12 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         """As ``AnimateAnyonePipeline.plan``; with ``continuation`` the windows are the segments, in order."""
         if continuation:
             steps, _, longest, _ = self._settings(num_inference_steps, None, window, None)
-            if not 0 < continuation < longest:
-                raise InputError(f"continuation is {continuation}; give 0, or less than the window of {longest} frames")
-            if steps == 1:  # the frames that are put in are noise alone then
-                raise InputError("continuation has nothing to go on from in 1 step; give 2 steps or more")
-            if self.config["aggregation"] != "fade":
-                raise InputError("this model's windows wrap round; continuation goes with windows that fade alone")
+            check_continuation(self.denoising_unet, self.config, continuation, steps, longest)
             overlap = continuation
-        return super().plan(num_frames, num_inference_steps, guidance_scale, window, overlap, window_stride)
+        shown = continuation and frames_before(self.denoising_unet)
+        given = num_inference_steps, guidance_scale, window, 0 if shown else overlap
+        planned = super().plan(num_frames, *given, window_stride)
+        return segments(num_frames, len(planned[0])) if shown else planned
 
     def _clip_scene(self, scene: SceneInputs, size: tuple[int, int]) -> ClipScene:
         """The scene of a clip, of which no frame is encoded yet."""
@@ -304,19 +352,3 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             return (*features.levels, features.present[:, None])
 
         return ClipScene(environment, masks, FrameFeatures(count, 1, objects))
-
-
-def holding(scheduler: DDIMScheduler, known: Tensor, noise: Tensor) -> Hold:
-    """Put frames that are made already in at the head of a segment, noised as far as each step wants.
-
-    Args:
-        known: ``(1, channels, frames, h, w)``, without noise.
-        noise: of the whole segment; its first frames are taken.
-    """
-    count = known.shape[2]
-
-    def hold(latents: Tensor, t: Tensor) -> Tensor:
-        noised = scheduler.add_noise(known, noise[:, :, :count], t.view(1))  # type: ignore[arg-type]
-        return torch.cat([noised, latents[:, :, count:]], 2)
-
-    return hold

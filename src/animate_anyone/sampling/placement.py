@@ -109,6 +109,7 @@ class Work:
         dtype: of weights and activations.
         vae_tiling, quantize: as in :class:`Placement`.
         objects: whether objects are shown (Animate Anyone 2).
+        before: frames before a segment that temporal attention is shown (Animate Anyone 2).
         deep_every: at every how many steps the whole denoising UNet is computed; between, deep features are kept.
         pictures: bytes of the clip's pictures that the caller holds in the machine's memory throughout.
         preparation: bytes that the caller holds beside them while it prepares them, before the networks run.
@@ -124,6 +125,7 @@ class Work:
     vae_tiling: bool = False
     quantize: str = "none"
     objects: bool = False
+    before: int = 0
     deep_every: int = 1
     pictures: int = 0
     preparation: int = 0

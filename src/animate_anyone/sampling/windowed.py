@@ -108,11 +108,13 @@ class Clip:
         conditions: what the networks are given.
         denoise: begins, or goes on from a state, and hands out what the networks make.
         ranks: the processes that make it together.
+        together: frames that are decoded at once; ``None``: as many as suit their size.
     """
 
     conditions: ClipConditions
     denoise: Callable[[State | None], Iterator[Finished]]
     ranks: Ranks = ALONE
+    together: int | None = None
 
 
 class WindowedPipeline(LatentVideoPipeline):
@@ -153,7 +155,8 @@ class WindowedPipeline(LatentVideoPipeline):
                 kept.save(first, {**reached(), **waits})
 
         size = self._frame_size(clip.conditions.grid)
-        yield from self._decode(parts(), clip.conditions.guess, size, Output(finish, after_part, clip.ranks))
+        out = Output(finish, after_part, clip.ranks, clip.together)
+        yield from self._decode(parts(), clip.conditions.guess, size, out)
         self.maybe_free_model_hooks()
 
     @torch.no_grad()
@@ -244,7 +247,12 @@ class WindowedPipeline(LatentVideoPipeline):
         conditions = replace(conditions, guided=plan.guidance_scale != 1)
         channels = conditions.reference.latent.shape[1]
         noise = self._noise((1, channels, conditions.num_frames, *conditions.grid), generator, latents)
-        return Clip(conditions, partial(self._denoise, conditions, noise, plan, callback, progress), plan.ranks)
+        made = partial(self._denoise, conditions, noise, plan, callback, progress)
+        return Clip(conditions, made, plan.ranks, self._decoded_together(conditions, plan))
+
+    def _decoded_together(self, conditions: ClipConditions, plan: Plan) -> int | None:
+        """How many frames are decoded at once; ``None``: as many as suit their size."""
+        return None
 
     @torch.no_grad()
     def denoise(

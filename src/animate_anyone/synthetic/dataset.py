@@ -65,8 +65,9 @@ class Clip:
     description: dict[str, str | int | float]
 
 
-def stream(split: str, seed: int, purpose: str) -> np.random.Generator:
-    """The random numbers of one purpose in one clip; no two (split, seed, purpose) share them."""
+def stream(split: str, seed: int, purpose: str, take: int = 0) -> np.random.Generator:
+    """The random numbers of one purpose in one take of a clip; no two (split, seed, purpose, take) share them."""
+    purpose += f", take {take}" if take else ""
     digest = hashlib.sha256(f"puppet studio 1/{split}/{seed}/{purpose}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
@@ -102,6 +103,7 @@ def sample_clip(
     supersample: int = 2,
     device: str | torch.device = "cpu",
     domain: str = "plain",
+    take: int = 0,
 ) -> Clip:
     """Render the clip of a seed.
 
@@ -113,15 +115,17 @@ def sample_clip(
         frame_indices: render only these frames of the clip. supersample: samples per pixel and axis.
         domain: ``plain``, or ``wide``: the same puppets in the same motion, mostly with the cloth, light,
             places and cameras of photographs and films. The truth is that of ``plain``.
+        take: another number is another clip of the same character in the same clothes: its motion, camera, light and
+            place are others.
     """
     chosen = check_request(split, domain, motion, num_frames, size, supersample, frame_indices)
     device = torch.device(device)
 
     times = np.arange(num_frames) / float(fps)
-    body, look, name, score = sample_performance(split, seed, times, motion)
+    body, look, name, score = sample_performance(split, seed, times, motion, take)
     pose = perform(score, body)
     placed = place(body, pose)
-    camera, style = sample_setting(split, seed, domain, body, look, placed)
+    camera, style = sample_setting(split, seed, domain, body, look, placed, take=take)
     look, backdrop, shading = style.look, style.backdrop, style.shading
 
     some = placed.at(chosen)
@@ -136,7 +140,7 @@ def sample_clip(
     empty = cast_shadow(empty, backdrop, camera, placed, chosen, body)
     frames = figure + empty * (1 - picture.cover[..., None])
     if style.effects is not None:
-        frames = photograph(frames, style.effects, [stream(split, seed, f"wide noise {k}") for k in chosen])
+        frames = photograph(frames, style.effects, [stream(split, seed, f"wide noise {k}", take) for k in chosen])
     seen = observe(body, look, some, expression, camera, [(geometry, 1.0)], size, fps, clip_times(chosen, fps))
     return Clip(
         frames=as_bytes(frames),
@@ -153,14 +157,16 @@ def sample_clip(
     )  # fmt: skip
 
 
-def sample_performance(split: str, seed: int, times: Array, motion: str | None) -> tuple[Body, Look, str, Score]:
+def sample_performance(
+    split: str, seed: int, times: Array, motion: str | None, take: int = 0
+) -> tuple[Body, Look, str, Score]:
     """The body, its look, the motion's name and the motion of a seed, as yet on no body; times in seconds."""
     body = sample_body(stream(split, seed, "body"))
     look = sample_look(stream(split, seed, "look"), body)
-    rng = stream(split, seed, "motion")
+    rng = stream(split, seed, "motion", take)
     drawn = str(rng.choice(list(MOTIONS), p=[share for _, share in MOTIONS.values()]))
     name = motion or drawn
-    score = MOTIONS[name][0](stream(split, seed, f"motion {name}"), times)
+    score = MOTIONS[name][0](stream(split, seed, f"motion {name}", take), times)
     score.heading = score.heading + _facing(rng)
     return body, look, name, score
 
@@ -178,25 +184,26 @@ class Style:
 
 
 def sample_setting(
-    split: str, seed: int, domain: str, body: Body, look: Look, placed: Placed, above: float = 0.0
+    split: str, seed: int, domain: str, body: Body, look: Look, placed: Placed, above: float = 0.0, take: int = 0
 ) -> tuple[Camera, Style]:
     """The camera, the light and the backdrop of a seed; in the wide domain also the look's other cloth.
 
     ``above``: room wanted over the crown, metres, where hair and hat need less.
     """
-    scene = stream(split, seed, "scene")
+    scene = stream(split, seed, "scene", take)
     camera = sample_camera(scene, body, max(above, hat_height(look, body)), placed)
     shading, backdrop = sample_shading(scene), sample_backdrop(scene)
     style = Style({"domain": domain}, look, backdrop, shading)
-    return camera, _widen(style, split, seed) if domain == "wide" else style
+    return camera, _widen(style, split, seed, take) if domain == "wide" else style
 
 
-def _widen(style: Style, split: str, seed: int) -> Style:
+def _widen(style: Style, split: str, seed: int, take: int) -> Style:
     """Mostly cloth, light, place and camera as photographs have them; each stays plain now and then."""
-    rng = stream(split, seed, "wide")
-    woven, lit, elsewhere, filmed = (bool(k) for k in rng.random(4) < (0.85, 0.8, 0.8, 0.85))
+    rng, shares = stream(split, seed, "wide"), (0.85, 0.8, 0.8, 0.85)
+    woven, *_ = rng.random(4) < shares  # the cloth is the character's: that of take 0
+    lit, elsewhere, filmed = (bool(k) for k in (stream(split, seed, "wide", take).random(4) < shares)[1:])
     look, kind = redress(stream(split, seed, "wide look"), style.look) if woven else (style.look, "plain")
-    lights = sample_lights(stream(split, seed, "wide light")) if lit else None
+    lights = sample_lights(stream(split, seed, "wide light", take)) if lit else None
     words = {
         **style.words,
         "cloth": kind,
@@ -207,10 +214,10 @@ def _widen(style: Style, split: str, seed: int) -> Style:
     return Style(
         words,
         look,
-        sample_surroundings(stream(split, seed, "wide place")) if elsewhere else style.backdrop,
+        sample_surroundings(stream(split, seed, "wide place", take)) if elsewhere else style.backdrop,
         replace(style.shading, lights=lights),
         lights,
-        sample_effects(stream(split, seed, "wide camera")) if filmed else None,
+        sample_effects(stream(split, seed, "wide camera", take)) if filmed else None,
     )
 
 

@@ -52,7 +52,8 @@ _BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "atten
 _UNNAMED: dict[str, dict[str, Any]] = {
     "optimizer": {"kind": "adamw"},
     "objective": {"min_snr_gamma": None, "noise_offset": 0.0},
-    "data": {"videos": None, "studio_share": 0.0, "shapes": "buckets"},
+    "data": {"videos": None, "studio_share": 0.0, "shapes": "buckets", "reference": "same_clip"},
+    "networks": {"resnet": {}},
 }
 
 

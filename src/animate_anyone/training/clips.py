@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import BODY, NUM_KEYPOINTS, PoseSequence, Size
-from animate_anyone.synthetic.dataset import sample_clip
+from animate_anyone.synthetic.dataset import Clip, sample_clip
 from animate_anyone.synthetic.scenes import sample_scene_clip
 from animate_anyone.system import processes
 from animate_anyone.training.clip_cache import SHARD as SHARD
@@ -44,9 +44,20 @@ def render_clip(data: Data, number: int, device: str = "cpu") -> ClipArrays:
     Returns:
         ``frames`` ``(f, H, W, 3)``, ``masks`` ``(f, H, W)`` with 1 on the person, ``poses``
         ``(f, h, w, 3)`` with sides ``data.pose_scale`` times the frame's, all uint8; ``joints`` ``(f, 18, 4)``
-        float32, the body's x, y, score and depth as :class:`PoseSequence` has them.
+        float32, the body's x, y, score and depth as :class:`PoseSequence` has them. Where ``data.reference`` is
+        ``elsewhere``, a frame of another clip of the same character is the last, one more than ``frames_per_clip``.
     """
-    clip = sample_clip(**_sampling(data, number, device))
+    sampling = _sampling(data, number, device)
+    arrays = _arrays(data, sample_clip(**sampling))
+    if data.reference == "same_clip":
+        return arrays
+    place = int(stream(sampling["seed"], 2).integers(sampling["num_frames"]))
+    other = _arrays(data, sample_clip(**sampling | {"frame_indices": [place], "take": 1}))
+    return {name: np.concatenate([array, other[name]]) for name, array in arrays.items()}
+
+
+def _arrays(data: Data, clip: Clip) -> ClipArrays:
+    """A clip's arrays as :func:`render_clip` has them."""
     return {
         "frames": clip.frames.cpu().numpy(),
         "masks": clip.mask.cpu().numpy().astype(np.uint8),
@@ -186,6 +197,8 @@ class StudioClips:
         settings |= {name: getattr(self.data, name) for name in names}
         if self.data.domain != "plain":  # caches from before there were domains are plain and do not say so
             settings["domain"] = self.data.domain
+        if self.data.reference != "same_clip":  # likewise
+            settings["reference"] = self.data.reference
         return settings
 
 

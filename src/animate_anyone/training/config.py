@@ -16,6 +16,9 @@ from animate_anyone.errors import InputError
 from animate_anyone.models.pipeline_options import REFERENCE_PATHS
 from animate_anyone.models.shipped import SHIPPED, shipped_folder
 from animate_anyone.training.distil_settings import Distil
+from animate_anyone.training.frozen_settings import check_frozen
+from animate_anyone.training.lora_settings import Lora
+from animate_anyone.training.temporal_reference_settings import TemporalReferenceSettings
 
 Network = TypeVar("Network")
 
@@ -72,6 +75,8 @@ class Data:
         pose_scale: side of the pose picture over that of the frame: 2 for the Pose Guider's ``paper``
             layout, 1 for ``open``.
         skeleton_style: a name in ``conditions.draw.STYLES``.
+        reference: of the studio's clips: a frame of the ``same_clip`` (the paper), or one of a clip of the same
+            character ``elsewhere``: another camera, motion and place.
     """
 
     source: Literal["studio", "videos"] = "studio"
@@ -90,6 +95,7 @@ class Data:
     supersample: int = 2
     pose_scale: int = 2
     skeleton_style: str = "scaled"
+    reference: Literal["same_clip", "elsewhere"] = "same_clip"
 
     def __post_init__(self) -> None:
         if (self.source == "videos") != (self.videos is not None):
@@ -99,6 +105,8 @@ class Data:
                 if self.videos is None
                 else f"recipe: data.videos is {self.videos!r} and data.source is studio; give data.source=videos"
             )
+        if self.source == "videos" and self.reference != "same_clip":
+            raise InputError("recipe: data.reference is 'elsewhere', which the studio alone has; give same_clip")
         if not 0 <= self.studio_share < 1:
             raise InputError(f"recipe: data.studio_share is {self.studio_share}; it must lie in [0, 1)")
         if self.source == "studio" and self.studio_share:
@@ -164,6 +172,7 @@ class Environment:
         reference_blocks: where the reference is attended to.
         pose_modulation: structured depth joins the Pose Guider's features; without, they are those of Animate Anyone.
         modulation: ``PoseModulation``'s keys beyond ``PoseGuider``'s, where the networks are new.
+        temporal_reference: the frames before a clip, which temporal layers learn to go on from.
     """
 
     formulation: Literal["shape_agnostic", "box", "exact"] = "shape_agnostic"
@@ -177,6 +186,7 @@ class Environment:
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
     pose_modulation: bool = True
     modulation: dict[str, Any] = field(default_factory=dict)
+    temporal_reference: TemporalReferenceSettings = field(default_factory=TemporalReferenceSettings)
 
     def __post_init__(self) -> None:
         if not 0 <= self.scaled_share <= 1:
@@ -210,25 +220,6 @@ class Monitor:
 
 
 @dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters on attention's projections, which are trained alone, see ``lora``.
-
-    Attributes:
-        rank: of each adapter's product.
-        alpha: what it adds counts ``alpha / rank``; ``None``: 1.
-    """
-
-    rank: int = 16
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 10**4:
-                raise InputError(f"recipe: lora.{name} is {value}; it must be above 0 and at most 10000")
-
-
-@dataclass(frozen=True)
 class Networks:
     """What to build where a stage starts from nothing. Keys are those of the networks' own configurations.
 
@@ -238,6 +229,7 @@ class Networks:
         unet: ``UNet2DConditionModel``, for the denoising UNet and what looks at the reference alike.
         pose_guider: ``PoseGuider``.
         motion: ``motion_*`` keys of the denoising UNet.
+        resnet: ``ReferenceResNet``'s beyond its layers, where ``reference_path`` is ``resnet``.
         scheduler: ``DDIMScheduler``.
         pipeline: options that travel with the model, see ``AnimateAnyonePipeline``.
     """
@@ -247,6 +239,7 @@ class Networks:
     unet: dict[str, Any] = field(default_factory=dict)
     pose_guider: dict[str, Any] = field(default_factory=dict)
     motion: dict[str, Any] = field(default_factory=dict)
+    resnet: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     pipeline: dict[str, Any] = field(default_factory=dict)
 
@@ -293,6 +286,7 @@ class Recipe:
         keep_checkpoints: so many of the last checkpoints are kept, as ``checkpoint-STEP``; 1: as ``checkpoint``.
         seed: everything random follows from it and the step number.
         environment: of stage ``environment`` and of no other. distil: of stage ``distil`` and of no other.
+        frozen: parts that are not trained, see ``frozen_settings``; ``None``: the stage's own choice.
         lora: of the stages that train a denoising UNet: adapters are trained in place of its weights.
     """
 
@@ -321,6 +315,7 @@ class Recipe:
     distil: Distil | None = None
     monitor: Monitor = field(default_factory=Monitor)
     lora: Lora | None = None
+    frozen: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -357,12 +352,17 @@ class Recipe:
             if (self.stage == stage) != (settings is not None):
                 needs = f"needs its settings: give {stage}={{}}" if settings is None else f"takes no {stage}"
                 raise InputError(f"recipe: stage {self.stage} {needs}")
+        if self.environment is not None:
+            self.environment.temporal_reference.check_beside(self.data.consecutive, self.data.frames_per_clip)
         if self.distil is not None:
             self.distil.check_beside(self.objective.min_snr_gamma, self.networks.pipeline, self.lora is not None)
         if self.data.source == "videos" and self.stage in ("autoencoder", "image_encoder"):
             raise InputError(f"recipe: stage {self.stage} trains on the studio alone; give data.source=studio")
         if self.lora is not None and self.stage not in DENOISING_STAGES:
             raise InputError(f"recipe: lora: stage {self.stage} trains no denoising UNet; leave it out")
+        check_frozen(self.frozen, self.stage)
+        if self.data.reference != "same_clip" and self.stage not in ("image", "motion", "distil"):
+            raise InputError(f"recipe: data.reference is 'elsewhere'; stage {self.stage} goes with same_clip alone")
         crop = self.objective.crop
         if crop is not None and (crop % 8 or not 8 <= crop <= self.data.size):
             raise InputError(f"recipe: objective.crop is {crop}; give a multiple of 8, at most data.size")

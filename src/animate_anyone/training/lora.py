@@ -17,7 +17,8 @@ from torch import nn
 from animate_anyone.errors import InputError
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.optional import require
-from animate_anyone.training.config import Lora, Recipe
+from animate_anyone.training.config import Recipe
+from animate_anyone.training.lora_settings import Lora
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 """Of attention; the last is the first layer of what makes the output."""
@@ -39,6 +40,12 @@ def check_start(recipe: Recipe, init: Path) -> None:
         raise InputError(
             f"recipe: lora finetunes a whole model, and {init} is none of Animate Anyone 2; give init=MODEL, or train "
             "without lora first"
+        )
+    before = 0 if recipe.environment is None else recipe.environment.temporal_reference.frames
+    if before and not settings.get("temporal_reference_frames"):
+        raise InputError(
+            f"recipe: lora finetunes a whole model, and {init} takes no frames before a clip; give "
+            "environment.temporal_reference.frames=0, or train without lora first"
         )
     if recipe.in_a_row and not settings.get("use_motion_module", True) and recipe.init_motion is None:
         raise InputError(

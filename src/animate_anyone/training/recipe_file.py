@@ -1,4 +1,4 @@
-"""Recipes read from YAML files: every key and type is checked."""
+"""Recipes read from YAML files: every key and type is checked. A recipe may say what it changes of another."""
 
 from __future__ import annotations
 
@@ -51,8 +51,32 @@ def load_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 def read_settings_file(path: str | Path) -> dict[str, Any]:
     """What a YAML file of settings holds; raises :class:`InputError` where it is none.
 
-    ``path``: as :func:`load_recipe`.
+    Where it has a ``base``, another such file (beside it, or a shipped recipe's name), that one's settings count where
+    it has none of its own; those of sections are put together, lists are not.
+
+    Args:
+        path: as :func:`load_recipe`.
     """
+    files, tree = [find_recipe(path)], _read_tree(path)
+    while "base" in tree:
+        base = tree.pop("base")
+        if not isinstance(base, str):
+            raise InputError(f"{files[-1]}: base is {base!r}; give a file beside it, or a shipped recipe's name")
+        beside = files[-1].parent / base
+        files.append(beside if beside.is_file() else find_recipe(base))
+        if files[-1] in files[:-1]:
+            raise InputError(f"{files[-1]}: it is its own base, by way of {files[-2]}; give another base")
+        tree = _over(_read_tree(files[-1] if files[-1].is_file() else base), tree)
+    return tree
+
+
+def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes, section by section."""
+    both = {k: _over(base[k], v) for k, v in changes.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return base | changes | both
+
+
+def _read_tree(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(find_recipe(path).read_text())
     except FileNotFoundError:
@@ -100,6 +124,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is types.UnionType:  # X | None
         return None if value is None else _convert(args[0], value, where)
+    if origin is tuple and args[-1] is Ellipsis and isinstance(value, list | tuple):
+        return tuple(_convert(args[0], v, where) for v in value)
     if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
         return tuple(_convert(a, v, where) for a, v in zip(args, value, strict=True))
     if origin is dict and isinstance(value, dict):

@@ -4,7 +4,7 @@ from which it is to be put together again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,10 @@ class SplitScene:
     poses: NDArray[np.uint8]
     depth: NDArray[np.float32]
     pose: PoseSequence
+
+    def part(self, frames: slice) -> SplitScene:
+        """Some of these frames."""
+        return SplitScene(**{field.name: getattr(self, field.name)[frames] for field in fields(self)})
 
 
 def split_scene(

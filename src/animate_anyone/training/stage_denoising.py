@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
@@ -22,21 +22,24 @@ from animate_anyone.first_guess.guess import FirstGuess, GuessOptions
 from animate_anyone.interop.motion_start import start_from_animatediff
 from animate_anyone.models.denoising_unet import DenoisingUNet
 from animate_anyone.models.image_tokens import image_tokens
-from animate_anyone.models.pipeline_options import check_options
+from animate_anyone.models.noise_schedule import check_schedule
+from animate_anyone.models.pipeline_options import ANIMATE_ANYONE, WITHOUT_TOKENS, check_options
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
-from animate_anyone.models.reference_attention import ReferenceFeatures, ReferenceKeysValues
-from animate_anyone.models.reference_control import CONTROLLED, ReferenceControl
+from animate_anyone.models.reference_attention import ReferenceFeatures
+from animate_anyone.models.reference_concatenation import ConcatenatedReference, SeenReference
+from animate_anyone.models.reference_control import ReferenceControl
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.reference_resnet import ReferenceResNet
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.latents import initial_noise
-from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.system import processes
 from animate_anyone.training.batch import Batch
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Recipe
-from animate_anyone.training.initial import start_at_identity
+from animate_anyone.training.denoising_networks import build_networks
+from animate_anyone.training.frozen import freeze
 from animate_anyone.training.lora import add_adapters, check_start, merged
 from animate_anyone.training.min_snr import check_min_snr, min_snr_weights
 from animate_anyone.training.objective import noised_target, offset_noise, part_of_step, weighted_square
@@ -80,6 +83,7 @@ class DenoisingStage(Stage[DenoisingT]):
     ``unet``; or with the first two alone, the rest built from ``recipe.networks``.
     """
 
+    denoising_unet: DenoisingUNet
     pose_guider: PoseGuider | PoseModulation
 
     def __init__(self, recipe: Recipe, progress: Progress = SILENT) -> None:
@@ -92,10 +96,14 @@ class DenoisingStage(Stage[DenoisingT]):
         self.check_options()
         self.reference_net: ReferenceNet | None = None  # one of these, or none: see `path`
         self.reference_control: ReferenceControl | None = None
+        self.reference_resnet: ReferenceResNet | None = None
         self._build(init)
         self.scheduler = build_scheduler(recipe, init)
+        check_schedule(self.scheduler, "recipe: networks.scheduler")
         check_min_snr(recipe.objective.min_snr_gamma, self.scheduler)
         self.set_trainable()
+        if recipe.frozen is not None:
+            freeze(self, recipe.frozen)
         if recipe.lora is not None:
             add_adapters(self, recipe.lora)
         if recipe.gradient_checkpointing:
@@ -113,39 +121,10 @@ class DenoisingStage(Stage[DenoisingT]):
             raise InputError(f"recipe: networks.pipeline: {error}") from None
 
     def _build(self, init: Path) -> None:
-        networks, latents = self.recipe.networks, self.vae.config["latent_channels"]
+        latents = self.vae.config["latent_channels"]
         wanted = self.guessing.input_channels(latents)
-        if (init / "denoising_unet").exists():
-            self.denoising_unet = load_network(DenoisingUNet, init / "denoising_unet")
-            if self.path == "reference_net":
-                self.reference_net = load_network(ReferenceNet, init / "reference_net")
-            if self.path in CONTROLLED:
-                self.reference_control = load_network(ReferenceControl, init / "reference_control")
-            self.pose_guider = load_network(PoseGuider, init / "pose_guider")
-            channels = self.denoising_unet.config["in_channels"]
-            if channels != wanted:
-                raise InputError(f"{init}: its denoising UNet takes {channels} channels, not {wanted}")
-            return
-        if (init / "unet").exists():
-            unet = load_published(UNet2DConditionModel, init / "unet")
-        else:
-            unet = networks.build("unet", UNet2DConditionModel)
-            start_at_identity(unet)
-            torch.nn.init.zeros_(unet.conv_out.weight)
-        got = unet.config["in_channels"]
-        if got != latents:
-            raise InputError(f"recipe: networks.unet.in_channels is {got}; the VAE in {init} makes {latents} channels")
-        options = {"use_motion_module": False, "in_channels": wanted}
-        self.denoising_unet = networks.build(
-            "motion", lambda **settings: DenoisingUNet.from_unet2d(unet, **options, **settings)
-        )
-        if self.path == "reference_net":
-            self.reference_net = ReferenceNet.from_unet2d(unet)
-        if self.path in CONTROLLED:
-            self.reference_control = ReferenceControl.from_unet2d(unet)
-        self.pose_guider = networks.build(
-            "pose_guider", lambda **settings: PoseGuider(unet.config["block_out_channels"][0], **settings)
-        )
+        for name, network in build_networks(self.recipe, init, self.path, latents, wanted, self.factor).items():
+            setattr(self, name, network)
 
     def take_motion(self) -> None:
         """Give the denoising UNet temporal layers where it has none, and see that they take the clips.
@@ -167,7 +146,9 @@ class DenoisingStage(Stage[DenoisingT]):
             self.denoising_unet = self.denoising_unet.with_motion()
         longest = self.denoising_unet.config["motion_max_seq_length"]
         if self.targets > longest:
-            raise InputError(f"recipe: data.frames_per_clip is {self.targets}; the temporal layers take {longest}")
+            given = self.recipe.data.frames_per_clip  # frames before the clip are among them
+            most = longest + given - self.targets
+            raise InputError(f"recipe: data.frames_per_clip is {given}; the temporal layers take {most}")
 
     @property
     def path(self) -> str:
@@ -196,9 +177,11 @@ class DenoisingStage(Stage[DenoisingT]):
         return int(rng.integers(2**32)) if self.guessing.carried_reference else 0
 
     def set_trainable(self) -> None:
-        """All but the VAE, the image encoder and the weights of ReferenceNet on which no feature depends."""
+        """All but the VAE, the image encoder and the weights of ReferenceNet or ResNet on which no feature depends."""
         self.vae.requires_grad_(False)
         self.image_encoder.requires_grad_(False)
+        for parameter in self.reference_resnet.unread() if self.reference_resnet is not None else ():
+            parameter.requires_grad_(False)
         if self.reference_net is None:
             return
         # The last feature is the input of the last self-attention: what comes after it gets no gradient.
@@ -241,6 +224,9 @@ class DenoisingStage(Stage[DenoisingT]):
     def choose_frames(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """The reference's frame, then the targets': any and then all in order, or all different."""
         available = self.recipe.data.frames_per_clip
+        if self.recipe.data.reference == "elsewhere":  # it lies behind the clip's own frames
+            targets = np.arange(available) if self.in_a_row else rng.choice(available, self.targets, replace=False)
+            return np.concatenate([[available], targets])
         if self.in_a_row:
             return np.concatenate([rng.integers(available, size=1), np.arange(available)])
         return rng.choice(available, 1 + self.targets, replace=False)
@@ -277,9 +263,10 @@ class DenoisingStage(Stage[DenoisingT]):
         return noisy.unflatten(0, (b, k)), wanted.unflatten(0, (b, k)), timesteps
 
     def token(self, batch: DenoisingT, dropped: int) -> Tensor:
-        """The reference's image token ``(b, 1, C)``, zero for the first ``dropped`` clips and where it is not used."""
-        token = image_tokens(self.image_encoder, to_pixels(batch.reference))
-        if self.path == "controlnet":
+        """The reference's image tokens ``(b, n, C)``, zero for the first ``dropped`` clips and where not used."""
+        kind = self.options.get("image_tokens", ANIMATE_ANYONE["image_tokens"])
+        token = image_tokens(self.image_encoder, to_pixels(batch.reference), kind)
+        if self.path in WITHOUT_TOKENS:
             token = torch.zeros_like(token)
         return torch.cat([torch.zeros_like(token[:dropped]), token[dropped:]])
 
@@ -301,12 +288,14 @@ class DenoisingStage(Stage[DenoisingT]):
 
     def read_reference(
         self, reference: Tensor, token: Tensor, own: Tensor, first: int
-    ) -> tuple[ReferenceKeysValues, list[Tensor]]:
+    ) -> tuple[SeenReference, list[Tensor]]:
         """What spatial attention sees of the reference, and the features it is made of; clips before ``first`` do
         without.
         """
         features = self.reference_features(reference, token, own, first)
-        return self.denoising_unet.project_reference(features, first), list(features.values())
+        seen = self.denoising_unet.project_reference(features, first)
+        concatenated = list(seen.layers.values()) if isinstance(seen, ConcatenatedReference) else []
+        return seen, [*features.values(), *concatenated]
 
     def predict(
         self,

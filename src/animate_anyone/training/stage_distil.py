@@ -24,7 +24,7 @@ from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.training.consistency import CLEAN, Grid
 from animate_anyone.training.distributed import whole_tensor
-from animate_anyone.training.stage import pose_input
+from animate_anyone.training.stage import pose_input, to_pixels
 from animate_anyone.training.stage_image import ImageBatch, ImageStage
 from animate_anyone.training.starting_folder import build_scheduler
 
@@ -133,7 +133,11 @@ class DistilStage(ImageStage):
     def given(self, batch: ImageBatch, reference: Tensor, guess: FirstGuess) -> Given:
         """What the networks are given of a batch; ``reference``: its latents ``(b, c, h, w)``."""
         token, own = self.token(batch, 0), pose_input(batch.reference_pose[:, None])
-        features = None if self.reference_net is None else self.reference_features(reference, token, own)
+        features: ReferenceFeatures | None = None
+        if self.reference_net is not None:
+            features = self.reference_features(reference, token, own)
+        elif self.reference_resnet is not None:
+            features = self.reference_resnet(to_pixels(batch.reference))
         return Given(token, self.guide(pose_input(batch.poses), own), guess, features)
 
     def taught(self, noisy: Tensor, timesteps: Tensor, given: Given) -> Tensor:

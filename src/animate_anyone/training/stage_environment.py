@@ -7,7 +7,9 @@ from what they were split into (``scene_split``).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 from animate_anyone.structures import Subject
 from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.config import Environment
+from animate_anyone.training.frames_before import draws_given, fields_before, joined, see_before, take_frames_before
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.scene_split import character_reference, pass_over, split_scene
 from animate_anyone.training.stage import pose_input
@@ -48,6 +51,9 @@ class EnvironmentBatch(DenoisingBatch):
         object_masks: where objects are, ``(b, k, H, W)`` bool.
         object_cells: the latent cells that they touch, ``(b, k, h', w')`` bool.
         depth: structured depth of the targets' limbs in [0, 1], ``(b, k, h, w)`` float32.
+        before, poses_before, depth_before: ``m`` whole frames before the targets, their poses and depth, as those;
+            ``None`` where the recipe has none.
+        given_before: clips that are trained with them, ``(b,)`` bool.
     """
 
     frames: Tensor
@@ -57,6 +63,10 @@ class EnvironmentBatch(DenoisingBatch):
     object_masks: Tensor
     object_cells: Tensor
     depth: Tensor
+    before: Tensor | None = None
+    poses_before: Tensor | None = None
+    depth_before: Tensor | None = None
+    given_before: Tensor | None = None
 
 
 class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
@@ -100,6 +110,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             self._widen()
         if self.in_a_row:
             self.take_motion()
+            self.denoising_unet = take_frames_before(self.denoising_unet, self.num_before, init)
         elif self.denoising_unet.config["use_motion_module"]:
             raise InputError(
                 f"recipe: data.consecutive is false, and {init} has temporal layers, which single frames cannot train;"
@@ -156,18 +167,36 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         return self.recipe.data.consecutive
 
     @property
+    def num_before(self) -> int:
+        """Frames before each clip that temporal layers are given, m."""
+        return self.settings.temporal_reference.frames
+
+    @property
+    def targets(self) -> int:
+        """As elsewhere; of frames in a row those after the first :attr:`num_before`."""
+        return super().targets - self.num_before
+
+    @property
     def wanted(self) -> Wanted:
-        return replace(super().wanted, masks=True, scene=True, depth=self.settings.pose_modulation)
+        return replace(
+            super().wanted,
+            targets=self.targets + self.num_before,
+            masks=True,
+            scene=True,
+            depth=self.settings.pose_modulation,
+        )
 
     def skip(self, rng: np.random.Generator) -> None:
         self.choose_frames(rng)
         pass_over(rng, self.settings)
         self.drops_guess(rng)
         self.guess_holds_objects(rng)
+        draws_given(self.settings.temporal_reference, rng)
 
     def row(self, clip: ClipArrays, rng: np.random.Generator, step: int) -> dict[str, NDArray]:
         frames = self.frames_of(clip, rng)
-        split = split_scene(clip, frames[1:], rng, self.settings, self.recipe.data)
+        whole, first = split_scene(clip, frames[1:], rng, self.settings, self.recipe.data), self.num_before
+        split = whole.part(slice(first, None))
         character = character_reference(clip, int(frames[0]), rng, self.recipe.data)
         as_split = ("frames", "environment", "masks", "objects", "object_masks", "poses", "depth")
         picked = {name: getattr(split, name) for name in as_split} | {
@@ -181,6 +210,9 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             figure = None if self.drops_guess(rng) else figure_of(subject, split.pose)
             objects = (split.objects, split.object_masks) if self.guess_holds_objects(rng) else ()
             picked["carried"] = np.stack(list(Collage(figure, split.pose, split.environment, split.region, *objects)))
+        given = draws_given(self.settings.temporal_reference, rng)
+        if first:
+            picked |= fields_before(whole.part(slice(first)), given)
         return picked
 
     def guess_holds_objects(self, rng: np.random.Generator) -> bool:
@@ -210,15 +242,24 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
         first = min(dropped, b - 1)
         own = pose_input(batch.reference_pose[:, None])
         seen, made = self.read_reference(reference, token, own, first)
-        pictures = self.as_clips(pose_input(batch.poses).transpose(1, 2))
+        drawn, depth = joined(batch.poses_before, batch.poses), joined(batch.depth_before, batch.depth)
+        pictures = self.as_clips(pose_input(drawn).transpose(1, 2))
         own = own.repeat_interleave(len(pictures) // b, 0)
-        pose = self.guide(pictures, own, self.as_clips(batch.depth[:, :, None]))
+        pose = self.guide(pictures, own, self.as_clips(depth[:, :, None]))
+        earlier, pose = pose.tensor_split((self.num_before,), 2)
+        before = None
+        if batch.before is not None:
+            noise = self.settings.temporal_reference.noise
+            given = batch.given_before, self.token(batch, 0), earlier, noise, generator
+            before = see_before(self, batch.before, *given)
         objects = None
         if self.object_guider is not None:
             objects = self.object_guider(self.as_clips(self.encode_objects(batch.objects, batch.object_cells)))
 
         # 3. Predict.
-        prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None, objects)
+        network: Any = self.denoising_unet
+        network = partial(network, temporal_reference=before)
+        prediction = self.predict(video, timesteps, token, pose, seen if dropped < b else None, objects, network)
         return self.loss(batch, prediction, wanted, timesteps, made if dropped == b else [])
 
     def counted(self, batch: EnvironmentBatch) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.first_guess.guess import FirstGuess
 from animate_anyone.first_guess.inpainting import complete, complete_smoothly
-from animate_anyone.models.reference_attention import ReferenceKeysValues
+from animate_anyone.models.reference_concatenation import SeenReference
 from animate_anyone.models.reference_control import ReferenceResiduals
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
@@ -23,7 +23,7 @@ from animate_anyone.training.clip_cache import ClipArrays
 from animate_anyone.training.clips import digest, pose_of
 from animate_anyone.training.objective import number_dropped
 from animate_anyone.training.silhouette_errors import spoil
-from animate_anyone.training.stage import pose_input
+from animate_anyone.training.stage import pose_input, to_pixels
 from animate_anyone.training.stage_denoising import DenoisingBatch, DenoisingStage
 
 TEXTURED = 0.2
@@ -119,10 +119,13 @@ class ImageStage(DenoisingStage[ImageBatch]):
         first = min(dropped, b - 1)
         own = pose_input(batch.reference_pose[:, None])
         pose = self.guide(pose_input(batch.poses), own)  # (b, C, k, h, w)
-        seen: ReferenceKeysValues | ReferenceResiduals | None = None
+        seen: SeenReference | ReferenceResiduals | None = None
         made: list[Tensor] = []
         if self.reference_net is not None:
             seen, made = self.read_reference(reference, token, own, first)
+        elif self.reference_resnet is not None:
+            features = self.reference_resnet(to_pixels(batch.reference)[first:])
+            seen, made = self.denoising_unet.project_reference(features, first), list(features.values())
         elif self.reference_control is not None:
             rows, tokens = noisy.flatten(0, 1)[:, :, None], token.repeat_interleave(k, 0)
             residuals = self.reference_control(rows, timesteps.flatten(), tokens, reference[first:], first)
@@ -138,6 +141,7 @@ class ImageStage(DenoisingStage[ImageBatch]):
         return AnimateAnyonePipeline(
             pose_guider=self.as_saved(self.pose_guider),  # type: ignore[arg-type]
             reference_control=self.as_saved(self.reference_control),
+            reference_resnet=self.as_saved(self.reference_resnet),
             **self.common_parts(),
         )
 

@@ -269,6 +269,13 @@ def blank_batch(
         "object_cells": ((b, k, *cells), torch.bool),
         "depth": ((b, k, *pose), torch.float32),
     }
+    if before := getattr(stage, "num_before", 0):
+        shapes |= {
+            "before": ((b, before, *side, 3), torch.uint8),
+            "poses_before": ((b, before, *pose, 3), torch.uint8),
+            "depth_before": ((b, before, *pose), torch.float32),
+            "given_before": ((b,), torch.bool),
+        }
     given: dict[str, Tensor | None] = {}
     for field in fields(stage.record):
         shape = shapes.get(field.name)

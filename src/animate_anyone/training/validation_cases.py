@@ -79,7 +79,9 @@ def studio_case(recipe: Recipe, number: int, wanted: Wanted | None = None) -> Ca
     data, frames, seed = recipe.data, recipe.monitor.validation_frames, FIRST_SEED + number
     size, drawn, name = (data.size, data.size), (data.pose_size, data.pose_size), f"studio_{number}"
     if recipe.environment is None:
-        return driven_case(name, puppet_clip(seed, size, drawn, data.skeleton_style, frames, data.domain))
+        return driven_case(
+            name, puppet_clip(seed, size, drawn, data.skeleton_style, frames, data.domain, data.reference)
+        )
     scene = SuiteScene.of(seed, size, recipe.environment.formulation, frames)
     return scene_case(name, scene, draw_pose(scene.truth.pose, size, style=data.skeleton_style), seed)
 

@@ -21,6 +21,7 @@ from animate_anyone.first_guess.frames import ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH
 from animate_anyone.progress import SILENT, Progress, suiting
+from animate_anyone.sampling.continuation import frames_before
 from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
@@ -207,7 +208,8 @@ def find_frames(
     def look() -> Decomposed:
         networks = Networks.load(settings, marks)
         scene, remarks = decompose(driver, networks, settings.person, progress, known)
-        subject, more = crop_to_character(picture, character_pose, networks.masker, networks.estimator)
+        masker = networks.masker if pipeline.config["carried_reference"] else None
+        subject, more = crop_to_character(picture, character_pose, masker, networks.estimator)
         return Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
 
     with report.timed("seeing"):
@@ -284,7 +286,9 @@ def dry_run(
     work, disk = pictures_on_disk(pipeline, settings, windows, driver, marks)
     what = "windows"
     if settings.continuation:
-        work, what = changed(work, window_batch=1), f"segments that share {settings.continuation}"
+        shown = settings.continuation if frames_before(pipeline.denoising_unet) else 0
+        what = f"segments, shown the last {shown} before," if shown else f"segments that share {settings.continuation}"
+        work = changed(work, window_batch=1, before=shown if len(windows) > 1 else 0)
     lines = describe_needs(pipeline, settings, windows, work, what)
     size = f"{driver.size[0]}x{driver.size[1]}"
     free = shutil.disk_usage(tempfile.gettempdir()).free

@@ -23,6 +23,7 @@ from animate_anyone.perception.objects.tracking import (
     find_objects,
     load_tracker,
 )
+from animate_anyone.perception.person.body_hull import body_box
 from animate_anyone.perception.person.mask_checks import NOBODY
 from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_masker
 from animate_anyone.perception.person.people import track_person
@@ -221,22 +222,26 @@ def pictures_of(driver: Driver) -> FrameSequence[np.uint8]:
 
 
 def crop_to_character(
-    picture: NDArray[np.uint8], known: PoseSequence | None, masker: PersonMasker, estimator: PoseEstimator
+    picture: NDArray[np.uint8], known: PoseSequence | None, masker: PersonMasker | None, estimator: PoseEstimator
 ) -> tuple[Subject, list[str]]:
     """The square around the character, as the models are trained; the whole picture where nobody is found in it.
 
     Args:
         picture: ``(height, width, 3)`` uint8.
         known: the character's pose, one frame; ``None`` has it estimated.
+        masker: finds the character's silhouette, which first guesses need. ``None`` goes without: a model by itself
+            knows the character from its background (Animate Anyone 2, section 3), and the skeleton says where it is.
 
     Returns:
         The character, its pose in pixels of that square, and remarks for the user.
     """
     width, height = picture.shape[1], picture.shape[0]
     pose = estimator.estimate_picture(picture) if known is None else known.scaled_to((width, height))
-    person = None if pose is None else masker.mask([picture], pose).masks[0]
+    person = None if pose is None or masker is None else masker.mask([picture], pose).masks[0]
     box = None if person is None else bounding_box(person)
-    if pose is None or person is None or box is None:
+    if pose is not None and masker is None:
+        box = body_box(pose)
+    if pose is None or box is None:
         return Subject(picture, pose), ["character: nobody was found in the picture, which is taken as it is"]
     side = round(CLOSE_UP * max(span.stop - span.start for span in box))
     top, left = (round((span.start + span.stop - side) / 2) for span in box)
@@ -245,5 +250,5 @@ def crop_to_character(
     moved = pose.keypoints - np.array([left, top], np.float32)
     inside = np.arange(top, top + side)[:, None] == rows[:, None]
     inside = inside & (np.arange(left, left + side) == columns)
-    silhouette = person[rows][:, columns] & inside
+    silhouette = None if person is None else person[rows][:, columns] & inside
     return Subject(picture[rows][:, columns], replace(pose, keypoints=moved, size=(side, side)), silhouette), []

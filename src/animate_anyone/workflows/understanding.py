@@ -92,7 +92,8 @@ def understand_replace(
     replace.check_model(pipeline, settings, len(driver))
     networks = Networks.load(settings, marks)
     scene, lines = decompose(driver, networks, settings.person, progress)
-    subject, more = crop_to_character(picture, None, networks.masker, networks.estimator)
+    masker = networks.masker if pipeline.config["carried_reference"] else None
+    subject, more = crop_to_character(picture, None, masker, networks.estimator)
     report.lines += [*lines, *more]
     crop = Crop.around(scene.person.masks, settings.size or tuple(pipeline.config["size"])) if settings.crop else None
     seen = scene if crop is None else crop.of(scene)

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from animate_anyone.conditions.body_lengths import frame_torso_length
+from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.perception.classical import cv2
-from animate_anyone.structures import LEFT_HAND, RIGHT_HAND, Mask, Size
+from animate_anyone.structures import LEFT_HAND, RIGHT_HAND, Mask, PoseSequence, Size
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
 _LIMBS: tuple[tuple[str, str, float, float], ...] = (
@@ -20,6 +21,22 @@ _LIMBS: tuple[tuple[str, str, float, float], ...] = (
 )
 _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
+
+
+def body_box(pose: PoseSequence, frame: int = 0) -> tuple[slice, slice] | None:
+    """Rows and columns that a person is in by the skeleton alone, clothes and hair as most have them.
+
+    Halfway between the boxes of :func:`body_hulls`; ``None`` where no body is seen.
+    """
+    hulls = body_hulls(pose.keypoints[frame], pose.scores[frame], pose.size)
+    sure, maybe = (bounding_box(hull.astype(bool)) for hull in hulls)
+    if sure is None or maybe is None:
+        return None
+    (above, left), (below, right) = (
+        [round((getattr(a, end) + getattr(b, end)) / 2) for a, b in zip(sure, maybe, strict=True)]
+        for end in ("start", "stop")
+    )
+    return slice(above, below), slice(left, right)
 
 
 def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: Size) -> tuple[Mask, Mask]:
