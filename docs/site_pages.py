@@ -1,5 +1,5 @@
-"""A hook of MkDocs: the results of benchmarks/ are pages of the site too, so that links to them hold there as they do
-in the repository.
+"""A hook of MkDocs: the results of benchmarks/ are pages of the site too, and pictures of integrations/ are in it, so
+that links to them hold there as they do in the repository.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add ``benchmarks/**/*.md``."""
-    for path in sorted((REPOSITORY / "benchmarks").rglob("*.md")):
+    """Add ``benchmarks/**/*.md`` and ``integrations/**/*.jpg``."""
+    for path in sorted((*(REPOSITORY / "benchmarks").rglob("*.md"), *(REPOSITORY / "integrations").rglob("*.jpg"))):
         name = path.relative_to(REPOSITORY).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links that leave docs/ for benchmarks/ lead to the pages of :func:`on_files`."""
-    return re.sub(r"\]\(((?:\.\./)*)\.\./benchmarks/", r"](\1benchmarks/", markdown)
+    """Links that leave docs/ for benchmarks/ and integrations/ lead to the files of :func:`on_files`."""
+    return re.sub(r"\]\(((?:\.\./)*)\.\./(benchmarks|integrations)/", r"](\1\2/", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -37,6 +37,7 @@ LONGEST = (
     "parity/test_whole_pipeline.py",
     "workflows/test_benchmark.py",
     "workflows/test_replace.py",
+    "integrations/test_comfyui_workflows.py",
     "test_wheel.py",
     "sampling/test_memory_environment.py",
     "models/test_environment_unet.py",

@@ -21,7 +21,7 @@ from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.first_guess.frames import KEPT_BYTES, ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import load_estimator
-from animate_anyone.progress import Progress, suiting
+from animate_anyone.progress import SILENT, Progress, suiting
 from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
 from animate_anyone.sampling.memory import readable
@@ -42,7 +42,7 @@ from animate_anyone.workflows.settings import (
     sampling_arguments,
     write_result,
 )
-from animate_anyone.workflows.sizes import choose_sizes
+from animate_anyone.workflows.sizes import Sizes, choose_sizes
 from animate_anyone.workflows.skeletons import KEPT, keep_skeletons, reference_skeleton, skeleton_pictures
 
 
@@ -108,38 +108,87 @@ def animate(
 
     job = describe_job("animate", character, driving, settings, character_pose, ranks.count)
     with KeptWork(output, job, worth_it=len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
-        # Perception: the character's pose and the driver's.
-        with report.timed("seeing"):
-            subject, poses = look(picture, character_pose, driver, pipeline, settings, kept, ranks, report, progress)
-
-        # Conditions: the driver's movement on the character's body, drawn as the model knows it.
-        whole = Letterbox.into((picture.shape[1], picture.shape[0]), sizes.video)
-        if pipeline.config["stretch"] or settings.size is None:
-            whole = Letterbox.stretched(sizes.video)
-        letterbox = whole.scaled_to(sizes.networks)
-        if poses is not None:
-            poses = align(poses, subject, settings, report)
-            poses, held = hold(poses)
-            report.lines += pose_lines(letterbox.move(poses), held)
-        skeletons = skeleton_pictures(poses, driver, letterbox, pipeline)
-        guess = None
-        if pipeline.config["carried_reference"]:
-            with report.timed("first guess"):
-                guess = make_first_guess(subject, poses, whole, len(driver), report)
-        if settings.keep is not None and ranks.is_first:
-            keep_skeletons(settings.keep, subject, poses, skeletons, driver)
-
-        # Sampling: frames are denoised, decoded and written window after window.
-        frames: Iterable[Picture] | None = guess
-        if guess is None or not settings.first_guess:
-            made = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress, kept, ranks)
-            frames = kept.through(made)
-        assert frames is not None
+        frames = find_frames(picture, character_pose, driver, pipeline, sizes, settings, report, progress, kept, ranks)
         if not ranks.is_first:
             deque(() if settings.first_guess else frames, maxlen=0)  # goes through all, and has none itself
             return report
         report.lines += [kept.remark] if kept.remark else []
         return write_result(output, frames, sizes.video, driver, settings, report, progress)
+
+
+def animate_frames(
+    picture: Picture,
+    driver: Driver,
+    settings: Settings | None = None,
+    *,
+    character_pose: PoseSequence | None = None,
+    progress: Progress = SILENT,
+    load: Callable[..., AnimateAnyonePipeline] | None = None,
+) -> tuple[Iterable[Picture], Sizes, Report]:
+    """As :func:`animate`, from a picture and a driver in memory to frames in memory; no file is written.
+
+    Args:
+        picture: the character, ``(height, width, 3)`` uint8, RGB.
+        driver: see :func:`~animate_anyone.workflows.driving.hold_driver`.
+
+    Returns:
+        The frames ``(height, width, 3)`` uint8, made as they are asked for; the sizes; and the report so far.
+
+    Raises:
+        InputError: as :func:`animate`.
+    """
+    settings = settings or Settings()
+    report = Report(lines=list(driver.remarks))
+    check_person(driver, settings)
+    check_verb(settings.model, "animate")
+    pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
+    pipeline.plan(len(driver), settings.steps, settings.guidance, settings.window, settings.overlap)
+    sizes = choose_sizes(pipeline, settings.size, (picture.shape[1], picture.shape[0]))
+    check_asked(pipeline, settings)
+    kept = KeptWork.nothing()
+    made = find_frames(picture, character_pose, driver, pipeline, sizes, settings, report, progress, kept)
+    return progress.track(made, len(driver), "frames"), sizes, report
+
+
+def find_frames(
+    picture: Picture,
+    character_pose: PoseSequence | None,
+    driver: Driver,
+    pipeline: AnimateAnyonePipeline,
+    sizes: Sizes,
+    settings: Settings,
+    report: Report,
+    progress: Progress,
+    kept: KeptWork,
+    ranks: Ranks = ALONE,
+) -> Iterable[Picture]:
+    """The frames of the result; perception and conditions are done at once, the frames as they are asked for."""
+    # Perception: the character's pose and the driver's.
+    with report.timed("seeing"):
+        subject, poses = look(picture, character_pose, driver, pipeline, settings, kept, ranks, report, progress)
+
+    # Conditions: the driver's movement on the character's body, drawn as the model knows it.
+    whole = Letterbox.into((picture.shape[1], picture.shape[0]), sizes.video)
+    if pipeline.config["stretch"] or settings.size is None:
+        whole = Letterbox.stretched(sizes.video)
+    letterbox = whole.scaled_to(sizes.networks)
+    if poses is not None:
+        poses = align(poses, subject, settings, report)
+        poses, held = hold(poses)
+        report.lines += pose_lines(letterbox.move(poses), held)
+    skeletons = skeleton_pictures(poses, driver, letterbox, pipeline)
+    guess = None
+    if pipeline.config["carried_reference"]:
+        with report.timed("first guess"):
+            guess = make_first_guess(subject, poses, whole, len(driver), report)
+    if settings.keep is not None and ranks.is_first:
+        keep_skeletons(settings.keep, subject, poses, skeletons, driver)
+
+    # Sampling: frames are denoised, decoded and handed out window after window.
+    if guess is not None and settings.first_guess:
+        return guess
+    made = make_frames(pipeline, subject, skeletons, letterbox, guess, settings, progress, kept, ranks)
+    return kept.through(made)
 
 
 def look(

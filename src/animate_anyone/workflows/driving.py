@@ -185,13 +185,32 @@ def open_driver(
         raise InputError(f"there is no kind of driver {kind!r}; there are: {', '.join(KINDS)}")
     if kind != "auto" and path.suffix.lower() == ".npz":
         raise InputError(f"{path}: holds poses, and is no {kind}; leave --driving-kind out")
-    poses, video = None, None
     if path.suffix.lower() == ".npz":
-        poses = PoseSequence.load(path)
+        return hold_driver(PoseSequence.load(path), frames, fps, name=path)
+    return hold_driver(open_video(path), frames, fps, kind)
+
+
+def hold_driver(
+    held: Video | PoseSequence,
+    frames: slice | None = None,
+    fps: Fraction | None = None,
+    kind: str = "auto",
+    name: str | Path = "poses",
+) -> Driver:
+    """As :func:`open_driver`, of a video that is open or in memory, or of poses.
+
+    Args:
+        held: a video, such as :class:`~animate_anyone.media.held_video.HeldVideo`, or poses.
+        frames, fps: as there.
+        kind: as there, of a video.
+        name: of poses, for messages.
+    """
+    if isinstance(held, PoseSequence):
+        path, poses, video = Path(name), held, None
         size, source_fps, count = poses.size, poses.fps, len(poses)
         times = np.arange(count + 1) / float(poses.fps) if poses.times is None else _with_end(poses.times)
     else:
-        video = open_video(path)
+        path, poses, video = held.path, None, held
         size, source_fps, count = (video.info.width, video.info.height), video.info.fps, video.info.num_frames
         times = video.times
     source = frame_range(frames, count, path)

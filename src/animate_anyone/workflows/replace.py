@@ -20,7 +20,7 @@ from animate_anyone.errors import InputError
 from animate_anyone.first_guess.frames import ScaledPictures, mending
 from animate_anyone.models.folder import check_verb
 from animate_anyone.perception import WITH_DEPTH
-from animate_anyone.progress import Progress, suiting
+from animate_anyone.progress import SILENT, Progress, suiting
 from animate_anyone.sampling.continuation import frames_before
 from animate_anyone.sampling.latents import PLAIN
 from animate_anyone.sampling.loading import load_pipeline, load_shapes
@@ -50,6 +50,8 @@ from animate_anyone.workflows.settings import (
 )
 from animate_anyone.workflows.sizes import choose_sizes
 from animate_anyone.workflows.source_video import (
+    NOTHING,
+    Known,
     Networks,
     SourceVideoSettings,
     check_perception,
@@ -130,42 +132,108 @@ def replace(
 
     job = describe_job("replace", character, video, settings, character_pose, ranks.count)
     with KeptWork(output, job, len(windows) > 1 and not settings.first_guess and ranks.is_first) as kept:
-        # Perception: who moves how, where are they, and what do they hold?
-        def look() -> Decomposed:
-            networks = Networks.load(settings, marks)
-            scene, remarks = decompose(driver, networks, settings.person, progress)
-            masker = networks.masker if pipeline.config["carried_reference"] else None
-            subject, more = crop_to_character(picture, character_pose, masker, networks.estimator)
-            return Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
-
-        with report.timed("seeing"):
-            found = kept.once("found.zip", look, Decomposed.save, Decomposed.load)
-            give_back()  # what the networks held of memory
-        report.lines += found.lines
-        scene = found.scene(pictures_of(driver))
-
-        # Conditions: all of it at the model's size.
-        wanted = settings.size or tuple(pipeline.config["size"])
-        crop = Crop.around(scene.person.masks, wanted) if settings.crop else Crop.whole(driver.size)
-        cropped = crop.of(scene)
-        sizes = choose_sizes(pipeline, settings.size, cropped.pose.size)
-        whole = Letterbox.into(cropped.pose.size, sizes.video) if settings.size else Letterbox.stretched(sizes.video)
-        with report.timed("conditions"):
-            conditions = make_conditions(cropped, found.subject, whole, sizes.networks, pipeline)
-        report.lines += background_lines(conditions)
-        if settings.keep is not None and ranks.is_first:
-            keep_conditions(settings.keep, cropped, conditions, driver)
-
-        # Sampling: frames are denoised, decoded, composed and written window after window.
-        made = kept.through(make_frames(pipeline, conditions, sizes.networks, settings, progress, kept, ranks))
+        made, compositor = find_frames(
+            picture, character_pose, driver, pipeline, settings, report, progress, kept, marks=marks, ranks=ranks
+        )
         if not ranks.is_first:
             deque(() if settings.first_guess else made, maxlen=0)  # goes through all, and has none itself
             return report
         report.lines += [kept.remark] if kept.remark else []
-        at_video_size = settings.keep_background or settings.crop
-        compositor = Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
         composed, last = compositor.compose(made), compositor.environment_lines
         return write_result(output, composed, compositor.size, driver, settings, report, progress, last)
+
+
+def replace_frames(
+    picture: Picture,
+    driver: Driver,
+    settings: Settings | None = None,
+    *,
+    known: Known = NOTHING,
+    character_pose: PoseSequence | None = None,
+    progress: Progress = SILENT,
+    load: Callable[..., AnimateAnyonePipeline] | None = None,
+) -> tuple[Iterator[Picture], Report]:
+    """As :func:`replace`, from a picture and a video in memory to frames in memory; no file is written.
+
+    Args:
+        picture: the character, ``(height, width, 3)`` uint8, RGB.
+        driver: the video, see :func:`~animate_anyone.workflows.driving.hold_driver`.
+        known: what is known of the video, and not looked for.
+
+    Returns:
+        The frames ``(height, width, 3)`` uint8, made as they are asked for; and the report, whole after the last.
+
+    Raises:
+        InputError: as :func:`replace`.
+    """
+    settings = settings or Settings()
+    report = Report(lines=list(driver.remarks))
+    check_verb(settings.model, "replace")
+    marks = check_perception(settings, driver.path, driver)
+    pipeline = (load or load_pipeline)(settings.model, placement=settings.placement)
+    assert isinstance(pipeline, AnimateAnyone2Pipeline)
+    windows = check_model(pipeline, settings, len(driver), known)
+    choose_sizes(pipeline, settings.size, driver.size)
+    check_asked(pipeline, settings)
+    check_disk(pictures_on_disk(pipeline, settings, windows, driver, marks)[1])
+    kept = KeptWork.nothing()
+    made, compositor = find_frames(
+        picture, character_pose, driver, pipeline, settings, report, progress, kept, marks=marks, known=known
+    )
+
+    def composed() -> Iterator[Picture]:
+        yield from progress.track(compositor.compose(made), len(driver), "frames")
+        report.lines += compositor.environment_lines()
+
+    return composed(), report
+
+
+def find_frames(
+    picture: Picture,
+    character_pose: PoseSequence | None,
+    driver: Driver,
+    pipeline: AnimateAnyone2Pipeline,
+    settings: Settings,
+    report: Report,
+    progress: Progress,
+    kept: KeptWork,
+    *,
+    marks: list[ObjectMark] | None,
+    known: Known = NOTHING,
+    ranks: Ranks = ALONE,
+) -> tuple[Iterator[Picture], Compositor]:
+    """The frames that the model makes, as they are asked for, and what puts them into the video; the rest is done."""
+
+    # Perception: who moves how, where are they, and what do they hold?
+    def look() -> Decomposed:
+        networks = Networks.load(settings, marks)
+        scene, remarks = decompose(driver, networks, settings.person, progress, known)
+        masker = networks.masker if pipeline.config["carried_reference"] else None
+        subject, more = crop_to_character(picture, character_pose, masker, networks.estimator)
+        return Decomposed.of(scene, subject, [*getattr(networks.estimator, "remarks", ()), *remarks, *more])
+
+    with report.timed("seeing"):
+        found = kept.once("found.zip", look, Decomposed.save, Decomposed.load)
+        give_back()  # what the networks held of memory
+    report.lines += found.lines
+    scene = found.scene(pictures_of(driver))
+
+    # Conditions: all of it at the model's size.
+    wanted = settings.size or tuple(pipeline.config["size"])
+    crop = Crop.around(scene.person.masks, wanted) if settings.crop else Crop.whole(driver.size)
+    cropped = crop.of(scene)
+    sizes = choose_sizes(pipeline, settings.size, cropped.pose.size)
+    whole = Letterbox.into(cropped.pose.size, sizes.video) if settings.size else Letterbox.stretched(sizes.video)
+    with report.timed("conditions"):
+        conditions = make_conditions(cropped, found.subject, whole, sizes.networks, pipeline)
+    report.lines += background_lines(conditions)
+    if settings.keep is not None and ranks.is_first:
+        keep_conditions(settings.keep, cropped, conditions, driver)
+
+    # Sampling: frames are denoised, decoded, composed and handed out window after window.
+    made = kept.through(make_frames(pipeline, conditions, sizes.networks, settings, progress, kept, ranks))
+    at_video_size = settings.keep_background or settings.crop
+    return made, Compositor(scene, crop, conditions, settings.feather if at_video_size else None)
 
 
 def make_frames(
@@ -271,11 +339,18 @@ def check_inputs(
     return output, picture, driver, check_perception(settings, video, driver)
 
 
-def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames: int) -> list[list[int]]:
+def check_model(
+    pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames: int, known: Known = NOTHING
+) -> list[list[int]]:
     """The windows or segments; raises :class:`InputError` where the model cannot do what is asked for."""
-    if settings.objects is not None and not pipeline.config["uses_objects"]:
+    if (settings.objects is not None or known.objects) and not pipeline.config["uses_objects"]:
         raise InputError(f"{settings.model}: this model was trained without objects; leave --objects out")
-    if pipeline.config["uses_depth"] and settings.pose_estimator not in WITH_DEPTH:
+    if pipeline.config["uses_depth"] and known.pose is not None and known.pose.depth is None:
+        raise InputError(
+            f"{settings.model}: this model wants to know how far the limbs are, and the poses given have no depth; "
+            f"leave them out, and --pose-estimator {' or '.join(WITH_DEPTH)} finds some"
+        )
+    if pipeline.config["uses_depth"] and known.pose is None and settings.pose_estimator not in WITH_DEPTH:
         raise InputError(
             f"{settings.model}: this model wants to know how far the limbs are, and poses of "
             f"{settings.pose_estimator} have no depth; give --pose-estimator {' or '.join(WITH_DEPTH)}"

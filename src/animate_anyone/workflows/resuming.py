@@ -63,6 +63,11 @@ class KeptWork:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.remark = f"{self.folder}: was begun for another command or other files, and is begun anew"
 
+    @classmethod
+    def nothing(cls) -> KeptWork:
+        """Of a video that no file is written of: nothing is kept."""
+        return cls(Path("nothing"), None, worth_it=False)
+
     def _is_ours(self) -> bool:
         try:
             return bool(json.loads((self.folder / "job.json").read_text())["key"] == self._key)

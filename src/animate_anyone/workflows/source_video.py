@@ -29,7 +29,7 @@ from animate_anyone.perception.person.masks import MASKERS, PersonMasker, load_m
 from animate_anyone.perception.person.people import track_person
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
-from animate_anyone.structures import ObjectMark, PoseSequence, Scene, Subject
+from animate_anyone.structures import MaskTrack, ObjectMark, PoseSequence, Scene, Subject
 from animate_anyone.system.frame_sequence import FrameSequence, MadeFrames
 from animate_anyone.workflows.driving import Driver
 from animate_anyone.workflows.settings import WorkflowSettings, check_name
@@ -62,6 +62,41 @@ class SourceVideoSettings(WorkflowSettings):
         super().__post_init__()
         check_name("masker", self.masker, MASKERS)
         check_name("tracker", self.tracker, TRACKERS)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a source video before anybody looks at it.
+
+    Attributes:
+        pose: of the person in the frames made, in pixels of the video; ``None``: it is estimated.
+        person: their masks in those frames; ``None``: they are cut out.
+        objects: masks of what they hold, beside those that are looked for.
+    """
+
+    pose: PoseSequence | None = None
+    person: MaskTrack | None = None
+    objects: tuple[MaskTrack, ...] = ()
+
+    def check(self, driver: Driver) -> None:
+        """Raise :class:`InputError` where one of them is not of the driver's frames."""
+        frames, size = len(driver), driver.size
+        if self.pose is not None and (len(self.pose), self.pose.size) != (frames, size):
+            raise InputError(
+                f"the poses given are {len(self.pose)} of {self.pose.size[0]}x{self.pose.size[1]} pixels, and {frames} "
+                f"frames of {size[0]}x{size[1]} are made; give one for each, in their pixels"
+            )
+        for track in (*([self.person] if self.person else []), *self.objects):
+            if track.masks.shape != (frames, size[1], size[0]):
+                count, height, width = track.masks.shape
+                raise InputError(
+                    f"the masks given of {track.name} are {count} of {width}x{height} pixels, and {frames} frames of "
+                    f"{size[0]}x{size[1]} are made; give one for each, of their size"
+                )
+
+
+NOTHING = Known()
+"""Nothing is known."""
 
 
 def check_perception(settings: SourceVideoSettings, video: str | Path, driver: Driver) -> list[ObjectMark] | None:
@@ -128,7 +163,7 @@ class Networks:
 
 
 def decompose(
-    driver: Driver, networks: Networks, person: int = 0, progress: Progress = SILENT
+    driver: Driver, networks: Networks, person: int = 0, progress: Progress = SILENT, known: Known = NOTHING
 ) -> tuple[Scene, list[str]]:
     """Decompose a video into motion, person and objects.
 
@@ -138,35 +173,45 @@ def decompose(
         driver: the video, and which of its frames.
         networks: of perception; without a locator there are no objects, without a tracker it is ``classical``.
         person: who, 0 is the largest in the first frame where anybody is.
+        known: what is not looked for.
 
     Returns:
         The scene, at the video's size, and remarks on it for the user; their frame numbers count the frames made.
 
     Raises:
-        InputError: nobody is found, or not so many people, or no mask comes out.
+        InputError: nobody is found, or not so many people, or no mask comes out, or what is known is of other frames.
     """
+    known.check(driver)
     frames = driver.result_frames()
-    followed = track_person(frames, driver.fps, networks.estimator, person, driver.times, progress)
-    quality = quality_report(followed.poses)
-    quality.check(least=0.0)
-    poses, lines = clean(followed.poses), quality.lines()
-    lines += followed.lines(person)
-    mask_track = networks.masker.mask(frames, poses, progress)
+    lines: list[str] = []
+    doubtful: tuple[tuple[int, str], ...] = ()
+    if known.pose is not None:
+        poses = known.pose
+        quality_report(poses).check(least=0.0)
+    else:
+        followed = track_person(frames, driver.fps, networks.estimator, person, driver.times, progress)
+        quality = quality_report(followed.poses)
+        quality.check(least=0.0)
+        poses, lines = clean(followed.poses), quality.lines()
+        lines += followed.lines(person)
+        doubtful = followed.flagged()
+    mask_track = known.person or networks.masker.mask(frames, poses, progress)
     visible = mask_track.there
     if not visible.any():
         raise InputError(f"no mask of the person came out in any frame; try another --masker: {', '.join(MASKERS)}")
-    mask_track = replace(mask_track, flagged=tuple(sorted((*mask_track.flagged, *followed.flagged()))))
+    mask_track = replace(mask_track, flagged=tuple(sorted((*mask_track.flagged, *doubtful))))
     somebody = replace(mask_track, flagged=tuple(doubt for doubt in mask_track.flagged if doubt[1] != NOBODY))
     lines += somebody.lines() or ["person: no mask is doubtful"]
     if not visible.all():
         numbers = ", ".join(map(str, np.flatnonzero(~visible)))
         lines.append(f"nobody to replace in frame {numbers}: the video's own frame stands there")
-    if networks.locator is None:
-        return Scene(pictures_of(driver), poses, mask_track), lines
-    objects = find_objects(frames, networks.locator, networks.tracker, progress)
-    lines += [line for track in objects for line in track.lines()]
-    found = [f"{track.name} in {int(track.there.sum())} of {len(track)} frames" for track in objects]
-    lines.append(f"objects: {', '.join(found) or 'none was found'}")
+    objects = known.objects
+    if networks.locator is not None:
+        objects += find_objects(frames, networks.locator, networks.tracker, progress)
+    if networks.locator is not None or objects:
+        lines += [line for track in objects for line in track.lines()]
+        found = [f"{track.name} in {int(track.there.sum())} of {len(track)} frames" for track in objects]
+        lines.append(f"objects: {', '.join(found) or 'none was found'}")
     return Scene(pictures_of(driver), poses, mask_track, objects), lines
 
 
