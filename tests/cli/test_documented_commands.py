@@ -97,6 +97,7 @@ NOT_RUN: dict[str, str] = {
     "python benchmarks/": HELD,
     "torchrun": "needs several processes; run by tests/training/test_distributed.py and tests/sampling/test_ranks.py",
     "tensorboard": "serves until it is stopped",
+    "jupyter ": "serves until it is stopped; the notebook is run by tests/workflows/test_notebook.py",
     "pip ": "asks a package index",
     "pipx ": "asks a package index",
     "docker ": "needs images",
@@ -225,7 +226,7 @@ def check(command: Command) -> None:
             and f"AS {words[words.index('--target') + 1]}" in (REPOSITORY / "Dockerfile").read_text()
         )
     else:
-        others = ("tensorboard", "cp", ".", "mkdocs", *RUN_BY_A_SHELL)
+        others = ("tensorboard", "jupyter", "cp", ".", "mkdocs", *RUN_BY_A_SHELL)
         assert words[0] in others or words[:3] == ["python", "-m", "build"], f"{words[0]}: what is that?"
 
 
