@@ -108,8 +108,8 @@ def main() -> None:
         gain(reports),
         f"Each row: the shipped puppet-environment with a new object guider goes on for {recipe.steps} steps of "
         f"{recipe.batch} clips with {recipe.objective.targets_per_reference} target frames each, {recipe.data.size}x"
-        f"{recipe.data.size} pixels, same seed ({recipe.seed}), same clips; {asked.characters} held-out scenes. Outside "
-        "the region all pixels are the source's own.",
+        f"{recipe.data.size} pixels, same seed ({recipe.seed}), same clips; {asked.characters} held-out scenes. "
+        "Outside the region all pixels are the source's own.",
         "The small networks have no attention at their finest level, 32x32 cells, so that spatial blending works on "
         "16x16 and 8x8 cells there, of 8 and 16 pixels a side; most objects inside the region are sticks and strings, "
         "thinner than that. Networks of the paper's size blend at 64x64 cells of 512 pixels too.",
