@@ -271,10 +271,10 @@ def check_model(pipeline: AnimateAnyone2Pipeline, settings: Settings, num_frames
     """The windows or segments; raises :class:`InputError` where the model cannot do what is asked for."""
     if settings.objects is not None and not pipeline.config["uses_objects"]:
         raise InputError(f"{settings.model}: this model was trained without objects; leave --objects out")
-    if pipeline.config["uses_depth"] and settings.pose_estimator not in WITH_DEPTH:
+    if pipeline.config["uses_depth"] and settings.depth is None and settings.pose_estimator not in WITH_DEPTH:
         raise InputError(
-            f"{settings.model}: this model wants to know how far the limbs are, and poses of "
-            f"{settings.pose_estimator} have no depth; give --pose-estimator {' or '.join(WITH_DEPTH)}"
+            f"{settings.model}: this model wants to know how far the limbs are, and poses of {settings.pose_estimator} "
+            f"have no depth; give --pose-estimator {' or '.join(WITH_DEPTH)}, or --depth FOLDER"
         )
     return pipeline.plan(
         num_frames,
