@@ -41,6 +41,7 @@ def depth_anything(kind: str = "relative") -> DepthAnythingForDepthEstimation:
     )
     for weights in model.head.parameters():  # as they are made first, what comes out hardly differs
         torch.nn.init.normal_(weights, std=0.3)
+    torch.nn.init.constant_(model.head.conv3.bias, 3.0)  # above the ReLU at the end
     return model
 
 

@@ -132,7 +132,7 @@ class Networks:
         """
         placed, dtype = settings.placement.resolve()
         device = str(placed)
-        estimator = load_estimator(settings.pose_estimator, device, **settings.estimator_options)
+        estimator = load_estimator(settings.pose_estimator, device=device, **settings.estimator_options)
         locator: ObjectLocator | None = None if marks is None else GivenMarks(marks)
         if settings.objects == ASK:
             locator = AskingLocator(settings.object_weights, device, dtype=dtype)
