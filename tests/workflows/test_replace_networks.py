@@ -109,7 +109,7 @@ def test_depth_takes_the_place_of_the_estimators(
     assert not np.allclose(plain.pose.depth, scene.pose.depth, atol=0.01)  # type: ignore[arg-type]
     assert np.abs(plain.pose.keypoints - scene.pose.keypoints).max() < 3
     picture = np.zeros((8, 8, 3), np.uint8)
-    Decomposed.of(scene, source_video.Subject(picture), []).save(tmp_path / "found.zip")
+    Decomposed.of(scene, source_video.Subject(picture, None), []).save(tmp_path / "found.zip")
     kept = Decomposed.load(tmp_path / "found.zip").pose.depth
     assert kept is not None and kept.tobytes() == scene.pose.depth.tobytes()
     jobs = [

@@ -13,13 +13,14 @@ from animate_anyone.cli.records import takes_records, values
 
 @takes_records
 def pose(
-    rtmlib: Rtmlib,
     source: Annotated[Path, typer.Argument(help="A video, a folder of frames, or a picture.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The poses to write (.npz).")] = Path("poses.npz"),
     preview: Annotated[Path | None, typer.Option(help="Also write the skeletons laid over the video (.mp4).")] = None,
     frames: VideoFrames = None,
     pose_estimator: PoseEstimatorName = "mediapipe",
     smooth: Annotated[bool, typer.Option(help="Fill gaps, drop outliers, smooth jitter.")] = True,
+    *,
+    rtmlib: Rtmlib,
 ) -> None:
     """Find the poses of the main person of a video or picture."""
     from functools import partial
