@@ -39,9 +39,10 @@ ObjectWeights = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Finds objects: Grounding DINO by name, Qwen-VL when asked.")
 ]
 Depth = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="joints|DIR", help="How far limbs are: as the poses say, or by Depth Anything or Sapiens2 (point map)."
+        metavar="joints|DIR",
+        help="How far limbs are: as the poses say (joints), or by Depth Anything or Sapiens2's point map.",
     ),
 ]
 CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (.npz of one frame) where it is known.")]

@@ -32,7 +32,7 @@ class Options:
     layout: Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")] = "plain"
     pose_estimator: options.PoseEstimatorName = "mediapipe"
     rtmlib: options.Rtmlib
-    depth: options.Depth = "joints"
+    depth: options.Depth = None
     device: Annotated[
         str, typer.Option(help="Where rtmlib, Grounding DINO and the depth network work: cpu, cuda, cuda:N or mps.")
     ] = "cpu"
@@ -79,7 +79,7 @@ def prepare(
         return
     shard_size = None if chosen.shards is None else parse_shard_size(chosen.shards)
     rate = parse_fps(chosen.fps)
-    depth = parse_depth(chosen.depth)
+    depth = None if chosen.depth is None else parse_depth(chosen.depth)
     given = (chosen.object_weights, chosen.rtmlib.rtmlib_detector, chosen.rtmlib.rtmlib_pose, depth)
     weights, detector, pose, depth_weights = (None if path is None else str(path.resolve()) for path in given)
     part = parse_range(chosen.frames)

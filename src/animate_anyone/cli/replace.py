@@ -42,7 +42,7 @@ class Options:
     windows: options.Windows
     pose_estimator: options.PoseEstimatorName = "mediapipe"
     rtmlib: options.Rtmlib
-    depth: options.Depth = "joints"
+    depth: options.Depth = None
     character_pose: options.CharacterPose = None
     masker: Annotated[str, typer.Option(help="Who cuts the person out: mediapipe, grabcut or sam2.")] = "mediapipe"
     tracker: Annotated[str, typer.Option(help="Who follows objects: classical or sam2.")] = "classical"
