@@ -13,6 +13,7 @@ from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
 from animate_anyone.structures import LEFT_HAND, PoseSequence
+from animate_anyone.synthetic.dataset import sample_clip
 from people import person
 
 SIZE = (400, 600)
@@ -149,3 +150,29 @@ def test_a_body_that_leaves_the_map() -> None:
     outside = replace(pose, keypoints=pose.keypoints + np.float32([0, 330]))
     (found,) = seen_in(outside, slope(y=1.0))
     assert np.isfinite(found[JOINT["neck"], 0]) and np.isnan(found[JOINT["right_ankle"], 0])
+
+
+@pytest.mark.parametrize("kind", ["relative", "metric", "points"])
+def test_a_rendered_scene_whose_depth_is_known(kind: str) -> None:
+    """A clip of the studio: depth of its surface in, depth of its joints out."""
+    clip = sample_clip(2, num_frames=8, size=(192, 256))
+    z = clip.depth.numpy().astype(np.float64)
+    z = np.where(np.isfinite(z), z, 12.0)  # the room
+    points = clip.keypoints_3d.numpy()
+    rows, columns = np.mgrid[: z.shape[1], : z.shape[2]] + 0.5
+    rays = [
+        np.polyfit((points[..., axis] / points[..., 2]).ravel(), clip.pose.keypoints[..., axis].ravel(), 1)
+        for axis in (0, 1)
+    ]
+    across, down = (
+        (pixels - middle) / focal * z for pixels, (focal, middle) in zip((columns, rows), rays, strict=True)
+    )
+    planes = {"relative": -(3 / z + 0.7)[:, None], "metric": z[:, None], "points": np.stack([across, down, z], axis=1)}
+    found = with_joint_depth(clip.pose, seen_in(clip.pose, *planes[kind])).depth
+    assert found is not None and clip.pose.depth is not None
+    seen = clip.visible.numpy()[:, :18]
+    true, measured = clip.pose.depth[:, :18][seen], found[:, :18][seen]
+    slope = float((measured * true).sum() / (true**2).sum())
+    likeness = float(np.corrcoef(measured, true)[0, 1])
+    print(f"slope {slope:.2f}, correlation {likeness:.3f}")
+    assert 0.75 < slope < 1.35 and likeness > 0.93

@@ -40,9 +40,14 @@ _LEAST_SEEN = 4  # of those, that must lie in the map
 _FORESHORTENED = 0.7  # seen length of a bone over its true one, below which its depth follows from both
 _LEAST_BONES = 3  # bones so foreshortened, over all frames
 _OUTLIERS = 0.05  # share of the joints, at either end, that do not count for the spread
-_PART_REACH = 0.5  # torso lengths by which a hand or face may be deeper than its wrist or nose
+_PART_REACH = 0.5  # torso lengths by which a hand, face, eye or ear may be deeper than its wrist or nose
 _LIMB_BONES = ("upper_arm", "forearm", "thigh", "shin")
-_PARTS = ((LEFT_HAND, JOINT["left_wrist"]), (RIGHT_HAND, JOINT["right_wrist"]), (FACE, JOINT["nose"]))
+_PARTS = (
+    (LEFT_HAND, JOINT["left_wrist"]),
+    (RIGHT_HAND, JOINT["right_wrist"]),
+    (FACE, JOINT["nose"]),
+    (slice(JOINT["right_eye"], JOINT["left_ear"] + 1), JOINT["nose"]),
+)
 
 
 def sample_joints(
@@ -142,7 +147,13 @@ def _line_ends(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     one, other = np.triu_indices(len(shares), 1)
     slope = np.median((values[other] - values[one]) / (shares[other] - shares[one])[:, None], axis=0)
     start = np.median(values - slope * shares[:, None], axis=0)
-    return start, start + slope
+    ends = start, start + slope
+    if seen.all():  # both ends are in the map; a line through a few pixels may be steep
+        ends = (
+            ends[0].clip(values.min(axis=0), values.max(axis=0)),
+            ends[1].clip(values.min(axis=0), values.max(axis=0)),
+        )
+    return ends
 
 
 def _origins(z: NDArray[np.float64]) -> NDArray[np.float64]:
