@@ -68,6 +68,7 @@ SHRUNK: dict[str, list[str]] = {
 # What begins so is parsed and not run, for this reason.
 NETWORK = "downloads published weights; run on stand-ins by tests/interop and tests/training/test_documented_start.py"
 PAPER_SIZE = "trains networks of full size; run with small ones by tests/training/test_paper_size.py"
+WEIGHTS = "needs weights; run on tiny ones by tests/workflows/test_replace_networks.py and tests/preparation"
 SYNOPSIS = "says what may be given, and is no command"
 HELD = "a long run of the repository's own"
 NOT_RUN: dict[str, str] = {
@@ -78,6 +79,9 @@ NOT_RUN: dict[str, str] = {
     "animate-anyone animate character.png --driving dance.mp4 --model models/moore": NETWORK,
     "animate-anyone animate me.png --driving dance.npz --model models/moore": NETWORK,
     "animate-anyone animate character.png --driving dance.mp4 --model FOLDER --offload": "needs a GPU",
+    "animate-anyone pose dance.mp4 -o dance.npz --pose-estimator rtmlib": "needs files; see test_rtmlib.py",
+    "animate-anyone replace character.png --video street.mp4 -o out.mp4 --depth": WEIGHTS,
+    "animate-anyone prepare videos/ -o dataset --masks --depth": WEIGHTS,
     "animate-anyone prepare --from-shards https": "reads from a server; run on files by tests/preparation",
     "animate-anyone prepare videos/ more.mp4 list.txt": "needs videos of one's own; see the same without list.txt",
     "animate-anyone train recipes/aa1": PAPER_SIZE,

@@ -58,6 +58,7 @@ def test_pose_of_a_video_and_a_picture(shell: Shell) -> None:
         (["dance.mp4", "--frames", "500:600"], r"dance\.mp4 has 12 frames"),
         (["dance.mp4", "--frames", "9" * 5000 + ":"], r"give A:B"),
         (["dance.mp4", "--pose-estimator", "eyes"], r"no pose estimator 'eyes'"),
+        (["dance.mp4", "--rtmlib-mode", "lightweight"], r"--rtmlib-mode: the pose estimator is mediapipe"),
     ],
 )
 def test_mistakes_with_pose(shell: Shell, arguments: list[str], message: str) -> None:

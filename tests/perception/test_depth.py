@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
+import tiny_depth
 from animate_anyone.conditions.limb_depth import draw_limb_depth
 from animate_anyone.errors import InputError
 from animate_anyone.perception.depth import DepthAnything
@@ -18,22 +18,7 @@ FRAMES = [np.random.default_rng(i).integers(0, 255, (30, 50, 3), np.uint8) for i
 
 
 def test_the_real_network_gives_maps_of_the_asked_size() -> None:
-    torch.manual_seed(0)
-    backbone = {
-        "model_type": "dinov2",
-        "hidden_size": 16,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 14,
-        "out_indices": [1, 2, 3, 4],
-        "apply_layernorm": True,
-        "reshape_hidden_states": False,
-    }
-    config = DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=16, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8
-    )
-    estimator = DepthAnything(model=DepthAnythingForDepthEstimation(config), side=28)
+    estimator = DepthAnything(model=tiny_depth.depth_anything(), side=28)
     maps = estimator.estimate(FRAMES, (40, 24))
     assert maps.shape == (2, 24, 40) and maps.dtype == np.float32 and np.isfinite(maps).all()
     pose = person(2, (50, 30), torso=8, neck=(25, 6))

@@ -38,7 +38,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Iterator[Found]:
 
     def use(estimator: object) -> None:
         work.clip_stages.cache_clear()
-        monkeypatch.setattr(work, "load_estimator", lambda name, device: estimator)
+        monkeypatch.setattr(work, "load_estimator", lambda name, device, **_: estimator)
 
     monkeypatch.setattr(work, "load_masker", LeftHalf)
     use(Waving())

@@ -101,7 +101,9 @@ def test_empty_and_large_files_are_not_taken(actions: Actions, form: dict[str, A
         actions.video("make", "animate", form)
 
 
-@pytest.mark.parametrize("name", ["keep", "sam2_weights", "object_weights", "device", "swiftness"])
+@pytest.mark.parametrize(
+    "name", ["keep", "sam2_weights", "object_weights", "depth", "rtmlib_detector", "rtmlib_pose", "device", "swiftness"]
+)
 def test_settings_that_name_places_of_the_server_are_not_taken(name: str) -> None:
     with pytest.raises(InputError, match=f"there is no setting {name} here"):
         settings_of("replace", {name: "/tmp"})

@@ -165,6 +165,14 @@ def test_all_mistakes_are_told_together(here: Path, line: Callable[..., Line]) -
     assert not (here / "out").exists()
 
 
+def test_networks_are_named_as_on_the_command_line(here: Path, tmp_path: Path) -> None:
+    job: Line = {"verb": "replace", "character": "me.png", "video": "dance.mp4", "output": "a.mp4"}
+    given = {"pose_estimator": "rtmlib", "rtmlib_pose": "dw.onnx", "depth": "weights", "output": "b.mp4"}
+    plain, deep = read_jobs(write(here, job | {"depth": "joints"}, job | given), here / "out")
+    assert (plain.settings.depth, deep.settings.depth) == (None, here / "weights")  # type: ignore[attr-defined]
+    assert {here / "weights", here / "dw.onnx"} < set(deep.inputs()) and len(plain.inputs()) == 2
+
+
 @pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe\x00"])
 def test_files_without_jobs(here: Path, content: bytes | None) -> None:
     if content is not None:

@@ -499,7 +499,7 @@ def test_a_model_that_wants_depth_refuses_an_estimator_without_at_once(
     monkeypatch.setattr(source_video, "load_masker", nobody_looks)
     settings = Settings(model=str(model), device="cpu", pose_estimator="rtmlib")
     for verb in (replace, dry_run):
-        with pytest.raises(InputError, match="poses of rtmlib have no depth; give --pose-estimator mediapipe"):
+        with pytest.raises(InputError, match="rtmlib have no depth; give --pose-estimator mediapipe, or --depth F"):
             verb(dancers / "me.png", dancers / "dance.mp4", tmp_path / "out.mp4", settings)
 
 
@@ -549,6 +549,7 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         "animate_anyone.sampling.placement.choose_device", lambda name: torch.device("cpu" if name == "auto" else name)
     )
+    (tmp_path / "network.onnx").touch()
     settings = Settings(
         masker="sam2",
         tracker="sam2",
@@ -556,6 +557,8 @@ def test_every_network_is_put_where_the_model_is_and_once(monkeypatch: pytest.Mo
         object_weights=tmp_path,
         sam2_weights=tmp_path,
         pose_estimator="rtmlib",
+        rtmlib_detector=tmp_path / "network.onnx",
+        rtmlib_pose=tmp_path / "network.onnx",
         device="cuda:1",
         dtype="float32",
     )

@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("settings", [Settings, ReplaceSettings])
 OWN = {
     Settings: {"model", "fps", "driving_kind", "align"},
     ReplaceSettings: {
-        *("model", "masker", "objects", "tracker", "sam2_weights", "object_weights"),
+        *("model", "masker", "objects", "tracker", "sam2_weights", "object_weights", "depth"),
         *("keep_background", "crop", "feather", "continuation"),
     },
 }

@@ -26,6 +26,7 @@ class Options:
     frames: Annotated[str | None, typer.Option(metavar="A:B", help="Frames of the driver, B left out.")] = None
     fps: Annotated[str | None, typer.Option(help="Frame rate of the result; default: the driver's timing.")] = None
     pose_estimator: options.PoseEstimatorName = "mediapipe"
+    rtmlib: options.Rtmlib
     driving_kind: Annotated[
         str, typer.Option(help="What a driving video shows: video (of somebody), skeleton (finished drawings) or auto.")
     ] = "auto"

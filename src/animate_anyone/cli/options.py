@@ -35,7 +35,16 @@ PoseEstimatorName = Annotated[str, typer.Option(help="mediapipe or rtmlib.")]
 FirstGuess = Annotated[
     bool, typer.Option("--first-guess", help="Write the small model's first guess without what its networks add.")
 ]
-ObjectWeights = Annotated[Path | None, typer.Option(metavar="DIR", help="Grounding DINO, to find objects by name.")]
+ObjectWeights = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Finds objects: Grounding DINO by name, Qwen-VL when asked.")
+]
+Depth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="joints|DIR",
+        help="How far limbs are: as the poses say (joints), or by Depth Anything or Sapiens2's point map.",
+    ),
+]
 CharacterPose = Annotated[Path | None, typer.Option(help="The character's pose (.npz of one frame) where it is known.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
 Guidance = Annotated[float | None, typer.Option(help="Guidance scale; default: the model's.")]
@@ -51,6 +60,21 @@ Like = Annotated[
 Align = Annotated[bool, typer.Option(help="Fit the driver's skeleton to the character's body.")]
 Layout = Annotated[str, typer.Option(help="Of the folders: plain, ubc, tiktok or ted.")]
 DType = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+
+
+@dataclass(frozen=True)
+class Rtmlib:
+    """The networks of ``--pose-estimator rtmlib``; without files those of its mode, where it has them already."""
+
+    rtmlib_mode: Annotated[
+        str, typer.Option(help="Of rtmlib's own networks: lightweight, balanced or performance.")
+    ] = "balanced"
+    rtmlib_detector: Annotated[
+        Path | None, typer.Option(metavar="ONNX", help="rtmlib's detector of people in place of the mode's: YOLOX.")
+    ] = None
+    rtmlib_pose: Annotated[
+        Path | None, typer.Option(metavar="ONNX", help="rtmlib's network of poses likewise: DWPose or RTMW.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +150,10 @@ def settings_of(kind: type[Settings], options: Any, instead: Mapping[str, Any] |
         InputError: a text that cannot be read, or settings that are not allowed.
     """
     from animate_anyone.media import parse_fps, parse_range, parse_size
+    from animate_anyone.perception.joint_depth import parse_depth
 
     given = values(options)
-    for name, read in (("size", parse_size), ("frames", parse_range), ("fps", parse_fps)):
+    for name, read in (("size", parse_size), ("frames", parse_range), ("fps", parse_fps), ("depth", parse_depth)):
         if given.get(name) is not None:
             given[name] = read(given[name])
     given |= instead or {}

@@ -31,7 +31,11 @@ class Options:
     object_weights: options.ObjectWeights = None
     layout: options.Layout = "plain"
     pose_estimator: options.PoseEstimatorName = "mediapipe"
-    device: Annotated[str, typer.Option(help="Where rtmlib and Grounding DINO work: cpu, cuda, cuda:N or mps.")] = "cpu"
+    rtmlib: options.Rtmlib
+    depth: options.Depth = None
+    device: Annotated[
+        str, typer.Option(help="Where rtmlib, Grounding DINO and the depth network work: cpu, cuda, cuda:N or mps.")
+    ] = "cpu"
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that work; 0: this one alone, with --ray all there is room for.")
     ] = 0
@@ -61,6 +65,7 @@ def prepare(
     from animate_anyone.engines.local_pool import LocalPool
     from animate_anyone.engines.ray_engine import RayEngine
     from animate_anyone.media import parse_fps, parse_range
+    from animate_anyone.perception.joint_depth import parse_depth
     from animate_anyone.preparation.prepare import MANIFEST, PAGE
     from animate_anyone.preparation.prepare import prepare as make
     from animate_anyone.preparation.settings import PrepareSettings
@@ -74,7 +79,9 @@ def prepare(
         return
     shard_size = None if chosen.shards is None else parse_shard_size(chosen.shards)
     rate = parse_fps(chosen.fps)
-    weights = None if chosen.object_weights is None else str(chosen.object_weights.resolve())
+    depth = None if chosen.depth is None else parse_depth(chosen.depth)
+    given = (chosen.object_weights, chosen.rtmlib.rtmlib_detector, chosen.rtmlib.rtmlib_pose, depth)
+    weights, detector, pose, depth_weights = (None if path is None else str(path.resolve()) for path in given)
     part = parse_range(chosen.frames)
     settings = PrepareSettings(
         rate,
@@ -87,6 +94,10 @@ def prepare(
         chosen.objects,
         weights,
         chosen.device,
+        chosen.rtmlib.rtmlib_mode,
+        detector,
+        pose,
+        depth_weights,
     )
     with ExitStack() as stack:
         engine: Engine = LocalPool(chosen.workers) if chosen.workers else InProcess()

@@ -19,7 +19,8 @@ class Options:
     output: options.OutputVideo = Path("out.mp4")
     model: options.Model = "puppet-environment"
     objects: Annotated[
-        str | None, typer.Option(metavar="FILE|TEXT", help="What the person holds: a .json of marks, or names.")
+        str | None,
+        typer.Option(metavar="FILE|TEXT|ask", help="What the person holds: a .json of marks, names, or ask."),
     ] = None
     keep_background: Annotated[
         bool, typer.Option("--keep-background", help="The video's size, and its own pixels outside the made region.")
@@ -40,6 +41,8 @@ class Options:
     ] = 0
     windows: options.Windows
     pose_estimator: options.PoseEstimatorName = "mediapipe"
+    rtmlib: options.Rtmlib
+    depth: options.Depth = None
     character_pose: options.CharacterPose = None
     masker: Annotated[str, typer.Option(help="Who cuts the person out: mediapipe, grabcut or sam2.")] = "mediapipe"
     tracker: Annotated[str, typer.Option(help="Who follows objects: classical or sam2.")] = "classical"

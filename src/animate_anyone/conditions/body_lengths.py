@@ -87,8 +87,8 @@ def with_midhip(pose: PoseSequence) -> tuple[NDArray[np.float64], NDArray[np.boo
 def measure(pose: PoseSequence) -> dict[str, Length]:
     """The length of every bone that is seen in some frame."""
     points, seen = with_midhip(pose)
-    flat = {bone: [_seen_length(points, seen, pair) for pair in pairs] for bone, pairs in BONES.items()}
-    growth = _growth(pose, flat)
+    flat = _seen_lengths(points, seen)
+    sizes = _growth(pose, flat)
     lengths: dict[str, Length] = {}
     for bone, pairs in BONES.items():
         quantile = _ARM_QUANTILE if bone in _ARM_BONES else _QUANTILE
@@ -96,16 +96,21 @@ def measure(pose: PoseSequence) -> dict[str, Length]:
             frames = np.isfinite(seen_length)
             if not frames.any():
                 continue
-            now = seen_length[frames] / growth[frames]
+            now = seen_length[frames] / sizes[frames]
             pixels = float(np.quantile(now, quantile))
             flatness = 1.0
             if pose.depth is not None and bone in DEPTH_BONES:
-                away = (pose.depth[frames, pair[0]] - pose.depth[frames, pair[1]]) * pose.size[1] / growth[frames]
+                away = (pose.depth[frames, pair[0]] - pose.depth[frames, pair[1]]) * pose.size[1] / sizes[frames]
                 true = float(np.quantile(np.hypot(now, away), quantile))
                 flatness = float(np.clip((pixels / max(true, 1e-6) - _STEEP) / (_FLAT - _STEEP), 0, 1))
             if pixels >= 1 and (bone not in lengths or pixels > lengths[bone].pixels):
                 lengths[bone] = Length(pixels, flatness)
     return lengths
+
+
+def growth(pose: PoseSequence) -> NDArray[np.float64]:
+    """``(frames,)``: the person's size in the picture, 1 in the first frames; all 1 if it hardly changes."""
+    return _growth(pose, _seen_lengths(*with_midhip(pose)))
 
 
 def average_torso(lengths: dict[str, Length]) -> float | None:
@@ -150,6 +155,11 @@ def unscored_torso_length(points: NDArray[np.float32]) -> float:
     return float(max(np.hypot(*(body[JOINT["neck"]] - hips)), np.hypot(*shoulders), 1.0))
 
 
+def _seen_lengths(points: NDArray[np.float64], seen: NDArray[np.bool_]) -> dict[str, list[NDArray[np.float64]]]:
+    """Of each bone, of each of its pairs: ``(frames,)`` pixels, NaN where an end is not seen."""
+    return {bone: [_seen_length(points, seen, pair) for pair in pairs] for bone, pairs in BONES.items()}
+
+
 def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tuple[int, int]) -> NDArray[np.float64]:
     """``(frames,)`` pixels, NaN where an end is not seen."""
     length = np.hypot(*(points[:, pair[0]] - points[:, pair[1]]).T)
@@ -157,7 +167,7 @@ def _seen_length(points: NDArray[np.float64], seen: NDArray[np.bool_], pair: tup
 
 
 def _growth(pose: PoseSequence, flat: dict[str, list[NDArray[np.float64]]]) -> NDArray[np.float64]:
-    """``(frames,)``: the person's size in the picture, 1 in the first frames; all 1 if it hardly changes.
+    """As :func:`growth`, from the bones' seen lengths.
 
     Alternating estimation: lengths from the sizes found so far, then sizes from the lengths.
     """

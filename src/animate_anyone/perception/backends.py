@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.structures import Picture
@@ -39,13 +41,14 @@ def load_backend(
     return backend(**options, **({"device": device} if device is not None and "device" in known else {}))
 
 
-def load_network(class_name: str, folder: str | Path | None, what: str) -> Any:
+def load_network(class_name: str, folder: str | Path | None, what: str, dtype: torch.dtype | None = None) -> Any:
     """A network of transformers from a folder in its own form (``config.json``, ``*.safetensors``).
 
     Args:
         class_name: in transformers: ``"Sam2VideoModel"``.
         folder: where it lies; ``None`` is refused.
         what: the name of the backend, for the message.
+        dtype: of its numbers; ``None``: transformers' default, that of the files.
 
     Raises:
         InputError: no folder, no such network in it, or weights that are missing or do not fit.
@@ -54,7 +57,11 @@ def load_network(class_name: str, folder: str | Path | None, what: str) -> Any:
     network = getattr(import_module("transformers"), class_name)
     try:
         loaded, report = network.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, output_loading_info=True
+            path,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({} if dtype is None else {"dtype": dtype}),
         )
     except Exception as error:
         raise InputError(f"{path}: cannot be loaded for {what}: {' '.join(str(error).split())[:300]}") from error
@@ -81,6 +88,24 @@ def check_folder(folder: str | Path | None, what: str) -> Path:
     if not (path / "config.json").is_file():
         raise InputError(f"{path}: no config.json there; give the folder of {what}'s weights as transformers saves it")
     return path
+
+
+def run_network(model: Any, pixels: torch.Tensor, device: str, output: str) -> NDArray[np.float32]:
+    """A named output of a network for one picture ``(1, 3, h, w)``, without its batch dimension; planes ``(c, h, w)``.
+
+    On CUDA it is computed in float16, and again in float32 where a value leaves float16's range; elsewhere in float32.
+    """
+    import torch
+
+    on_gpu = torch.device(device).type == "cuda"
+    with torch.inference_mode():
+        for half in (True, False) if on_gpu else (False,):
+            with torch.autocast("cuda", torch.float16) if half else nullcontext():
+                found = getattr(model(pixels.to(device)), output)[0].float()
+            if bool(torch.isfinite(found).all()):
+                break
+    planes: NDArray[np.float32] = (found if found.ndim == 3 else found[None]).cpu().numpy()
+    return planes
 
 
 def network_input(frame: Picture, size: Sequence[int], mode: str) -> torch.Tensor:

@@ -6,15 +6,19 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from pathlib import Path
 
 from animate_anyone.errors import InputError, shortened
-from animate_anyone.perception import ESTIMATORS
+from animate_anyone.perception import ESTIMATORS, check_estimator
+from animate_anyone.perception.joint_depth import check_depth
+from animate_anyone.perception.objects.asking import ASK
 from animate_anyone.structures import FASTEST
 
 VERSION = 2
 """Of the clips: other code that makes other clips from the same settings has another number."""
+_LATER = ("rtmlib_mode", "rtmlib_detector", "rtmlib_pose", "depth")  # clips of before were made with their defaults
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class PrepareSettings:
         objects: names of things that the person may hold, with commas between, whose masks are also written.
         object_weights: a folder with Grounding DINO, which finds them.
         device: where its networks compute: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; clips are taken for the same.
+        rtmlib_mode, rtmlib_detector, rtmlib_pose: as in :class:`~animate_anyone.perception.pose.rtmlib.RtmlibPose`.
+        depth: a folder with a network that sees how far limbs are; ``None``: the pose estimator says so, if it can.
 
     Raises:
         InputError: a value that is not allowed.
@@ -48,6 +54,10 @@ class PrepareSettings:
     objects: str | None = None
     object_weights: str | None = None
     device: str = "cpu"
+    rtmlib_mode: str = "balanced"
+    rtmlib_detector: str | None = None
+    rtmlib_pose: str | None = None
+    depth: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= FASTEST:
@@ -70,13 +80,18 @@ class PrepareSettings:
             raise InputError(
                 f"--pose-estimator {self.pose_estimator}: there is no such estimator; give {' or '.join(ESTIMATORS)}"
             )
-
+        check_estimator(self.pose_estimator, self.rtmlib_mode, self.rtmlib_detector, self.rtmlib_pose)
         if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", self.device):
             raise InputError(f"--device {shortened(self.device)}: give cpu, cuda, cuda:N or mps")
-        if self.device != "cpu" and self.pose_estimator == "mediapipe" and self.objects is None:
+        on_cpu = self.pose_estimator == "mediapipe" and self.objects is None and self.depth is None
+        if self.device != "cpu" and on_cpu:
             raise InputError(
                 f"--device {self.device}: mediapipe computes on the CPU alone; give --pose-estimator rtmlib with it"
             )
+        if self.depth is not None:
+            check_depth(Path(self.depth))
+        if self.objects == ASK:
+            raise InputError("--objects ask: replace asks, for a clip at a time; give names, such as ball,bat")
         if self.objects is not None and not all(name.strip() for name in self.objects.split(",")):
             raise InputError(f"--objects {shortened(self.objects)}: give names with commas between, such as ball,bat")
         if self.objects is not None and self.object_weights is None:
@@ -84,8 +99,9 @@ class PrepareSettings:
 
     @property
     def digest(self) -> str:
-        """Of the settings but for ``device``, and :data:`VERSION`, hexadecimal."""
-        asked = {name: value for name, value in asdict(self).items() if name != "device"}
+        """Of the settings but for ``device``, and :data:`VERSION`, hexadecimal; later settings count where given."""
+        usual = {field.name: field.default for field in fields(self) if field.name in _LATER}
+        asked = {n: v for n, v in asdict(self).items() if n != "device" and not (n in usual and v == usual[n])}
         text = json.dumps({"version": VERSION} | asked, default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from animate_anyone.errors import InputError
-from animate_anyone.perception import load_estimator
+from animate_anyone.perception import estimator_options, load_estimator
+from animate_anyone.perception.joint_depth import load_depth
 from animate_anyone.perception.objects.locators import TextLocator
 from animate_anyone.perception.objects.tracking import ObjectLocator, ObjectTracker, load_tracker
 from animate_anyone.perception.person.masks import load_masker
@@ -27,6 +28,7 @@ from animate_anyone.preparation.clip_stages import (
     sha256,
     write_thumbnail,
 )
+from animate_anyone.preparation.depth_stage import MeasureDepth, MeasureDepthOnGpu
 from animate_anyone.preparation.object_stage import WriteObjects, WriteObjectsOnGpu
 from animate_anyone.preparation.pieces import BrokenError, Piece, SourceFile, source_stages
 from animate_anyone.preparation.records import Records
@@ -124,18 +126,20 @@ def leave_failed(job: SourceJob | ClipJob, reason: str) -> None:
 @cache
 def clip_stages(settings: PrepareSettings) -> Sequence[Stage]:
     """What a clip goes through, in order; loaded once in each process."""
-    tracker = TrackPersonOnGpu if settings.device.startswith("cuda") else TrackPerson
-    stages: list[Stage] = [
-        tracker(lambda: load_estimator(settings.pose_estimator, settings.device)),
-        CheckPerson(),
-        CropPerson(),
-        CheckOverlay(),
-        WriteClip(),
-    ]
+    on_gpu = settings.device.startswith("cuda")
+    tracker = TrackPersonOnGpu if on_gpu else TrackPerson
+    networks = settings.rtmlib_mode, settings.rtmlib_detector, settings.rtmlib_pose
+    options = estimator_options(settings.pose_estimator, *networks)
+    stages: list[Stage] = [tracker(lambda: load_estimator(settings.pose_estimator, settings.device, **options))]
+    if settings.depth is not None:
+        folder = Path(settings.depth)
+        measure = MeasureDepthOnGpu if on_gpu else MeasureDepth
+        stages.append(measure(lambda: load_depth(folder, settings.device)))
+    stages += [CheckPerson(), CropPerson(), CheckOverlay(), WriteClip()]
     if settings.masks:
         stages.append(WriteMasks(load_masker))
     if settings.objects is not None:
-        write = WriteObjectsOnGpu if settings.device.startswith("cuda") else WriteObjects
+        write = WriteObjectsOnGpu if on_gpu else WriteObjects
         stages.append(write(lambda: _objects(settings)))
     check_stages(stages, ("id", "source", "piece", "settings", "folder"))
     return stages

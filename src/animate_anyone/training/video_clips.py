@@ -81,7 +81,7 @@ class VideoClips:
         if self.wanted.depth and self.clips[0].poses().depth is None:
             raise InputError(
                 f"data.videos {self.folder}: its poses have no depth, which environment.pose_modulation needs; prepare "
-                "it with --pose-estimator mediapipe, or give environment.pose_modulation=false"
+                "it with --pose-estimator mediapipe or --depth FOLDER, or give environment.pose_modulation=false"
             )
 
     def _size(self, clip: PreparedClip) -> Size:

@@ -37,7 +37,8 @@ from animate_anyone.workflows.understanding import UNDERSTAND, show_frame
 
 _EVERY = 0.5  # seconds between what is said of the progress
 _PREVIEW_EVERY = 1.5
-_NOT_HERE = ("keep", "sam2_weights", "object_weights", "device")  # they name places on the server's machine
+# They name places on the server's machine.
+_NOT_HERE = ("keep", "sam2_weights", "object_weights", "depth", "rtmlib_detector", "rtmlib_pose", "device")
 _model = KeptModel()  # of this process, from job to job
 
 

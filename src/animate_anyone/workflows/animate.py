@@ -203,7 +203,8 @@ def look(
     progress: Progress,
 ) -> tuple[Subject, PoseSequence | None]:
     """The character with its pose, and the driver's poses; ``None`` of a finished skeleton video."""
-    estimator = cache(partial(load_estimator, settings.pose_estimator, str(settings.placement.resolve()[0])))
+    device = str(settings.placement.resolve()[0])
+    estimator = cache(partial(load_estimator, settings.pose_estimator, device, **settings.estimator_options))
     aligned = settings.align and not driver.is_skeleton
     subject = find_character(picture, character_pose, aligned, pipeline, estimator)
     if driver.skeletons is not None:

@@ -14,6 +14,7 @@ from animate_anyone.errors import InputError, shortened
 from animate_anyone.media import VIDEO_SUFFIXES
 from animate_anyone.models.folder import check_verb
 from animate_anyone.models.shipped import SHIPPED
+from animate_anyone.perception.joint_depth import JOINTS
 from animate_anyone.sampling.loading import load_shapes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.workflows import animate, replace
@@ -21,6 +22,7 @@ from animate_anyone.workflows.setting_values import is_text, parse_object, read_
 from animate_anyone.workflows.settings import WorkflowSettings, check_asked
 
 WORKFLOWS: Mapping[str, ModuleType] = {"animate": animate, "replace": replace}
+_FILES = ("sam2_weights", "object_weights", "depth", "rtmlib_detector", "rtmlib_pose")  # settings that name inputs
 _VIDEOS = {"animate": "driving", "replace": "video"}  # what each calls the video
 
 
@@ -49,7 +51,7 @@ class Job:
 
     def inputs(self) -> list[Path]:
         """All files and folders that it is made from, but for the model."""
-        given = [getattr(self.settings, name, None) for name in ("sam2_weights", "object_weights")]
+        given = [getattr(self.settings, name, None) for name in _FILES]
         objects = getattr(self.settings, "objects", None)
         given += [Path(objects) if objects is not None and _is_marks(objects) else None, self.character_pose]
         return [self.character, self.video, *(path for path in given if path is not None)]
@@ -162,7 +164,7 @@ def _path(name: str, value: Any) -> str | None:
 def _place(name: str, value: Any, here: Path) -> Any:
     """Paths of settings that are relative, seen from the jobs file."""
     if isinstance(value, Path):
-        return here / value
+        return None if name == "depth" and str(value) == JOINTS else here / value
     is_file = name == "objects" and (_is_marks(value) or (here / value).is_file())
     is_folder = name == "model" and value not in SHIPPED and (here / value).is_dir()
     return str(here / value) if is_file or is_folder else value

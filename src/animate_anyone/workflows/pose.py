@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from animate_anyone.conditions.draw import draw_frames
 from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.media import VideoWriter, is_picture, read_picture
-from animate_anyone.perception import load_estimator
+from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.pose.quality import report as quality_report
 from animate_anyone.progress import SILENT, Progress
 from animate_anyone.structures import PoseSequence
@@ -20,20 +22,25 @@ from animate_anyone.workflows.skeletons import overlay
 def estimate_file(
     source: str | Path,
     frames: slice | None = None,
-    estimator: str = "mediapipe",
+    estimator: str | Callable[[], PoseEstimator] = "mediapipe",
     smooth: bool = True,
     preview: Path | None = None,
     progress: Progress = SILENT,
 ) -> tuple[PoseSequence, list[str]]:
-    """The poses in a video or a picture, and remarks on them; ``preview`` is a video to lay them over.
+    """The poses in a video or a picture, and remarks on them.
+
+    Args:
+        estimator: its name, or what loads it.
+        preview: a video to lay them over.
 
     Raises :class:`InputError` where nobody is found.
     """
+    load = partial(load_estimator, estimator) if isinstance(estimator, str) else estimator
     source, times, end = Path(source), None, None
     remarks: tuple[str, ...] = ()
     if is_picture(source):
         picture = read_picture(source)
-        found = load_estimator(estimator).estimate_picture(picture)
+        found = load().estimate_picture(picture)
         if found is None:
             raise InputError(f"{source}: no person was found in it; give a picture in which the body shows")
         pictures = iter([picture])
@@ -43,7 +50,7 @@ def estimate_file(
             raise InputError(f"{source}: holds poses already; give a video or a picture")
         if driver.is_skeleton:
             raise InputError(f"{source}: is a skeleton video; `animate` takes it as --driving as it is")
-        found = load_estimator(estimator).estimate(
+        found = load().estimate(
             driver.source_frames(), driver.size, driver.source_fps, driver.source_times, progress=progress
         )
         pictures, times, end = driver.pictures(), driver.times, driver.duration

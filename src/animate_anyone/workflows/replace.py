@@ -345,15 +345,16 @@ def check_model(
     """The windows or segments; raises :class:`InputError` where the model cannot do what is asked for."""
     if (settings.objects is not None or known.objects) and not pipeline.config["uses_objects"]:
         raise InputError(f"{settings.model}: this model was trained without objects; leave --objects out")
-    if pipeline.config["uses_depth"] and known.pose is not None and known.pose.depth is None:
+    without = pipeline.config["uses_depth"] and settings.depth is None
+    if without and known.pose is not None and known.pose.depth is None:
         raise InputError(
             f"{settings.model}: this model wants to know how far the limbs are, and the poses given have no depth; "
             f"leave them out, and --pose-estimator {' or '.join(WITH_DEPTH)} finds some"
         )
-    if pipeline.config["uses_depth"] and known.pose is None and settings.pose_estimator not in WITH_DEPTH:
+    if without and known.pose is None and settings.pose_estimator not in WITH_DEPTH:
         raise InputError(
-            f"{settings.model}: this model wants to know how far the limbs are, and poses of "
-            f"{settings.pose_estimator} have no depth; give --pose-estimator {' or '.join(WITH_DEPTH)}"
+            f"{settings.model}: this model wants to know how far the limbs are, and poses of {settings.pose_estimator} "
+            f"have no depth; give --pose-estimator {' or '.join(WITH_DEPTH)}, or --depth FOLDER"
         )
     return pipeline.plan(
         num_frames,

@@ -187,7 +187,8 @@ def describe_job(
 ) -> dict[str, Any]:
     """All that the frames of a job, and how far they are, depend on; ``num_processes`` make them together."""
     objects = getattr(settings, "objects", None)
-    files = [character, video, *([objects] if objects and Path(objects).exists() else [])]
+    depth = getattr(settings, "depth", None)
+    files = [character, video, *([objects] if objects and Path(objects).exists() else []), *([depth] if depth else [])]
     job = made_of(verb, files, settings)
     job["settings"].pop("keep")
     device, dtype = settings.placement.resolve(bytes_on_disk(settings.model))

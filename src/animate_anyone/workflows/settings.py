@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from animate_anyone.errors import InputError
 from animate_anyone.media import VIDEO_SUFFIXES, VideoWriter, check_folder, check_writable, read_picture
 from animate_anyone.models.folder import bytes_on_disk
-from animate_anyone.perception import ESTIMATORS
+from animate_anyone.perception import check_estimator, estimator_options
 from animate_anyone.progress import Progress
 from animate_anyone.sampling.loading import head_sizes
 from animate_anyone.sampling.memory import describe, estimate, readable
@@ -48,6 +48,8 @@ class WorkflowSettings:
         seed: of the initial noise.
         frames: which frames of the video; ``None`` for all.
         pose_estimator: ``mediapipe`` or ``rtmlib``.
+        rtmlib_mode: ``lightweight``, ``balanced`` or ``performance``: which of its own networks ``rtmlib`` takes.
+        rtmlib_detector, rtmlib_pose: ``.onnx`` files in the place of these.
         person: which person of the video: 0 is the largest, 1 the next.
         window, overlap: windows of temporal aggregation, frames; ``None`` takes the model's default.
         window_batch: windows computed at once.
@@ -66,6 +68,9 @@ class WorkflowSettings:
     frames: slice | None = None
     _: KW_ONLY
     pose_estimator: str = "mediapipe"
+    rtmlib_mode: str = "balanced"
+    rtmlib_detector: Path | None = None
+    rtmlib_pose: Path | None = None
     person: int = 0
     window: int | None = None
     overlap: int | None = None
@@ -90,7 +95,7 @@ class WorkflowSettings:
             raise InputError(f"fps {self.fps}: give a number above 0, at most 240")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed {self.seed}: give a number from 0 to 2^63 - 1")
-        check_name("pose estimator", self.pose_estimator, ESTIMATORS)
+        check_estimator(self.pose_estimator, self.rtmlib_mode, self.rtmlib_detector, self.rtmlib_pose)
         check_name("kind of driver", self.driving_kind, KINDS)
         check_number("person", self.person, MAX_PERSON)
         _ = self.placement, Speed.of(self.speed)  # check their own
@@ -99,6 +104,11 @@ class WorkflowSettings:
     def fps(self) -> Fraction | None:
         """Frame rate of the result; ``None`` keeps the video's timing."""
         return None
+
+    @property
+    def estimator_options(self) -> dict[str, Any]:
+        """Options of :func:`~animate_anyone.perception.load_estimator` beside the name and the device."""
+        return estimator_options(self.pose_estimator, self.rtmlib_mode, self.rtmlib_detector, self.rtmlib_pose)
 
     @property
     def driving_kind(self) -> str:

@@ -13,6 +13,8 @@ from animate_anyone.conditions.smooth import clean
 from animate_anyone.errors import InputError
 from animate_anyone.perception import PoseEstimator, load_estimator
 from animate_anyone.perception.backends import check_folder
+from animate_anyone.perception.joint_depth import DepthNetwork, check_depth, load_depth, measure_depth
+from animate_anyone.perception.objects.asking import ASK, AskingLocator, check_asked
 from animate_anyone.perception.objects.locators import TextLocator
 from animate_anyone.perception.objects.marks_file import read_object_file
 from animate_anyone.perception.objects.tracking import (
@@ -45,10 +47,12 @@ class SourceVideoSettings(WorkflowSettings):
 
     Attributes:
         masker: ``mediapipe``, ``grabcut`` or ``sam2``.
-        objects: a JSON file of marks, or names with commas between; ``None`` for no objects.
+        objects: a JSON file of marks, names with commas between, or ``ask``: a model is asked; ``None``: no objects.
         tracker: of objects, ``classical`` or ``sam2``.
         sam2_weights: a folder, for ``masker`` and ``tracker``.
-        object_weights: a folder with Grounding DINO, for names.
+        object_weights: a folder with Grounding DINO, for names; with a model of Qwen-VL's kind, for ``ask``.
+        depth: a folder with a network that sees how far limbs are; ``None`` (``joints`` on the command line): the pose
+            estimator says so.
     """
 
     _: KW_ONLY
@@ -57,6 +61,7 @@ class SourceVideoSettings(WorkflowSettings):
     tracker: str = "classical"
     sam2_weights: Path | None = None
     object_weights: Path | None = None
+    depth: Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +115,16 @@ def check_perception(settings: SourceVideoSettings, video: str | Path, driver: D
         raise InputError(f"{video}: holds {what}; replace needs the video of a person itself")
     if settings.masker == "sam2" or (settings.tracker == "sam2" and settings.objects is not None):
         check_folder(settings.sam2_weights, "sam2")
+    if settings.depth is not None:
+        check_depth(settings.depth)
     if settings.objects is None:
+        return None
+    if settings.objects == ASK:
+        if settings.object_weights is None:
+            raise InputError(
+                "--objects ask: a model of Qwen-VL's kind is asked; give its folder: --object-weights FOLDER"
+            )
+        check_asked(settings.object_weights)
         return None
     if settings.objects.lower().endswith(".json") or Path(settings.objects).is_file():
         return read_object_file(settings.objects, driver.size, len(driver))
@@ -133,12 +147,14 @@ class Networks:
         estimator: of poses.
         masker: cuts the person out.
         locator, tracker: find and follow objects; ``None`` where there are none.
+        depth: sees how far limbs are; ``None``: the estimator says so.
     """
 
     estimator: PoseEstimator
     masker: PersonMasker
     locator: ObjectLocator | None = None
     tracker: ObjectTracker | None = None
+    depth: DepthNetwork | None = None
 
     @classmethod
     def load(cls, settings: SourceVideoSettings, marks: list[ObjectMark] | None) -> Networks:
@@ -150,16 +166,20 @@ class Networks:
         Raises:
             InputError: a package or weights are missing.
         """
-        device = str(settings.placement.resolve()[0])
-        estimator = load_estimator(settings.pose_estimator, device=device)
+        placed, dtype = settings.placement.resolve()
+        device = str(placed)
+        estimator = load_estimator(settings.pose_estimator, device=device, **settings.estimator_options)
         locator: ObjectLocator | None = None if marks is None else GivenMarks(marks)
-        if settings.objects is not None and marks is None:
+        if settings.objects == ASK:
+            locator = AskingLocator(settings.object_weights, device, dtype=dtype)
+        elif settings.objects is not None and marks is None:
             locator = TextLocator(settings.objects.split(","), settings.object_weights, device)
         named = {"masker": settings.masker, "tracker": settings.tracker if locator else None}
         sam2 = load_tracker("sam2", weights=settings.sam2_weights, device=device) if "sam2" in named.values() else None
         masker = load_masker(settings.masker, **({"tracker": sam2} if named["masker"] == "sam2" else {}))
         tracker = load_tracker(settings.tracker) if named["tracker"] not in (None, "sam2") else None
-        return cls(estimator, masker, locator, sam2 if named["tracker"] == "sam2" else tracker)
+        depth = None if settings.depth is None else load_depth(settings.depth, device)
+        return cls(estimator, masker, locator, sam2 if named["tracker"] == "sam2" else tracker, depth)
 
 
 def decompose(
@@ -183,16 +203,22 @@ def decompose(
     """
     known.check(driver)
     frames = driver.result_frames()
+    marks = [] if networks.locator is None else networks.locator.locate(frames)  # first: an answer may be of no use
     lines: list[str] = []
     doubtful: tuple[tuple[int, str], ...] = ()
     if known.pose is not None:
         poses = known.pose
         quality_report(poses).check(least=0.0)
+        if networks.depth is not None:
+            poses = measure_depth(poses, driver.pictures(), networks.depth, progress)
     else:
         followed = track_person(frames, driver.fps, networks.estimator, person, driver.times, progress)
         quality = quality_report(followed.poses)
         quality.check(least=0.0)
-        poses, lines = clean(followed.poses), quality.lines()
+        seen = followed.poses
+        if networks.depth is not None:
+            seen = measure_depth(seen, driver.pictures(), networks.depth, progress)
+        poses, lines = clean(seen), quality.lines()
         lines += followed.lines(person)
         doubtful = followed.flagged()
     mask_track = known.person or networks.masker.mask(frames, poses, progress)
@@ -207,7 +233,7 @@ def decompose(
         lines.append(f"nobody to replace in frame {numbers}: the video's own frame stands there")
     objects = known.objects
     if networks.locator is not None:
-        objects += find_objects(frames, networks.locator, networks.tracker, progress)
+        objects += find_objects(frames, GivenMarks(marks), networks.tracker, progress)
     if networks.locator is not None or objects:
         lines += [line for track in objects for line in track.lines()]
         found = [f"{track.name} in {int(track.there.sum())} of {len(track)} frames" for track in objects]

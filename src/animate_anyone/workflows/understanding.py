@@ -57,7 +57,8 @@ def understand_animate(
     _, picture, driver = animate.check_inputs(character, driving, output, settings)
     report.lines += driver.remarks
     pipeline = load_shapes(settings.model)
-    estimator = cache(partial(load_estimator, settings.pose_estimator, str(settings.placement.resolve()[0])))
+    device = str(settings.placement.resolve()[0])
+    estimator = cache(partial(load_estimator, settings.pose_estimator, device, **settings.estimator_options))
     aligned = settings.align and not driver.is_skeleton
     subject = find_character(picture, None, aligned, pipeline, estimator)
     panels: list[Iterator[Picture]] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.errors import InputError
+from animate_anyone.perception import check_estimator, estimator_options
 from animate_anyone.perception.pose.protocol import PoseEstimator
 from animate_anyone.perception.pose.rtmlib import RtmlibPose, _input_size, from_openpose_134
 from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND
@@ -111,3 +115,66 @@ def test_input_size_is_read_from_the_file_name() -> None:
     assert _input_size("dw-ll_ucoco_384x288.onnx") == (288, 384)
     assert _input_size(Path("rtmw_256x192_20231122.onnx")) == (192, 256)
     assert _input_size("model.onnx") == (288, 384)
+
+
+class Recorded:
+    """Stands in for rtmlib, whose ``Wholebody`` records what it is made with."""
+
+    MODE = {  # noqa: RUF012 - as rtmlib has it
+        mode: {
+            "det": f"https://host/sdk/yolox_{mode}-3ef2.zip",
+            "det_input_size": (416, 416),
+            "pose": f"https://host/sdk/rtmw_{mode}-256x192_2023.zip",
+            "pose_input_size": (192, 256),
+        }
+        for mode in ("lightweight", "balanced", "performance")
+    }
+    made: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, **given: Any) -> None:
+        self.made.append(given)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(Wholebody=Recorded))
+    monkeypatch.setattr(Recorded, "made", [])
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Recorded.made
+
+
+def test_nothing_is_downloaded(made: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Both networks are files that are given, or lie where rtmlib keeps its own."""
+    (tmp_path / "det.onnx").touch()
+    (tmp_path / "dw-ll_ucoco_384x288.onnx").touch()
+    kept = tmp_path / "cache" / "rtmlib" / "hub" / "checkpoints"
+    kept.mkdir(parents=True)
+    for given in ({}, {"detector": tmp_path / "det.onnx"}, {"pose": tmp_path / "dw-ll_ucoco_384x288.onnx"}):
+        with pytest.raises(InputError, match="networks of mode balanced are not on this machine") as error:
+            RtmlibPose(**given)
+        assert "\n" not in str(error.value) and "--rtmlib-detector FILE.onnx" in str(error.value)
+    assert not made
+    both = {"detector": tmp_path / "det.onnx", "pose": tmp_path / "dw-ll_ucoco_384x288.onnx"}
+    RtmlibPose(**both, device="mps")
+    assert (made[0]["det"], made[0]["pose"]) == tuple(map(str, both.values()))
+    assert (made[0]["pose_input_size"], made[0]["device"], made[0]["mode"]) == ((288, 384), "mps", "balanced")
+    for name in ("yolox_lightweight-3ef2", "rtmw_lightweight-256x192_2023"):
+        (kept / f"{name}.onnx").touch()
+    RtmlibPose(mode="lightweight")
+    assert made[1]["det"] == str(kept / "yolox_lightweight-3ef2.onnx")
+    assert made[1]["pose"] == str(kept / "rtmw_lightweight-256x192_2023.onnx")
+    assert (made[1]["det_input_size"], made[1]["pose_input_size"]) == ((416, 416), (192, 256))
+
+
+def test_options_of_rtmlib_are_checked_beside_the_estimator() -> None:
+    check_estimator("rtmlib", "performance", "a.onnx", "b.onnx")
+    assert estimator_options("rtmlib", "performance", "a.onnx") == {
+        "mode": "performance",
+        "detector": "a.onnx",
+        "pose": None,
+    }
+    assert estimator_options("mediapipe") == {}
+    for given, option in ((("performance",), "mode"), (("balanced", "a.onnx"), "detector")):
+        with pytest.raises(InputError, match=f"--rtmlib-{option}: the pose estimator is mediapipe"):
+            check_estimator("mediapipe", *given)

@@ -1,15 +1,18 @@
 """Poses by rtmlib: DWPose or RTMW through ONNX, surer of hands than MediaPipe, several persons.
 
 rtmlib finds everybody in a frame; the main person is picked in the first one and then followed by
-place. Its networks are downloaded by rtmlib itself, or given as local ``.onnx`` files.
+place. Its networks are local ``.onnx`` files that are given, or those that lie in its own cache; nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from animate_anyone.conditions.boxes import Box, box_overlap
 from animate_anyone.conditions.skeleton import MIN_SCORE
 from animate_anyone.errors import InputError
 from animate_anyone.optional import require
+from animate_anyone.perception import check_estimator
 from animate_anyone.perception.pose.picture_attempts import Attempt
 from animate_anyone.perception.pose.pose_tracker import look_thoroughly
 from animate_anyone.perception.pose.protocol import check_frame, collect
@@ -27,8 +31,6 @@ from animate_anyone.structures import BODY, FACE, LEFT_HAND, RIGHT_HAND, Picture
 
 WholeBody = Callable[[Picture], tuple[NDArray[np.floating], NDArray[np.floating]]]
 """rtmlib's ``Wholebody``: a BGR picture in, points ``(people, 134, 2)`` and scores ``(people, 134)`` out."""
-
-MODES = ("lightweight", "balanced", "performance")
 
 # Where rtmlib's OpenPose layout of 134 points keeps our groups; its feet, 18 to 23, have no place here.
 _GROUPS = ((BODY, slice(0, 18)), (LEFT_HAND, slice(92, 113)), (RIGHT_HAND, slice(113, 134)), (FACE, slice(24, 92)))
@@ -40,7 +42,7 @@ class RtmlibPose:
     """Estimator ``rtmlib``; see :class:`~animate_anyone.perception.pose.protocol.PoseEstimator`.
 
     Args:
-        mode: which networks rtmlib downloads: ``lightweight``, ``balanced`` or ``performance``.
+        mode: which of rtmlib's own networks: ``lightweight``, ``balanced`` or ``performance``.
         detector: a local ``.onnx`` of the person detector (YOLOX), instead of the mode's.
         pose: a local ``.onnx`` of the whole-body network (DWPose, RTMW), instead of the mode's.
         pose_input_size: ``(width, height)`` that ``pose`` takes; ``None`` reads it from a file
@@ -51,7 +53,8 @@ class RtmlibPose:
         network: a ready ``Wholebody`` in OpenPose layout; then nothing is loaded.
 
     Raises:
-        InputError: rtmlib is not installed, the mode is unknown or a file is missing.
+        InputError: rtmlib is not installed, the mode is unknown, or a file is missing: one that is given, or else
+            the mode's in rtmlib's cache.
     """
 
     def __init__(
@@ -64,11 +67,10 @@ class RtmlibPose:
         device: str = "cpu",
         network: WholeBody | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise InputError(f"rtmlib has no mode {mode!r}; there are: {', '.join(MODES)}")
-        for path in (detector, pose):
+        check_estimator("rtmlib", mode)
+        for option, path in (("detector", detector), ("pose", pose)):
             if path is not None and not Path(path).is_file():
-                raise InputError(f"{path}: no such file; give an .onnx file, or leave it out to download one")
+                raise InputError(f"--rtmlib-{option} {path}: no such file; give an .onnx file of a network")
         self.remarks: tuple[str, ...] = ()
         if network is None:
             if backend == "onnxruntime" and device.startswith("cuda"):
@@ -76,10 +78,9 @@ class RtmlibPose:
                 if "CUDAExecutionProvider" not in known:
                     self.remarks = (f"poses: by rtmlib on the CPU; on {device} it needs onnxruntime-gpu (pip install)",)
                     device = "cpu"
-            network = require("rtmlib", extra="rtmlib").Wholebody(
-                det=None if detector is None else str(detector),
-                pose=None if pose is None else str(pose),
-                pose_input_size=pose_input_size or _input_size(pose),
+            whole_body = require("rtmlib", extra="rtmlib").Wholebody
+            network = whole_body(
+                **_files(getattr(whole_body, "MODE", {}).get(mode, {}), mode, detector, pose, pose_input_size),
                 mode=mode,
                 to_openpose=True,
                 backend=backend,
@@ -191,6 +192,40 @@ def _distance(one: Pose, other: Pose) -> float:
     return float(np.linalg.norm((one[0] - other[0])[BODY][both], axis=1).mean()) if both.any() else np.inf
 
 
-def _input_size(pose: str | Path | None) -> Size:
-    named = None if pose is None else re.search(r"(\d{3})x(\d{3})", Path(pose).name)
+def _files(
+    known: dict[str, Any], mode: str, detector: str | Path | None, pose: str | Path | None, size: Size | None
+) -> dict[str, Any]:
+    """Files and input sizes of both networks, as rtmlib takes them.
+
+    Args:
+        known: what rtmlib says of the mode: ``det`` and ``pose``, addresses, and their input sizes.
+        detector, pose: files that were given.
+        size: that ``pose`` takes, where it is known.
+    """
+    found = {}
+    for name, given in (("det", detector), ("pose", pose)):
+        path = Path(given) if given is not None else _cached(known.get(name))
+        if path is None or not path.is_file():
+            raise InputError(
+                f"rtmlib's networks of mode {mode} are not on this machine, and nothing is downloaded; give "
+                "--rtmlib-detector FILE.onnx (YOLOX) and --rtmlib-pose FILE.onnx (DWPose or RTMW)"
+            )
+        found[name] = str(path)
+    sizes = {"pose_input_size": size or (_input_size(pose) if pose is not None else known["pose_input_size"])}
+    if "det_input_size" in known:
+        sizes["det_input_size"] = known["det_input_size"]
+    return {**found, **sizes}
+
+
+def _cached(address: str | None) -> Path | None:
+    """Where rtmlib keeps the network of this address once it has it; ``None`` for no address."""
+    if address is None:
+        return None
+    cache = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "rtmlib")
+    name = PurePosixPath(urlparse(address).path).name.split(".")[0]
+    return Path(cache).expanduser() / "hub" / "checkpoints" / f"{name}.onnx"
+
+
+def _input_size(pose: str | Path) -> Size:
+    named = re.search(r"(\d{3})x(\d{3})", Path(pose).name)
     return (288, 384) if named is None else (int(named[2]), int(named[1]))
