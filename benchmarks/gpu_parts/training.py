@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from animate_anyone.sampling.memory import memory_of
-from animate_anyone.training import stage_denoising, stage_environment, starting_folder
+from animate_anyone.training import denoising_networks, reference_parts, stage_environment, starting_folder
 from animate_anyone.training.config import Recipe
 from animate_anyone.training.peak_memory import peak_of_process
 from animate_anyone.training.recipe_file import load_recipe
@@ -199,7 +199,8 @@ def build(
         recipe = load_recipe(RECIPES / f"{name}.yaml", changes)
         with (
             torch.device(device),
-            patch.object(stage_denoising, "load_network", load_network),
+            patch.object(denoising_networks, "load_network", load_network),
+            patch.object(reference_parts, "load_network", load_network),
             patch.object(stage_environment, "load_network", load_network),
             patch.object(starting_folder, "load_network", load_network),
         ):
@@ -229,7 +230,14 @@ def made_batch(stage: DenoisingStage[Any], clips: int, frames: int, device: torc
     }
     if not isinstance(stage, stage_environment.EnvironmentStage):
         return ImageBatch(**common)
-    cells = side // stage.factor
+    cells, before = side // stage.factor, dict[str, Tensor]()
+    if stage.num_before:
+        before = {
+            "before": pictures(clips, stage.num_before, side, side),
+            "poses_before": pictures(clips, stage.num_before, drawn, drawn),
+            "depth_before": torch.rand(clips, stage.num_before, drawn, drawn, device=device),
+            "given_before": torch.ones(clips, dtype=torch.bool, device=device),
+        }
     return stage_environment.EnvironmentBatch(
         **common,
         environment=pictures(clips, frames, side, side),
@@ -238,4 +246,5 @@ def made_batch(stage: DenoisingStage[Any], clips: int, frames: int, device: torc
         region_cells=mask(clips, frames, cells, cells),
         object_cells=mask(clips, frames, cells, cells),
         depth=torch.rand(clips, frames, drawn, drawn, device=device),
+        **before,
     )
