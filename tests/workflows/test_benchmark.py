@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import forked
 import small_benchmark
@@ -45,7 +46,17 @@ def run(here: Path, model: Path, results: str = "out", **changes: Any) -> Outcom
     return benchmark(asked, Making(str(model), steps=1, device="cpu"), here / results, InProcess())
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As processes that are forked have: a model's last bits depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that are forked")
+@pytest.mark.usefixtures("one_thread")
 def test_killed_and_begun_again(here: Path, tiny_model: Path) -> None:
     """The same report and the same videos, byte for byte, as of a run that nobody stopped."""
     words = ("evaluate", "--benchmark", "tiktok", "data", "--model", tiny_model, "--split", "split.txt", "--steps", "1")
