@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -47,7 +48,7 @@ def test_figures_of_known_errors(load_benchmark: Callable[[str], ModuleType]) ->
     continuation = load_benchmark("continuation")
     scene = SuiteScene.of(0, (64, 64), "shape_agnostic", 6)
     frames = scene.frames.clip(40, 200)
-    scene = SuiteScene(scene.truth, frames, scene.environment, scene.region, scene.character)
+    scene = replace(scene, frames=frames)
     made = frames.copy()
     made[:3] += 5
     made[3:] += 10

@@ -324,6 +324,7 @@ def test_make_bench_all_trains_nothing_and_stays_small(tmp_path: Path) -> None:
     assert len(called) == len(list((REPOSITORY / "benchmarks").glob("*.py")))
     assert [line for line in called if " " in line] == [
         "benchmarks/ablations.py --measure-only",
+        "benchmarks/blending_ablations.py --measure-only",
         "benchmarks/environment_ablations.py --measure-only",
         "benchmarks/environment_networks.py --counts",
         "benchmarks/gpu.py --only-on-gpu",

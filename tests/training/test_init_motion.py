@@ -63,7 +63,9 @@ def aa2(init: Path, motion: Path | None, **changes: Any) -> Recipe:
 
 
 def temporal(unet: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in unet.state_dict().items() if ".motion_modules." in name}
+    """Those of AnimateDiff's: what is attended to of frames before a clip is ours."""
+    layers = {name: tensor for name, tensor in unet.state_dict().items() if ".motion_modules." in name}
+    return {name: tensor for name, tensor in layers.items() if ".temporal_reference." not in name}
 
 
 @pytest.mark.parametrize("name", VERSIONS)

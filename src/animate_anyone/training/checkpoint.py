@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -27,6 +27,7 @@ from animate_anyone.training.config import Recipe
 from animate_anyone.training.distributed import is_sharded
 from animate_anyone.training.removed_settings import without_removed
 from animate_anyone.training.stage import Stage
+from animate_anyone.training.temporal_reference_settings import TemporalReferenceSettings
 
 MOVING = "moving.safetensors"
 """The file in a checkpoint that has what steps change beside the trained weights, see ``Stage.moving``."""
@@ -52,7 +53,14 @@ _BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "atten
 _UNNAMED: dict[str, dict[str, Any]] = {
     "optimizer": {"kind": "adamw"},
     "objective": {"min_snr_gamma": None, "noise_offset": 0.0},
-    "data": {"videos": None, "studio_share": 0.0, "shapes": "buckets", "reference": "same_clip"},
+    "data": {
+        **{"videos": None, "studio_share": 0.0, "shapes": "buckets", "reference": "same_clip"},
+        **{"clip_length": None, "framing": "any"},
+    },
+    "environment": {
+        **{"new_objects": False, "guess_objects": 1.0},
+        "temporal_reference": asdict(TemporalReferenceSettings()),
+    },
     "networks": {"resnet": {}},
 }
 
@@ -231,8 +239,9 @@ def _cut_anew(recipe: Recipe, folder: Path, batch: int, processes_before: int, p
 
 def _named(recipe: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's recipe, with those settings of :data:`_BEGAN_AS` and :data:`_UNNAMED` that had no name then."""
-    known = _BEGAN_AS | _UNNAMED
-    return recipe | {section: old | recipe[section] for section, old in known.items() if recipe.get(section)}
+    for known in (_BEGAN_AS, _UNNAMED):
+        recipe = recipe | {section: old | recipe[section] for section, old in known.items() if recipe.get(section)}
+    return recipe
 
 
 def load_last(
