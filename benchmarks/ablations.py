@@ -248,11 +248,15 @@ def left_out(reports: dict[str, dict[str, Any]]) -> list[str]:
     return [f"**Not trained:** {', '.join(missing)}."] if missing else []
 
 
-def options(description: str | None, characters: int, suite: str, output: str) -> argparse.Namespace:
-    """What an ablation is asked on the command line: ``characters``, ``measure_only``, ``output``."""
+def options(
+    description: str | None, characters: int, suite: str, output: str, with_steps: bool = False
+) -> argparse.Namespace:
+    """What is asked on the command line: ``characters``, ``measure_only``, ``output``; ``steps`` where wanted."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, default=characters, help=f"of the suite {suite}")
     parser.add_argument("--measure-only", action="store_true", help="leave out what is not trained")
+    if with_steps:
+        parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
     add_output(parser, output)
     asked = parser.parse_args()
     if asked.characters < 1:

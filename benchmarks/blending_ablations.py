@@ -9,7 +9,6 @@ python benchmarks/blending_ablations.py --steps 150        fewer steps than reci
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +80,9 @@ def gain(reports: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train, measure, write."""
-    steps = None
-    if "--steps" in sys.argv:
-        at = sys.argv.index("--steps")
-        steps = int(sys.argv[at + 1])
-        del sys.argv[at : at + 2]
-    asked = options(__doc__, SCENES, "puppet-environment", "blending_ablations.md")
-    os.chdir(REPOSITORY)
-    rows = recipes(steps)
+    asked = options(__doc__, SCENES, "puppet-environment", "blending_ablations.md", with_steps=True)
+    os.chdir(REPOSITORY)  # the recipe names its folders from here
+    rows = recipes(asked.steps)
     with TerminalProgress() as progress:
         if not asked.measure_only:
             train_missing(rows, progress)

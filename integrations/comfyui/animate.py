@@ -59,17 +59,9 @@ class Animate(io.ComfyNode):
                 ),
                 inputs.pose_estimator(),
                 inputs.person(),
-                io.Boolean.Input(
-                    "first_guess",
-                    default=False,
-                    tooltip="Of small models: what they begin with, without what their networks make of it.",
-                ),
+                inputs.first_guess(),
             ],
-            outputs=[
-                io.Video.Output(display_name="video", tooltip="With the driver's rate and sound."),
-                io.Image.Output(display_name="images", tooltip="The frames of it."),
-                io.String.Output(display_name="report", tooltip="What was understood and made, in lines."),
-            ],
+            outputs=inputs.results("driver"),
         )
 
     @classmethod

@@ -119,6 +119,21 @@ def sampling() -> list[Any]:
     ]
 
 
+def first_guess() -> io.Boolean.Input:
+    """Whether the first guess is wanted as it is."""
+    tooltip = "Of small models: what they begin with, without what their networks make of it."
+    return io.Boolean.Input("first_guess", default=False, tooltip=tooltip)
+
+
+def results(whose: str) -> list[Any]:
+    """The outputs of a node that makes a video, with the rate and the sound of ``whose``."""
+    return [
+        io.Video.Output(display_name="video", tooltip=f"With the {whose}'s rate and sound."),
+        io.Image.Output(display_name="images", tooltip="The frames of it."),
+        io.String.Output(display_name="report", tooltip="What was understood and made, in lines."),
+    ]
+
+
 def size_of(width: int | None, height: int | None) -> Size | None:
     """The size that is asked for; ``None`` for none. Raises :class:`InputError` where one side alone is given."""
     if not width and not height:

@@ -52,6 +52,24 @@ def test_the_last_preview_is_the_frame(guess: bool) -> None:
     assert min(away) <= 1 and away[0] > 1, away
 
 
+def test_a_preview_that_cannot_be_shown_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is foretold early may be too large for the autoencoder's number type; the frames are made all the same."""
+    pipeline = tiny.pipeline()
+    given: dict[str, Any] = {"reference_pose": POSES[0]} if pipeline.config["reference_pose"] else {}
+
+    def frames(progress: Progress) -> list[NDArray[np.uint8]]:
+        seeded = torch.Generator().manual_seed(0)
+        return list(
+            pipeline.stream(REFERENCE, POSES[:3], **given, num_inference_steps=2, generator=seeded, progress=progress)
+        )
+
+    wanted, watching = frames(Progress()), Watching()
+    infinite = lambda scheduler, prediction, t, noisy: noisy[:, :, :1] * torch.inf  # noqa: E731
+    monkeypatch.setattr("animate_anyone.sampling.denoising.clean_latents", infinite)
+    made = frames(watching)
+    assert watching.seen == [] and all(np.array_equal(a, b) for a, b in zip(made, wanted, strict=True))
+
+
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])
 def test_clean_latents_are_those_of_the_schedule(kind: str) -> None:
     scheduler = tiny.pipeline().scheduler

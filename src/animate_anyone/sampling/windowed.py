@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
@@ -379,7 +379,8 @@ class WindowedPipeline(LatentVideoPipeline):
 
             # Where networks wait elsewhere, the autoencoder would have to come for each.
             if progress is not None and plan.ranks.is_first and not getattr(self, "_all_hooks", None):
-                progress.preview(frame)
+                with suppress(InputError):  # early guesses may overflow; what is finished is checked by itself
+                    progress.preview(frame)
 
         yield Shown(tick, foretold)
         tick()  # the last is done
