@@ -5,6 +5,7 @@ They are as other processes are, but for that: a folder, streams, signals and an
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -105,6 +106,7 @@ def _run(work: Callable[[], int | None], folder: Path, out: int, err: int) -> No
         for descriptor, stream in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
             os.dup2(descriptor, stream)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+        faulthandler.enable(file=sys.stderr)  # pytest's own writes to a stream that the test does not read
         # What pytest has put in their place.
         sys.unraisablehook, sys.excepthook, threading.excepthook = (
             sys.__unraisablehook__,

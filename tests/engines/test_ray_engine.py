@@ -188,6 +188,24 @@ def test_stopped_it_ends_its_actors_and_leaves_nothing_half_written(ray: RayEngi
     assert not _runs(int((tmp_path / "process").read_text()))
 
 
+def test_stopped_while_files_come_and_go(ray: RayEngine, tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        if number:
+            (tmp_path / "begun").touch()
+        while number:
+            with whole_file(tmp_path / "result") as part:
+                part.write_bytes(b"half")
+
+    for _ in range(3):
+        results = ray.each(write, itertools.chain([1], itertools.repeat(0)))
+        for _ in results:
+            if (tmp_path / "begun").exists():
+                break
+        results.close()  # type: ignore[attr-defined]
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["begun", "result"]
+        (tmp_path / "begun").unlink()
+
+
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)

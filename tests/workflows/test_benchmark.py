@@ -79,7 +79,7 @@ def test_killed_and_begun_again(here: Path, tiny_model: Path) -> None:
         return work
 
     process = forked.Forked(stopped_at(3), here)
-    assert process.stdout.readline() == "here\n"
+    assert process.stdout.readline() == "here\n", process.communicate()
     process.kill()
     assert process.wait() == -signal.SIGKILL
     there = {file.name: file.stat().st_mtime_ns for file in (here / "out" / "videos").glob("*.mp4")}

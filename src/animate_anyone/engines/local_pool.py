@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import FrameType
 from typing import Any
 
 from animate_anyone.engines.engine import ONE_CORE, Job, Lost, Resources, Result
@@ -100,10 +98,4 @@ class _LocalWorker:
 def begin_worker(environment: Mapping[str, str]) -> None:
     """What each process does first: Ctrl-C is the parent's, nothing half written stays, and it ends with its parent."""
     os.environ.update(environment)
-    signal.signal(signal.SIGTERM, _stop)
     begin_child(remove_unfinished)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    remove_unfinished()
-    os._exit(128 + number)

@@ -6,12 +6,14 @@ shared folder. Each process looks before its first job whether it has them.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -30,6 +32,7 @@ from animate_anyone.system.whole_files import hidden_beside, remove_unfinished, 
 LOCAL = "local"
 """The address for a Ray of this machine alone, which is started and ended."""
 
+_UNWIND_SECONDS = 2.0  # that blocks are given to end, once they are told
 _ANSWER_SECONDS = 10.0  # within which the head of a cluster answers
 _STORE = 300 * 1024**2  # bytes for what goes between processes of a local Ray; results are files
 _QUIET = {
@@ -106,7 +109,11 @@ _END = "end"
 
 
 class _Actor:
-    """What runs in a process of Ray; ``end`` is called beside the work."""
+    """What runs in a process of Ray; ``end`` is called in a thread beside that of the work."""
+
+    def __init__(self) -> None:
+        self._thread: int | None = None  # that has worked, or does
+        self._is_idle = threading.Event()
 
     def begin(self, folder: str, shown: Mapping[str, str]) -> None:
         """Paths are those of the machine that asks. Raises :class:`InputError` where what it shows is not here."""
@@ -125,9 +132,20 @@ class _Actor:
                 )
 
     def work(self, function: Callable[[Job], Result], job: Job) -> Result:
-        return function(job)
+        self._is_idle.clear()
+        self._thread = threading.get_ident()
+        try:
+            return function(job)
+        finally:
+            self._is_idle.set()
 
     def end(self) -> None:
+        """Raise in the thread that works, as Ctrl-C does: were files only removed, it could make them anew meanwhile."""
+        if self._thread is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._thread), ctypes.py_object(KeyboardInterrupt)
+            )
+            self._is_idle.wait(_UNWIND_SECONDS)
         remove_unfinished()
         os._exit(0)
 

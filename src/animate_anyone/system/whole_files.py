@@ -193,12 +193,19 @@ def _new_part(target: Path) -> tuple[Path, int]:
     _remove_left_over(part)
     while True:
         free = _free(part)
-        with suppress(FileExistsError):  # another process has just made it
+        _unfinished.add(free)  # before it is there: a signal may come at any time
+        try:
             handle = os.open(free, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-            _lock(handle)
-            if _is_open(free, handle):  # else another took it for left over before it was locked
-                return free, handle
-            os.close(handle)
+        except OSError as error:
+            _unfinished.discard(free)
+            if isinstance(error, FileExistsError):  # another process has just made it
+                continue
+            raise
+        _lock(handle)
+        if _is_open(free, handle):  # else another took it for left over before it was locked
+            return free, handle
+        _unfinished.discard(free)
+        os.close(handle)
 
 
 def _is_open(path: Path, handle: int) -> bool:
