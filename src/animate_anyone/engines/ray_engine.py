@@ -140,11 +140,10 @@ class _Actor:
             self._is_idle.set()
 
     def end(self) -> None:
-        """Raise in the thread that works, as Ctrl-C does: were files only removed, it could make them anew meanwhile."""
+        """Raise in the thread that works, as Ctrl-C does: it could make anew what is only removed beside it."""
         if self._thread is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._thread), ctypes.py_object(KeyboardInterrupt)
-            )
+            thread, interrupt = ctypes.c_ulong(self._thread), ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, interrupt)
             self._is_idle.wait(_UNWIND_SECONDS)
         remove_unfinished()
         os._exit(0)
