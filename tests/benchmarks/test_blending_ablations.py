@@ -37,25 +37,25 @@ def test_rows_differ_in_how_objects_are_taken_in(ablations: ModuleType) -> None:
     rows = {name: recipe.to_dict() for name, recipe in ablations.recipes(7).items()}
     for name, recipe in rows.items():
         assert recipe.pop("output") == f"runs/ablation_blending/{name}"
-        taken = [recipe["environment"].pop(key) for key in ("object_blending", "blending_place")]
-        assert (
-            taken
-            == {
-                "hidden": ["paper", "hidden"],
-                "attention": ["paper", "attention"],
-                "input": ["input", "hidden"],
-                "none": ["none", "hidden"],
-            }[name]
-        )
+        keys = ("object_blending", "blending_place", "blending_levels")
+        taken = [recipe["environment"].pop(key) for key in keys]
+        shares = recipe["optimizer"].pop("shares")
+        assert (taken, list(shares)) == {
+            "all_levels": (["paper", "hidden", "all"], ["spatial_blending", "object_"]),
+            "hidden": (["paper", "hidden", "attention"], ["spatial_blending", "object_"]),
+            "attention": (["paper", "attention", "attention"], ["spatial_blending", "object_"]),
+            "input": (["input", "hidden", "all"], ["object_"]),
+            "none": (["none", "hidden", "all"], []),
+        }[name]
         assert recipe["environment"]["guess_objects"] == 0 and recipe["environment"]["new_objects"]
-    assert all(recipe == rows["hidden"] for recipe in rows.values())
-    assert rows["hidden"]["steps"] == 7
+    assert all(recipe == rows["all_levels"] for recipe in rows.values())
+    assert rows["all_levels"]["steps"] == 7
 
 
 def test_table_and_gain(ablations: ModuleType) -> None:
-    reports = {"hidden": report(17.25), "none": report(13.0)}
+    reports = {"all_levels": report(17.25), "none": report(13.0)}
     lines = ablations.result_table(reports).split("\n")
     assert lines[2].endswith("| 17.25 | 20.00 | 19.00 | 99.00 |") and lines[-1].startswith("| the first guess | 10.00")
     assert "+4.25 dB" in ablations.gain(reports)
-    assert "not said" in ablations.gain({"hidden": report(17.25)})
+    assert "not said" in ablations.gain({"all_levels": report(17.25)})
     assert " - |" in ablations.result_table({"none": report(None)})

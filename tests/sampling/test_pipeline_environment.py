@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tiny
-from animate_anyone.conditions.environment import empty, latent_mask
+from animate_anyone.conditions.environment import empty, fill, latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.models.denoising_unet import join_environment
 from animate_anyone.models.folder import check_verb
@@ -114,6 +114,27 @@ def test_no_object_anywhere_is_no_objects(pipeline: AnimateAnyone2Pipeline) -> N
 
 
 @torch.no_grad()
+def test_the_guider_is_given_what_objects_change() -> None:
+    """In the cells that they touch: their latents over the filled environment, less those of the first guess."""
+    guessing = {"reference_latents": True, "carried_reference": True}
+    pipeline, seen = made(**guessing, object_latents="changes"), []
+    assert pipeline.object_guider is not None
+    pipeline.object_guider.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    carried = noise(FRAMES, 64, 64)
+    frames = run(pipeline, carried=carried)
+    cells = torch.from_numpy(latent_mask(OBJECT_MASK, 8))
+    over = np.where(OBJECT_MASK[..., None], OBJECTS, fill(ENVIRONMENT, MASK))
+    want = []
+    with torch.no_grad():
+        for pictures in (over, carried):
+            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+            want.append(pipeline.vae.encode(pixels).latent_dist.mode())
+    given = torch.cat(seen, 2)[0].transpose(0, 1)
+    torch.testing.assert_close(given, (want[0] - want[1]) * cells[:, None], rtol=0, atol=1e-5)
+    assert (given.flatten(1).abs().amax(1) > 0).tolist() == OBJECT_MASK.any((1, 2)).tolist()
+    assert far(frames, run(made(**guessing), carried=carried))[3] > 0
+
+
 def naive(p: AnimateAnyone2Pipeline, guidance: float) -> Tensor:
     """The sampler written out for one window: everything at once, each half by itself."""
 
@@ -364,6 +385,8 @@ def test_each_verb_has_its_models(whole: Path, tiny_model: Path) -> None:
         ({"uses_depth": False}, "uses_depth False: pose_modulation must not be given"),
         ({"object_guider": None}, "uses_objects True: object_guider must be given"),
         ({"stretch": True}, "stretch is True; Animate Anyone 2 goes with False alone"),
+        ({"object_latents": "some"}, "object_latents 'some' is not known; give alone or changes"),
+        ({"object_latents": "changes"}, "changes are those of a first guess; set carried_reference too"),
     ],
 )
 def test_settings_that_do_not_go_together(changes: dict[str, Any], message: str) -> None:

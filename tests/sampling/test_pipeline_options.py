@@ -19,7 +19,10 @@ from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
 
 PARTS = {"self", "scheduler", *ALL_NETWORKS}
-ANIMATE_ANYONE_2 = {**ANIMATE_ANYONE, "formulation": "shape_agnostic", "uses_objects": True, "uses_depth": True}
+ANIMATE_ANYONE_2 = {
+    **ANIMATE_ANYONE,
+    **{"formulation": "shape_agnostic", "uses_objects": True, "uses_depth": True, "object_latents": "alone"},
+}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ OTHERS: dict[str, Any] = {
     "shared_noise": True,
     "keep_detail": True,
 }
-OF_SCENES = {"formulation": "box", "uses_objects": False, "uses_depth": False}
+OF_SCENES = {"formulation": "box", "uses_objects": False, "uses_depth": False, "object_latents": "changes"}
 
 
 def test_saved_and_loaded_whole(tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_saved_and_loaded_whole(tmp_path: Path) -> None:
     assert OTHERS.keys() | OF_SCENES.keys() == ANIMATE_ANYONE_2.keys() - {"reference_path"}
     scenes = {**OTHERS, **OF_SCENES, "stretch": False}
     made = {"1": tiny.pipeline(**OTHERS)}
-    uses = {name: OF_SCENES[name] for name in ("formulation",)}
+    uses = {name: OF_SCENES[name] for name in ("formulation", "object_latents")}
     made["2"] = tiny.environment_pipeline(
         object_blending="none", modulated=False, **{**OTHERS, "stretch": False}, **uses
     )

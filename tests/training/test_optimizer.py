@@ -39,7 +39,7 @@ def put_in(patch: pytest.MonkeyPatch, kind: type) -> None:
 
 
 def test_the_default_is_pytorchs() -> None:
-    made = build_optimizer(Optimizer(lr=0.25, weight_decay=0.5), [torch.nn.Parameter(torch.zeros(2))])
+    made = build_optimizer(Optimizer(lr=0.25, weight_decay=0.5), {"weight": torch.nn.Parameter(torch.zeros(2))})
     assert type(made) is torch.optim.AdamW
     assert (made.defaults["lr"], made.defaults["weight_decay"], made.defaults["betas"]) == (0.25, 0.5, (0.9, 0.99))
 
@@ -56,7 +56,7 @@ def test_without_the_package_nothing_begins(tmp_path: Path, monkeypatch: pytest.
 def test_it_is_made_with_the_recipes_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in(monkeypatch, StandIn)
     StandIn.made.clear()
-    build_optimizer(SMALL, [torch.nn.Parameter(torch.zeros(2))])
+    build_optimizer(SMALL, {"weight": torch.nn.Parameter(torch.zeros(2))})
     assert StandIn.made == [{"lr": 0.25, "weight_decay": 0.5, "betas": (0.5, 0.75)}]
     # A run with it, stopped and resumed; what computes the same gives the same.
     for name, kind in (("plain", "adamw"), ("small", "adamw8bit")):

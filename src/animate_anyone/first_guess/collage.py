@@ -12,7 +12,7 @@ from animate_anyone.conditions.environment import check_alike, fill
 from animate_anyone.first_guess.bones import Body
 from animate_anyone.first_guess.frames import Guess, GuessedFrames
 from animate_anyone.first_guess.layers import Figure
-from animate_anyone.structures import Masks, Pictures, PoseSequence
+from animate_anyone.structures import Mask, Masks, Picture, Pictures, PoseSequence
 
 
 class Collage(GuessedFrames):
@@ -64,3 +64,15 @@ class Collage(GuessedFrames):
             np.copyto(laid, self.objects[number], where=self.object_mask[number][..., None])
         left_out = None if self.left_out is None else self.left_out[number] & self.region_mask[number]
         return Guess(laid, self.made[number].astype(np.float32), ~self.region_mask[number], left_out)
+
+
+def objects_over_environment(objects: Picture, where: Mask, environment: Picture, region: Mask) -> Picture:
+    """One frame of objects over the environment, whose emptied region is filled from its edges.
+
+    Args:
+        objects, environment: ``(height, width, 3)`` uint8.
+        where: ``(height, width)`` bool, where objects are seen; ``region``: what was taken out of the environment.
+    """
+    laid = fill(environment[None], region[None])[0]
+    np.copyto(laid, objects, where=where[..., None])
+    return laid

@@ -6,7 +6,7 @@ Animate Anyone 2: the environment on the input's last channels, objects blended 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -25,7 +25,16 @@ from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.reference_attention import ReferenceFeatures, spatial_attention_layers
 from animate_anyone.models.reference_concatenation import PART, SeenReference, install_merging, merged_reference
 from animate_anyone.models.reference_control import ReferenceResiduals
-from animate_anyone.models.spatial_blending import PLACES, START, Place, add_blending, blending_arguments
+from animate_anyone.models.spatial_blending import (
+    LEVELS,
+    PLACES,
+    START,
+    Levels,
+    Place,
+    add_blending,
+    blended_residual_blocks,
+    blending_arguments,
+)
 from animate_anyone.models.temporal_layer import TemporalLayer
 from animate_anyone.models.temporal_reference import TemporalReference, add_temporal_reference, given_to_layers
 
@@ -64,6 +73,8 @@ class DenoisingUNet(UNetMotionModel):
         blending_weights: ``map``, one weight per place, as every configuration says.
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention, as the paper
             does; or, as in configurations that do not say, what ``attention`` adds to it.
+        blending_levels: where: levels with spatial ``attention``, as the paper does; or ``all``, for small networks
+            whose finest level has none.
         temporal_reference_frames: frames before a clip, at most, that temporal attention can see.
     """
 
@@ -81,6 +92,7 @@ class DenoisingUNet(UNetMotionModel):
         object_blending: ObjectBlending = "none",
         blending_weights: Literal["map"] = "map",
         blending_place: Place = "attention",
+        blending_levels: Levels = "attention",
         temporal_reference_frames: int = 0,
         **unet: Any,
     ) -> None:
@@ -94,6 +106,7 @@ class DenoisingUNet(UNetMotionModel):
             object_blending=object_blending,
             blending_weights=blending_weights,
             blending_place=blending_place,
+            blending_levels=blending_levels,
             temporal_reference_frames=temporal_reference_frames,
         )
         for name, value, known in (
@@ -101,6 +114,7 @@ class DenoisingUNet(UNetMotionModel):
             ("object_blending", object_blending, ("none", "input", *START)),
             ("blending_weights", blending_weights, ("map",)),
             ("blending_place", blending_place, PLACES),
+            ("blending_levels", blending_levels, LEVELS),
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; it is {' or '.join(map(repr, known))}")
@@ -126,7 +140,8 @@ class DenoisingUNet(UNetMotionModel):
         if object_blending == "input":
             self.object_input = ObjectInput(self.config["block_out_channels"][0])
         elif object_blending != "none":
-            add_blending(self, len(self.config["block_out_channels"]), object_blending, blending_place)
+            widths = self.config["block_out_channels"]
+            add_blending(self, len(widths), object_blending, blending_place, blending_levels)
         if temporal_reference_frames:
             add_temporal_reference(self, temporal_reference_frames)
 
@@ -210,6 +225,7 @@ class DenoisingUNet(UNetMotionModel):
         object_blending: ObjectBlending = "paper",
         blending_place: Place = "hidden",
         reference_blocks: Literal["all", "mid_up"] = "mid_up",
+        blending_levels: Levels = "attention",
     ) -> DenoisingUNet:
         """A copy that sees the environment and blends objects in: where Animate Anyone 2's training starts.
 
@@ -218,7 +234,7 @@ class DenoisingUNet(UNetMotionModel):
 
         Args:
             environment_channels: how many channels join the input; ``None``: latents and a mask.
-            object_blending, blending_place, reference_blocks: of the constructor.
+            object_blending, blending_place, reference_blocks, blending_levels: of the constructor.
 
         Raises:
             InputError: this network has an environment already.
@@ -233,6 +249,7 @@ class DenoisingUNet(UNetMotionModel):
             "environment_channels": more,
             "object_blending": object_blending,
             "blending_place": blending_place,
+            "blending_levels": blending_levels,
             "reference_blocks": reference_blocks,
         }
         model = type(self)(**{**_init_config(self), **changes})
@@ -241,9 +258,15 @@ class DenoisingUNet(UNetMotionModel):
         model.load_state_dict(weights | model._object_weights())
         return model if _place(model) == _place(self) else model.to(*_place(self))
 
-    def with_objects(self, object_blending: ObjectBlending, blending_place: Place = "hidden") -> DenoisingUNet:
+    def with_objects(
+        self, object_blending: ObjectBlending, blending_place: Place = "hidden", blending_levels: Levels = "attention"
+    ) -> DenoisingUNet:
         """A copy whose way of taking objects in is another, and new, whatever it was before; arguments as above."""
-        changes = {"object_blending": object_blending, "blending_place": blending_place}
+        changes = {
+            "object_blending": object_blending,
+            "blending_place": blending_place,
+            "blending_levels": blending_levels,
+        }
         model = type(self)(**{**_init_config(self), **changes})
         kept = {name: value for name, value in self.state_dict().items() if name not in self._object_weights()}
         model.load_state_dict(kept | model._object_weights())
@@ -313,19 +336,23 @@ class DenoisingUNet(UNetMotionModel):
             self._check_objects(objects)
         residuals = reference if isinstance(reference, ReferenceResiduals) else None
         blended: dict[str, Any] = {}
+        blended_too: AbstractContextManager[None] = nullcontext()
         if objects is not None and self.config["object_blending"] == "input":
             pose_features = self.object_input(objects, pose_features)
-        else:
+        elif objects is not None:
             blended = blending_arguments(objects, self.config["blending_place"])
-        return super().forward(
-            ConvWithPose.join(latents, pose_features),
-            timestep,
-            image_tokens.repeat_interleave(frames, 0),
-            cross_attention_kwargs={"reference": None if residuals else reference, **blended},
-            down_block_additional_residuals=residuals and residuals.down,
-            mid_block_additional_residual=residuals and residuals.middle,
-            return_dict=False,
-        )[0]
+            if self.config["blending_levels"] == "all":
+                blended_too = blended_residual_blocks(self, objects)
+        with blended_too:
+            return super().forward(
+                ConvWithPose.join(latents, pose_features),
+                timestep,
+                image_tokens.repeat_interleave(frames, 0),
+                cross_attention_kwargs={"reference": None if residuals else reference, **blended},
+                down_block_additional_residuals=residuals and residuals.down,
+                mid_block_additional_residual=residuals and residuals.middle,
+                return_dict=False,
+            )[0]
 
     def object_widths(self) -> list[int]:
         """Channels of the object features that are taken, finest level first; none where none are."""

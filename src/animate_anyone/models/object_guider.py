@@ -54,10 +54,17 @@ class ObjectGuider(ModelMixin, ConfigMixin):
     Args:
         in_channels: channels of the latents.
         block_out_channels: widths of the denoising UNet's levels.
+        only_objects: features are zero in cells that no object reaches through the convolutions so far: nothing is
+            blended there. (Ours.) Else the convolutions' biases are blended in there too.
     """
 
     @register_to_config
-    def __init__(self, in_channels: int = 4, block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)) -> None:
+    def __init__(
+        self,
+        in_channels: int = 4,
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        only_objects: bool = False,
+    ) -> None:
         super().__init__()
         widths = (in_channels, *block_out_channels)
         # Padded by 1 as the UNet's own downsampling is: an odd side n becomes (n + 1) / 2 in both.
@@ -91,8 +98,12 @@ class ObjectGuider(ModelMixin, ConfigMixin):
                 f"object latents have {channels} channels; this object guider takes {self.config['in_channels']}"
             )
         x = latents.transpose(1, 2).flatten(0, 1)
+        reached = (x != 0).any(1, keepdim=True).to(x.dtype)
         levels = []
         for number, conv in enumerate(self.convs):
             x = conv(F.silu(x) if number else x)
+            if self.config["only_objects"]:
+                reached = F.max_pool2d(reached, 3, 1 if number == 0 else 2, 1)
+                x = x * reached
             levels.append(x.unflatten(0, (batch, -1)).transpose(1, 2))
         return ObjectFeatures(tuple(levels), (latents != 0).any(4).any(3).any(1))

@@ -5,12 +5,19 @@ The paper blends the hidden state that flows on through the block, after the res
 (``hidden``): with alpha = 1 the object's features take its place. Models before that were trained to blend what
 attention adds to the hidden state, before the residual (``attention``).
 
+Stable Diffusion has spatial attention at its finest level too. Small networks may have none there, where alone thin
+objects can be told apart; for them blending can follow each residual block of up blocks without attention as well
+(``levels="all"``, ours).
+
 Shapes: B rows (samples x frames), N tokens (h*w), C channels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -30,6 +37,8 @@ START = {"paper": 0.5, "identity": 3e-4}
 Start = Literal["paper", "identity"]
 Place = Literal["hidden", "attention"]
 PLACES = ("hidden", "attention")
+Levels = Literal["attention", "all"]
+LEVELS = ("attention", "all")
 
 
 class SpatialBlending(nn.Module):
@@ -54,7 +63,7 @@ class SpatialBlending(nn.Module):
         """Blend.
 
         Args:
-            noise, objects: ``(B, C, h, w)``.
+            noise, objects: ``(B, C, h, w)``; cells in which all features of objects are zero stay as they are.
             present: ``(B,)`` bool; rows without an object stay as they are, bit for bit.
 
         Returns:
@@ -62,6 +71,7 @@ class SpatialBlending(nn.Module):
         """
         alpha = torch.sigmoid(self.conv(torch.cat([noise, objects], 1)))
         blend = alpha * objects + (1 - alpha) * noise
+        blend = torch.where((objects != 0).any(1, keepdim=True), blend, noise)
         return blend if present is None else torch.where(present.view(-1, 1, 1, 1), blend, noise)
 
 
@@ -113,29 +123,50 @@ class NoBlending(nn.Module):
         return hidden_states
 
 
+class _WithObjects(nn.Module):
+    """A residual block of an up block without attention, whose result ``(B, C, h, w)`` is blended."""
+
+    def __init__(self, resnet: nn.Module, blend: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.resnet, self.blend = resnet, blend
+
+    def forward(self, *inputs: Any, **options: Any) -> Tensor:
+        return self.blend(self.resnet(*inputs, **options))
+
+
 def blend_tokens(blending: nn.Module, tokens: Tensor, objects: ObjectFeatures, level: int, name: str) -> Tensor:
     """Blend one level of the objects' features into the tokens ``(B, N, C)`` of the transformer block ``name``.
 
     Raises:
         InputError: the features are of other rows, another grid or other channels than the tokens.
     """
-    features = objects.levels[level].transpose(1, 2).flatten(0, 1)  # (B, C, h, w)
-    rows, channels, height, width = features.shape
-    if tokens.shape != (rows, height * width, channels):
-        raise InputError(
-            f"object features for {name} are {rows} rows of {height}x{width} cells, {channels} channels; the"
-            f" denoising UNet has {tokens.shape[0]} rows of {tokens.shape[1]} cells, {tokens.shape[2]} channels there:"
-            " give object latents of the same samples, frames and size as the noise"
-        )
+    height, width = objects.levels[level].shape[3:]
+    if tokens.shape[1] != height * width:
+        raise _misfit(name, objects, level, tokens.shape[0], tokens.shape[1], tokens.shape[2])
     noise = tokens.transpose(1, 2).unflatten(2, (height, width))
-    blend: Tensor = blending(noise, features.to(tokens.dtype), objects.present.flatten())
-    return blend.flatten(2).transpose(1, 2)
+    return _blend(blending, noise, objects, level, name).flatten(2).transpose(1, 2)
 
 
-def blending_arguments(objects: ObjectFeatures | None, place: Place) -> dict[str, Any]:
+def _blend(blending: Any, noise: Tensor, objects: ObjectFeatures, level: int, name: str) -> Tensor:
+    # As `blend_tokens`, of (B, C, h, w).
+    features = objects.levels[level].transpose(1, 2).flatten(0, 1)
+    if features.shape != noise.shape:
+        raise _misfit(name, objects, level, len(noise), noise.shape[2] * noise.shape[3], noise.shape[1])
+    blend: Tensor = blending(noise, features.to(noise.dtype), objects.present.flatten())
+    return blend
+
+
+def _misfit(name: str, objects: ObjectFeatures, level: int, rows: int, cells: int, channels: int) -> InputError:
+    samples, width, frames, *grid = objects.levels[level].shape
+    return InputError(
+        f"object features for {name} are {samples * frames} rows of {grid[0]}x{grid[1]} cells, {width} channels; the"
+        f" denoising UNet has {rows} rows of {cells} cells, {channels} channels there:"
+        " give object latents of the same samples, frames and size as the noise"
+    )
+
+
+def blending_arguments(objects: ObjectFeatures, place: Place) -> dict[str, Any]:
     """What ``cross_attention_kwargs`` of a UNet must hold so that ``objects`` are blended in at ``place``."""
-    if objects is None:
-        return {}
     return {"gligen": {"objs": objects}} if place == "hidden" else {"objects": objects}
 
 
@@ -151,8 +182,16 @@ def blended_layers(unet: nn.Module, num_levels: int) -> dict[str, tuple[Attentio
     return layers
 
 
-def add_blending(unet: nn.Module, num_levels: int, start: Start, place: Place) -> None:
-    """Give each of :func:`blended_layers` a blending, and what applies it at ``place``."""
+def _blocks_without_attention(unet: Any, num_levels: int) -> Iterator[tuple[str, Any, int]]:
+    """Up blocks without spatial attention: name, block, and the level of object features that it takes."""
+    attended = {name.split(".")[1] for name in blended_layers(unet, num_levels) if name.startswith("up_blocks.")}
+    for number, block in enumerate(unet.up_blocks):
+        if str(number) not in attended:
+            yield f"up_blocks.{number}", block, num_levels - 1 - number
+
+
+def add_blending(unet: nn.Module, num_levels: int, start: Start, place: Place, levels: Levels) -> None:
+    """Give each of :func:`blended_layers` a blending, and what applies it at ``place``; see :data:`Levels`."""
     layers = blended_layers(unet, num_levels)
     for name, (attn, level) in layers.items():
         blending = SpatialBlending(attn.to_q.in_features, start)
@@ -164,3 +203,23 @@ def add_blending(unet: nn.Module, num_levels: int, start: Start, place: Place) -
     if place == "hidden":
         for name in spatial_attention_layers(unet).keys() - layers.keys():
             unet.get_submodule(name).fuser = NoBlending()
+    for _, block, _ in _blocks_without_attention(unet, num_levels) if levels == "all" else ():
+        # Of the up block, not of its residual blocks, which may be sharded or compiled each by itself.
+        block.spatial_blending = nn.ModuleList(SpatialBlending(resnet.out_channels, start) for resnet in block.resnets)
+
+
+@contextmanager
+def blended_residual_blocks(unet: nn.Module, objects: ObjectFeatures) -> Iterator[None]:
+    """Within this context ``objects`` are blended in after each residual block of up blocks without attention."""
+    plain = {}
+    try:
+        for block_name, block, level in _blocks_without_attention(unet, len(objects.levels)):
+            for number, (resnet, blending) in enumerate(zip(block.resnets, block.spatial_blending, strict=True)):
+                name = f"{block_name}.resnets.{number}"
+                plain[name] = resnet
+                blend = partial(_blend, blending, objects=objects, level=level, name=name)
+                unet.set_submodule(name, _WithObjects(resnet, blend))
+        yield
+    finally:
+        for name, resnet in plain.items():
+            unet.set_submodule(name, resnet)

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from animate_anyone.conditions.environment import FORMULATIONS, latent_mask
 from animate_anyone.errors import InputError
+from animate_anyone.first_guess.collage import objects_over_environment
 from animate_anyone.models.autoencoding import at_once
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pipeline_options import takes
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.progress import Progress
-from animate_anyone.sampling.clip_conditions import ClipConditions
+from animate_anyone.sampling.clip_conditions import ClipConditions, ClipGuess
 from animate_anyone.sampling.continuation import (
     check_continuation,
     decoded_together,
@@ -41,6 +42,8 @@ from animate_anyone.sampling.scene import ClipScene, Planes, SceneInputs
 from animate_anyone.sampling.speed import EXACT, Speed
 from animate_anyone.sampling.windowed import Finished, Kept, Plan, StepCallback
 
+OBJECT_LATENTS = ("alone", "changes")
+
 
 class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     """Animate Anyone 2 (arXiv 2502.06145).
@@ -52,6 +55,8 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             ``conditions.environment.FORMULATIONS``.
         uses_objects: whether there is an ``object_guider``.
         uses_depth: whether there is a ``pose_modulation``, given structured depth beside the poses.
+        object_latents: what the object guider is given: latents of the objects ``alone``, as the paper has it; or the
+            ``changes`` that they make to the first guess (ours).
     """
 
     poses_at_once = 8
@@ -78,6 +83,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         formulation: str = "shape_agnostic",
         uses_objects: bool = True,
         uses_depth: bool = True,
+        object_latents: str = "alone",
         **options: Any,
     ) -> None:
         super().__init__(pose_guider=pose_guider, **options)  # type: ignore[arg-type]
@@ -90,7 +96,16 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
             if self.config[name] != only:
                 raise InputError(f"{name} is {self.config[name]!r}; Animate Anyone 2 goes with {only!r} alone")
         self.register_modules(pose_modulation=pose_modulation, object_guider=object_guider)
-        self.register_to_config(formulation=formulation, uses_objects=uses_objects, uses_depth=uses_depth)
+        if object_latents not in OBJECT_LATENTS:
+            raise InputError(f"object_latents {object_latents!r} is not known; give {' or '.join(OBJECT_LATENTS)}")
+        if object_latents == "changes" and not self.config["carried_reference"]:
+            raise InputError("object_latents changes are those of a first guess; set carried_reference too")
+        self.register_to_config(
+            formulation=formulation,
+            uses_objects=uses_objects,
+            uses_depth=uses_depth,
+            object_latents=object_latents,
+        )
 
     @property
     def num_input_channels(self) -> int:
@@ -221,7 +236,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
     ) -> ClipConditions:
         conditions = super()._look(reference, poses, scene, reference_pose, pictures, size, speed)
         assert scene is not None
-        return replace(conditions, scene=self._clip_scene(scene, size))
+        return replace(conditions, scene=self._clip_scene(scene, size, conditions.guess))
 
     def _denoise(
         self,
@@ -322,7 +337,7 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         planned = super().plan(num_frames, *given, window_stride)
         return segments(num_frames, len(planned[0])) if shown else planned
 
-    def _clip_scene(self, scene: SceneInputs, size: tuple[int, int]) -> ClipScene:
+    def _clip_scene(self, scene: SceneInputs, size: tuple[int, int], guess: ClipGuess) -> ClipScene:
         """The scene of a clip, of which no frame is encoded yet."""
         count, downscale = len(scene.environment), self.latent_downscale
 
@@ -340,12 +355,19 @@ class AnimateAnyone2Pipeline(AnimateAnyonePipeline):
         assert self.object_guider is not None
         guider, device = self.object_guider, self._execution_device
 
+        def encode(number: int) -> Tensor:
+            if self.config["object_latents"] == "alone":
+                return self._encode([shown[number]], size)
+            parts = shown[number], where[number], scene.environment[number], scene.mask[number]
+            over = objects_over_environment(*(np.asarray(part) for part in parts))
+            return guess.of([number]).changes(self._encode([over], size))
+
         @torch.no_grad()
         def objects(frames: range) -> tuple[Tensor, ...]:
             (number,) = frames
             here = torch.from_numpy(cells(where, number))[0]
             if here.any():  # zeros where no object is, and in frames without one nothing else
-                latents = self._encode([shown[number]], size) * here
+                latents = encode(number) * here
             else:
                 latents = torch.zeros(1, self.vae.config["latent_channels"], 1, *here.shape, dtype=self.vae.dtype)
             features = guider(latents.to(device, guider.dtype))

@@ -51,13 +51,14 @@ _MAY_CHANGE_OF_DATA = ("cache", "keep_latents", "workers")
 _BEGAN_AS: dict[str, dict[str, Any]] = {"environment": {"blending_place": "attention"}}
 # Settings that earlier checkpoints do not have, and what was done then; a recipe must say the same to go on.
 _UNNAMED: dict[str, dict[str, Any]] = {
-    "optimizer": {"kind": "adamw"},
+    "optimizer": {"kind": "adamw", "shares": {}},
     "objective": {"min_snr_gamma": None, "noise_offset": 0.0},
     "data": {
         **{"videos": None, "studio_share": 0.0, "shapes": "buckets", "reference": "same_clip"},
         **{"clip_length": None, "framing": "any"},
     },
     "environment": {
+        **{"blending_levels": "attention", "object_latents": "alone", "object_weight": 0.0},
         **{"new_objects": False, "guess_objects": 1.0},
         "temporal_reference": asdict(TemporalReferenceSettings()),
     },

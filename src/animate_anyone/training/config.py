@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -37,7 +38,10 @@ DENOISING_STAGES = ("image", "motion", "environment", "distil")
 class Optimizer:
     """AdamW with a linear warm-up, then constant or a cosine down to a tenth.
 
-    ``kind``: ``adamw8bit`` keeps its two moments in 8 bits (package bitsandbytes).
+    Attributes:
+        kind: ``adamw8bit`` keeps its two moments in 8 bits (package bitsandbytes).
+        shares: parameters that learn slower or faster: part of their name -> their share of the learning rate, such as
+            ``{object_guider: 10}``; of two parts in one name the first counts.
     """
 
     lr: float = 1e-5
@@ -47,6 +51,12 @@ class Optimizer:
     schedule: Literal["constant", "cosine"] = "constant"
     max_grad_norm: float = 1.0
     kind: Literal["adamw", "adamw8bit"] = "adamw"
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for part, share in self.shares.items():
+            if not (isinstance(share, int | float) and 0 < share < math.inf):
+                raise InputError(f"recipe: optimizer.shares: {part} is {share!r}; it must be a number above 0")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ class Environment:
             them with the noise latents (the paper's ablation).
         blending_place: what is blended: the ``hidden`` state after the residual of spatial attention (the paper), or
             what ``attention`` adds to it.
+        blending_levels: where: levels with spatial ``attention`` (the paper), or ``all``, see ``spatial_blending``.
+        object_latents: what the object guider is given: latents of the objects ``alone`` (the paper), or the
+            ``changes`` that they make to the first guess (ours).
+        object_weight: how much more errors on objects count, on top of ``objective.person_weight``.
         new_objects: object guider and blending start anew, whatever the model to start from has of them.
         guess_objects: share of clips whose first guess (ours) holds the objects; in the others they come by the object
             guider alone.
@@ -38,6 +42,9 @@ class Environment:
     largest_scale: float = LARGEST
     object_blending: Literal["none", "input", "paper", "identity"] = "paper"
     blending_place: Literal["hidden", "attention"] = "hidden"
+    blending_levels: Literal["attention", "all"] = "attention"
+    object_latents: Literal["alone", "changes"] = "alone"
+    object_weight: float = 0.0
     new_objects: bool = False
     guess_objects: float = 1.0
     reference_blocks: Literal["mid_up", "all"] = "mid_up"
@@ -50,6 +57,8 @@ class Environment:
             raise InputError(f"recipe: environment.scaled_share is {self.scaled_share}; it must lie in [0, 1]")
         if not 0 <= self.guess_objects <= 1:
             raise InputError(f"recipe: environment.guess_objects is {self.guess_objects}; it must lie in [0, 1]")
+        if not 0 <= self.object_weight < math.inf:
+            raise InputError(f"recipe: environment.object_weight is {self.object_weight}; it must be at least 0")
         if not 0 < self.smallest_scale <= self.largest_scale < math.inf:
             raise InputError(
                 f"recipe: environment.smallest_scale is {self.smallest_scale}; it must be above 0 and at most "

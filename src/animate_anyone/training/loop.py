@@ -30,7 +30,7 @@ from animate_anyone.training.distributed import is_sharded, share_out
 from animate_anyone.training.held_signals import HeldSignals
 from animate_anyone.training.monitor import RunMonitor
 from animate_anyone.training.objective import step_generator
-from animate_anyone.training.optimizer import build_optimizer, learning_rate
+from animate_anyone.training.optimizer import SHARE, build_optimizer, learning_rate
 from animate_anyone.training.prefetching import Batches, choose_makers
 from animate_anyone.training.run_report import write_report
 from animate_anyone.training.stage import Stage
@@ -117,9 +117,10 @@ class _Run:
         self.written = Written.of(recipe, stage)
         self.shared = share_out(self.accelerator, stage, recipe.sharding)
         self.after_checkpoint = after_checkpoint
-        self.trainable = [p for p in stage.parameters() if p.requires_grad]
+        trained = {name: p for name, p in stage.named_parameters() if p.requires_grad}
+        self.trainable = list(trained.values())
         self.ema = EMAModel(self.trainable, decay=recipe.ema, use_ema_warmup=True, power=0.75) if recipe.ema else None
-        self.optimizer: Any = build_optimizer(recipe.optimizer, self.trainable)
+        self.optimizer: Any = build_optimizer(recipe.optimizer, trained)
         self.clock = time.perf_counter if limit is None else limit.clock
         self.first = self.done = self.saved = 0
         self.parts = recipe.accumulate * self.accelerator.num_processes
@@ -194,7 +195,7 @@ class _Run:
                     self.stop = self.held.asked
                     return
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step, self.first, self.used)
+                group["lr"] = group.get(SHARE, 1.0) * learning_rate(recipe, step, self.first, self.used)
             self.norm = self.shared.clip(self.trainable, recipe.optimizer.max_grad_norm)
             self._check_finite(step, made)
             self.updating = True

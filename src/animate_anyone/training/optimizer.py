@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,17 +18,30 @@ MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
 """Bytes that an optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each."""
 
 
-def build_optimizer(settings: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of a recipe for these parameters.
+SHARE = "share"
+"""In a parameter group: its share of the learning rate."""
+
+
+def build_optimizer(settings: Optimizer, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of a recipe for these parameters, by name.
 
     Raises:
-        InputError: it needs a package that is not there.
+        InputError: it needs a package that is not there, or a share is of no parameter.
     """
+    groups: dict[str, list[nn.Parameter]] = {"": [], **{part: [] for part in settings.shares}}
+    for name, parameter in parameters.items():
+        groups[next((part for part in settings.shares if part in name), "")].append(parameter)
+    for part in settings.shares:
+        if not groups[part]:
+            raise InputError(
+                f"recipe: optimizer.shares: nothing that is trained has {part!r} in its name; leave it out"
+            )
+    given = [{"params": some, SHARE: settings.shares.get(part, 1.0)} for part, some in groups.items() if some]
     options: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay}
     if settings.kind == "adamw":
-        return torch.optim.AdamW(parameters, **options)
+        return torch.optim.AdamW(given, **options)
     library = require("bitsandbytes.optim", extra="bitsandbytes")
-    made: torch.optim.Optimizer = library.AdamW8bit(parameters, **options)
+    made: torch.optim.Optimizer = library.AdamW8bit(given, **options)
     return made
 
 
@@ -41,7 +55,7 @@ def check_optimizer(settings: Optimizer, device: torch.device) -> None:
         return
     parameter = nn.Parameter(torch.zeros(64, 256, device=device))  # smaller ones are not kept in 8 bits
     parameter.grad = torch.ones_like(parameter)
-    optimizer = build_optimizer(settings, [parameter])
+    optimizer = build_optimizer(replace(settings, shares={}), {"": parameter})
     try:
         optimizer.step()
     except Exception as error:  # kernels of a package that is not ours raise errors of any class

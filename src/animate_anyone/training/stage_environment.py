@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from animate_anyone.conditions.environment import latent_mask
 from animate_anyone.errors import InputError
 from animate_anyone.first_guess.character import figure_of
-from animate_anyone.first_guess.collage import Collage
+from animate_anyone.first_guess.collage import Collage, objects_over_environment
 from animate_anyone.models.denoising_unet import DenoisingUNet, join_environment
 from animate_anyone.models.object_guider import ObjectGuider
 from animate_anyone.models.pose_guider import PoseGuider
 from animate_anyone.models.pose_modulation import PoseModulation
 from animate_anyone.models.reference_net import ReferenceNet
+from animate_anyone.models.shipped import INDEX
 from animate_anyone.models.weight_files import read_settings
 from animate_anyone.sampling.loading import load_network
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
@@ -95,6 +97,11 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             raise InputError(
                 f"recipe: networks.pipeline.reference_path is {self.path!r}; stage environment needs reference_net"
             )
+        if self.settings.object_latents == "changes" and not self.guessing.carried_reference:
+            raise InputError(
+                "recipe: environment.object_latents: changes are those of a first guess; give "
+                "networks.pipeline.carried_reference=true and reference_latents=true, or object_latents=alone"
+            )
         # A model of Animate Anyone may stretch pictures of any size to the video's; those of this method do not.
         if self.options.pop("stretch", False) and self.recipe.networks.pipeline.get("stretch"):
             raise InputError("recipe: networks.pipeline.stretch is true; stage environment goes without")
@@ -124,6 +131,7 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             object_blending=settings.object_blending,
             blending_place=settings.blending_place,
             reference_blocks=settings.reference_blocks,
+            blending_levels=settings.blending_levels,
         )
         self._new_object_guider()
         if settings.pose_modulation:
@@ -135,16 +143,22 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
 
     def _new_object_guider(self) -> None:
         widths = tuple(self.denoising_unet.object_widths())
-        self.object_guider = ObjectGuider(self.denoising_unet.config["out_channels"], widths) if widths else None
+        self.object_guider = (
+            ObjectGuider(self.denoising_unet.config["out_channels"], widths, self.settings.object_latents == "changes")
+            if widths
+            else None
+        )
 
     def _load(self, init: Path) -> None:
         """The networks of a model of this method, which must be what the recipe says."""
         settings, unet = self.settings, load_network(DenoisingUNet, init / "denoising_unet")
         if settings.new_objects:
-            unet = unet.with_objects(settings.object_blending, settings.blending_place)
+            unet = unet.with_objects(settings.object_blending, settings.blending_place, settings.blending_levels)
         saved = {name: unet.config[name] for name in ("reference_blocks", "object_blending")}
         if settings.object_blending != "none":
-            saved["blending_place"] = unet.config["blending_place"]
+            saved |= {name: unet.config[name] for name in ("blending_place", "blending_levels")}
+            if (init / INDEX).is_file() and not settings.new_objects:
+                saved["object_latents"] = read_settings(init / INDEX).get("object_latents", "alone")
         saved["pose_modulation"] = (init / "pose_modulation").is_dir()
         for name, found in saved.items():
             wanted = getattr(settings, name)
@@ -210,6 +224,9 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             figure = None if self.drops_guess(rng) else figure_of(subject, split.pose)
             objects = (split.objects, split.object_masks) if self.guess_holds_objects(rng) else ()
             picked["carried"] = np.stack(list(Collage(figure, split.pose, split.environment, split.region, *objects)))
+        if self.settings.object_latents == "changes":
+            parts = split.objects, split.object_masks, split.environment, split.region
+            picked["objects"] = np.stack([objects_over_environment(*frame) for frame in zip(*parts, strict=True)])
         given = draws_given(self.settings.temporal_reference, rng)
         if first:
             picked |= fields_before(whole.part(slice(first)), given)
@@ -254,7 +271,10 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             before = see_before(self, batch.before, *given)
         objects = None
         if self.object_guider is not None:
-            objects = self.object_guider(self.as_clips(self.encode_objects(batch.objects, batch.object_cells)))
+            shown = self.encode_objects(batch.objects, batch.object_cells)
+            if self.settings.object_latents == "changes":
+                shown = guess.changes(shown.transpose(1, 2)).transpose(1, 2) * batch.object_cells[:, :, None]
+            objects = self.object_guider(self.as_clips(shown))
 
         # 3. Predict.
         network: Any = self.denoising_unet
@@ -265,6 +285,18 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
     def counted(self, batch: EnvironmentBatch) -> Tensor:
         """The person and the objects."""
         return batch.masks | batch.object_masks
+
+    @property
+    def weighted(self) -> bool:
+        return super().weighted or self.settings.object_weight != 0
+
+    def weights(self, batch: EnvironmentBatch) -> Tensor:
+        """As of :meth:`counted`; and by ``environment.object_weight`` more on objects, by their share of a cell."""
+        weights = super().weights(batch)
+        if self.settings.object_weight:
+            share = F.avg_pool2d(batch.object_masks.float(), self.factor)
+            weights = weights + self.settings.object_weight * share[:, :, None]
+        return weights
 
     @torch.no_grad()
     def encode_objects(self, objects: Tensor, cells: Tensor) -> Tensor:
@@ -284,5 +316,6 @@ class EnvironmentStage(DenoisingStage[EnvironmentBatch]):
             formulation=self.settings.formulation,
             uses_objects=self.object_guider is not None,
             uses_depth=depth,
+            object_latents=self.settings.object_latents,
             **self.common_parts(),
         )
