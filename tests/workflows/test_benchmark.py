@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import torch
 import forked
 import small_benchmark
 import tiny
-from animate_anyone.engines import local_pool
 from animate_anyone.engines.engine import InProcess
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation.folders import ClipFiles
@@ -64,16 +62,8 @@ def test_killed_and_begun_again(here: Path, tiny_model: Path) -> None:
 
     def stopped_at(job: int) -> Callable[[], None]:
         def work() -> None:
-            local_pool._METHOD = "fork"
-            made, count = batch_workflow._run, iter(range(1, 99))
-
-            def counted(*inputs: Any) -> Any:
-                if next(count) == job:
-                    os.write(1, b"here\n")
-                    time.sleep(600)
-                return made(*inputs)
-
-            batch_workflow._run = counted  # type: ignore[assignment]
+            os.environ |= {small_benchmark.STOP_AT: str(job), "OMP_NUM_THREADS": "1"}
+            batch_workflow.make = small_benchmark.make_until
             forked.command_line(*words, "out")()
 
         return work
