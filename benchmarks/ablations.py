@@ -105,6 +105,8 @@ def is_trained(recipe: Recipe) -> bool:
         return False
     last = json.loads(history.read_text())[-1]
     now = json.loads(json.dumps(recipe.to_dict()))
+    if recipe.precision == "auto":  # what it was on the machine that trained is written down
+        now["precision"] = last["recipe"]["precision"]
     return last["steps_done"] == recipe.steps and _agrees(without_removed(last["recipe"], str(history)), now)
 
 

@@ -256,15 +256,19 @@ def test_measured_elsewhere_and_in_the_same_clip(ablations: ModuleType, start: P
     assert "features concatenated" in ablations.result_table({"concatenated": told})
 
 
-def test_what_is_trained_is_not_trained_again(ablations: ModuleType, start: Path, tmp_path: Path) -> None:
-    recipe = small("clip", tmp_path / "clip", start)
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_what_is_trained_is_not_trained_again(
+    ablations: ModuleType, start: Path, tmp_path: Path, precision: str
+) -> None:
+    """A model says what ``auto`` was where it was trained."""
+    recipe = small("clip", tmp_path / "clip", start, precision=precision)
     assert not ablations.is_trained(recipe)
     ablations.train_missing({"clip": recipe})
     assert ablations.is_trained(recipe)
     before = (tmp_path / "clip" / "log.jsonl").read_text()
     ablations.train_missing({"clip": recipe})
     assert (tmp_path / "clip" / "log.jsonl").read_text() == before
-    assert not ablations.is_trained(small("clip", tmp_path / "clip", start, seed=1))
+    assert not ablations.is_trained(small("clip", tmp_path / "clip", start, precision=precision, seed=1))
 
 
 def test_start_is_an_autoencoder_of_its_own_and_the_shipped_image_encoder(
