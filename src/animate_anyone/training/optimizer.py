@@ -16,8 +16,6 @@ from animate_anyone.training.config import Optimizer, Recipe
 
 MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 8 / 256}
 """Bytes that an optimiser keeps of a trained weight: two moments; in 8 bits with a scale for 256 of each."""
-
-
 SHARE = "share"
 """In a parameter group: its share of the learning rate."""
 
