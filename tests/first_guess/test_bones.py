@@ -87,8 +87,40 @@ def test_somebody_turned_away_is_seen_from_the_other_side() -> None:
     assert turned_away(body(STANDING), body(mirrored))
     assert not turned_away(body(mirrored), body(mirrored))
     for name, found in bone_maps(body(STANDING), body(mirrored)).items():
-        if name != "head":
-            np.testing.assert_allclose(found, [[-1, 0, SIZE[0]], [0, 1, 0]], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(found, [[-1, 0, SIZE[0]], [0, 1, 0]], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("ears", [True, False])
+def test_a_head_seen_from_behind_keeps_its_width(ears: bool) -> None:
+    """Mirrored as the trunk that it goes over into: a blend of a mirrored and an upright one is a line."""
+    gone = ("nose", "right_eye", "left_eye") + (() if ears else ("right_ear", "left_ear"))
+    behind = {name: (SIZE[0] - x, y) for name, (x, y) in STANDING.items() if name not in gone}
+    found = bone_maps(body(STANDING), body(behind))
+    np.testing.assert_allclose(found["head"], found["shoulders"], atol=1e-6)
+
+
+SWAPPED = (("right", 49), ("left", 47))
+
+
+def test_a_profile_from_a_little_behind_is_no_back() -> None:
+    """Right and left have changed places by a pixel; the trunk is not turned over for that, and the face stays."""
+    pairs = {f"{side}_{joint}": (x, y) for joint, y in (("shoulder", 36), ("hip", 66)) for side, x in SWAPPED}
+    profile = STANDING | pairs
+    maps = bone_maps(body(STANDING), body(profile))
+    assert not turned_away(body(STANDING), body(profile))
+    assert all(np.linalg.det(maps[name][:, :2]) > 0 for name in ("head", "shoulders", "hips"))
+
+
+def test_a_skirt_hangs_between_both_knees_whatever_they_do() -> None:
+    crossed = STANDING | {"right_knee": STANDING["left_knee"], "left_knee": STANDING["right_knee"]}
+    astride = STANDING | {"right_knee": (20, 82), "left_knee": (76, 82)}
+    still = body(STANDING)
+    for pose in (crossed, astride):
+        found = bone_maps(still, body(pose))["skirt"]
+        np.testing.assert_allclose(found @ [48, 66, 1], [48, 66], atol=0.5)
+        np.testing.assert_allclose(found[:, 0], [1, 0], atol=0.05)  # as wide as before, and not turned
+    assert "skirt" not in body(without("right_knee")).with_skirt
+    assert map_of("skirt", bone_maps(still, body(without("right_knee")))) is not None
 
 
 def test_nobody_is_a_body_without_bones() -> None:

@@ -93,6 +93,16 @@ def test_what_the_networks_change_outside_the_region_is_left_out() -> None:
     assert np.array_equal(np.stack(list(mended(kept, kept, made))), np.stack(list(kept)))
 
 
+def test_objects_of_the_guess_stay_the_videos_own_pixels() -> None:
+    clip = scene_with_object()
+    frames, region, environment = parts(clip)
+    held = clip.object_mask.numpy()
+    guess = Collage(figure(clip), clip.pose, environment, region, clip.object_frames.numpy(), held)
+    result = np.stack(list(mended(guess, guess, [255 - picture for picture in guess])))
+    assert (held & region).any() and np.array_equal(result[held], frames[held])
+    assert (result[region & ~held] != np.stack(list(guess))[region & ~held]).any()
+
+
 def test_filling_goes_over_from_edge_to_edge():
     ramp = np.broadcast_to(np.arange(0, 192, 4, dtype=np.uint8)[None, None, :, None], (1, 40, 48, 3)).copy()
     region = np.zeros((1, 40, 48), bool)

@@ -17,7 +17,7 @@ Points = NDArray[np.float64]
 Maps = dict[str, Points]
 """``(2, 3)`` by name of a bone: takes ``(x, y, 1)`` of one pose to the other."""
 
-PARENT = {"hips": "shoulders", "head": "shoulders", "shoulders": "hips"}
+PARENT = {"hips": "shoulders", "head": "shoulders", "shoulders": "hips", "skirt": "hips"}
 for _side in ("right", "left"):
     for _child, _parent in (("hand", "forearm"), ("forearm", "upper_arm"), ("shin", "thigh")):
         PARENT[f"{_side}_{_child}"] = f"{_side}_{_parent}"
@@ -29,6 +29,7 @@ _FINGER_ENDS = (8, 12, 16)  # index, middle and ring finger, of the 21 points of
 _SHORTEST = 0.25  # a limb that points at the camera keeps so much of its length
 _WIDTH_NOISE, _SCALE_NOISE = 0.25, 0.1  # relative changes that are taken for noise of the poses
 _NARROWEST = 0.5  # a trunk seen from the side keeps so much of its width
+_PROFILE = 0.2  # trunk lengths of width, as of :class:`Body`, up to which a body is seen from the side
 _HIPS_WIDTH = 0.6  # of the shoulders'
 
 
@@ -88,6 +89,15 @@ class Body(NamedTuple):
         return cls(points, bones, unit, float(wide), None if pose.depth is None else pose.depth[frame, :18])
 
     @property
+    def with_skirt(self) -> dict[str, tuple[Points, Points]]:
+        """:attr:`bones`, and ``skirt`` from the middle of the hips to that of the knees, where both are there."""
+        thighs = [self.bones[name] for name in ("right_thigh", "left_thigh") if name in self.bones]
+        if len(thighs) < 2:
+            return self.bones
+        start, end = np.mean(thighs, 0)
+        return self.bones | {"skirt": (start, end)}
+
+    @property
     def down(self) -> Points:
         """From the middle of the shoulders to the middle of the hips, ``(2,)`` pixels."""
         if not {"shoulders", "hips"} <= self.bones.keys():
@@ -104,15 +114,16 @@ def bone_maps(before: Body, after: Body) -> Maps:
     side = -1.0 if turned_away(before, after) else 1.0
     scale = steady(after.unit / before.unit, _SCALE_NOISE)
     maps: Maps = {}
-    for name in before.bones.keys() & after.bones.keys():
-        (a, b), (a2, b2) = before.bones[name], after.bones[name]
+    if (head := _head_map(before, after, scale)) is not None:
+        maps["head"] = head
+    bones, bones2 = before.with_skirt, after.with_skirt
+    for name in (bones.keys() & bones2.keys()) - {"head"}:
+        (a, b), (a2, b2) = bones[name], bones2[name]
         if name in ("shoulders", "hips"):
             across, across2 = b - a, _resized(b - a, b2 - a2, scale, _NARROWEST)
+            if before.width * after.width < 0 and side > 0:  # a profile, from a little behind
+                across2 = _mirrored(across2, after.down)
             maps[name] = _fit(across, before.down, across2, after.down, (a + b) / 2, (a2 + b2) / 2)
-        elif name == "head":
-            turned = _head_map(before, after, scale)
-            if turned is not None:
-                maps[name] = turned
         else:
             along, along2 = b - a, b2 - a2
             length, length2 = max(float(np.linalg.norm(along)), 1e-3), float(np.linalg.norm(along2))
@@ -136,8 +147,8 @@ def map_of(name: str, maps: Maps) -> Points | None:
 
 
 def turned_away(before: Body, after: Body) -> bool:
-    """Whether one of two poses shows the front of the body and the other the back."""
-    return before.width * after.width < 0
+    """Whether one of two poses shows the front of the body and the other the back; a profile is neither."""
+    return before.width * after.width < 0 and min(abs(before.width), abs(after.width)) > _PROFILE
 
 
 def off_bone(places: Points, ends: tuple[Points, Points], beyond: float = 0.0) -> Points:
@@ -171,6 +182,12 @@ def steady(ratio: float, margin: float) -> float:
     return float(np.exp(np.sign(log) * np.clip(2 * (abs(log) - least), 0, abs(log))))
 
 
+def _mirrored(line: Points, axis: Points) -> Points:
+    """``(2,)`` mirrored at an axis."""
+    axis = axis / max(float(np.linalg.norm(axis)), 1e-3)
+    return 2 * (line @ axis) * axis - line
+
+
 def _resized(line: Points, line2: Points, scale: float, least: float) -> Points:
     """The direction of ``line2``, as long as ``line`` scaled; more or less where the two differ much."""
     length, length2 = max(float(np.linalg.norm(line)) * scale, 1e-3), max(float(np.linalg.norm(line2)), 1e-3)
@@ -189,18 +206,25 @@ def _fit(a: Points, b: Points, a2: Points, b2: Points, origin: Points, origin2: 
 
 
 def _head_map(before: Body, after: Body, scale: float) -> Points | None:
-    """The head turned as the points of its face are; ``None`` where fewer than three are in both poses.
+    """The head turned as the points of its face are; ``None`` where too little of it is known.
 
     Its size is the body's and it moves with the middle of its ears, near to the axis about which it turns, where both
-    are seen: the face's own points move across a head that turns.
+    are seen: the face's own points move across a head that turns. Where fewer than three points are in both poses, and
+    of a body that is seen from its other side, it turns as the trunk does; without ears about the neck.
     """
     both = [joint for joint in HEAD if np.isfinite([before.points[joint], after.points[joint]]).all()]
-    if len(both) < 3:
-        return None
-    x, y = (body.points[both] - body.points[both].mean(0) for body in (before, after))
-    turn = (x[:, 0] - 1j * x[:, 1]) @ (y[:, 0] + 1j * y[:, 1])
-    turn *= scale / max(abs(turn), 1e-6)
-    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     ears = [joint for joint in both if joint in (JOINT["right_ear"], JOINT["left_ear"])]
+    away = turned_away(before, after)
+    mirror = np.array([-1.0 if away else 1.0, 1.0])
     held = ears if len(ears) == 2 else both
+    if away or len(both) < 3:
+        x, y = before.down[None] * mirror, after.down[None]
+        held = ears if len(ears) == 2 else [JOINT["neck"]]
+        if not np.isfinite([before.points[held], after.points[held]]).all():
+            return None
+    else:
+        x, y = (body.points[both] - body.points[both].mean(0) for body in (before, after))
+    turn = (x[:, 0] - 1j * x[:, 1]) @ (y[:, 0] + 1j * y[:, 1])
+    turn *= scale / max(float(abs(turn)), 1e-6)
+    linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]]) * mirror
     return np.c_[linear, after.points[held].mean(0) - linear @ before.points[held].mean(0)]

@@ -1,7 +1,8 @@
 """The first guess at the frames of a scene (Animate Anyone 2): environment, character and objects laid together.
 
 (Not in the paper; for small models.) Where nothing was taken out the guess is the environment, pixel for pixel, so what
-stands in front of the region stays in front of the character.
+stands in front of the region stays in front of the character. Environment and objects are the video's own pixels in the
+result too.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ class Collage(GuessedFrames):
         if self.figure is not None:
             drawn = self.figure.draw(Body.of(self.poses, number), laid).picture
             np.copyto(laid, drawn, where=self.region_mask[number][..., None])
+        fixed = ~self.region_mask[number]
         if self.objects is not None and self.object_mask is not None:
             np.copyto(laid, self.objects[number], where=self.object_mask[number][..., None])
+            fixed = fixed | self.object_mask[number]
         left_out = None if self.left_out is None else self.left_out[number] & self.region_mask[number]
-        return Guess(laid, self.made[number].astype(np.float32), ~self.region_mask[number], left_out)
+        return Guess(laid, self.made[number].astype(np.float32), fixed, left_out)
 
 
 def objects_over_environment(objects: Picture, where: Mask, environment: Picture, region: Mask) -> Picture:

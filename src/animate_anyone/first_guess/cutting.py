@@ -14,6 +14,7 @@ from skimage.segmentation import watershed
 
 from animate_anyone.conditions.skeleton import HEAD, JOINT
 from animate_anyone.first_guess.bones import Body, Points, off_bone
+from animate_anyone.first_guess.garment import below_hips
 from animate_anyone.first_guess.layers import LAYERS, Figure, Layer
 from animate_anyone.first_guess.skinning import diffuse, mesh
 from animate_anyone.structures import Mask, Picture, Plane, Size
@@ -26,10 +27,9 @@ _TRUNK_REACH = 0.12  # thickness of the trunk around the hull of shoulders and h
 _AROUND_SHOULDER = {"trunk": 0.12, "arm": 0.1}  # how far the two reach into each other, trunk lengths
 _SMALLEST = 1e-4  # share of the picture below which a layer is left out
 _SOFT = 0.1  # heat of the trunk's bones: between the thighs cloth hangs, and is not folded
-_SLICES = 10  # of the way from the hips to the knees in which a skirt is followed down
-_ALIKE = 0.35  # histogram intersection above which a slice is the same garment
-_TROUSERS, _SHORTEST_SKIRT = 0.3, 0.5  # of that way: where trousers part; what ends before is no skirt
-_UNDER_HEM = 0.06  # trunk lengths by which legs reach up under the skirt
+_OVERLAP = 0.06  # trunk lengths by which trousers' legs reach up into the trunk
+_HEM_MARGIN = 0.05  # trunk lengths above the hem's line all is skirt, and below it all on the legs' bones is legs
+_HEM_REACH = 0.25  # below it nothing is skirt
 _CORE = 0.5  # thicknesses from a bone within which a layer's pixels are never taken for specks
 _SURE = 1.5  # times as far from the bones of any other layer as from its own: a pixel is surely its own layer's
 _AWAY = 4.0  # a thickness away from the bones counts as so steep an edge, of 255
@@ -54,19 +54,24 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
     seen = silhouette if colours is not None else binary_erosion(silhouette)
     shown = picture if colours is None else colours
     legs = [name for name in owner if name.endswith("leg")]
-    garment = np.any([owner[name] for name in owner if name not in ("right_arm", "left_arm")], 0) & silhouette
-    below, long_skirt = _below_hem(picture, garment, body, places) if legs else (np.zeros(silhouette.shape), False)
+    arms = np.any([owner[name] & silhouette for name in owner if name.endswith("arm")] or [~silhouette & False], 0)
+    below, skirt = np.zeros(silhouette.shape), False
+    if legs:
+        below, skirt = below_hips(picture, silhouette & ~arms, arms, body, places)
+    hanging = below <= 0
+    if skirt:
+        hanging |= _to_the_hem(picture, silhouette & ~arms, np.any([core[leg] for leg in legs], 0), below / body.unit)
     joints = zip(("right", "left"), body.bones.get("shoulders", ()), strict=False)
     near = {side: off_bone(places, (joint, joint)) for side, joint in joints}
     layers, back = [], None
     for name, mask in owner.items():
         if name == "trunk":
             for leg in legs:
-                mask = mask | (owner[leg] & (below <= 0))
+                mask = mask | (owner[leg] & hanging)
             for distance in near.values():
                 mask = mask | (distance < _AROUND_SHOULDER["trunk"] * body.unit) & silhouette
         elif name in legs:
-            mask = mask & (below > -_UNDER_HEM * body.unit)
+            mask = mask & (~hanging if skirt else below > -_OVERLAP * body.unit)
         elif near:
             mask = mask | (near[name.split("_")[0]] < _AROUND_SHOULDER["arm"] * body.unit) & silhouette
         mask = _pieces(mask, core[name])
@@ -77,12 +82,14 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
             hidden = _filled(mask, body) & silhouette & ~mask
             cover = (mask | hidden) * alpha
         else:
-            cover = gaussian_filter(mask.astype(np.float32), 0.7) * alpha
+            if skirt and name in legs:
+                hidden = _under_skirt(name, mask, body, places) & silhouette & hanging & ~mask
+            cover = gaussian_filter((mask | hidden).astype(np.float32), 0.7) * alpha
         spread = _spread(shown, seen & mask)
         planes = torch.from_numpy(np.stack([*spread.transpose(2, 0, 1), cover, ~hidden]).astype(np.float32))
         bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
-        if name == "trunk" and long_skirt:
-            bones += tuple(bone for bone in ("right_shin", "left_shin") if bone in body.bones)
+        if name == "trunk" and skirt and "skirt" in body.with_skirt:
+            bones = (*(bone for bone in bones if not bone.endswith("thigh")), "skirt")
         layer = _skin(name, planes, bones, body, cover)
         layers.append(layer)
         if name == "trunk":
@@ -132,9 +139,7 @@ def _owners(picture: Picture, body: Body, silhouette: Mask, places: Points) -> t
     sure = silhouette & (others > _SURE * nearest)
     owner = order[0]
     if sure.any():
-        smooth = gaussian_filter(picture.astype(np.float32), (1, 1, 0))
-        edges = np.max([np.hypot(*np.gradient(smooth[..., channel])) for channel in range(3)], 0)
-        grown = watershed(edges + _AWAY * nearest, np.where(sure, owner + 1, 0), mask=silhouette)
+        grown = watershed(_edges(picture) + _AWAY * nearest, np.where(sure, owner + 1, 0), mask=silhouette)
         owner = np.where(grown > 0, grown - 1, owner)
     owners = {name: (owner == number) & silhouette for number, name in enumerate(reaches)}
     return owners, {name: owners[name] & (reach < _CORE) for name, reach in reaches.items()}
@@ -167,42 +172,33 @@ def _filled(mask: Mask, body: Body) -> Mask:
     return filled
 
 
-def _below_hem(picture: Picture, garment: Mask, body: Body, places: Points) -> tuple[Points, bool]:
-    """How far places are below the hem, pixels, where the legs begin to be two; and whether a skirt covers the knees.
-
-    A skirt is followed down from the hips in slices: as long as one is a single piece, about as wide as the hips, in
-    the colours of the one before. Where that soon ends the person wears trousers, and the legs part below the hips.
+def _to_the_hem(picture: Picture, cloth: Mask, legs: Mask, below: Plane) -> Mask:
+    """What of a skirt lies below the straight line of :class:`Garment`, up to the edges of the picture (watershed).
 
     Args:
-        garment: what belongs to the legs and the trunk.
+        cloth: ``(height, width)`` bool, legs and skirt; legs: what lies on their bones.
+        below: as ``cloth``, how far each pixel is below that line, trunk lengths.
     """
-    hips = np.mean(body.bones["hips"], 0)
-    knees = [body.bones[f"{side}_thigh"][1] for side in ("right", "left") if f"{side}_thigh" in body.bones]
-    line = np.mean(knees, 0) - hips if knees else body.down
-    length = max(float(np.linalg.norm(line)), 1.0)
-    down = line / length
-    along, across = (places - hips) @ down, (places - hips) @ np.array([-down[1], down[0]])
-    near = garment & (np.abs(across) < 1.5 * body.unit)
-    number = np.floor(along / length * _SLICES).astype(np.int64)
-    slices = [near & (number == one) for one in range(-1, 2 * _SLICES + 1)]
-    hem, wide, before = _TROUSERS, 0.0, np.zeros(4**3)
-    for one, part in enumerate(slices):
-        count = int(part.sum())
-        if count < 4:
-            break
-        extent = float(np.ptp(across[part])) + 1
-        thick = length / _SLICES
-        colours = np.histogramdd(picture[part], 4, [(0, 256)] * 3)[0].ravel() / count
-        if one < 2:  # at the hips
-            wide, before = max(wide, extent), colours if not before.any() else (before + colours) / 2
-            continue
-        alike = float(np.minimum(colours, before).sum())
-        if count < 0.85 * extent * thick or extent < 0.8 * wide or alike < _ALIKE:
-            break
-        wide, before, hem = max(wide, extent), 0.8 * before + 0.2 * colours, one / _SLICES
-    if hem < _SHORTEST_SKIRT:
-        hem = _TROUSERS
-    return along - hem * length, hem > 1
+    seeds = np.where(below <= -_HEM_MARGIN, 1, np.where(legs & (below > _HEM_MARGIN) | (below > _HEM_REACH), 2, 0))
+    skirt: Mask = watershed(_edges(picture), seeds * cloth, mask=cloth) == 1
+    return skirt & (below > 0)
+
+
+def _edges(picture: Picture) -> Plane:
+    """How steep a picture is, of its steepest channel, ``(height, width)``."""
+    smooth = gaussian_filter(picture.astype(np.float32), (1, 1, 0))
+    edges: Plane = np.max([np.hypot(*np.gradient(smooth[..., channel])) for channel in range(3)], 0)
+    return edges
+
+
+def _under_skirt(name: str, mask: Mask, body: Body, places: Points) -> Mask:
+    """Where a leg goes on as it is below the hem, as thick, along its bones; not at the hips, where it would show."""
+    bones = [body.bones[bone] for bone in LAYERS[name] if bone in body.bones]
+    off = np.min([off_bone(places, ends) for ends in bones], 0)
+    half = 2 * off[mask].mean()  # a strip's pixels are on average half as far off its middle as its edges are
+    hip = bones[0][0]
+    inside: Mask = (off < half) & (off_bone(places, (hip, hip)) > 1.5 * half)
+    return inside
 
 
 def _pieces(mask: Mask, core: Mask) -> Mask:
@@ -256,7 +252,8 @@ def _from_behind(planes: torch.Tensor, body: Body, mask: Mask, places: Points) -
 
 def _skin(name: str, planes: torch.Tensor, bones: tuple[str, ...], body: Body, cover: Plane) -> Layer:
     vertices, triangles = mesh(cover)
-    weights = diffuse(vertices, triangles, [body.bones[bone] for bone in bones], _SOFT if name == "trunk" else 1.0)
+    ends = [body.with_skirt[bone] for bone in bones]
+    weights = diffuse(vertices, triangles, ends, _SOFT if name == "trunk" else 1.0)
     # Where a limb folds, its tip lies over its root; where legs cross under a skirt, one side over the other.
     along = [bone.startswith("right") for bone in bones] if name == "trunk" else np.arange(len(bones))
     order = (weights @ np.asarray(along, float))[triangles].mean(1).argsort(kind="stable")

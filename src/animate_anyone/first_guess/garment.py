@@ -1,0 +1,96 @@
+"""What a person in a picture wears below the hips: a skirt, which hangs over both legs, or trousers.
+
+(Not in the papers; for the first guess of small models.)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from animate_anyone.first_guess.bones import Body, Points
+from animate_anyone.structures import Mask, Picture
+
+_SLICES = 10  # of the way from the hips to the knees
+_ALIKE = 0.35  # histogram intersection above which a slice is the same cloth as those before
+_SAME = 0.6  # above which legs that part are still of that cloth
+_NARROWER = 0.8  # of the widest slice so far: what is narrower is a leg
+_BOTH = 0.65  # of it: two legs of the same trousers are together at least as wide
+_TWO = 1.3  # of the wider one of two pieces
+_TROUSERS, _SHORTEST_SKIRT = 0.3, 0.5  # of that way: where trousers part; what ends before is no skirt
+_FLARED = 1.15  # widths of the hips
+_ANKLES = 1.7  # of that way: what is no wider than the hips and as long is trousers on closed legs
+_GAP = 2  # pixels without cloth that do not part a slice
+
+
+class Garment(NamedTuple):
+    """What covers the hips.
+
+    Attributes:
+        below: ``(height, width)``, how far each pixel is below the hem, or below where trousers part, pixels.
+        skirt: whether it hangs over both legs as one piece.
+    """
+
+    below: Points
+    skirt: bool
+
+
+def below_hips(picture: Picture, cloth: Mask, arms: Mask, body: Body, places: Points) -> Garment:
+    """Follow what covers the hips down, in slices: as long as one is a single piece, as wide as above and alike.
+
+    A skirt is wider at its hem than the hips are, or ends between the knees and the ankles. Where legs of the same
+    colours come out of it, it is trousers.
+
+    Args:
+        picture: ``(height, width, 3)`` uint8.
+        cloth: ``(height, width)`` bool, legs and trunk.
+        arms: as ``cloth``, what may hide some of it.
+        body: the person's pose.
+        places: the middles of all pixels, ``(height, width, 2)``.
+    """
+    hips = np.mean(body.bones["hips"], 0)
+    knees = [body.bones[f"{side}_thigh"][1] for side in ("right", "left") if f"{side}_thigh" in body.bones]
+    line = np.mean(knees, 0) - hips if knees else body.down
+    length = max(float(np.linalg.norm(line)), 1.0)
+    down = line / length
+    along, across = (places - hips) @ down, (places - hips) @ np.array([-down[1], down[0]])
+    near = np.abs(across) < 1.5 * body.unit
+    number = np.floor(along / length * _SLICES).astype(np.int64)
+    hem, wide, last, parted, before = _TROUSERS, 0.0, 0.0, False, np.zeros(4**3)
+    at_hips = 0.0
+    for one in range(-1, 2 * _SLICES + 1):
+        part = near & (number == one)
+        seen = part & cloth
+        if seen.sum() < 4:
+            break
+        width, whole = _widest_run(across[seen], across[part & arms])
+        colours = np.histogramdd(picture[seen], 4, [(0, 256)] * 3)[0].ravel() / seen.sum()
+        if one < 1:  # at the hips
+            at_hips = wide = max(wide, width)
+            before = colours if not before.any() else (before + colours) / 2
+            continue
+        alike = float(np.minimum(colours, before).sum())
+        if width < _NARROWER * wide or alike < _ALIKE:
+            parted = alike > _SAME and whole > max(_BOTH * wide, _TWO * width)
+            break
+        wide, last, before, hem = max(wide, width), width, 0.8 * before + 0.2 * colours, one / _SLICES
+    flared = last > _FLARED * at_hips
+    if parted or hem < _SHORTEST_SKIRT or (hem > _ANKLES and not flared):
+        return Garment(along - _TROUSERS * length, False)
+    return Garment(along - hem * length, flared or hem > 1)
+
+
+def _widest_run(across: NDArray[np.float64], hidden: NDArray[np.float64]) -> tuple[float, float]:
+    """How wide the widest piece of a slice is, and how wide all of its pieces are together, pixels.
+
+    Args:
+        across: where its pixels are, across the slice; hidden: where something may hide more of them.
+    """
+    cloth = np.unique(np.floor(across).astype(np.int64))
+    both = np.union1d(cloth, np.floor(hidden).astype(np.int64))
+    runs = np.split(both, np.flatnonzero(np.diff(both) > _GAP + 1) + 1)
+    ends = [found[[0, -1]] for run in runs if len(found := np.intersect1d(run, cloth, assume_unique=True))]
+    widths = [float(end - start) + 1 for start, end in ends]
+    return max(widths), sum(widths)

@@ -1,0 +1,122 @@
+"""Skirts and trousers in one picture, and how they are drawn in other poses."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from animate_anyone.conditions.skeleton import JOINT
+from animate_anyone.first_guess.bones import Body, off_bone
+from animate_anyone.first_guess.cutting import cut
+from animate_anyone.first_guess.garment import Garment, below_hips
+from animate_anyone.structures import NUM_KEYPOINTS, PoseSequence
+from standing import SIZE, STANDING
+
+CLOTH, SKIN, SHIRT = (40, 160, 60), (220, 180, 150), (200, 30, 30)
+Y, X = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
+PLACES = np.stack([X, Y], -1)
+HIPS, KNEES = 66, 84
+
+
+def body(joints: dict[str, tuple[float, float]]) -> Body:
+    keypoints = np.zeros((1, NUM_KEYPOINTS, 2), np.float32)
+    scores = np.zeros((1, NUM_KEYPOINTS), np.float32)
+    for name, place in joints.items():
+        keypoints[0, JOINT[name]], scores[0, JOINT[name]] = place, 1
+    return Body.of(PoseSequence(keypoints, scores, SIZE))
+
+
+def legs(joints: dict[str, tuple[float, float]], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Two legs and a shirt on black."""
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    picture[34:67, 38:59] = SHIRT
+    for side in ("right", "left"):
+        for start, end in (("hip", "knee"), ("knee", "ankle")):
+            ends = np.array(joints[f"{side}_{start}"], float), np.array(joints[f"{side}_{end}"], float)
+            picture[off_bone(PLACES, ends) < 4.5] = colour
+    picture[62:68, 38:59] = colour
+    return picture
+
+
+def skirt(joints: dict[str, tuple[float, float]], hem: float, flare: float) -> NDArray[np.uint8]:
+    """A skirt in front of two bare legs: ``hem`` in pixels from above, ``flare`` pixels of width a pixel of length."""
+    picture = legs(joints, SKIN)
+    half = 10.5 + flare * (Y - 62) / 2
+    picture[(Y > 62) & (hem > Y) & (np.abs(X - 48) < half)] = CLOTH
+    return picture
+
+
+def found(picture: NDArray[np.uint8], joints: dict[str, tuple[float, float]]) -> Garment:
+    return below_hips(picture, picture.any(-1), np.zeros(picture.shape[:2], bool), body(joints), PLACES)
+
+
+def hem_of(garment: Garment) -> float:
+    return float(Y[:, 48][np.argmax(garment.below[:, 48] > 0)])
+
+
+@pytest.mark.parametrize("flare", [0.0, 0.6, 1.4])
+@pytest.mark.parametrize("hem", [88, 94])
+def test_a_skirt_is_followed_to_its_hem(hem: int, flare: float) -> None:
+    garment = found(skirt(STANDING, hem, flare), STANDING)
+    assert garment.skirt and abs(hem_of(garment) - hem) < 4
+
+
+def test_a_short_flared_skirt_is_one_and_a_short_straight_one_is_cut_at_its_hem() -> None:
+    flared, straight = (found(skirt(STANDING, 78, flare), STANDING) for flare in (1.4, 0.0))
+    assert flared.skirt and not straight.skirt
+    assert abs(hem_of(flared) - 78) < 4 and abs(hem_of(straight) - 78) < 4
+
+
+def test_trousers_are_no_skirt() -> None:
+    """Apart; closed down to the knees, where they part; closed altogether, as seen from the side."""
+    knees = STANDING | {
+        "right_knee": (45, 84), "left_knee": (51, 84), "right_ankle": (36, 102), "left_ankle": (60, 102),
+    }  # fmt: skip
+    side = STANDING | {name: (48, y) for name, (_, y) in STANDING.items() if name.split("_")[-1] in ("knee", "ankle")}
+    for joints, parting in ((STANDING, 75), (knees, 80), (side, 80)):
+        garment = found(legs(joints, CLOTH), joints)
+        assert not garment.skirt and hem_of(garment) < parting
+
+
+def test_an_arm_in_front_of_a_skirt_does_not_part_it() -> None:
+    picture = skirt(STANDING, 94, 1.0)
+    arm = (np.abs(X - 48) < 5) & (Y > 74) & (Y < 90)
+    garment = below_hips(picture, picture.any(-1) & ~arm, arm, body(STANDING), PLACES)
+    assert garment.skirt and abs(hem_of(garment) - 94) < 4
+    alone = below_hips(picture, picture.any(-1) & ~arm, np.zeros_like(arm), body(STANDING), PLACES)
+    assert not alone.skirt
+
+
+def test_a_skirt_stays_in_one_piece_where_the_legs_cross() -> None:
+    picture = skirt(STANDING, 96, 1.2)
+    figure = cut(picture, body(STANDING), picture.any(-1).astype(np.float32))
+    stride = STANDING | {
+        "right_knee": (62, 82), "right_ankle": (66, 100), "left_knee": (34, 82), "left_ankle": (28, 98),
+    }  # fmt: skip
+    drawn = figure.draw(body(stride), np.zeros_like(picture)).picture
+    cloth = (np.abs(drawn.astype(int) - CLOTH).max(-1) < 40)[68:92]
+    for row in cloth:
+        columns = np.flatnonzero(row)
+        assert len(columns) >= 0.9 * (columns[-1] - columns[0] + 1)  # no gap
+    assert cloth[-1].sum() > 0.8 * (21 + 1.2 * 30)  # and as wide as it was
+
+
+def test_under_a_skirt_the_legs_go_on() -> None:
+    """A leg that is bent away from the skirt hangs from something; that the picture did not show it, is marked."""
+    picture = skirt(STANDING, 90, 0.8)
+    figure = cut(picture, body(STANDING), picture.any(-1).astype(np.float32))
+    raised = STANDING | {"left_knee": (84, 64), "left_ankle": (84, 84)}
+    drawn = figure.draw(body(raised), np.zeros_like(picture))
+    assert np.abs(drawn.picture[64, 78].astype(int) - SKIN).max() < 40
+    assert drawn.unknown[64, 78] > 0.5
+
+
+def test_a_hem_that_is_no_straight_line_goes_with_the_skirt() -> None:
+    """Seen from above a hem is an arc: its lowest part is not taken for legs."""
+    picture = legs(STANDING, SKIN)
+    low = 86 + 6 * np.sqrt(np.clip(1 - ((X - 48) / 22) ** 2, 0, 1))
+    picture[(Y > 62) & (low > Y) & (np.abs(X - 48) < 10 + 0.5 * (Y - 62))] = CLOTH
+    figure = cut(picture, body(STANDING), picture.any(-1).astype(np.float32))
+    apart = STANDING | {"right_ankle": (10, 98), "left_ankle": (86, 98)}
+    drawn = figure.draw(body(apart), np.zeros_like(picture)).picture.astype(int)
+    far = (np.abs(X - 48) > 26) & (Y > 80)
+    assert not (far & (np.abs(drawn - CLOTH).max(-1) < 40)).any()
