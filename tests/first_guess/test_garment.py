@@ -60,10 +60,25 @@ def test_a_skirt_is_followed_to_its_hem(hem: int, flare: float) -> None:
     assert garment.skirt and abs(hem_of(garment) - hem) < 4
 
 
-def test_a_short_flared_skirt_is_one_and_a_short_straight_one_is_cut_at_its_hem() -> None:
+def test_a_short_flared_skirt_is_one_and_short_straight_trousers_are_not() -> None:
     flared, straight = (found(skirt(STANDING, 78, flare), STANDING) for flare in (1.4, 0.0))
     assert flared.skirt and not straight.skirt
-    assert abs(hem_of(flared) - 78) < 4 and abs(hem_of(straight) - 78) < 4
+    assert abs(hem_of(flared) - 78) < 4 and hem_of(straight) < 75
+
+
+def test_legs_that_are_much_narrower_than_the_hem_make_it_a_skirt() -> None:
+    """One that is hardly wider than the hips, over legs side by side."""
+    side = STANDING | {"right_knee": (47, 84), "left_knee": (49, 84), "right_ankle": (47, 102), "left_ankle": (49, 102)}
+    garment = found(skirt(side, 82, 0.15), side)
+    assert garment.skirt and abs(hem_of(garment) - 82) < 4
+
+
+def test_a_pattern_does_not_end_a_skirt() -> None:
+    picture = skirt(STANDING, 94, 1.0)
+    band = picture[76:84]
+    band[(band == CLOTH).all(-1)] = (250, 250, 250)
+    garment = found(picture, STANDING)
+    assert garment.skirt and abs(hem_of(garment) - 94) < 4
 
 
 def test_trousers_are_no_skirt() -> None:
@@ -72,9 +87,9 @@ def test_trousers_are_no_skirt() -> None:
         "right_knee": (45, 84), "left_knee": (51, 84), "right_ankle": (36, 102), "left_ankle": (60, 102),
     }  # fmt: skip
     side = STANDING | {name: (48, y) for name, (_, y) in STANDING.items() if name.split("_")[-1] in ("knee", "ankle")}
-    for joints, parting in ((STANDING, 75), (knees, 80), (side, 80)):
+    for joints in (STANDING, knees, side):
         garment = found(legs(joints, CLOTH), joints)
-        assert not garment.skirt and hem_of(garment) < parting
+        assert not garment.skirt and hem_of(garment) < 75
 
 
 def test_an_arm_in_front_of_a_skirt_does_not_part_it() -> None:

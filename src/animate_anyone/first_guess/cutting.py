@@ -28,7 +28,9 @@ _AROUND_SHOULDER = {"trunk": 0.12, "arm": 0.1}  # how far the two reach into eac
 _SMALLEST = 1e-4  # share of the picture below which a layer is left out
 _SOFT = 0.1  # heat of the trunk's bones: between the thighs cloth hangs, and is not folded
 _OVERLAP = 0.06  # trunk lengths by which trousers' legs reach up into the trunk
-_HEM_MARGIN = 0.05  # trunk lengths above the hem's line all is skirt, and below it all on the legs' bones is legs
+_HEM_MARGIN = 0.06  # trunk lengths above the hem's line all is skirt; so far below it what is of another colour is legs
+_MIXED = 0.05  # trunk lengths from a hem within which a leg has shadow and some of its colour
+_RARE = 0.03  # share of the skirt below which a colour is another
 _HEM_REACH = 0.25  # below it nothing is skirt
 _CORE = 0.5  # thicknesses from a bone within which a layer's pixels are never taken for specks
 _SURE = 1.5  # times as far from the bones of any other layer as from its own: a pixel is surely its own layer's
@@ -85,7 +87,10 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
             if skirt and name in legs:
                 hidden = _under_skirt(name, mask, body, places) & silhouette & hanging & ~mask
             cover = gaussian_filter((mask | hidden).astype(np.float32), 0.7) * alpha
-        spread = _spread(shown, seen & mask)
+        clean = seen & mask
+        if skirt and name in legs:  # what is mixed with the skirt's colours would be spread under it
+            clean &= distance_transform_edt(~hanging) > _MIXED * body.unit
+        spread = _spread(shown, clean if clean.any() else seen & mask)
         planes = torch.from_numpy(np.stack([*spread.transpose(2, 0, 1), cover, ~hidden]).astype(np.float32))
         bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
         if name == "trunk" and skirt and "skirt" in body.with_skirt:
@@ -179,7 +184,11 @@ def _to_the_hem(picture: Picture, cloth: Mask, legs: Mask, below: Plane) -> Mask
         cloth: ``(height, width)`` bool, legs and skirt; legs: what lies on their bones.
         below: as ``cloth``, how far each pixel is below that line, trunk lengths.
     """
-    seeds = np.where(below <= -_HEM_MARGIN, 1, np.where(legs & (below > _HEM_MARGIN) | (below > _HEM_REACH), 2, 0))
+    colour = (picture // 64).astype(np.int64) @ np.array([16, 4, 1])
+    share = np.bincount(colour[cloth & (below <= 0)], minlength=64) / max(int((cloth & (below <= 0)).sum()), 1)
+    other = share[colour] < _RARE
+    surely = legs & np.where(other, below > _HEM_MARGIN, below > 2 * _HEM_MARGIN) | (below > _HEM_REACH)
+    seeds = np.where(below <= -_HEM_MARGIN, 1, np.where(surely, 2, 0))
     skirt: Mask = watershed(_edges(picture), seeds * cloth, mask=cloth) == 1
     return skirt & (below > 0)
 

@@ -14,14 +14,17 @@ from animate_anyone.first_guess.bones import Body, Points
 from animate_anyone.structures import Mask, Picture
 
 _SLICES = 10  # of the way from the hips to the knees
+_HIPS = 0.1  # of that way: what lies above is at the hips
 _ALIKE = 0.35  # histogram intersection above which a slice is the same cloth as those before
 _SAME = 0.6  # above which legs that part are still of that cloth
 _NARROWER = 0.8  # of the widest slice so far: what is narrower is a leg
 _BOTH = 0.65  # of it: two legs of the same trousers are together at least as wide
 _TWO = 1.3  # of the wider one of two pieces
-_TROUSERS, _SHORTEST_SKIRT = 0.3, 0.5  # of that way: where trousers part; what ends before is no skirt
-_FLARED = 1.15  # widths of the hips
-_ANKLES = 1.7  # of that way: what is no wider than the hips and as long is trousers on closed legs
+_TROUSERS, _SHORTEST_SKIRT = 0.3, 0.55  # of that way: where trousers part; what ends before is no skirt
+_OVERHANG = 0.65  # of the skirt's width: legs that come out of it are together narrower
+_FLARED = 1.2  # widths of the hips
+_KNEES, _FLARES_ON = 0.9, 1.2  # what ends above those in its colours, and is so much wider below, has a pattern
+_LONG, _ANKLES = 1.15, 1.75  # of that way: what is no wider than the hips and as long is trousers on closed legs
 _GAP = 2  # pixels without cloth that do not part a slice
 
 
@@ -35,6 +38,16 @@ class Garment(NamedTuple):
 
     below: Points
     skirt: bool
+
+
+class _Slice(NamedTuple):
+    """Of what covers the hips: its place, of the way from the hips to the knees; how wide its widest piece is, and all
+    of its pieces together, pixels; how its colours are distributed, ``(64,)``."""
+
+    place: float
+    width: float
+    whole: float
+    colours: NDArray[np.float64]
 
 
 def below_hips(picture: Picture, cloth: Mask, arms: Mask, body: Body, places: Points) -> Garment:
@@ -58,31 +71,51 @@ def below_hips(picture: Picture, cloth: Mask, arms: Mask, body: Body, places: Po
     along, across = (places - hips) @ down, (places - hips) @ np.array([-down[1], down[0]])
     near = np.abs(across) < 1.5 * body.unit
     number = np.floor(along / length * _SLICES).astype(np.int64)
-    hem, wide, last, parted, before = _TROUSERS, 0.0, 0.0, False, np.zeros(4**3)
-    at_hips = 0.0
+    slices = []
     for one in range(-1, 2 * _SLICES + 1):
         part = near & (number == one)
         seen = part & cloth
         if seen.sum() < 4:
             break
-        width, whole = _widest_run(across[seen], across[part & arms])
         colours = np.histogramdd(picture[seen], 4, [(0, 256)] * 3)[0].ravel() / seen.sum()
-        if one < 1:  # at the hips
-            at_hips = wide = max(wide, width)
-            before = colours if not before.any() else (before + colours) / 2
-            continue
-        alike = float(np.minimum(colours, before).sum())
-        if width < _NARROWER * wide or alike < _ALIKE:
-            parted = alike > _SAME and whole > max(_BOTH * wide, _TWO * width)
+        slices.append(_Slice(one / _SLICES, *_widths(across[seen], across[part & arms]), colours))
+    hem, skirt, wide = _followed(slices, _ALIKE)
+    on, patterned, wider = _followed(slices, 0.0)
+    if patterned and (not skirt or (hem < _KNEES and wider > _FLARES_ON * wide)):
+        hem, skirt = on, True
+    return Garment(along - hem * length, skirt)
+
+
+def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
+    """Where the hem is, of the way from the hips to the knees; whether it is a skirt's; and how wide that is, pixels.
+
+    ``least``: how much the colours of a slice must be those of the slices before. Where that is 0, of any pattern, only
+    what flares is a skirt.
+    """
+    hem, end = _TROUSERS, None
+    hips = [one for one in slices if one.place < _HIPS]
+    if not hips:
+        return hem, False, 0.0
+    at_hips = wide = max(one.width for one in hips)
+    before = np.mean([one.colours for one in hips], 0)
+    for one in slices[len(hips) :]:
+        alike = float(np.minimum(one.colours, before).sum())
+        if one.width < _NARROWER * wide or alike < least:
+            end = one
             break
-        wide, last, before, hem = max(wide, width), width, 0.8 * before + 0.2 * colours, one / _SLICES
-    flared = last > _FLARED * at_hips
+        wide, before, hem = max(wide, one.width), 0.8 * before + 0.2 * one.colours, one.place + 0.5 / _SLICES
+    flared = wide > _FLARED * at_hips
+    overhangs = parted = False
+    if end is not None:
+        overhangs = alike < _SAME and end.whole < _OVERHANG * wide and hem <= _ANKLES
+        parted = alike > _SAME and end.whole > max(_BOTH * wide, _TWO * end.width)
     if parted or hem < _SHORTEST_SKIRT or (hem > _ANKLES and not flared):
-        return Garment(along - _TROUSERS * length, False)
-    return Garment(along - hem * length, flared or hem > 1)
+        return _TROUSERS, False, wide
+    skirt = flared or (least > 0 and (overhangs or hem > _LONG))
+    return (hem if skirt else _TROUSERS), skirt, wide
 
 
-def _widest_run(across: NDArray[np.float64], hidden: NDArray[np.float64]) -> tuple[float, float]:
+def _widths(across: NDArray[np.float64], hidden: NDArray[np.float64]) -> tuple[float, float]:
     """How wide the widest piece of a slice is, and how wide all of its pieces are together, pixels.
 
     Args:
