@@ -96,7 +96,7 @@ def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
     hips = [one for one in slices if one.place < _HIPS]
     if not hips:
         return hem, False, 0.0
-    at_hips = wide = max(one.width for one in hips)
+    at_hips = wide = float(np.mean([one.width for one in hips]))
     before = np.mean([one.colours for one in hips], 0)
     for one in slices[len(hips) :]:
         alike = float(np.minimum(one.colours, before).sum())
