@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,20 @@ def _die_at_some(job: tuple[int, Path]) -> int:
 def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
     results = list(LocalPool(2).each(_die_at_some, ((number, tmp_path) for number in range(8))))
     assert sorted(r for r in results if isinstance(r, int)) == [0, 1, 2, 3, 4, 6, 7]
-    assert [r for r in results if isinstance(r, Lost)] == [Lost((5, tmp_path))]
+    assert [r for r in results if isinstance(r, Lost)] == [Lost((5, tmp_path), "with exit code 9")]
     assert len(list(tmp_path.glob("5_*"))) == 2
+
+
+def _kill_itself(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_a_lost_job_says_what_its_process_died_of() -> None:
+    """A crash of a library is another matter than memory that ran out."""
+    segmentation, killed = (next(iter(LocalPool(1).each(_kill_itself, [s]))) for s in (signal.SIGSEGV, signal.SIGKILL))
+    assert segmentation == Lost(signal.SIGSEGV, "of SIGSEGV") and "memory" not in segmentation.reason
+    assert killed == Lost(signal.SIGKILL, "of SIGKILL")
+    assert killed.reason == "the process that worked on it died of SIGKILL, 2 times; it may want more memory"
 
 
 def _spoil(job: tuple[int, Path]) -> int:

@@ -155,7 +155,7 @@ def test_a_clip_whose_process_dies_is_reported_and_stops_nothing(
     kept, failed = read_manifest(tmp_path / "out")
     assert kept["status"] == "kept"
     assert (failed["status"], failed["first"], failed["stop"]) == ("failed", 24, 54)
-    assert failed["reason"] == "the process that worked on it was killed, 2 times"
+    assert failed["reason"] == "the process that worked on it died, 2 times; it may want more memory"
     assert summary.failed == [(source.as_posix(), failed["reason"])]
     assert prepare([source], tmp_path / "out", settings).made == 1
     work.clip_stages.cache_clear()

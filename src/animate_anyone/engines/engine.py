@@ -36,9 +36,20 @@ cores, unless more are asked for: several would hold the model several times and
 
 @dataclass(frozen=True)
 class Lost(Generic[Job]):
-    """A job that has no result: the process that worked on it died, each of :data:`TRIES` times."""
+    """A job that has no result: the process that worked on it died, each of :data:`TRIES` times.
+
+    Attributes:
+        cause: what of, the last time, as "of SIGSEGV"; "" where that is not known.
+    """
 
     job: Job
+    cause: str = ""
+
+    @property
+    def reason(self) -> str:
+        """What happened, for the user."""
+        died = f"the process that worked on it died{self.cause and ' ' + self.cause}, {TRIES} times"
+        return died if self.cause not in ("", "of SIGKILL") else f"{died}; it may want more memory"
 
 
 class SpoiltProcessError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from animate_anyone.system.child_processes import begin_child
 from animate_anyone.system.cores import usable_cores
 from animate_anyone.system.whole_files import remove_unfinished
 
+_SIGNALS = frozenset(signal.Signals)
 _METHOD = "spawn"  # a process forked from one with threads, or with a GPU in use, may hang
 
 
@@ -93,6 +95,13 @@ class _LocalWorker:
             process.join(seconds)
             if process.is_alive():
                 process.kill()
+
+    def cause(self) -> str:
+        """See :class:`~animate_anyone.engines.pool.Worker`."""
+        codes = [process.exitcode for process in self._processes if process.exitcode is not None]
+        if not codes:
+            return ""
+        return f"of {signal.Signals(-codes[0]).name}" if -codes[0] in _SIGNALS else f"with exit code {codes[0]}"
 
 
 def begin_worker(environment: Mapping[str, str]) -> None:

@@ -37,6 +37,10 @@ class Worker(Protocol):
         """Wait until it has ended; kill it after so many seconds."""
         ...
 
+    def cause(self) -> str:
+        """Of one that has died by itself, what of, as :attr:`Lost.cause` has it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -97,7 +101,7 @@ class Pool:
                     elif begun < TRIES:
                         queue.append((job, begun))
                     else:
-                        yield Lost(job)
+                        yield Lost(job, "" if isinstance(future.exception(), SpoiltProcessError) else worker.cause())
         finally:
             for worker in workers:
                 worker.end()

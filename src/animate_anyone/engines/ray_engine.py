@@ -178,6 +178,10 @@ class _RayWorker:
             self._ray.wait([self._ended], timeout=seconds)
         self._ray.kill(self._actor)
 
+    def cause(self) -> str:
+        """See :class:`~animate_anyone.engines.pool.Worker`; Ray tells it in its own logs alone."""
+        return ""
+
     def _future(self, reference: Any) -> Future[Any]:
         """Its errors are those that the function raised, or Ray's own."""
         future: Future[Any] = Future()

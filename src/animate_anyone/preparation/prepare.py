@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from animate_anyone.engines.engine import TRIES, Engine, InProcess, Lost
+from animate_anyone.engines.engine import Engine, InProcess, Lost
 from animate_anyone.errors import InputError
 from animate_anyone.media import check_folder, whole_file
 from animate_anyone.preparation import reasons, records
@@ -159,7 +159,7 @@ def _follow(
 ) -> None:
     for seconds in progress.track(results, count, what):
         if isinstance(seconds, Lost):
-            leave_failed(seconds.job, f"the process that worked on it was killed, {TRIES} times")
+            leave_failed(seconds.job, seconds.reason)
             continue
         summary.made += 1
         for name, more in seconds.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from animate_anyone.engines.engine import ONE_MODEL, TRIES, Engine, Lost, SpoiltProcessError
+from animate_anyone.engines.engine import ONE_MODEL, Engine, Lost, SpoiltProcessError
 from animate_anyone.engines.local_pool import LocalPool
 from animate_anyone.errors import InputError
 from animate_anyone.media import check_folder, probe, read_picture
@@ -171,8 +171,8 @@ def _has_lost_gpu() -> bool:
 def _outcomes(engine: Engine, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
     for result in engine.each(make, tasks, ONE_MODEL) if tasks else ():
         if isinstance(result, Lost):
-            task, reason = result.job, f"the process that worked on it died, {TRIES} times; it may want more memory"
-            yield _failed(Records(task.folder), task.job, reason)
+            task = result.job
+            yield _failed(Records(task.folder), task.job, result.reason)
         else:
             yield result
 
