@@ -158,3 +158,31 @@ def test_outfits_of_the_studio() -> None:
         right[wears].append(("skirt" in trunk.bones) == wears)
     assert len(right[True]) >= 8 and len(right[False]) >= 8
     assert np.mean(right[True]) >= 0.8 and np.mean(right[False]) >= 0.8
+
+
+def test_a_hand_beside_a_skirt_takes_nothing_of_it_along() -> None:
+    """A wide skirt's sides are nearer to hands that hang down than to the legs."""
+    hanging = STANDING | {
+        "right_elbow": (33, 50),
+        "right_wrist": (30, 68),
+        "left_elbow": (63, 50),
+        "left_wrist": (66, 68),
+    }
+    picture = skirt(hanging, 92, 1.6)
+    for side in ("right", "left"):
+        for start, end in (("shoulder", "elbow"), ("elbow", "wrist")):
+            ends = np.array(hanging[f"{side}_{start}"], float), np.array(hanging[f"{side}_{end}"], float)
+            picture[off_bone(PLACES, ends) < 3] = SKIN
+    figure = cut(picture, body(hanging), picture.any(-1).astype(np.float32))
+    raised = hanging | {
+        "right_elbow": (26, 26),
+        "right_wrist": (18, 10),
+        "left_elbow": (70, 26),
+        "left_wrist": (78, 10),
+    }
+    drawn = figure.draw(body(raised), np.zeros_like(picture)).picture.astype(int)
+    assert not (np.abs(drawn[:50] - CLOTH).max(-1) < 60).any()
+    assert (np.abs(drawn[:30] - SKIN).max(-1) < 40).any()  # the arms are there
+    still = figure.draw(body(hanging), np.zeros_like(picture)).picture.astype(int)
+    cloth, before = (np.abs(drawn - CLOTH).max(-1) < 60).sum(), (np.abs(still - CLOTH).max(-1) < 60).sum()
+    assert cloth > 0.95 * before

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt, gaussian_filter, label
+from numpy.typing import NDArray
+from scipy.ndimage import (
+    binary_erosion,
+    binary_fill_holes,
+    distance_transform_edt,
+    gaussian_filter,
+    label,
+    median_filter,
+)
 from scipy.spatial import ConvexHull
 from skimage.draw import disk, line, polygon
 from skimage.segmentation import watershed
@@ -33,6 +41,8 @@ _MIXED = 0.05  # trunk lengths from a hem within which a leg has shadow and some
 _RARE = 0.03  # share of the skirt below which a colour is another
 _HEM_REACH = 0.25  # below it nothing is skirt
 _CORE = 0.5  # thicknesses from a bone within which a layer's pixels are never taken for specks
+_FAR = 2.0  # thicknesses from an arm's bones: below the hips, farther away, nothing is the arm's
+_CLOTH = 4.0  # times as frequent in the clothes there as in the arms: a colour of the clothes
 _SURE = 1.5  # times as far from the bones of any other layer as from its own: a pixel is surely its own layer's
 _AWAY = 4.0  # a thickness away from the bones counts as so steep an edge, of 255
 
@@ -139,15 +149,41 @@ def _owners(picture: Picture, body: Body, silhouette: Mask, places: Points) -> t
     """
     reaches = _reaches(body, places)
     stacked = np.stack(list(reaches.values()))
+    arms = np.array([name.endswith("arm") for name in reaches])
+    beside = _beside_hands(picture, body, silhouette, places, stacked, arms)
+    stacked[:, beside] = np.where(arms[:, None], np.inf, stacked[:, beside])
     order = stacked.argsort(0)
     nearest, others = np.take_along_axis(stacked, order[:2], 0) if len(stacked) > 1 else (stacked[0], np.inf)
-    sure = silhouette & (others > _SURE * nearest)
+    sure = silhouette & ((others > _SURE * nearest) | beside)
     owner = order[0]
     if sure.any():
         grown = watershed(_edges(picture) + _AWAY * nearest, np.where(sure, owner + 1, 0), mask=silhouette)
         owner = np.where(grown > 0, grown - 1, owner)
     owners = {name: (owner == number) & silhouette for number, name in enumerate(reaches)}
     return owners, {name: owners[name] & (reach < _CORE) for name, reach in reaches.items()}
+
+
+def _beside_hands(
+    picture: Picture, body: Body, silhouette: Mask, places: Points, reaches: Points, arms: NDArray[np.bool_]
+) -> Mask:
+    """Clothes beside or under hands that hang down, nearer to them than to the legs: a skirt's sides.
+
+    Args:
+        reaches: ``(layers, height, width)``, as of :func:`_reaches`; arms: ``(layers,)``, which of them are arms.
+    """
+    if "hips" not in body.bones or not arms.any():
+        return np.zeros(silhouette.shape, bool)
+    down = (places - np.mean(body.bones["hips"], 0)) @ body.down / body.unit**2  # 1 at a trunk's length
+    nearest, at_arm = reaches.min(0), arms[reaches.argmin(0)]
+    colour = (picture // 32).astype(np.int64) @ np.array([64, 8, 1])
+
+    def share(where: Mask) -> NDArray[np.float64]:
+        return np.bincount(colour[where & silhouette], minlength=512) / max(int((where & silhouette).sum()), 1)
+
+    of_arms, of_clothes = share(at_arm & (nearest < _CORE) & (down < 0)), share(~at_arm & (down > 0) & (down < 0.6))
+    cloth = of_clothes[colour] > np.maximum(_CLOTH * of_arms[colour], _RARE)
+    clothes: Mask = median_filter(cloth, 3) | (nearest > _FAR)
+    return at_arm & (down > 0) & clothes
 
 
 def _hull(body: Body, shape: tuple[int, ...]) -> Mask:
