@@ -19,10 +19,10 @@ from standing import SIZE, STANDING
 CLOTH, SKIN, SHIRT = (40, 160, 60), (220, 180, 150), (200, 30, 30)
 Y, X = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
 PLACES = np.stack([X, Y], -1)
-HIPS, KNEES = 66, 84
+Joints = dict[str, tuple[float, float]]
 
 
-def body(joints: dict[str, tuple[float, float]]) -> Body:
+def body(joints: Joints) -> Body:
     keypoints = np.zeros((1, NUM_KEYPOINTS, 2), np.float32)
     scores = np.zeros((1, NUM_KEYPOINTS), np.float32)
     for name, place in joints.items():
@@ -30,7 +30,7 @@ def body(joints: dict[str, tuple[float, float]]) -> Body:
     return Body.of(PoseSequence(keypoints, scores, SIZE))
 
 
-def legs(joints: dict[str, tuple[float, float]], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+def legs(joints: Joints, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Two legs and a shirt on black."""
     picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     picture[34:67, 38:59] = SHIRT
@@ -42,7 +42,7 @@ def legs(joints: dict[str, tuple[float, float]], colour: tuple[int, int, int]) -
     return picture
 
 
-def skirt(joints: dict[str, tuple[float, float]], hem: float, flare: float) -> NDArray[np.uint8]:
+def skirt(joints: Joints, hem: float, flare: float) -> NDArray[np.uint8]:
     """A skirt in front of two bare legs: ``hem`` in pixels from above, ``flare`` pixels of width a pixel of length."""
     picture = legs(joints, SKIN)
     half = 10.5 + flare * (Y - 62) / 2
@@ -50,8 +50,14 @@ def skirt(joints: dict[str, tuple[float, float]], hem: float, flare: float) -> N
     return picture
 
 
-def found(picture: NDArray[np.uint8], joints: dict[str, tuple[float, float]]) -> Garment:
-    return below_hips(picture, picture.any(-1), np.zeros(picture.shape[:2], bool), body(joints), PLACES)
+def found(picture: NDArray[np.uint8], joints: Joints) -> Garment:
+    return seen(picture, joints, np.zeros(picture.shape[:2], bool), np.zeros(picture.shape[:2], bool))
+
+
+def seen(picture: NDArray[np.uint8], joints: Joints, gone: NDArray[np.bool_], arms: NDArray[np.bool_]) -> Garment:
+    """``gone``: no cloth; ``arms``: what may hide some."""
+    on_bones = np.min([off_bone(PLACES, ends) for name, ends in body(joints).bones.items() if "thigh" in name], 0) < 2
+    return below_hips(picture, picture.any(-1) & ~gone, arms, on_bones, body(joints), PLACES)
 
 
 def hem_of(garment: Garment) -> float:
@@ -100,10 +106,9 @@ def test_trousers_are_no_skirt() -> None:
 def test_an_arm_in_front_of_a_skirt_does_not_part_it() -> None:
     picture = skirt(STANDING, 94, 1.0)
     arm = (np.abs(X - 48) < 5) & (Y > 74) & (Y < 90)
-    garment = below_hips(picture, picture.any(-1) & ~arm, arm, body(STANDING), PLACES)
+    garment = seen(picture, STANDING, arm, arm)
     assert garment.skirt and abs(hem_of(garment) - 94) < 4
-    alone = below_hips(picture, picture.any(-1) & ~arm, np.zeros_like(arm), body(STANDING), PLACES)
-    assert not alone.skirt
+    assert not seen(picture, STANDING, arm, np.zeros_like(arm)).skirt
 
 
 def test_a_skirt_stays_in_one_piece_where_the_legs_cross() -> None:

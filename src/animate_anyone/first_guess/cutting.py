@@ -22,7 +22,7 @@ from skimage.segmentation import watershed
 
 from animate_anyone.conditions.skeleton import HEAD, JOINT
 from animate_anyone.first_guess.bones import Body, Points, off_bone
-from animate_anyone.first_guess.garment import below_hips
+from animate_anyone.first_guess.garment import RARE, Garment, below_hips, edges, under_skirt
 from animate_anyone.first_guess.layers import LAYERS, Figure, Layer
 from animate_anyone.first_guess.skinning import diffuse, mesh
 from animate_anyone.structures import Mask, Picture, Plane, Size
@@ -36,10 +36,7 @@ _AROUND_SHOULDER = {"trunk": 0.12, "arm": 0.1}  # how far the two reach into eac
 _SMALLEST = 1e-4  # share of the picture below which a layer is left out
 _SOFT = 0.1  # heat of the trunk's bones: between the thighs cloth hangs, and is not folded
 _OVERLAP = 0.06  # trunk lengths by which trousers' legs reach up into the trunk
-_HEM_MARGIN = 0.06  # trunk lengths above the hem's line all is skirt; so far below it what is of another colour is legs
 _MIXED = 0.05  # trunk lengths from a hem within which a leg has shadow and some of its colour
-_RARE = 0.03  # share of the skirt below which a colour is another
-_HEM_REACH = 0.25  # below it nothing is skirt
 _CORE = 0.5  # thicknesses from a bone within which a layer's pixels are never taken for specks
 _FAR = 2.0  # thicknesses from an arm's bones: below the hips, farther away, nothing is the arm's
 _CLOTH = 4.0  # times as frequent in the clothes there as in the arms: a colour of the clothes
@@ -66,45 +63,42 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
     seen = silhouette if colours is not None else binary_erosion(silhouette)
     shown = picture if colours is None else colours
     legs = [name for name in owner if name.endswith("leg")]
-    arms = np.any([owner[name] & silhouette for name in owner if name.endswith("arm")] or [~silhouette & False], 0)
-    below, skirt = np.zeros(silhouette.shape), False
+    garment = Garment(places[..., 1] - height, False)  # all is above the hem
     if legs:
-        below, skirt = below_hips(picture, silhouette & ~arms, arms, body, places)
-    hanging = below <= 0
-    if skirt:
-        hanging |= _to_the_hem(picture, silhouette & ~arms, np.any([core[leg] for leg in legs], 0), below / body.unit)
+        arms = np.any([np.zeros_like(silhouette), *(owner[name] for name in owner if name.endswith("arm"))], 0)
+        on_bones = np.any([core[leg] for leg in legs], 0)
+        garment = below_hips(picture, silhouette & ~arms, silhouette & arms, on_bones, body, places)
     joints = zip(("right", "left"), body.bones.get("shoulders", ()), strict=False)
     near = {side: off_bone(places, (joint, joint)) for side, joint in joints}
     layers, back = [], None
     for name, mask in owner.items():
         if name == "trunk":
             for leg in legs:
-                mask = mask | (owner[leg] & hanging)
+                mask = mask | (owner[leg] & garment.above)
             for distance in near.values():
                 mask = mask | (distance < _AROUND_SHOULDER["trunk"] * body.unit) & silhouette
         elif name in legs:
-            mask = mask & (~hanging if skirt else below > -_OVERLAP * body.unit)
+            mask = mask & (~garment.above if garment.skirt else garment.below > -_OVERLAP * body.unit)
         elif near:
             mask = mask | (near[name.split("_")[0]] < _AROUND_SHOULDER["arm"] * body.unit) & silhouette
         mask = _pieces(mask, core[name])
         if mask.sum() < max(_SMALLEST * mask.size, 8):
             continue
-        hidden = np.zeros_like(mask)
+        bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
+        hidden, clean = np.zeros_like(mask), seen & mask
         if name == "trunk":
             hidden = _filled(mask, body) & silhouette & ~mask
             cover = (mask | hidden) * alpha
+            if garment.skirt and "skirt" in body.with_skirt:
+                bones = (*(bone for bone in bones if not bone.endswith("thigh")), "skirt")
         else:
-            if skirt and name in legs:
-                hidden = _under_skirt(name, mask, body, places) & silhouette & hanging & ~mask
+            if garment.skirt and name in legs:
+                hidden = under_skirt(mask, [body.bones[bone] for bone in bones], places) & silhouette & garment.above
+                # Leg that is mixed with the skirt's colours is not spread under it.
+                clean &= distance_transform_edt(~garment.above) > _MIXED * body.unit
             cover = gaussian_filter((mask | hidden).astype(np.float32), 0.7) * alpha
-        clean = seen & mask
-        if skirt and name in legs:  # what is mixed with the skirt's colours would be spread under it
-            clean &= distance_transform_edt(~hanging) > _MIXED * body.unit
         spread = _spread(shown, clean if clean.any() else seen & mask)
         planes = torch.from_numpy(np.stack([*spread.transpose(2, 0, 1), cover, ~hidden]).astype(np.float32))
-        bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
-        if name == "trunk" and skirt and "skirt" in body.with_skirt:
-            bones = (*(bone for bone in bones if not bone.endswith("thigh")), "skirt")
         layer = _skin(name, planes, bones, body, cover)
         layers.append(layer)
         if name == "trunk":
@@ -157,7 +151,7 @@ def _owners(picture: Picture, body: Body, silhouette: Mask, places: Points) -> t
     sure = silhouette & ((others > _SURE * nearest) | beside)
     owner = order[0]
     if sure.any():
-        grown = watershed(_edges(picture) + _AWAY * nearest, np.where(sure, owner + 1, 0), mask=silhouette)
+        grown = watershed(edges(picture) + _AWAY * nearest, np.where(sure, owner + 1, 0), mask=silhouette)
         owner = np.where(grown > 0, grown - 1, owner)
     owners = {name: (owner == number) & silhouette for number, name in enumerate(reaches)}
     return owners, {name: owners[name] & (reach < _CORE) for name, reach in reaches.items()}
@@ -181,7 +175,7 @@ def _beside_hands(
         return np.bincount(colour[where & silhouette], minlength=512) / max(int((where & silhouette).sum()), 1)
 
     of_arms, of_clothes = share(at_arm & (nearest < _CORE) & (down < 0)), share(~at_arm & (down > 0) & (down < 0.6))
-    cloth = of_clothes[colour] > np.maximum(_CLOTH * of_arms[colour], _RARE)
+    cloth = of_clothes[colour] > np.maximum(_CLOTH * of_arms[colour], RARE)
     clothes: Mask = median_filter(cloth, 3) | (nearest > _FAR)
     return at_arm & (down > 0) & clothes
 
@@ -211,39 +205,6 @@ def _filled(mask: Mask, body: Body) -> Mask:
         whole[disk((y, x), 0.22 * body.unit, shape=mask.shape)] = True
     filled: Mask = binary_fill_holes(whole)
     return filled
-
-
-def _to_the_hem(picture: Picture, cloth: Mask, legs: Mask, below: Plane) -> Mask:
-    """What of a skirt lies below the straight line of :class:`Garment`, up to the edges of the picture (watershed).
-
-    Args:
-        cloth: ``(height, width)`` bool, legs and skirt; legs: what lies on their bones.
-        below: as ``cloth``, how far each pixel is below that line, trunk lengths.
-    """
-    colour = (picture // 64).astype(np.int64) @ np.array([16, 4, 1])
-    share = np.bincount(colour[cloth & (below <= 0)], minlength=64) / max(int((cloth & (below <= 0)).sum()), 1)
-    other = share[colour] < _RARE
-    surely = legs & np.where(other, below > _HEM_MARGIN, below > 2 * _HEM_MARGIN) | (below > _HEM_REACH)
-    seeds = np.where(below <= -_HEM_MARGIN, 1, np.where(surely, 2, 0))
-    skirt: Mask = watershed(_edges(picture), seeds * cloth, mask=cloth) == 1
-    return skirt & (below > 0)
-
-
-def _edges(picture: Picture) -> Plane:
-    """How steep a picture is, of its steepest channel, ``(height, width)``."""
-    smooth = gaussian_filter(picture.astype(np.float32), (1, 1, 0))
-    edges: Plane = np.max([np.hypot(*np.gradient(smooth[..., channel])) for channel in range(3)], 0)
-    return edges
-
-
-def _under_skirt(name: str, mask: Mask, body: Body, places: Points) -> Mask:
-    """Where a leg goes on as it is below the hem, as thick, along its bones; not at the hips, where it would show."""
-    bones = [body.bones[bone] for bone in LAYERS[name] if bone in body.bones]
-    off = np.min([off_bone(places, ends) for ends in bones], 0)
-    half = 2 * off[mask].mean()  # a strip's pixels are on average half as far off its middle as its edges are
-    hip = bones[0][0]
-    inside: Mask = (off < half) & (off_bone(places, (hip, hip)) > 1.5 * half)
-    return inside
 
 
 def _pieces(mask: Mask, core: Mask) -> Mask:

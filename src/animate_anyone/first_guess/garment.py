@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.segmentation import watershed
 
-from animate_anyone.first_guess.bones import Body, Points
-from animate_anyone.structures import Mask, Picture
+from animate_anyone.first_guess.bones import Body, Points, off_bone
+from animate_anyone.structures import Mask, Picture, Plane
+
+RARE = 0.03
+"""Share of some clothes' pixels below which a colour is not one of theirs."""
 
 _SLICES = 10  # of the way from the hips to the knees
 _HIPS = 0.1  # of that way: what lies above is at the hips
@@ -26,18 +32,29 @@ _FLARED = 1.2  # widths of the hips
 _KNEES, _FLARES_ON = 0.9, 1.2  # what ends above those in its colours, and is so much wider below, has a pattern
 _LONG, _ANKLES = 1.15, 1.75  # of that way: what is no wider than the hips and as long is trousers on closed legs
 _GAP = 2  # pixels without cloth that do not part a slice
+_MARGIN = 0.06  # trunk lengths above the hem's line all is skirt; so far below it what is of another colour is legs
+_REACH = 0.25  # below it nothing is skirt
 
 
 class Garment(NamedTuple):
     """What covers the hips.
 
     Attributes:
-        below: ``(height, width)``, how far each pixel is below the hem, or below where trousers part, pixels.
+        below: ``(height, width)``, how far each pixel is below the hem, as a straight line, or below where trousers part,
+            pixels.
         skirt: whether it hangs over both legs as one piece.
+        hem: ``(height, width)`` bool, skirt that lies below that line.
     """
 
     below: Points
     skirt: bool
+    hem: Mask | None = None
+
+    @property
+    def above(self) -> Mask:
+        """What does not move with the legs, ``(height, width)`` bool."""
+        above: Mask = self.below <= 0
+        return above if self.hem is None else above | self.hem
 
 
 class _Slice(NamedTuple):
@@ -50,7 +67,7 @@ class _Slice(NamedTuple):
     colours: NDArray[np.float64]
 
 
-def below_hips(picture: Picture, cloth: Mask, arms: Mask, body: Body, places: Points) -> Garment:
+def below_hips(picture: Picture, cloth: Mask, arms: Mask, legs: Mask, body: Body, places: Points) -> Garment:
     """Follow what covers the hips down, in slices: as long as one is a single piece, as wide as above and alike.
 
     A skirt is wider at its hem than the hips are, or ends between the knees and the ankles. Where legs of the same
@@ -59,7 +76,7 @@ def below_hips(picture: Picture, cloth: Mask, arms: Mask, body: Body, places: Po
     Args:
         picture: ``(height, width, 3)`` uint8.
         cloth: ``(height, width)`` bool, legs and trunk.
-        arms: as ``cloth``, what may hide some of it.
+        arms: as ``cloth``, what may hide some of it; legs: what lies on their bones.
         body: the person's pose.
         places: the middles of all pixels, ``(height, width, 2)``.
     """
@@ -83,7 +100,8 @@ def below_hips(picture: Picture, cloth: Mask, arms: Mask, body: Body, places: Po
     on, patterned, wider = _followed(slices, 0.0)
     if patterned and (not skirt or (hem < _KNEES and wider > _FLARES_ON * wide)):
         hem, skirt = on, True
-    return Garment(along - hem * length, skirt)
+    below = along - hem * length
+    return Garment(below, skirt, _hem(picture, cloth, legs, below / body.unit) if skirt else None)
 
 
 def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
@@ -127,3 +145,40 @@ def _widths(across: NDArray[np.float64], hidden: NDArray[np.float64]) -> tuple[f
     ends = [found[[0, -1]] for run in runs if len(found := np.intersect1d(run, cloth, assume_unique=True))]
     widths = [float(end - start) + 1 for start, end in ends]
     return max(widths), sum(widths)
+
+
+def _hem(picture: Picture, cloth: Mask, legs: Mask, below: Plane) -> Mask:
+    """What of a skirt lies below the straight line of :class:`Garment`, up to the edges of the picture (watershed).
+
+    Args:
+        cloth: ``(height, width)`` bool, legs and skirt; legs: what lies on their bones.
+        below: as ``cloth``, how far each pixel is below that line, trunk lengths.
+    """
+    colour = (picture // 64).astype(np.int64) @ np.array([16, 4, 1])
+    share = np.bincount(colour[cloth & (below <= 0)], minlength=64) / max(int((cloth & (below <= 0)).sum()), 1)
+    other = share[colour] < RARE
+    surely = legs & np.where(other, below > _MARGIN, below > 2 * _MARGIN) | (below > _REACH)
+    seeds = np.where(below <= -_MARGIN, 1, np.where(surely, 2, 0))
+    skirt: Mask = watershed(edges(picture), seeds * cloth, mask=cloth) == 1
+    return skirt & (below > 0)
+
+
+def edges(picture: Picture) -> Plane:
+    """How steep a picture is, of its steepest channel, ``(height, width)``."""
+    smooth = gaussian_filter(picture.astype(np.float32), (1, 1, 0))
+    steep: Plane = np.max([np.hypot(*np.gradient(smooth[..., channel])) for channel in range(3)], 0)
+    return steep
+
+
+def under_skirt(leg: Mask, bones: Sequence[tuple[Points, Points]], places: Points) -> Mask:
+    """Where a leg goes on as it is below the hem, as thick, along its bones; not at the hips, where it would show.
+
+    Args:
+        leg: ``(height, width)`` bool, what is seen of it.
+        bones: from the hip on.
+    """
+    off = np.min([off_bone(places, ends) for ends in bones], 0)
+    half = 2 * off[leg].mean()  # a strip's pixels are on average half as far off its middle as its edges are
+    hip = bones[0][0]
+    inside: Mask = (off < half) & (off_bone(places, (hip, hip)) > 1.5 * half) & ~leg
+    return inside
