@@ -40,8 +40,8 @@ class Garment(NamedTuple):
     """What covers the hips.
 
     Attributes:
-        below: ``(height, width)``, how far each pixel is below the hem, as a straight line, or below where trousers part,
-            pixels.
+        below: ``(height, width)``, how far each pixel is below the hem, as a straight line, or below where trousers
+            part, pixels.
         skirt: whether it hangs over both legs as one piece.
         hem: ``(height, width)`` bool, skirt that lies below that line.
     """
