@@ -32,7 +32,10 @@ def demo(
         raise InputError(f"{output.parent}: cannot be made ({error.strerror}); give a folder") from None
     check_writable(output, VIDEO_SUFFIXES)
     with shown_progress() as progress:
-        character = sample_clip(seed, split="held_out", num_frames=frames, size=(512, 512), frame_indices=[0])
+        # The picture is of somebody who stands there; what it does not show, no dance can.
+        character = sample_clip(
+            seed, split="held_out", num_frames=frames, motion="idle", size=(512, 512), frame_indices=[0]
+        )
         # Of the dance the poses alone are wanted: small frames do.
         dance = sample_clip(
             driver_seed, split="held_out", num_frames=frames, motion="dance", size=(128, 128), supersample=1
