@@ -50,6 +50,8 @@ ROWS = {
     "one_stage": "one stage",
     "temporal": "the method",
 }
+BASE = "reference_net"
+"""The row that the others are compared with, character by character."""
 BEFORE = {"controlnet_after": "finetuned"}
 """Row -> a recipe whose result it begins with and which has no row."""
 # The later text of Animate Anyone, second hand: FVD on UBC fashion.
@@ -234,14 +236,37 @@ def standing(reports: dict[str, dict[str, Any]]) -> str:
     order = sorted(person, key=lambda name: -person[name])
     told = ", ".join(f"{ROWS[name]} ({person[name]:.2f})" for name in order)
     known = [name for name in order if name in PAPER_FVD]
-    against = [
-        f"{ROWS[one]} is before {ROWS[other]}"
+    behind = {
+        one: [other for other in known[place + 1 :] if PAPER_FVD[one] > PAPER_FVD[other]]
         for place, one in enumerate(known)
-        for other in known[place + 1 :]
-        if PAPER_FVD[one] > PAPER_FVD[other]
-    ]
-    said = "; ".join(against) or "nothing"
-    return f"By PSNR over the person: {told}. Against the order of the later text's FVD on UBC: {said}."
+    }
+    against = [f"{ROWS[one]} before {', '.join(ROWS[o] for o in others)}" for one, others in behind.items() if others]
+    pairs = len(known) * (len(known) - 1) // 2
+    count = sum(map(len, behind.values()))
+    return (
+        f"By PSNR over the person: {told}. Of {pairs} pairs of designs that the later text's FVD on UBC ranks, {count} "
+        f"stand the other way round here: {'; '.join(against) or 'none'}."
+    )
+
+
+def apart(reports: dict[str, dict[str, Any]]) -> str:
+    """By how much designs differ from the method on single frames, with the standard error over the characters."""
+    if BASE not in reports or len(reports) < 2:
+        return f"How far designs are from {ROWS[BASE]!r} is not said: that needs it and another one."
+
+    def person(name: str) -> NDArray[np.float64]:
+        return np.array([clip["model"]["person_psnr"] for clip in reports[name]["clips"]])
+
+    told = []
+    for name in ROWS:
+        if name in reports and name != BASE:
+            gain = person(name) - person(BASE)
+            error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else float("nan")
+            told.append(f"{ROWS[name]} {gain.mean():+.2f} ± {error:.2f}")
+    return (
+        f"PSNR over the person beside {ROWS[BASE]!r}, character by character (mean ± standard error, dB): "
+        f"{'; '.join(told)}."
+    )
 
 
 def left_out(reports: dict[str, dict[str, Any]]) -> list[str]:
@@ -290,6 +315,7 @@ def main() -> None:
         result_table(reports),
         *left_out(reports),
         standing(reports),
+        apart(reports),
         f"At the smallest size that a CPU trains: {size}x{size} pixels; networks from nothing, same seed, same clips "
         f"(those of 24 frames of the last two rows apart). Puppet suite, {asked.characters} characters, "
         f"{settings['steps']} denoising step; the reference is {settings['reference']}, in training too. The truth's "
