@@ -112,6 +112,14 @@ def is_trained(recipe: Recipe) -> bool:
     return last["steps_done"] == recipe.steps and _agrees(without_removed(last["recipe"], str(history)), now)
 
 
+def trained_precision(recipe: Recipe) -> str:
+    """The number type that a recipe's result was trained with: of ``auto``, what the machine chose."""
+    history = Path(recipe.output) / "model" / "training.json"
+    if not history.is_file():
+        return recipe.precision
+    return str(json.loads(history.read_text())[-1]["recipe"]["precision"])
+
+
 def _agrees(before: dict[str, Any], now: dict[str, Any]) -> bool:
     # Settings that came after the run was made do not count against it.
     return all(

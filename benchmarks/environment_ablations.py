@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablations import REPOSITORY, best, comparison, figures, keep, options, ready
+from ablations import REPOSITORY, best, comparison, figures, keep, options, ready, trained_precision
 from machine import describe, table, write
 
 from animate_anyone.conditions.environment import formulate
@@ -49,6 +49,7 @@ ROWS = {
     "without_objects": "without objects",
     "without_modulation": "without pose modulation",
 }
+BESIDE = {WITHOUT_BLENDING: "merging them with the noise latents", "without_objects": "no object guider"}
 MASKS = (METHOD, "box", "exact")
 # Trained on clips in a row: a table of their own.
 IN_A_ROW = {"in_a_row": "the method", "in_a_row_without_conv3d": "without its Conv3D"}
@@ -120,10 +121,15 @@ def result_table(reports: dict[str, dict[str, Any]]) -> str:
 
 
 def blending_gain(reports: dict[str, dict[str, Any]]) -> str:
-    """By how much objects are better with spatial blending than without, and over which scenes."""
-    if not {METHOD, WITHOUT_BLENDING} <= reports.keys():
-        return "What objects gain from spatial blending is not said: that needs the method and the variant without it."
-    scenes = list(zip(reports[METHOD]["scenes"], reports[WITHOUT_BLENDING]["scenes"], strict=True))
+    """By how much objects are better with spatial blending than merged at the input and than not known, by scene."""
+    told = [_gain(reports, other, beside) for other, beside in BESIDE.items()]
+    return " ".join(told)
+
+
+def _gain(reports: dict[str, dict[str, Any]], other: str, beside: str) -> str:
+    if not {METHOD, other} <= reports.keys():
+        return f"What objects gain from spatial blending beside {beside} is not said: that needs both variants."
+    scenes = list(zip(reports[METHOD]["scenes"], reports[other]["scenes"], strict=True))
 
     def gains(measure: str) -> dict[int, float]:
         pairs = {a["seed"]: (a["model"][measure], b["model"][measure]) for a, b in scenes}
@@ -133,12 +139,11 @@ def blending_gain(reports: dict[str, dict[str, Any]]) -> str:
     if not inside:
         return f"What objects gain from spatial blending is not said: the region hides none in {len(scenes)} scenes."
     return (
-        f"Spatial blending (with the object guider, which goes with it) gives objects "
-        f"{np.mean(list(inside.values())):+.2f} dB inside the region that was emptied, where the environment does not "
-        f"show them: mean over the {len(inside)} of {len(scenes)} scenes that have such pixels (seeds "
-        f"{', '.join(map(str, inside))}), better in {sum(gain > 0 for gain in inside.values())} of them. Over all "
-        f"pixels of objects, also those that the environment shows: {np.mean(list(everywhere.values())):+.2f} dB, mean "
-        f"over {len(everywhere)} scenes."
+        f"Spatial blending gives objects, beside {beside}, {np.mean(list(inside.values())):+.2f} dB inside the region "
+        "that was emptied, where the environment does not show them: mean over the "
+        f"{len(inside)} of {len(scenes)} scenes that have such pixels (seeds {', '.join(map(str, inside))}), better in "
+        f"{sum(gain > 0 for gain in inside.values())} of them. Over all pixels of objects, also those that the "
+        f"environment shows: {np.mean(list(everywhere.values())):+.2f} dB, mean over {len(everywhere)} scenes."
     )
 
 
@@ -148,7 +153,7 @@ def conditions(recipe: Recipe, report: dict[str, Any]) -> str:
     return (
         f"Each variant: {size}x{size} pixels, {recipe.steps} steps of {recipe.batch} clips with "
         f"{recipe.objective.targets_per_reference} target frames each, same seed ({recipe.seed}), same clips, same "
-        f"start, {recipe.precision}: small enough for a CPU. Single frames, no temporal layers; no weights of "
+        f"start, {trained_precision(recipe)}: small enough for a CPU. Single frames, no temporal layers; no weights of "
         "Animate Anyone to begin with. Suite "
         f"puppet-environment: {settings['scenes']} held-out scenes of {settings['frames']} frames, "
         f"{settings['steps']} denoising steps, the same noise for every variant."
