@@ -40,6 +40,7 @@ from gallery_cases import (
 )
 from PIL import Image
 
+from animate_anyone.cli.demo import demo_clips
 from animate_anyone.cli.options import shown_progress
 from animate_anyone.conditions.draw import draw_pose
 from animate_anyone.errors import InputError
@@ -69,8 +70,7 @@ def show(name: str, what: str, rows: dict[str, list[Picture]]) -> str:
 
 def demo(model: str) -> list[str]:
     """Paragraphs: a character dances another one's dance, as in `animate-anyone demo`; with the first guess alone."""
-    character = sample_clip(0, split="held_out", num_frames=48, size=(512, 512), frame_indices=[0])
-    dance = sample_clip(11, split="held_out", num_frames=48, motion="dance", size=(128, 128), supersample=1)
+    character, dance = demo_clips()
     with tempfile.TemporaryDirectory() as folder:
         picture, poses, video = (Path(folder) / name for name in ("character.png", "dance.npz", "demo.mp4"))
         write_picture(picture, character.frames[0].cpu().numpy())
