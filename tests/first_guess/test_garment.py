@@ -84,6 +84,16 @@ def test_legs_that_are_much_narrower_than_the_hem_make_it_a_skirt() -> None:
     assert garment.skirt and abs(hem_of(garment) - 82) < 4
 
 
+def test_a_ragged_hem_is_one() -> None:
+    """Pleats end at different heights: there the skirt narrows by and by."""
+    side = STANDING | {"right_knee": (47, 84), "left_knee": (49, 84), "right_ankle": (47, 102), "left_ankle": (49, 102)}
+    picture = legs(side, SKIN)
+    low = np.where(np.abs(X - 48) < 8.5, 80, 78)
+    picture[(Y > 62) & (low > Y) & (np.abs(X - 48) < 10.5 + 0.1 * (Y - 62))] = CLOTH
+    garment = found(picture, side)
+    assert garment.skirt and abs(hem_of(garment) - 79) < 4
+
+
 def test_a_pattern_does_not_end_a_skirt() -> None:
     picture = skirt(STANDING, 94, 1.0)
     band = picture[76:84]

@@ -110,23 +110,24 @@ def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
     ``least``: how much the colours of a slice must be those of the slices before. Where that is 0, of any pattern, only
     what flares is a skirt.
     """
-    hem, end = _TROUSERS, None
+    hem, end, overhangs = _TROUSERS, None, False
     hips = [one for one in slices if one.place < _HIPS]
     if not hips:
         return hem, False, 0.0
     at_hips = wide = float(np.mean([one.width for one in hips]))
     before = np.mean([one.colours for one in hips], 0)
-    for one in slices[len(hips) :]:
+    for number, one in enumerate(slices[len(hips) :], len(hips)):
         alike = float(np.minimum(one.colours, before).sum())
         if one.width < _NARROWER * wide or alike < least:
             end = one
+            # A ragged hem ends within a slice: the one after it shows the legs alone.
+            legs = min(slices[number : number + 2], key=lambda one: one.whole)
+            others = float(np.minimum(legs.colours, before).sum()) < _SAME
+            overhangs = others and legs.whole < _OVERHANG * wide and hem <= _ANKLES
             break
         wide, before, hem = max(wide, one.width), 0.8 * before + 0.2 * one.colours, one.place + 0.5 / _SLICES
     flared = wide > _FLARED * at_hips
-    overhangs = parted = False
-    if end is not None:
-        overhangs = alike < _SAME and end.whole < _OVERHANG * wide and hem <= _ANKLES
-        parted = alike > _SAME and end.whole > max(_BOTH * wide, _TWO * end.width)
+    parted = end is not None and alike > _SAME and end.whole > max(_BOTH * wide, _TWO * end.width)
     if parted or hem < _SHORTEST_SKIRT or (hem > _ANKLES and not flared):
         return _TROUSERS, False, wide
     skirt = flared or (least > 0 and (overhangs or hem > _LONG))
