@@ -22,7 +22,7 @@ from skimage.segmentation import watershed
 
 from animate_anyone.conditions.skeleton import HEAD, JOINT
 from animate_anyone.first_guess.bones import Body, Points, off_bone
-from animate_anyone.first_guess.garment import RARE, Garment, below_hips, edges, under_skirt
+from animate_anyone.first_guess.garment import RARE, Garment, below_hips, edges, frequency, under_skirt
 from animate_anyone.first_guess.layers import LAYERS, Figure, Layer
 from animate_anyone.first_guess.skinning import diffuse, mesh
 from animate_anyone.structures import Mask, Picture, Plane, Size
@@ -169,13 +169,9 @@ def _beside_hands(
         return np.zeros(silhouette.shape, bool)
     down = (places - np.mean(body.bones["hips"], 0)) @ body.down / body.unit**2  # 1 at a trunk's length
     nearest, at_arm = reaches.min(0), arms[reaches.argmin(0)]
-    colour = (picture // 32).astype(np.int64) @ np.array([64, 8, 1])
-
-    def share(where: Mask) -> NDArray[np.float64]:
-        return np.bincount(colour[where & silhouette], minlength=512) / max(int((where & silhouette).sum()), 1)
-
-    of_arms, of_clothes = share(at_arm & (nearest < _CORE) & (down < 0)), share(~at_arm & (down > 0) & (down < 0.6))
-    cloth = of_clothes[colour] > np.maximum(_CLOTH * of_arms[colour], RARE)
+    of_arms = frequency(picture, silhouette & at_arm & (nearest < _CORE) & (down < 0), 8)
+    of_clothes = frequency(picture, silhouette & ~at_arm & (down > 0) & (down < 0.6), 8)
+    cloth = of_clothes > np.maximum(_CLOTH * of_arms, RARE)
     clothes: Mask = median_filter(cloth, 3) | (nearest > _FAR)
     return at_arm & (down > 0) & clothes
 

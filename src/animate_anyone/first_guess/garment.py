@@ -110,7 +110,7 @@ def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
     ``least``: how much the colours of a slice must be those of the slices before. Where that is 0, of any pattern, only
     what flares is a skirt.
     """
-    hem, end, overhangs = _TROUSERS, None, False
+    hem, overhangs, parted = _TROUSERS, False, False
     hips = [one for one in slices if one.place < _HIPS]
     if not hips:
         return hem, False, 0.0
@@ -119,7 +119,7 @@ def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
     for number, one in enumerate(slices[len(hips) :], len(hips)):
         alike = float(np.minimum(one.colours, before).sum())
         if one.width < _NARROWER * wide or alike < least:
-            end = one
+            parted = alike > _SAME and one.whole > max(_BOTH * wide, _TWO * one.width)
             # A ragged hem ends within a slice: the one after it shows the legs alone.
             legs = min(slices[number : number + 2], key=lambda one: one.whole)
             others = float(np.minimum(legs.colours, before).sum()) < _SAME
@@ -127,7 +127,6 @@ def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
             break
         wide, before, hem = max(wide, one.width), 0.8 * before + 0.2 * one.colours, one.place + 0.5 / _SLICES
     flared = wide > _FLARED * at_hips
-    parted = end is not None and alike > _SAME and end.whole > max(_BOTH * wide, _TWO * end.width)
     if parted or hem < _SHORTEST_SKIRT or (hem > _ANKLES and not flared):
         return _TROUSERS, False, wide
     skirt = flared or (least > 0 and (overhangs or hem > _LONG))
@@ -155,13 +154,19 @@ def _hem(picture: Picture, cloth: Mask, legs: Mask, below: Plane) -> Mask:
         cloth: ``(height, width)`` bool, legs and skirt; legs: what lies on their bones.
         below: as ``cloth``, how far each pixel is below that line, trunk lengths.
     """
-    colour = (picture // 64).astype(np.int64) @ np.array([16, 4, 1])
-    share = np.bincount(colour[cloth & (below <= 0)], minlength=64) / max(int((cloth & (below <= 0)).sum()), 1)
-    other = share[colour] < RARE
+    other = frequency(picture, cloth & (below <= 0), 4) < RARE
     surely = legs & np.where(other, below > _MARGIN, below > 2 * _MARGIN) | (below > _REACH)
     seeds = np.where(below <= -_MARGIN, 1, np.where(surely, 2, 0))
     skirt: Mask = watershed(edges(picture), seeds * cloth, mask=cloth) == 1
     return skirt & (below > 0)
+
+
+def frequency(picture: Picture, where: Mask, bins: int) -> Plane:
+    """Of each pixel's colour, its share among the pixels ``where``, ``(height, width)``; ``bins`` a channel."""
+    colour = (picture.astype(np.int64) * bins // 256) @ np.array([bins**2, bins, 1])
+    shares = np.bincount(colour[where], minlength=bins**3) / max(int(where.sum()), 1)
+    at_pixels: Plane = shares[colour]
+    return at_pixels
 
 
 def edges(picture: Picture) -> Plane:
