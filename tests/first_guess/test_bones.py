@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from animate_anyone.conditions.skeleton import JOINT
-from animate_anyone.first_guess.bones import PARENT, Body, bone_maps, map_of, off_bone, steady, turned_away
+from animate_anyone.first_guess.bones import PARENT, Body, Skirt, bone_maps, map_of, off_bone, steady, turned_away
 from animate_anyone.structures import NUM_KEYPOINTS, PoseSequence
 from standing import SIZE, STANDING
 
@@ -121,6 +121,27 @@ def test_a_skirt_hangs_between_both_knees_whatever_they_do() -> None:
         np.testing.assert_allclose(found[:, 0], [1, 0], atol=0.05)  # as wide as before, and not turned
     assert "skirt" not in body(without("right_knee")).with_skirt
     assert map_of("skirt", bone_maps(still, body(without("right_knee")))) is not None
+
+
+@pytest.mark.parametrize(
+    ("width", "at_hips", "knees", "wider"),
+    [
+        (1.05, 0.72, (38, 58), (0.99, 1.01)),  # legs as they were
+        (0.72, 0.72, (38, 58), (0.99, 1.01)),  # narrow legs
+        (1.05, 0.72, (28, 68), (1.5, 1.7)),  # no room: as much wider as the legs are
+        (2.0, 0.72, (28, 68), (1.0, 1.1)),  # room enough
+        (1.05, 1.05, (46, 50), (0.99, 1.01)),  # never narrower than at the hips
+        (1.05, 0.72, (46, 50), (0.65, 0.75)),  # had been pushed apart
+    ],
+)
+def test_legs_push_a_skirt_apart_where_there_is_no_room(
+    width: float, at_hips: float, knees: tuple[int, int], wider: tuple[float, float]
+) -> None:
+    standing = body(STANDING | {"right_knee": (38, 82), "left_knee": (58, 82)})
+    dressed = standing._replace(skirt=Skirt(1.0, width, at_hips))
+    after = body(STANDING | {"right_knee": (knees[0], 82), "left_knee": (knees[1], 82)})
+    across = bone_maps(dressed, after)["skirt"][0, 0]
+    assert wider[0] <= across <= wider[1]
 
 
 def test_nobody_is_a_body_without_bones() -> None:

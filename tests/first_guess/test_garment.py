@@ -23,11 +23,16 @@ Joints = dict[str, tuple[float, float]]
 
 
 def body(joints: Joints) -> Body:
+    return Body.of(PoseSequence(*sized(joints), SIZE))
+
+
+def sized(joints: Joints, times: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Points and scores of one frame, so many times as large."""
     keypoints = np.zeros((1, NUM_KEYPOINTS, 2), np.float32)
     scores = np.zeros((1, NUM_KEYPOINTS), np.float32)
     for name, place in joints.items():
-        keypoints[0, JOINT[name]], scores[0, JOINT[name]] = place, 1
-    return Body.of(PoseSequence(keypoints, scores, SIZE))
+        keypoints[0, JOINT[name]], scores[0, JOINT[name]] = np.multiply(place, times), 1
+    return keypoints, scores
 
 
 def legs(joints: Joints, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -155,6 +160,20 @@ def test_a_hem_that_is_no_straight_line_goes_with_the_skirt() -> None:
     drawn = figure.draw(body(apart), np.zeros_like(picture)).picture.astype(int)
     far = (np.abs(X - 48) > 26) & (Y > 80)
     assert not (far & (np.abs(drawn - CLOTH).max(-1) < 40)).any()
+
+
+def test_the_shadow_of_a_skirt_on_a_leg_stays_the_leg_s_own_and_goes_on_nowhere() -> None:
+    """Where the leg is seen it keeps its colours; what is made up under the skirt takes those below."""
+    picture = np.repeat(np.repeat(skirt(STANDING, 88, 0.8), 4, 0), 4, 1)  # the hem is at 352
+    for row in range(6):
+        shade = picture[352 + row]
+        shade[(shade == SKIN).all(-1)] = np.multiply(SKIN, 0.6 + 0.07 * row)
+    keypoints = PoseSequence(*sized(STANDING, 4), (4 * SIZE[0], 4 * SIZE[1]))
+    figure = cut(picture, Body.of(keypoints), picture.any(-1).astype(np.float32))
+    leg = next(layer for layer in figure.layers if layer.name == "left_leg").planes.numpy()
+    seen_of_it, under = leg[:, 355:358, 224], leg[:, 320:348, 224]
+    assert seen_of_it[4].min() == 1 and np.abs(seen_of_it[:3].T - picture[355:358, 224]).max() < 2
+    assert under[4].max() == 0 and np.abs(under[:3].T - SKIN).max() < 2
 
 
 def test_outfits_of_the_studio() -> None:

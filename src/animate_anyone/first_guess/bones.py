@@ -31,6 +31,28 @@ _WIDTH_NOISE, _SCALE_NOISE = 0.25, 0.1  # relative changes that are taken for no
 _NARROWEST = 0.5  # a trunk seen from the side keeps so much of its width
 _PROFILE = 0.2  # trunk lengths of width, as of :class:`Body`, up to which a body is seen from the side
 _HIPS_WIDTH = 0.6  # of the shoulders'
+_THIGH = 0.4  # how thick a thigh is with its clothes, trunk lengths
+_SOFT = 4.0  # exponent of the maximum of a skirt's own width and its legs'
+
+
+class Skirt(NamedTuple):
+    """How wide a skirt is: ``width`` at ``place`` of the way from the hips to the knees, ``at_hips`` at the hips.
+
+    Widths in trunk lengths. It is pushed apart by legs that part, less where there is room between them and it; one
+    that legs have pushed apart hangs down again as they come together.
+    """
+
+    place: float
+    width: float
+    at_hips: float
+
+    def widened(self, apart: float, apart2: float) -> float:
+        """How many times as wide it is where thighs are ``apart2`` apart, for ``apart``; trunk lengths."""
+        legs = min(apart + _THIGH, self.width)
+        legs2 = max(legs + apart2 - apart, 0.0)
+        # A soft maximum of the legs' width and that to which the cloth hangs.
+        pushed = (self.width**_SOFT - legs**_SOFT + legs2**_SOFT) ** (1 / _SOFT)
+        return float(max(pushed, min(self.width, self.at_hips)) / self.width)
 
 
 class Body(NamedTuple):
@@ -43,6 +65,7 @@ class Body(NamedTuple):
         width: of the trunk, from the person's right to its left across the trunk, in trunk lengths: negative where
             it is seen from behind.
         depth: ``(18,)``, as :class:`PoseSequence` has it; ``None`` where that is not known.
+        skirt: what it wears, where that is known and a skirt.
     """
 
     points: Points
@@ -50,6 +73,7 @@ class Body(NamedTuple):
     unit: float
     width: float
     depth: NDArray[np.float32] | None
+    skirt: Skirt | None = None
 
     @classmethod
     def of(cls, pose: PoseSequence, frame: int = 0) -> Body:
@@ -97,6 +121,14 @@ class Body(NamedTuple):
         start, end = np.mean(thighs, 0)
         return self.bones | {"skirt": (start, end)}
 
+    def thighs_apart(self, place: float) -> float:
+        """How far the thighs are apart at ``place`` of the way to the knees, across the skirt's bone, trunk lengths."""
+        right, left = (np.array(self.bones[f"{side}_thigh"]) for side in ("right", "left"))
+        start, end = (right + left) / 2
+        across = _turned(end - start) / max(float(np.linalg.norm(end - start)), 1e-3)
+        apart = (left - right) @ across
+        return float(abs(apart[0] + place * (apart[1] - apart[0]))) / self.unit
+
     @property
     def down(self) -> Points:
         """From the middle of the shoulders to the middle of the hips, ``(2,)`` pixels."""
@@ -131,6 +163,8 @@ def bone_maps(before: Body, after: Body) -> Maps:
                 direction = along2 / length2 if length2 > 1e-3 else along / length
                 along2, length2 = direction * _SHORTEST * scale * length, _SHORTEST * scale * length
             across, across2 = _turned(along) / length, _turned(along2) / length2 * scale * side
+            if name == "skirt" and (skirt := before.skirt) is not None:
+                across2 *= skirt.widened(before.thighs_apart(skirt.place), after.thighs_apart(skirt.place))
             maps[name] = _fit(along / length, across, along2 / length, across2, a, a2)
     return maps
 

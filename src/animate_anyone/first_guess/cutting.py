@@ -36,6 +36,7 @@ _AROUND_SHOULDER = {"trunk": 0.12, "arm": 0.1}  # how far the two reach into eac
 _SMALLEST = 1e-4  # share of the picture below which a layer is left out
 _SOFT = 0.1  # heat of the trunk's bones: between the thighs cloth hangs, and is not folded
 _OVERLAP = 0.06  # trunk lengths by which trousers' legs reach up into the trunk
+_EDGE = 1.5  # pixels from an edge within which colours are mixed
 _MIXED = 0.05  # trunk lengths from a hem within which a leg has shadow and some of its colour
 _CORE = 0.5  # thicknesses from a bone within which a layer's pixels are never taken for specks
 _FAR = 2.0  # thicknesses from an arm's bones: below the hips, farther away, nothing is the arm's
@@ -63,7 +64,7 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
     seen = silhouette if colours is not None else binary_erosion(silhouette)
     shown = picture if colours is None else colours
     legs = [name for name in owner if name.endswith("leg")]
-    garment = Garment(places[..., 1] - height, False)  # all is above the hem
+    garment = Garment(places[..., 1] - height, None)  # all is above the hem
     if legs:
         arms = np.any([np.zeros_like(silhouette), *(owner[name] for name in owner if name.endswith("arm"))], 0)
         on_bones = np.any([core[leg] for leg in legs], 0)
@@ -86,6 +87,7 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
             continue
         bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
         hidden, clean = np.zeros_like(mask), seen & mask
+        own = clean
         if name == "trunk":
             hidden = _filled(mask, body) & silhouette & ~mask
             cover = (mask | hidden) * alpha
@@ -94,16 +96,18 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
         else:
             if garment.skirt and name in legs:
                 hidden = under_skirt(mask, [body.bones[bone] for bone in bones], places) & silhouette & garment.above
-                # Leg that is mixed with the skirt's colours is not spread under it.
-                clean &= distance_transform_edt(~garment.above) > _MIXED * body.unit
+                # Leg that has shadow or is mixed with the skirt's colours is not spread under it.
+                below = distance_transform_edt(~garment.above)
+                own, clean = clean & (below > _EDGE), clean & (below > _MIXED * body.unit)
             cover = gaussian_filter((mask | hidden).astype(np.float32), 0.7) * alpha
         spread = _spread(shown, clean if clean.any() else seen & mask)
+        spread = np.where(own[..., None], shown, spread)
         planes = torch.from_numpy(np.stack([*spread.transpose(2, 0, 1), cover, ~hidden]).astype(np.float32))
         layer = _skin(name, planes, bones, body, cover)
         layers.append(layer)
         if name == "trunk":
             back = _from_behind(planes, body, mask, places)
-    return Figure(body, tuple(layers), (width, height), back)
+    return Figure(body._replace(skirt=garment.skirt), tuple(layers), (width, height), back)
 
 
 def capsules(body: Body, size: Size) -> Plane:

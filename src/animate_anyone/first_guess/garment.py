@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, median_filter
+from scipy.spatial import KDTree
 from skimage.segmentation import watershed
 
-from animate_anyone.first_guess.bones import Body, Points, off_bone
+from animate_anyone.first_guess.bones import Body, Points, Skirt, off_bone
 from animate_anyone.structures import Mask, Picture, Plane
 
 RARE = 0.03
@@ -32,8 +33,9 @@ _FLARED = 1.2  # widths of the hips
 _KNEES, _FLARES_ON = 0.9, 1.2  # what ends above those in its colours, and is so much wider below, has a pattern
 _LONG, _ANKLES = 1.15, 1.75  # of that way: what is no wider than the hips and as long is trousers on closed legs
 _GAP = 2  # pixels without cloth that do not part a slice
-_MARGIN = 0.06  # trunk lengths above the hem's line all is skirt; so far below it what is of another colour is legs
+_MARGIN = 0.06  # trunk lengths above the hem's line all is skirt; twice as far below it bones of legs are legs
 _REACH = 0.25  # below it nothing is skirt
+_NEARER = 0.5  # times as far from the colours of one of the two as from the other's: surely of the one
 
 
 class Garment(NamedTuple):
@@ -42,12 +44,12 @@ class Garment(NamedTuple):
     Attributes:
         below: ``(height, width)``, how far each pixel is below the hem, as a straight line, or below where trousers
             part, pixels.
-        skirt: whether it hangs over both legs as one piece.
+        skirt: how wide it is, where it hangs over both legs as one piece.
         hem: ``(height, width)`` bool, skirt that lies below that line.
     """
 
     below: Points
-    skirt: bool
+    skirt: Skirt | None
     hem: Mask | None = None
 
     @property
@@ -101,7 +103,13 @@ def below_hips(picture: Picture, cloth: Mask, arms: Mask, legs: Mask, body: Body
     if patterned and (not skirt or (hem < _KNEES and wider > _FLARES_ON * wide)):
         hem, skirt = on, True
     below = along - hem * length
-    return Garment(below, skirt, _hem(picture, cloth, legs, below / body.unit) if skirt else None)
+    if not skirt:
+        return Garment(below, None)
+    place = min(hem - 1 / _SLICES, 1.0)
+    width = max(one.width for one in slices if one.place <= place)
+    at_hips = float(np.mean([one.width for one in slices if one.place < _HIPS]))
+    shape = Skirt(place, width / body.unit, at_hips / body.unit)
+    return Garment(below, shape, _hem(picture, cloth, legs, below / body.unit))
 
 
 def _followed(slices: list[_Slice], least: float) -> tuple[float, bool, float]:
@@ -154,11 +162,25 @@ def _hem(picture: Picture, cloth: Mask, legs: Mask, below: Plane) -> Mask:
         cloth: ``(height, width)`` bool, legs and skirt; legs: what lies on their bones.
         below: as ``cloth``, how far each pixel is below that line, trunk lengths.
     """
-    other = frequency(picture, cloth & (below <= 0), 4) < RARE
-    surely = legs & np.where(other, below > _MARGIN, below > 2 * _MARGIN) | (below > _REACH)
-    seeds = np.where(below <= -_MARGIN, 1, np.where(surely, 2, 0))
+    band = cloth & (np.abs(below) < _REACH)
+    on_legs = legs & (below > 2 * _MARGIN) & (below < 3 * _REACH)
+    from_skirt = _colour_distance(picture, cloth & (below < -_MARGIN) & (below > -3 * _REACH), band)
+    from_legs = _colour_distance(picture, on_legs, band)
+    of_skirt = median_filter(from_skirt < _NEARER * from_legs, 3) & band
+    of_legs = median_filter(from_legs < _NEARER * from_skirt, 3) & legs & (below > 0)
+    surely = (on_legs & ~of_skirt) | of_legs | (below > _REACH)
+    seeds = np.where((below <= -_MARGIN) | of_skirt, 1, np.where(surely, 2, 0))
     skirt: Mask = watershed(edges(picture), seeds * cloth, mask=cloth) == 1
     return skirt & (below > 0)
+
+
+def _colour_distance(picture: Picture, of: Mask, at: Mask) -> Plane:
+    """How far colours ``at`` are from the nearest colours ``of``, of 255, ``(height, width)``; NaN elsewhere."""
+    distance = np.full(picture.shape[:2], np.nan)
+    if of.any() and at.any():
+        colours = np.unique(picture[of], axis=0).astype(np.float64)
+        distance[at] = KDTree(colours).query(picture[at].astype(np.float64))[0] + 1.0  # one grey level is noise
+    return distance
 
 
 def frequency(picture: Picture, where: Mask, bins: int) -> Plane:

@@ -156,6 +156,42 @@ def test_a_cut_is_followed() -> None:
         assert pose[0][JOINT["neck"], 0] == pytest.approx(x, abs=4)
 
 
+class Approaching(Slipping):
+    """Sees the person too low, the less the more often it has looked there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.off = 8.0
+
+    def track(self, shown: NDArray[np.uint8]) -> Pose | None:
+        self.off /= 4
+        return self._off(find(shown), self.off)
+
+    def look(self, attempt: Attempt) -> Attempt:
+        found = self._off(find(attempt.picture), 8.0)
+        return attempt if found is None else attempt.with_pose(*found)
+
+    @staticmethod
+    def _off(pose: Pose | None, off: float) -> Pose | None:
+        return None if pose is None else (pose[0] + np.float32([0, off]), *pose[1:])
+
+
+def test_the_first_frame_is_seen_as_those_after_it() -> None:
+    estimator = Approaching()
+    tracker = PoseTracker(estimator.track, estimator.look, estimator.restart)
+    found = [tracker.next(picture(pose_at())) for _ in range(6)]
+    heights = [pose[0][JOINT["left_hip"], 1] for pose in found if pose is not None]
+    assert len(heights) == 6 and np.ptp(heights) < 0.5
+
+
+def test_a_tracker_that_comes_to_rest_elsewhere_is_not_believed() -> None:
+    estimator = Slipping()
+    estimator.frame = 5
+    tracker = PoseTracker(estimator.track, estimator.look, estimator.restart)
+    found = tracker.next(picture(pose_at()))
+    assert found is not None and np.abs(found[0] - pose_at()[0]).max() < 3
+
+
 def test_an_empty_clip_is_not_searched_thoroughly_every_frame() -> None:
     estimator = Slipping()
     estimator.frame = 100

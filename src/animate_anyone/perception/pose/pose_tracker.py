@@ -22,6 +22,7 @@ _ENOUGH = 0.6  # share of the last pose's plausibility below which the frame is 
 _REACH = 0.3  # torso lengths of movement in one frame that lower the rating by a factor of e
 _PATIENCE = 6  # frames between two searches by all attempts, each of which takes about ten times as long as tracking
 _MARGIN = 0.35
+_LOOKS = 3  # at one frame, in which the tracker comes to rest
 
 
 class PoseTracker:
@@ -50,33 +51,47 @@ class PoseTracker:
 
     def _search(self, frame: Picture) -> Pose | None:
         if self._last is None:
-            return self._thorough(frame) or self._track(frame)
-        wanted = _ENOUGH * plausibility(self._last)
+            return self._settled(frame, self._thorough(frame))
         tracked = self._track(frame)
-        if tracked is not None and self._trust(tracked) >= wanted:
+        if _follows(tracked, self._last):
             return tracked
         self._restart()
         close = self._look(closer(frame, self._last, _MARGIN)).pose
-        if close is not None and self._trust(close) >= wanted:
+        if _follows(close, self._last):
             return close
         # Neither pose is near the last one: a cut, a fast movement, or nobody is in the frame.
         fresh = self._thorough(frame)
         known = [pose for pose in (fresh, close, tracked) if pose is not None]
-        return max(known, key=plausibility) if known else None
+        return self._settled(frame, max(known, key=plausibility)) if known else None
 
-    def _trust(self, pose: Pose) -> float:
-        assert self._last is not None
-        both = np.minimum(pose[1], self._last[1])[BODY] >= MIN_SCORE
-        if not both.any():
-            return 0.0
-        moved = np.hypot(*(pose[0] - self._last[0])[BODY][both].T)
-        return plausibility(pose) * float(np.exp(-np.median(moved) / (_REACH * unscored_torso_length(self._last[0]))))
+    def _settled(self, frame: Picture, found: Pose | None) -> Pose | None:
+        """The pose as the frames after this one will be seen.
+
+        Points that a network finds depend on where it looks: from one look to the next the tracker's place comes to
+        rest. Without this the joints would jump between the first frame and the second.
+        """
+        tracked = self._track(frame)
+        for _ in range(_LOOKS - 1 if tracked is not None else 0):
+            tracked = self._track(frame)
+        return tracked if found is None or _follows(tracked, found) else found
 
     def _thorough(self, frame: Picture) -> Pose | None:
         if self._since_thorough < _PATIENCE:
             return None
         self._since_thorough = 0
         return look_thoroughly(frame, self._look)
+
+
+def _follows(pose: Pose | None, last: Pose) -> bool:
+    """Whether a pose can be that of the person of another one, a frame before."""
+    if pose is None:
+        return False
+    both = np.minimum(pose[1], last[1])[BODY] >= MIN_SCORE
+    if not both.any():
+        return False
+    moved = np.hypot(*(pose[0] - last[0])[BODY][both].T)
+    near = float(np.exp(-np.median(moved) / (_REACH * unscored_torso_length(last[0]))))
+    return plausibility(pose) * near >= _ENOUGH * plausibility(last)
 
 
 def look_thoroughly(picture: Picture, look: Callable[[Attempt], Attempt]) -> Pose | None:
