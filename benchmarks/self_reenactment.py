@@ -233,7 +233,7 @@ def evaluate(asked: argparse.Namespace, progress: Progress) -> tuple[dict[str, A
         "reference": clip.driver.source[clip.reference],
         "compared": len(clip.frames) - 1,
         "size": list(clip.size),
-        "model": asked.model,
+        "model": Path(asked.model).name,
         "weights": digest(asked.model),
         "seed": asked.seed,
         "person_share": round(float(clip.people.mean()), 4),
