@@ -56,7 +56,29 @@ def test_a_head_that_turns_moves_with_its_ears_and_keeps_its_size() -> None:
     found = bone_maps(body(STANDING), body(turned))["head"]
     middle = np.mean([STANDING["right_ear"], STANDING["left_ear"]], 0)
     np.testing.assert_allclose(found @ [*middle, 1], middle, atol=1e-6)
-    assert np.linalg.det(found[:, :2]) == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_allclose(found[:, :2], np.eye(2), atol=0.02)  # and does not lean
+
+
+def test_a_profile_is_as_upright_as_the_front_and_its_ear_is_the_middle_of_the_head() -> None:
+    profile = {"nose": (56.0, 22.0), "right_eye": (54.0, 20.0), "right_ear": (48.0, 21.0)}
+    gone = {name: place for name, place in STANDING.items() if name not in ("left_eye", "left_ear")}
+    middle = np.mean([STANDING["right_ear"], STANDING["left_ear"]], 0)
+    for before, after in ((STANDING, gone | profile), (gone | profile, STANDING)):
+        found = bone_maps(body(before), body(after))["head"]
+        np.testing.assert_allclose(found @ [*middle, 1], middle, atol=1e-6)
+        np.testing.assert_allclose(found[:, :2], np.eye(2), atol=0.02)
+
+
+def test_a_head_leans_as_its_ears_do_and_as_it_stands_over_the_neck() -> None:
+    neck, angle = np.array(STANDING["neck"]), 0.4
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    head = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
+    leaning = {name: tuple(turn @ (np.array(STANDING[name]) - neck) + neck) for name in head}
+    for names in (head, head[:2] + head[3:4]):
+        gone = {name: place for name, place in STANDING.items() if name not in head}
+        after = gone | {name: leaning[name] for name in names}
+        before = gone | {name: STANDING[name] for name in names}
+        np.testing.assert_allclose(bone_maps(body(before), body(after))["head"][:, :2], turn, atol=0.02)
 
 
 def test_hips_out_of_the_frame_are_below_the_neck() -> None:

@@ -30,6 +30,7 @@ _SHORTEST = 0.25  # a limb that points at the camera keeps so much of its length
 _WIDTH_NOISE, _SCALE_NOISE = 0.25, 0.1  # relative changes that are taken for noise of the poses
 _NARROWEST = 0.5  # a trunk seen from the side keeps so much of its width
 _PROFILE = 0.2  # trunk lengths of width, as of :class:`Body`, up to which a body is seen from the side
+_UPRIGHT = 0.3  # how much the line from the neck to the head says of how that leans, beside those of eyes and ears
 _HIPS_WIDTH = 0.6  # of the shoulders'
 _THIGH = 0.4  # how thick a thigh is with its clothes, trunk lengths
 _SOFT = 4.0  # exponent of the maximum of a skirt's own width and its legs'
@@ -240,25 +241,43 @@ def _fit(a: Points, b: Points, a2: Points, b2: Points, origin: Points, origin2: 
 
 
 def _head_map(before: Body, after: Body, scale: float) -> Points | None:
-    """The head turned as the points of its face are; ``None`` where too little of it is known.
+    """The head turned as its eyes and ears are; ``None`` where too little of it is known.
 
-    Its size is the body's and it moves with the middle of its ears, near to the axis about which it turns, where both
-    are seen: the face's own points move across a head that turns. Where fewer than three points are in both poses, and
-    of a body that is seen from its other side, it turns as the trunk does; without ears about the neck.
+    Its size is the body's and it moves with its middle, near to the axis about which it turns: the face's own points
+    move across a head that turns, so that the nose says nothing of how it leans. Where that middle is not known it
+    moves and turns as the points of the face do that are in both poses. Where those are fewer than three, and of a body
+    that is seen from its other side, it turns as the trunk does; about the neck, where nothing else is known.
     """
     both = [joint for joint in HEAD if np.isfinite([before.points[joint], after.points[joint]]).all()]
-    ears = [joint for joint in both if joint in (JOINT["right_ear"], JOINT["left_ear"])]
     away = turned_away(before, after)
     mirror = np.array([-1.0 if away else 1.0, 1.0])
-    held = ears if len(ears) == 2 else both
-    if away or len(both) < 3:
-        x, y = before.down[None] * mirror, after.down[None]
-        held = ears if len(ears) == 2 else [JOINT["neck"]]
-        if not np.isfinite([before.points[held], after.points[held]]).all():
-            return None
-    else:
-        x, y = (body.points[both] - body.points[both].mean(0) for body in (before, after))
+    x, y = before.down[None] * mirror, after.down[None]
+    neck, neck2 = before.points[JOINT["neck"]], after.points[JOINT["neck"]]
+    middle, middle2 = _head_middle(before), _head_middle(after)
+    if middle is None or middle2 is None:
+        middle, middle2 = neck, neck2
+        if len(both) >= 3 and not away:
+            middle, middle2 = (body.points[both].mean(0) for body in (before, after))
+            x, y = (body.points[both] - body.points[both].mean(0) for body in (before, after))
+    elif not away:
+        lines = [[_UPRIGHT * (middle - neck), middle2 - neck2]]
+        for joint in ("eye", "ear"):
+            lines.append([np.subtract(*_pair(body.points, joint)) for body in (before, after)])
+        known = [line for line in lines if np.isfinite(line).all()]
+        x, y = np.stack(known, 1) if known else (x, y)
+    if not np.isfinite([middle, middle2]).all():
+        return None
     turn = (x[:, 0] - 1j * x[:, 1]) @ (y[:, 0] + 1j * y[:, 1])
     turn *= scale / max(float(abs(turn)), 1e-6)
     linear = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]]) * mirror
-    return np.c_[linear, after.points[held].mean(0) - linear @ before.points[held].mean(0)]
+    return np.c_[linear, middle2 - linear @ middle]
+
+
+def _head_middle(body: Body) -> Points | None:
+    """Between the ears, or the ear of a profile, ``(2,)``; ``None`` where that is not known."""
+    ears, eyes = _pair(body.points, "ear"), _pair(body.points, "eye")
+    seen = np.isfinite(ears).all(1)
+    if seen.all() or (seen.any() and not np.isfinite(eyes).all()):
+        middle: Points = ears[seen].mean(0)
+        return middle
+    return None
