@@ -244,9 +244,10 @@ def _head_map(before: Body, after: Body, scale: float) -> Points | None:
     """The head turned as its eyes and ears are; ``None`` where too little of it is known.
 
     Its size is the body's and it moves with its middle, near to the axis about which it turns: the face's own points
-    move across a head that turns, so that the nose says nothing of how it leans. Where that middle is not known it
-    moves and turns as the points of the face do that are in both poses. Where those are fewer than three, and of a body
-    that is seen from its other side, it turns as the trunk does; about the neck, where nothing else is known.
+    move across a head that turns, so that the nose says nothing of how it leans. Where that middle is not known, and of
+    the same profile in both poses, it moves and turns as the points of the face do that are in both. Where those are
+    fewer than three, and of a body that is seen from its other side, it turns as the trunk does; about the neck, where
+    nothing else is known.
     """
     both = [joint for joint in HEAD if np.isfinite([before.points[joint], after.points[joint]]).all()]
     away = turned_away(before, after)
@@ -254,7 +255,9 @@ def _head_map(before: Body, after: Body, scale: float) -> Points | None:
     x, y = before.down[None] * mirror, after.down[None]
     neck, neck2 = before.points[JOINT["neck"]], after.points[JOINT["neck"]]
     middle, middle2 = _head_middle(before), _head_middle(after)
-    if middle is None or middle2 is None:
+    ears, ears2 = (np.isfinite(_pair(body.points, "ear")).all(1) for body in (before, after))
+    same_profile = ears.sum() == 1 and (ears == ears2).all()
+    if middle is None or middle2 is None or same_profile:
         middle, middle2 = neck, neck2
         if len(both) >= 3 and not away:
             middle, middle2 = (body.points[both].mean(0) for body in (before, after))
@@ -275,9 +278,8 @@ def _head_map(before: Body, after: Body, scale: float) -> Points | None:
 
 def _head_middle(body: Body) -> Points | None:
     """Between the ears, or the ear of a profile, ``(2,)``; ``None`` where that is not known."""
-    ears, eyes = _pair(body.points, "ear"), _pair(body.points, "eye")
-    seen = np.isfinite(ears).all(1)
-    if seen.all() or (seen.any() and not np.isfinite(eyes).all()):
-        middle: Points = ears[seen].mean(0)
+    ears, eyes = (np.isfinite(_pair(body.points, joint)).all(1) for joint in ("ear", "eye"))
+    if ears.all() or (ears.sum() == eyes.sum() == 1 and (ears == eyes).all()):
+        middle: Points = _pair(body.points, "ear")[ears].mean(0)
         return middle
     return None
