@@ -87,7 +87,7 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
             continue
         bones = tuple(bone for bone in LAYERS[name] if bone in body.bones)
         hidden, clean = np.zeros_like(mask), seen & mask
-        own = clean
+        own = np.zeros_like(mask)  # keeps its colours, though they are spread nowhere
         if name == "trunk":
             hidden = _filled(mask, body) & silhouette & ~mask
             cover = (mask | hidden) * alpha
@@ -101,7 +101,7 @@ def cut(picture: Picture, body: Body, alpha: Plane, colours: Picture | None = No
                 own, clean = clean & (below > _EDGE), clean & (below > _MIXED * body.unit)
             cover = gaussian_filter((mask | hidden).astype(np.float32), 0.7) * alpha
         spread = _spread(shown, clean if clean.any() else seen & mask)
-        spread = np.where(own[..., None], shown, spread)
+        spread[own] = shown[own]
         planes = torch.from_numpy(np.stack([*spread.transpose(2, 0, 1), cover, ~hidden]).astype(np.float32))
         layer = _skin(name, planes, bones, body, cover)
         layers.append(layer)
