@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from animate_anyone.first_guess.mending import TRUST, mend
+from animate_anyone.first_guess.mending import TRUST, Part, mend
 
 
 def noise(side: int = 64) -> np.ndarray:
@@ -25,7 +25,7 @@ EVERYWHERE = np.ones((64, 64), np.float32)
 def test_a_small_change_is_added_and_detail_stays() -> None:
     guess = noise()
     made = mend(guess, grid(guess), grid(guess) + np.uint8(10), EVERYWHERE).astype(float)
-    assert abs((made - guess).mean() - 10 * TRUST) < 0.5
+    assert abs((made - guess).mean() - 10 * TRUST.changes) < 0.5
     assert np.corrcoef((made - made.mean()).ravel(), (guess - guess.mean()).ravel())[0, 1] > 0.98
 
 
@@ -50,7 +50,7 @@ def test_outside_the_region_the_guess_stands() -> None:
 def test_at_the_networks_own_size_the_same_share_is_taken() -> None:
     guess = noise(16)
     made = mend(guess, guess, guess + np.uint8(10), EVERYWHERE[:16, :16]).astype(int)
-    assert abs((made - guess).mean() - 10 * TRUST) < 0.5
+    assert abs((made - guess).mean() - 10 * TRUST.changes) < 0.5
 
 
 def test_of_a_guess_that_moved_nothing_the_networks_picture_stands() -> None:
@@ -60,3 +60,18 @@ def test_of_a_guess_that_moved_nothing_the_networks_picture_stands() -> None:
     result = mend(guess, small, made).astype(float)
     assert result[24:40, 24:40].min() > 240
     assert np.array_equal(result[:8, :8], guess[:8, :8])
+
+
+def test_faces_and_colours_stay_the_pictures_own() -> None:
+    """Of a change to a drawn body only what is fine is taken; of one to its head less, by the grid's size."""
+    guess, drawn = noise(), np.full((64, 64), Part.BODY)
+    even = mend(guess, grid(guess), grid(guess) + np.uint8(20), EVERYWHERE, drawn=drawn).astype(int) - guess
+    assert np.abs(even).max() <= 2
+    fine = grid(guess).copy()
+    fine[8, 8] += 40
+    body = mend(guess, grid(guess), fine, EVERYWHERE, drawn=drawn).astype(int) - guess
+    nowhere = mend(guess, grid(guess), fine, EVERYWHERE).astype(int) - guess
+    assert body[32:36, 32:36].mean() > 0.8 * nowhere[32:36, 32:36].mean() > 8
+    head = mend(guess, grid(guess), fine, EVERYWHERE, drawn=np.full_like(drawn, Part.HEAD)).astype(int) - guess
+    share = TRUST.head / 4 / TRUST.changes
+    assert abs(head[32:36, 32:36].mean() - share * nowhere[32:36, 32:36].mean()) < 1

@@ -66,8 +66,10 @@ class CharacterFrames(GuessedFrames):
     def draw(self, number: int) -> Guess:
         if self.figure is None or self.poses is None:
             return Guess(self.reference)
-        drawn = self.figure.draw(Body.of(self.poses, number), self.background)
-        return Guess(drawn.picture, np.maximum(drawn.cover, self.hidden, dtype=np.float32))
+        body = Body.of(self.poses, number)
+        drawn = self.figure.draw(body, self.background)
+        region = np.maximum(drawn.cover, self.hidden, dtype=np.float32)
+        return Guess(drawn.picture, region, drawn=drawn.parts(body))
 
 
 def cut_out(picture: Picture, own: PoseSequence, silhouette: Mask | None) -> tuple[Figure, Plane]:

@@ -58,15 +58,20 @@ class Collage(GuessedFrames):
 
     def draw(self, number: int) -> Guess:
         laid = fill(self.environment[number][None], self.unknown[number][None])[0]
-        if self.figure is not None:
-            drawn = self.figure.draw(Body.of(self.poses, number), laid).picture
-            np.copyto(laid, drawn, where=self.region_mask[number][..., None])
         fixed = ~self.region_mask[number]
+        parts = None
+        if self.figure is not None:
+            body = Body.of(self.poses, number)
+            drawn = self.figure.draw(body, laid)
+            np.copyto(laid, drawn.picture, where=self.region_mask[number][..., None])
+            parts = drawn.parts(body) * self.region_mask[number]
         if self.objects is not None and self.object_mask is not None:
             np.copyto(laid, self.objects[number], where=self.object_mask[number][..., None])
             fixed = fixed | self.object_mask[number]
+            if parts is not None:
+                parts *= ~self.object_mask[number]
         left_out = None if self.left_out is None else self.left_out[number] & self.region_mask[number]
-        return Guess(laid, self.made[number].astype(np.float32), fixed, left_out)
+        return Guess(laid, self.made[number].astype(np.float32), fixed, left_out, parts)
 
 
 def objects_over_environment(objects: Picture, where: Mask, environment: Picture, region: Mask) -> Picture:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from animate_anyone.first_guess.mending import mend
+from animate_anyone.first_guess.mending import TRUST, Trust, mend
 from animate_anyone.structures import Mask, Picture, Plane, Size
 from animate_anyone.system import frame_sequence
 from animate_anyone.system.frame_store import FrameStore
 
 KEPT_BYTES = 3 * frame_sequence.KEPT_BYTES
-"""Bytes of guesses that are kept in memory once they are drawn, a third of them of each plane."""
+"""Bytes of guesses that are kept in memory once they are drawn, equally many of each plane."""
 
 
 class Guess(NamedTuple):
@@ -28,12 +29,15 @@ class Guess(NamedTuple):
         region: ``(height, width)`` in [0, 1], where it may be wrong; ``None``: anywhere, as nothing was moved.
         fixed: ``(height, width)`` bool, what stays pixel for pixel; ``None``: nothing.
         left_out: ``(height, width)`` bool, what is to be there and the guess does not hold; ``None``: nothing.
+        drawn: ``(height, width)`` uint8, :class:`~animate_anyone.first_guess.mending.Part`, where it shows the
+            character; ``None``: nowhere.
     """
 
     picture: Picture
     region: Plane | None = None
     fixed: Mask | None = None
     left_out: Mask | None = None
+    drawn: NDArray[np.uint8] | None = None
 
 
 class GuessedFrames(Sequence[Picture]):
@@ -104,16 +108,17 @@ def scaled(picture: Picture, size: Size) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
-def mending(guess: GuessedFrames, small: Sequence[Picture]) -> Callable[[int, Picture], Picture]:
+def mending(guess: GuessedFrames, small: Sequence[Picture], trust: Trust = TRUST) -> Callable[[int, Picture], Picture]:
     """What makes a frame of a first guess at its own size, of its number and what the networks made on their grid.
 
     Args:
         small: ``guess`` at the networks' size.
+        trust: how much of what they change is taken.
     """
 
     def mended(number: int, made: Picture) -> Picture:
         known = guess.guess(number)
-        result = mend(known.picture, small[number], made, known.region, known.left_out)
+        result = mend(known.picture, small[number], made, known.region, known.left_out, known.drawn, trust)
         if known.fixed is not None:
             np.copyto(result, known.picture, where=known.fixed[..., None])
         return result
@@ -121,7 +126,9 @@ def mending(guess: GuessedFrames, small: Sequence[Picture]) -> Callable[[int, Pi
     return mended
 
 
-def mended(guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture]) -> Iterator[Picture]:
+def mended(
+    guess: GuessedFrames, small: Sequence[Picture], made: Iterable[Picture], trust: Trust = TRUST
+) -> Iterator[Picture]:
     """All frames of a first guess, by :func:`mending`."""
-    finish = mending(guess, small)
+    finish = mending(guess, small, trust)
     return (finish(number, frame) for number, frame in enumerate(made))

@@ -11,10 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from animate_anyone.conditions.skeleton import JOINT
 from animate_anyone.first_guess.bones import Body, Points, bone_maps, turned_away
+from animate_anyone.first_guess.mending import Part
 from animate_anyone.first_guess.skinning import Triangles, deform, rasterise, sample
 from animate_anyone.structures import Picture, Plane, Size
 
@@ -29,6 +32,7 @@ LAYERS = {
 
 _IN_FRONT = 0.03
 """Frame heights by which an arm must be behind the trunk to be drawn behind it."""
+_HEAD = 0.525  # radius of a head with its hair, trunk lengths
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,16 @@ class Drawn(NamedTuple):
     picture: Picture
     cover: Plane
     unknown: Plane
+
+    def parts(self, body: Body) -> NDArray[np.uint8]:
+        """``(height, width)``, :class:`~animate_anyone.first_guess.mending.Part`; ``body``: as it was drawn."""
+        found = (self.cover > 0.5) * np.uint8(Part.BODY)
+        if "head" in body.bones:
+            x, y = body.bones["head"][1]
+            rows, columns = np.ogrid[: found.shape[0], : found.shape[1]]
+            near = np.hypot(columns + 0.5 - x, rows + 0.5 - y) < _HEAD * body.unit
+            found[near & (found > 0)] = Part.HEAD
+        return found
 
 
 @dataclass(frozen=True)

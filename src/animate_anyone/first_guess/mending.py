@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,8 +17,32 @@ from torch import Tensor
 
 from animate_anyone.structures import Picture
 
-TRUST = 0.6
-"""Share of small changes that is taken: the networks see a few pixels of the result as one."""
+
+class Part(IntEnum):
+    """What a guess shows of the character in a pixel."""
+
+    NOTHING = 0
+    BODY = 1
+    HEAD = 2
+
+
+class Trust(NamedTuple):
+    """How much of what networks change is taken; ``benchmarks/mending.py`` measures others.
+
+    Attributes:
+        changes: share of small changes: networks see a few pixels of the result as one.
+        head: the same at the head, on a picture of the grid's size and less on a larger one: a face is finer than the
+            grid, and what networks make of it there is haze.
+        coarse: standard deviation, pixels of the grid, of what is coarse: where the body is drawn only finer changes
+            are taken, as its colours are the picture's own.
+    """
+
+    changes: float = 0.8
+    head: float = 0.15
+    coarse: float = 2.0
+
+
+TRUST = Trust()
 _TOO_MUCH = 40.0
 """Change, of 255, at which half of that share is taken; less of larger changes, which are mostly haze."""
 _GONE = 15.0
@@ -29,6 +56,8 @@ def mend(
     made: Picture,
     region: NDArray[np.float32] | None = None,
     left_out: NDArray[np.bool_] | None = None,
+    drawn: NDArray[np.uint8] | None = None,
+    trust: Trust = TRUST,
 ) -> Picture:
     """A frame at the size of the guess, with the networks' changes.
 
@@ -39,6 +68,8 @@ def mend(
         region: ``(height, width)`` in [0, 1], where something may have to be mended; ``None``: the guess moved
             nothing, so that all that the networks change is taken, and the guess's detail is dropped there.
         left_out: ``(height, width)`` bool, what the guess does not hold: all changes are taken there.
+        drawn: ``(height, width)`` uint8, :class:`Part`: where the guess shows the character; ``None``: nowhere.
+        trust: how much is taken.
     """
     change = made.astype(np.float32) - small
     amount = np.abs(gaussian_filter(change, (_AROUND, _AROUND, 0))).mean(-1, keepdims=True)
@@ -49,12 +80,28 @@ def mend(
     else:
         within = _pooled(region, small)
         share = np.minimum(gaussian_filter((within > 0.05).astype(np.float32), _AROUND) * 2, 1)[..., None]
-        added = TRUST * share * change / (1 + (amount / _TOO_MUCH) ** 2)
+        taken = trust.changes * change
+        if drawn is not None:
+            body, head = (_pooled(drawn == part, small)[..., None] for part in (Part.BODY, Part.HEAD))
+            fine = change - body * _coarse(change, body + head, trust.coarse)
+            at_head = trust.head * small.shape[1] / guess.shape[1]
+            taken = (trust.changes + (at_head - trust.changes) * head) * fine
+        added = share * taken / (1 + (amount / _TOO_MUCH) ** 2)
         if left_out is not None:
             added = np.where(_pooled(left_out, small)[..., None] > 0.5, change, added)
         frame = _tensor(guess) + _enlarged(added, guess)
     mended: Picture = frame[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return mended
+
+
+def _coarse(change: NDArray[np.float32], within: NDArray[np.float32], size: float) -> NDArray[np.float32]:
+    """The coarse part of a change ``(h, w, 3)``: its mean about each pixel over those ``within``, ``(h, w, 1)``.
+
+    ``size``: standard deviation of the Gaussian window, pixels.
+    """
+    total, weight = (gaussian_filter(plane, (size, size, 0)) for plane in (change * within, within))
+    mean: NDArray[np.float32] = total / np.maximum(weight, 0.02)
+    return mean
 
 
 def _pooled(plane: NDArray, like: Picture) -> NDArray[np.float32]:
