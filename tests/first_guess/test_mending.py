@@ -25,7 +25,7 @@ EVERYWHERE = np.ones((64, 64), np.float32)
 def test_a_small_change_is_added_and_detail_stays() -> None:
     guess = noise()
     made = mend(guess, grid(guess), grid(guess) + np.uint8(10), EVERYWHERE).astype(float)
-    assert abs((made - guess).mean() - 10 * TRUST.changes) < 0.5
+    assert abs((made - guess).mean() - 10 * TRUST.body) < 0.5
     assert np.corrcoef((made - made.mean()).ravel(), (guess - guess.mean()).ravel())[0, 1] > 0.98
 
 
@@ -50,7 +50,7 @@ def test_outside_the_region_the_guess_stands() -> None:
 def test_at_the_networks_own_size_the_same_share_is_taken() -> None:
     guess = noise(16)
     made = mend(guess, guess, guess + np.uint8(10), EVERYWHERE[:16, :16]).astype(int)
-    assert abs((made - guess).mean() - 10 * TRUST.changes) < 0.5
+    assert abs((made - guess).mean() - 10 * TRUST.body) < 0.5
 
 
 def test_of_a_guess_that_moved_nothing_the_networks_picture_stands() -> None:
@@ -73,5 +73,15 @@ def test_faces_and_colours_stay_the_pictures_own() -> None:
     nowhere = mend(guess, grid(guess), fine, EVERYWHERE).astype(int) - guess
     assert body[32:36, 32:36].mean() > 0.8 * nowhere[32:36, 32:36].mean() > 8
     head = mend(guess, grid(guess), fine, EVERYWHERE, drawn=np.full_like(drawn, Part.HEAD)).astype(int) - guess
-    share = TRUST.head / 4 / TRUST.changes
+    share = TRUST.head / 4 / TRUST.body
     assert abs(head[32:36, 32:36].mean() - share * nowhere[32:36, 32:36].mean()) < 1
+
+
+def test_far_from_the_character_the_background_stands() -> None:
+    """Changes are taken whole next to what is drawn, where the outline may be wrong, and not where it is far."""
+    guess, drawn = noise(), np.zeros((64, 64), np.uint8)
+    drawn[:, :16] = Part.BODY
+    change = mend(guess, grid(guess), grid(guess) + np.uint8(20), EVERYWHERE, drawn=drawn).astype(int) - guess
+    assert change[:, 18:22].mean() > 12 and np.abs(change[:, 48:]).max() == 0
+    nobody = mend(guess, grid(guess), grid(guess) + np.uint8(20), EVERYWHERE, drawn=np.zeros_like(drawn))
+    assert np.array_equal(nobody, mend(guess, grid(guess), grid(guess) + np.uint8(20), EVERYWHERE))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
 
 from animate_anyone.structures import Picture
@@ -30,16 +30,19 @@ class Trust(NamedTuple):
     """How much of what networks change is taken; ``benchmarks/mending.py`` measures others.
 
     Attributes:
-        changes: share of small changes: networks see a few pixels of the result as one.
+        body: share of small changes where the body is drawn: networks see a few pixels of the result as one.
         head: the same at the head, on a picture of the grid's size and less on a larger one: a face is finer than the
             grid, and what networks make of it there is haze.
         coarse: standard deviation, pixels of the grid, of what is coarse: where the body is drawn only finer changes
             are taken, as its colours are the picture's own.
+        reach: pixels of the grid, how far about what is drawn all changes are taken, for the outline may be wrong;
+            farther out there is background, and what networks make of it is haze.
     """
 
-    changes: float = 0.8
+    body: float = 0.8
     head: float = 0.15
     coarse: float = 2.0
+    reach: float = 2.0
 
 
 TRUST = Trust()
@@ -80,18 +83,28 @@ def mend(
     else:
         within = _pooled(region, small)
         share = np.minimum(gaussian_filter((within > 0.05).astype(np.float32), _AROUND) * 2, 1)[..., None]
-        taken = trust.changes * change
-        if drawn is not None:
-            body, head = (_pooled(drawn == part, small)[..., None] for part in (Part.BODY, Part.HEAD))
-            fine = change - body * _coarse(change, body + head, trust.coarse)
-            at_head = trust.head * small.shape[1] / guess.shape[1]
-            taken = (trust.changes + (at_head - trust.changes) * head) * fine
+        taken = _taken(change, drawn, trust, small.shape[1] / guess.shape[1])
         added = share * taken / (1 + (amount / _TOO_MUCH) ** 2)
         if left_out is not None:
             added = np.where(_pooled(left_out, small)[..., None] > 0.5, change, added)
         frame = _tensor(guess) + _enlarged(added, guess)
     mended: Picture = frame[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return mended
+
+
+def _taken(
+    change: NDArray[np.float32], drawn: NDArray[np.uint8] | None, trust: Trust, scale: float
+) -> NDArray[np.float32]:
+    """What is taken of a change ``(h, w, 3)``; ``scale``: the grid's size, in that of the guess."""
+    if drawn is None or not drawn.any():
+        return trust.body * change
+    body, head = (_pooled(drawn == part, change)[..., None] for part in (Part.BODY, Part.HEAD))
+    shown = body + head
+    away = distance_transform_edt(shown[..., 0] < 0.5)[..., None] if (shown >= 0.5).any() else np.inf
+    around = np.exp(-((np.maximum(away - 1, 0) / trust.reach) ** 2))
+    share = trust.body * body + trust.head * scale * head + (1 - shown) * around
+    taken: NDArray[np.float32] = share * (change - body * _coarse(change, shown, trust.coarse))
+    return taken
 
 
 def _coarse(change: NDArray[np.float32], within: NDArray[np.float32], size: float) -> NDArray[np.float32]:
@@ -104,7 +117,7 @@ def _coarse(change: NDArray[np.float32], within: NDArray[np.float32], size: floa
     return mean
 
 
-def _pooled(plane: NDArray, like: Picture) -> NDArray[np.float32]:
+def _pooled(plane: NDArray, like: NDArray) -> NDArray[np.float32]:
     """``(height, width)`` by the mean of the pixels that each of a picture's covers."""
     size = like.shape[0], like.shape[1]
     pooled: NDArray[np.float32] = F.adaptive_avg_pool2d(_tensor(plane[..., None]), size)[0, 0].numpy()
