@@ -4,10 +4,10 @@ python benchmarks/continuation.py --model FOLDER                   a model train
 python benchmarks/continuation.py --model FOLDER --scenes 8        more scenes of the suite
 
 Scenes of the suite of Animate Anyone 2, that no model has been trained on, 96 frames each, are made in segments of 16:
-shown the last frames made (the temporal reference), shown nothing, and by temporal aggregation. Mistakes that add up
-show as a last segment that is worse than the first, seams as flicker there beside that of other frames
-(``evaluation.flicker.seam_flicker``: 1 where they do not show). The scene itself is harder in some segments than in
-others: the rows are to be read beside each other.
+shown the last frames made (the temporal reference), shown nothing, and by temporal aggregation. Each scene is made
+forwards and backwards: some of its segments are harder than others, and so the first and the last show the same frames.
+Mistakes that add up show as a last segment that is worse than the first, seams as flicker there beside that of other
+frames (``evaluation.flicker.seam_flicker``: 1 where they do not show).
 """
 
 from __future__ import annotations
@@ -87,11 +87,15 @@ def main() -> None:
     pipeline.set_progress_bar_config(disable=True)
     width, height = pipeline.config["size"]
     formulation, steps = pipeline.config["formulation"], given.steps or pipeline.config["num_inference_steps"]
-    scenes = [SuiteScene.of(number, (width, height), formulation, given.frames) for number in range(given.scenes)]
+    scenes = [
+        SuiteScene.of(number, (width, height), formulation, given.frames, backwards=backwards)
+        for number in range(given.scenes)
+        for backwards in (False, True)
+    ]
     rows = []
     for name, options in ways(pipeline, steps, given.segment).items():
         call = {"steps": steps, "guidance": given.guidance, **options}
-        made = [put_back(pipeline, scene, seed=number, **call) for number, scene in enumerate(scenes)]
+        made = [put_back(pipeline, scene, seed=number // 2, **call) for number, scene in enumerate(scenes)]
         planned = pipeline.plan(given.frames, steps, given.guidance, **options)
         rows.append([name, *measure(made, scenes, given.segment, planned)])
         print(*rows[-1], sep=" | ", flush=True)
@@ -103,7 +107,8 @@ def main() -> None:
         "Continuation",
         f"`{given.model}`, {steps} step{'s' * (steps > 1)}, {given.scenes} scene{'s' * (given.scenes > 1)} of "
         f"{given.frames} frames of "
-        f"{width}x{height}, in segments of {given.segment}. PSNR of the person, dB, by the frames of each segment; "
+        f"{width}x{height}, forwards and backwards, in segments of {given.segment}. "
+        "PSNR of the person, dB, by the frames of each segment; "
         "flicker of the person, 8-bit units; the ratio is of flicker at the seams to what is expected there of the "
         "movement, 1 where seams do not show.",
         table(titles, rows),

@@ -38,6 +38,7 @@ def test_a_row_of_each_way(
     assert titles[1:5] == ["0-2", "3-5", "6-6", "last less first"]
     assert first[0] == ("segments, shown the last 2 frames" if trained else "segments, 2 frames overwritten")
     assert [row[0] for row in others] == ["segments, shown nothing", "windows, overlap 2"]
+    assert "1 scene of 7 frames of" in output.read_text() and "forwards and backwards" in output.read_text()
     for row in (first, *others):
         assert float(row[4]) == pytest.approx(float(row[3]) - float(row[1]), abs=0.011)
         assert 0 < float(row[1]) < 60
@@ -56,3 +57,12 @@ def test_figures_of_known_errors(load_benchmark: Callable[[str], ModuleType]) ->
     assert first - last == pytest.approx(20 * np.log10(2), abs=1e-3)
     cells = continuation.measure([made], [scene], 3, [[0, 1, 2], [3, 4, 5]])
     assert float(cells[3]) == pytest.approx(5) and float(cells[4]) == 0
+
+
+def test_backwards_the_first_segment_is_the_last() -> None:
+    """A scene made both ways has the same frames in its first and last segment."""
+    forwards, backwards = (SuiteScene.of(0, (64, 64), "shape_agnostic", 6, backwards=way) for way in (False, True))
+    assert np.array_equal(forwards.frames[::-1], backwards.frames)
+    assert np.array_equal(forwards.region[::-1], backwards.region)
+    assert np.array_equal(forwards.truth.pose.keypoints[::-1], backwards.truth.pose.keypoints)
+    assert np.array_equal(forwards.character.picture, backwards.character.picture)

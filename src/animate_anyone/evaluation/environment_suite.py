@@ -85,19 +85,27 @@ class SuiteScene:
 
     @classmethod
     def of(
-        cls, seed: int, size: Size, formulation: str, frames: int = FRAMES, another_body: bool = False
+        cls,
+        seed: int,
+        size: Size,
+        formulation: str,
+        frames: int = FRAMES,
+        another_body: bool = False,
+        *,
+        backwards: bool = False,
     ) -> SuiteScene:
         """Scene ``seed`` of the held-out split at ``size`` (width, height).
 
         ``another_body``: a character of another body than the source's takes its place; what of the source's mask
-        shows the outline of the source's body misleads then.
+        shows the outline of the source's body misleads then. ``backwards``: the last frame first.
         """
         how: dict[str, Any] = {"split": "held_out", "num_frames": frames, "size": size}
-        clip = source = sample_scene_clip(seed, **how)
+        order = range(frames)[::-1] if backwards else None
+        clip = source = sample_scene_clip(seed, frame_indices=order, **how)
         cast = seed
         if another_body:
             cast = unlike("held_out", seed, range(FIRST_CAST + seed * CANDIDATES, FIRST_CAST + (seed + 1) * CANDIDATES))
-            clip = sample_scene_clip(seed, cast=cast, **how)
+            clip = sample_scene_clip(seed, cast=cast, frame_indices=order, **how)
         region = formulate(source.mask.cpu().numpy(), formulation)
         character = character_picture(cast, **how)
         environment = empty(source.frames.cpu().numpy(), region)
@@ -135,29 +143,23 @@ def measure(result: Picture, scene: SuiteScene) -> dict[str, float | None]:
     return figures
 
 
-def put_back(
+def network_frames(
     pipeline: AnimateAnyone2Pipeline,
     scene: SuiteScene,
+    guess: Collage | None,
     *,
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
-    guess_objects: bool = True,
     progress: Progress = SILENT,
     **options: Any,
 ) -> Picture:
-    """What a model makes of a scene; ``steps`` and ``guidance``: ``None`` takes its defaults.
-
-    ``guess_objects``: whether the first guess, where the model has one, holds the objects. ``options``: further ones of
-    its call, such as ``window``.
-    """
+    """What a model's networks make of a scene; ``guess``: the first one, ``None`` without; else as :func:`put_back`."""
     config, truth = pipeline.config, scene.truth
     size = (scene.frames.shape[2], scene.frames.shape[1])
     drawn, style = pipeline.pose_picture_size(size), config["skeleton_style"]
     objects, held = scene.objects if config["uses_objects"] else (None, None)
     character = scene.character
-    with_objects = config["uses_objects"] and guess_objects
-    guess = first_guess(scene, with_objects) if config["carried_reference"] else None
     made: Picture = pipeline(  # type: ignore[assignment]
         character.picture,
         draw_pose(truth.pose, drawn, style=style),
@@ -176,6 +178,22 @@ def put_back(
         progress=progress,
         **options,
     )[0]
+    return made
+
+
+def put_back(
+    pipeline: AnimateAnyone2Pipeline, scene: SuiteScene, *, guess_objects: bool = True, **options: Any
+) -> Picture:
+    """What a model makes of a scene.
+
+    Args:
+        guess_objects: whether the first guess, where the model has one, holds the objects.
+        options: ``steps`` and ``guidance`` (``None`` takes the model's defaults), ``seed``, ``progress``, and further
+            ones of its call, such as ``window``.
+    """
+    with_objects = pipeline.config["uses_objects"] and guess_objects
+    guess = first_guess(scene, with_objects) if pipeline.config["carried_reference"] else None
+    made = network_frames(pipeline, scene, guess, **options)
     return made if guess is None else np.stack(list(mended(guess, guess, made)))
 
 

@@ -112,7 +112,7 @@ def puppet_clip(
     return SuiteClip(seed, pictures[:frames], masks, poses[:frames], picture, drawn, labels, carried)
 
 
-def animate_clip(
+def network_frames(
     pipeline: AnimateAnyonePipeline,
     clip: SuiteClip,
     *,
@@ -123,27 +123,33 @@ def animate_clip(
     speed: Speed = EXACT,
     progress: Progress = SILENT,
 ) -> Picture:
-    """What a model makes of a clip, ``(frames, H, W, 3)``.
-
-    Args:
-        grid: ``(width, height)`` on which the networks work; the clip's own size where the model has no first guess.
-        steps, guidance: ``None`` takes the model's default.
-        speed: trade-offs.
-    """
-    carrying = bool(pipeline.config["carried_reference"])
-    small = ScaledPictures(clip.carried, grid)
-    made = pipeline(
+    """What a model's networks make of a clip on their grid, ``(frames, h, w, 3)``; as :func:`animate_clip`."""
+    frames: Picture = pipeline(
         scaled(clip.reference, grid),
         clip.poses,
         reference_pose=clip.reference_pose if pipeline.config["reference_pose"] else None,
-        carried=small if carrying else None,
+        carried=ScaledPictures(clip.carried, grid) if pipeline.config["carried_reference"] else None,
         num_inference_steps=steps,
         guidance_scale=guidance,
         speed=speed,
         generator=torch.Generator().manual_seed(seed + clip.seed),
         progress=progress,
     )[0]
-    return np.stack(list(mended(clip.carried, small, made))) if carrying else made
+    return frames
+
+
+def animate_clip(pipeline: AnimateAnyonePipeline, clip: SuiteClip, *, grid: Size, **options: Any) -> Picture:
+    """What a model makes of a clip, ``(frames, H, W, 3)``.
+
+    Args:
+        grid: ``(width, height)`` on which the networks work; the clip's own size where the model has no first guess.
+        options: ``steps``, ``guidance`` (``None`` takes the model's default), ``seed``, ``speed``: trade-offs, and
+            ``progress``.
+    """
+    made = network_frames(pipeline, clip, grid=grid, **options)
+    if not pipeline.config["carried_reference"]:
+        return made
+    return np.stack(list(mended(clip.carried, ScaledPictures(clip.carried, grid), made)))
 
 
 def measure(result: Picture, clip: SuiteClip) -> dict[str, Any]:
