@@ -42,7 +42,7 @@ def test_in_its_own_pose_it_is_the_reference(clip: Clip) -> None:
 
 def test_pictures_are_drawn_once_and_let_go_when_they_are_many(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     guess, drawn = frames(clip), list[int]()
-    monkeypatch.setattr(guessed, "KEPT_BYTES", 3 * 96 * 96 * 4)
+    monkeypatch.setattr(guessed, "KEPT_BYTES", 96 * 96 * len(guessed.Guess._fields))
     small, draw = frames(clip), CharacterFrames.draw
     monkeypatch.setattr(CharacterFrames, "draw", lambda self, number: (drawn.append(number), draw(self, number))[1])
     for number in (0, 1, 2, 3, 4, 1, 4, 0):
