@@ -95,6 +95,7 @@ def main() -> None:
     rows = []
     for name, options in ways(pipeline, steps, given.segment).items():
         call = {"steps": steps, "guidance": given.guidance, **options}
+        # Both directions of a scene begin with the same noise.
         made = [put_back(pipeline, scene, seed=number // 2, **call) for number, scene in enumerate(scenes)]
         planned = pipeline.plan(given.frames, steps, given.guidance, **options)
         rows.append([name, *measure(made, scenes, given.segment, planned)])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from animate_anyone.errors import InputError
 from animate_anyone.evaluation import environment_suite, suites
-from animate_anyone.evaluation.identity import head_descriptors
+from animate_anyone.evaluation.identity import head_descriptors, identity
 from animate_anyone.evaluation.image_metrics import psnr, psnr_masked, ssim_masked
 from animate_anyone.evaluation.part_colour import colour_error
 from animate_anyone.first_guess.frames import GuessedFrames, ScaledPictures, mended
@@ -74,14 +74,13 @@ def figures(frames: Picture, clip: Clip) -> list[float]:
     """As ``TITLES``, means over the frames that show the person."""
     pairs = [pair for pair in zip(frames, clip.truth, clip.person, strict=True) if pair[2].any()]
     heads, wanted = (head_descriptors(pictures, clip.labels) for pictures in (frames, clip.truth))
-    alike = (heads * wanted).sum(1)[wanted.any(1)]
+    alike = identity(heads, [wanted], 0)["identity"]
     colour = colour_error(frames, clip.truth, clip.labels)["all"]
     return [
         float(np.mean([psnr_masked(*pair) for pair in pairs])) if pairs else np.nan,
         float(np.mean([psnr(a, b) for a, b in zip(frames, clip.truth, strict=True)])),
         float(np.mean([ssim_masked(*pair) for pair in pairs])) if pairs else np.nan,
-        float(alike.mean()) if len(alike) else np.nan,
-        np.nan if colour is None else colour,
+        *(np.nan if figure is None else figure for figure in (alike, colour)),
     ]
 
 

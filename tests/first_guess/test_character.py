@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from animate_anyone.errors import InputError
+from animate_anyone.evaluation.identity import HEAD
 from animate_anyone.evaluation.image_metrics import psnr_masked
 from animate_anyone.first_guess import frames as guessed
 from animate_anyone.first_guess.character import CharacterFrames
 from animate_anyone.first_guess.frames import ScaledPictures
+from animate_anyone.first_guess.mending import Part
 from animate_anyone.synthetic.dataset import Clip, sample_clip
 
 
@@ -33,6 +35,18 @@ def test_the_person_moves_and_what_is_far_from_it_stays(clip: Clip) -> None:
     moved = clip.mask[5].numpy() | clip.mask[0].numpy()
     truth = clip.frames[5].numpy()
     assert psnr_masked(guess[4], truth, moved) > psnr_masked(clip.frames[0].numpy(), truth, moved) + 1
+
+
+def test_it_says_where_body_and_head_are_drawn(clip: Clip) -> None:
+    """Beside the truth's labels; the circle about a head takes in the neck and the top of the shoulders too."""
+    guess, labels = frames(clip), clip.labels.numpy()
+    for number in range(5):
+        drawn, person = guess.guess(number).drawn, clip.mask[number + 1].numpy()
+        assert drawn is not None
+        both = ((drawn > 0) & person).sum() / ((drawn > 0) | person).sum()
+        head = np.isin(labels[number + 1], HEAD)
+        assert both > 0.7
+        assert (drawn[head] == Part.HEAD).mean() > 0.7 and (drawn[person & ~head] == Part.HEAD).mean() < 0.2
 
 
 def test_in_its_own_pose_it_is_the_reference(clip: Clip) -> None:

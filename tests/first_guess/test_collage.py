@@ -56,6 +56,18 @@ def test_outside_the_region_the_guess_is_the_environment_and_the_objects_lie_on_
     assert not np.array_equal(without, guess)
 
 
+def test_the_character_is_drawn_in_the_region_and_not_where_objects_hide_it() -> None:
+    clip = scene_with_object()
+    _, region, environment = parts(clip)
+    held = clip.object_mask.numpy()
+    guess = Collage(figure(clip), clip.pose, environment, region, clip.object_frames.numpy(), held)
+    drawn = np.stack([guess.guess(number).drawn for number in range(len(guess))])
+    person = clip.mask.numpy() & region
+    assert not drawn[~region].any() and not drawn[held].any()
+    assert (drawn[0] > 0)[person[0]].mean() > 0.8
+    assert Collage(None, clip.pose, environment, region).guess(0).drawn is None
+
+
 def test_the_character_is_laid_in_the_region() -> None:
     clip = scene_with_object()
     frames, region, environment = parts(clip)

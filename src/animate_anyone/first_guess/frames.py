@@ -30,7 +30,7 @@ class Guess(NamedTuple):
         fixed: ``(height, width)`` bool, what stays pixel for pixel; ``None``: nothing.
         left_out: ``(height, width)`` bool, what is to be there and the guess does not hold; ``None``: nothing.
         drawn: ``(height, width)`` uint8, :class:`~animate_anyone.first_guess.mending.Part`, where it shows the
-            character; ``None``: nowhere.
+            character; ``None``: not known.
     """
 
     picture: Picture

@@ -71,7 +71,8 @@ def mend(
         region: ``(height, width)`` in [0, 1], where something may have to be mended; ``None``: the guess moved
             nothing, so that all that the networks change is taken, and the guess's detail is dropped there.
         left_out: ``(height, width)`` bool, what the guess does not hold: all changes are taken there.
-        drawn: ``(height, width)`` uint8, :class:`Part`: where the guess shows the character; ``None``: nowhere.
+        drawn: ``(height, width)`` uint8, :class:`Part`: where the guess shows the character; ``None``: not known, and
+            everywhere as much is taken as on its body, coarse changes too.
         trust: how much is taken.
     """
     change = made.astype(np.float32) - small
@@ -96,7 +97,7 @@ def _taken(
     change: NDArray[np.float32], drawn: NDArray[np.uint8] | None, trust: Trust, scale: float
 ) -> NDArray[np.float32]:
     """What is taken of a change ``(h, w, 3)``; ``scale``: the grid's size, in that of the guess."""
-    if drawn is None or not drawn.any():
+    if drawn is None:
         return trust.body * change
     body, head = (_pooled(drawn == part, change)[..., None] for part in (Part.BODY, Part.HEAD))
     shown = body + head
