@@ -40,7 +40,7 @@ from animate_anyone.sampling.memory import GIB, HEAP, MARGIN, PROCESS, Estimate,
 from animate_anyone.sampling.memory_environment import disk_bytes
 from animate_anyone.sampling.pipeline import AnimateAnyonePipeline
 from animate_anyone.sampling.pipeline_environment import AnimateAnyone2Pipeline
-from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS, Work
+from animate_anyone.sampling.placement import OFFLOADS, QUANTIZERS, Work, make_fast_on_cpu
 from animate_anyone.sampling.scene import SceneInputs
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "memory.md"
@@ -129,12 +129,13 @@ def measure(case: tuple[str, tuple[int, int], int, dict[str, Any]]) -> dict[str,
     if work.vae_tiling:
         pipeline.vae.enable_tiling()
     pipeline.set_progress_bar_config(disable=True)
+    make_fast_on_cpu((pipeline.denoising_unet, pipeline.reference_net, pipeline.vae))
     animate(pipeline, (64, 64), 2, work, lambda: None)  # brings the libraries in
     baseline = reset()
     peaks: dict[str, float] = {"before": baseline}
     latents = animate(pipeline, work.size, work.frames, work, lambda: peaks.update(denoising=peak() - baseline))
     baseline = reset()
-    next(pipeline.decode(latents, pictures(work.size, 1)))
+    next(pipeline.decode(latents, pictures(work.size, work.frames)))
     return {**peaks, "decoding": peak() - baseline}
 
 

@@ -69,6 +69,17 @@ def plain() -> NDArray[np.uint8]:
     return frames(pipeline)
 
 
+@pytest.mark.parametrize(("layout", "times"), [(torch.channels_last, 1), (torch.contiguous_format, 0)])
+def test_freed_memory_is_kept_for_wide_networks_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format, times: int
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(room, "keep_freed", lambda: told.append(True))
+    monkeypatch.setattr(room, "choose_memory_format", lambda network, device: layout)
+    room.make_fast_on_cpu([tiny.denoising_unet(), None])
+    assert len(told) == times
+
+
 def far(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> int:
     """The largest difference, of 255."""
     return int(np.abs(one.astype(int) - other).max())

@@ -26,6 +26,7 @@ from animate_anyone.models.fast_layers import choose_memory_format, lay_out, use
 from animate_anyone.models.number_types import DTYPES, has_bfloat16_units
 from animate_anyone.optional import require
 from animate_anyone.system import processes
+from animate_anyone.system.heap import keep_freed
 
 SMALL = 200 << 20
 """Bytes of weights under which half precision saves nothing that matters."""
@@ -256,7 +257,13 @@ def put(pipeline: DiffusionPipeline, placement: Placement, device: torch.device)
 
 
 def make_fast_on_cpu(networks: Iterable[nn.Module | None]) -> None:
-    """Give networks the layers and the memory layout that a CPU computes fastest with; they may have them already."""
+    """Give networks the layers and the memory layout that a CPU computes fastest with; they may have them already.
+
+    For wide networks, whose activations are large, the process keeps freed memory from then on (``system/heap.py``).
+    """
     for network in filter(None, networks):
         use_fast_layers(network)
-        lay_out(network, choose_memory_format(network, torch.device("cpu")))
+        layout = choose_memory_format(network, torch.device("cpu"))
+        lay_out(network, layout)
+        if layout == torch.channels_last:
+            keep_freed()
