@@ -72,23 +72,6 @@ def test_doubling_does_four_ninths_of_the_work() -> None:
     assert counted[1] / counted[0] == pytest.approx(4 / 9 * (33 / 32) ** 2)
 
 
-@onednn
-@pytest.mark.parametrize(("side", "doubles"), [(4, True), (8, False)])
-@torch.no_grad()
-def test_what_winograd_does_with_less_is_left_to_it(side: int, doubles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    layer = Upsample2D(fast.WIDE, use_conv=True).to(memory_format=torch.channels_last)
-    given = torch.randn(2, fast.WIDE, side, side).to(memory_format=torch.channels_last)
-    want = layer(given)
-    use_fast_layers(layer)
-    taken: list[str] = []
-    for name in ("winograd", "doubling_kernels"):
-        was = getattr(fast, name)
-        monkeypatch.setattr(fast, name, lambda *args, name=name, was=was: taken.append(name) or was(*args))
-    torch.testing.assert_close(layer(given), want, rtol=0, atol=1e-4 * float(want.abs().max()))
-    assert taken == ["doubling_kernels" if doubles else "winograd"]
-
-
 @pytest.mark.parametrize(
     "options", [{"use_conv": False}, {"use_conv_transpose": True}, {"kernel_size": 5, "padding": 2}]
 )

@@ -6,8 +6,7 @@ machine has, never on a measurement, so that one machine gives the same frames e
 * oneDNN on an x86 CPU (AVX2 or later): linear layers in float32 by oneDNN's matrix product. PyTorch gives them to MKL,
   which on CPUs of other makers reaches half of oneDNN's speed and, for few rows, a quarter. On Intel's both are alike.
 * any CPU: nearest-neighbour doubling followed by a 3x3 convolution as one 2x2 convolution before the doubling:
-  of the nine cells under the kernel only four differ, so that 4 products do the work of 9. (Not where Winograd's method
-  does it with less.)
+  of the nine cells under the kernel only four differ, so that 4 products do the work of 9.
 * the same x86 CPUs: wide convolutions as matrix products, see :class:`FastConv2d`.
 * activations with channels last in memory (see :func:`choose_memory_format`): spatial transformers keep that layout,
   where diffusers' copy them back to channels first.
@@ -96,37 +95,35 @@ class FastConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        way = self.way(input, input.shape[-2] * input.shape[-1])
-        if way == "direct":
+        if not self._takes(input):
             return super().forward(input)
-        if way == "winograd":
-            kernels = winograd_kernels(self.weight)
-            return winograd(input, kernels, self.bias, lambda x, kernel: linear(x, kernel, None))
-        rows = input.permute(0, 2, 3, 1)  # (n, height, width, channels)
-        if way == "im2col":
+        height, width = input.shape[-2:]
+        grid = input.permute(0, 2, 3, 1)  # (n, height, width, channels)
+        if self.kernel_size == (1, 1):
+            return self._product(grid, self.weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+        if height * width <= FEW_CELLS:
             seen = F.pad(input, (1, 1, 1, 1)).permute(0, 2, 3, 1).unfold(1, 3, 1).unfold(2, 3, 1)
             rows = seen.permute(0, 1, 2, 4, 5, 3).flatten(3)  # (n, height, width, 9 * channels)
-        return linear(rows, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
+            return self._product(rows, self.weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+        kernels = winograd_kernels(self.weight)
+        return winograd(input, kernels, self.bias, lambda x, kernel: linear(x, kernel, None))
 
-    def way(self, input: Tensor, cells: int) -> str:
-        """How activations like ``input`` are convolved, of ``cells`` height * width.
+    def _product(self, rows: Tensor, weight: Tensor) -> Tensor:
+        return linear(rows, weight, self.bias)
 
-        ``product`` (1x1), ``im2col``, ``winograd``, or ``direct``, by PyTorch's own convolution.
-        """
+    def _takes(self, input: Tensor) -> bool:
         if not (_at_inference(input, self.weight) and input.dtype == torch.float32 and input.ndim == 4):
-            return "direct"
+            return False
         if not (is_channels_last(input) and self.weight.is_contiguous(memory_format=torch.channels_last)):
-            return "direct"
+            return False
         plain = self.stride == (1, 1) and self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
-        if plain and self.kernel_size == (1, 1) and self.padding == (0, 0):
-            return "product"
-        three = plain and self.kernel_size == (3, 3) and self.padding == (1, 1)
-        if not three or min(self.in_channels, self.out_channels) < WIDE:
-            return "direct"
-        if cells <= FEW_CELLS:
-            return "im2col"
-        few_weights = self.in_channels * self.out_channels <= MOST_PAIRS
-        return "winograd" if cells >= MANY_CELLS and few_weights else "direct"
+        if self.kernel_size == (1, 1):
+            return plain and self.padding == (0, 0)
+        if not plain or self.kernel_size != (3, 3) or self.padding != (1, 1):
+            return False
+        cells, pairs = input.shape[-2] * input.shape[-1], self.in_channels * self.out_channels
+        wide = min(self.in_channels, self.out_channels) >= WIDE
+        return wide and (cells <= FEW_CELLS or (cells >= MANY_CELLS and pairs <= MOST_PAIRS))
 
 
 class DoublingUpsample(Upsample2D):
@@ -134,16 +131,13 @@ class DoublingUpsample(Upsample2D):
 
     Output row ``2 i`` sees the input rows ``i - 1, i, i`` and row ``2 i + 1`` sees ``i, i, i + 1``; columns likewise.
     So each of the four kinds of output cell is a 2x2 convolution of the input, with sums of the 3x3 kernel's weights.
-    Where :class:`FastConv2d` takes what is doubled by Winograd's method, that has fewer products still, and is left to
-    it.
     """
 
     def forward(self, hidden_states: Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         height, width = hidden_states.shape[-2:]
         doubled = output_size is None or tuple(output_size) == (2 * height, 2 * width)
         conv = self.conv
-        less = type(conv) is FastConv2d and conv.way(hidden_states, 4 * height * width) == "winograd"
-        if less or not (doubled and _is_plain(conv) and _at_inference(hidden_states, conv.weight)):
+        if not (doubled and _is_plain(conv) and _at_inference(hidden_states, conv.weight)):
             return super().forward(hidden_states, output_size, *args, **kwargs)
         kernels = doubling_kernels(conv.weight)
         bias = None if conv.bias is None else conv.bias.repeat(4)
