@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -210,6 +210,24 @@ def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest
     masker.mask([right], pose[:1])
     assert asked[1] is not None and asked[1][:, :40].all()
     assert asked[2] is not None and asked[2][:, 40:].all() and not asked[2][:, :40].any()
+
+
+@pytest.mark.parametrize(("answers", "found"), [((0.9, 0.9, 0.9), True), ((0.9, 0.9, 0.3), False), ((0.9, 0.9), False)])
+def test_beyond_the_skeletons_reach_all_three_networks_must_agree(
+    answers: tuple[float, ...], found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third answer is the pose network's, which may find nobody."""
+    masker: Any = load_masker("mediapipe")
+    blank = np.zeros((40, 40, 3), np.uint8)
+    said = [np.full((40, 40), answer, np.float32) for answer in answers]
+    monkeypatch.setattr(masker, "_in_window", lambda frame, maybe: said[:2])
+    monkeypatch.setattr(masker, "_answer", lambda name, frame: said[2] if len(said) > 2 else None)
+    body = np.zeros((40, 40), bool)
+    body[16:24, 16:24] = True
+    chance, within = masker.chance(blank, blank, body, body, 10.0)
+    assert within[body].all() and within[20, 27] == found  # half a torso length beyond
+    assert not within[20, 34]
+    assert chance[20, 20] == pytest.approx(np.mean(answers))
 
 
 def test_graphs_are_closed_when_their_masker_is_gone(dancers: Path) -> None:

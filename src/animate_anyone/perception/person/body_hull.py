@@ -9,7 +9,7 @@ from animate_anyone.conditions.body_lengths import frame_torso_length
 from animate_anyone.conditions.boxes import bounding_box
 from animate_anyone.conditions.skeleton import JOINT, MIN_SCORE
 from animate_anyone.perception.classical import cv2
-from animate_anyone.structures import LEFT_HAND, RIGHT_HAND, Mask, PoseSequence, Size
+from animate_anyone.structures import FACE, LEFT_HAND, RIGHT_HAND, Mask, PoseSequence, Size
 
 # Half the width of a part that is body for sure, and that may be (clothes, hair), torso lengths.
 _LIMBS: tuple[tuple[str, str, float, float], ...] = (
@@ -21,6 +21,10 @@ _LIMBS: tuple[tuple[str, str, float, float], ...] = (
 )
 _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
+_ABOUT_FACE = 2.5
+"""Radius of a head with hair and hat, that of its face: children and drawn characters have heads of any size."""
+_LARGEST_HEAD = 1.3  # its radius, torso lengths
+_FACE_POINTS = 20  # of 68, that a face is measured by
 
 
 def body_box(pose: PoseSequence, frame: int = 0) -> tuple[slice, slice] | None:
@@ -83,12 +87,23 @@ def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: 
     if head:
         middle = np.mean(head, axis=0)
         stroke(middle, middle, _HEAD)
+        if (face := _face(points, scores)) is not None:
+            stroke(face[0], face[0], (0.0, min(_ABOUT_FACE * face[1] / torso, _LARGEST_HEAD)))
         if seen["neck"]:
             stroke(middle, at["neck"], (0.07, 0.3))
             up = (middle - at["neck"]) / max(float(np.hypot(*(middle - at["neck"]))), 1.0)
             stroke(middle, middle + 0.14 * torso * up, (0.13, 0.0))
     _trunk(sure, maybe, at, seen, torso)
     return sure > 0, maybe > 0
+
+
+def _face(points: NDArray[np.floating], scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], float] | None:
+    """Middle and radius of the points of a face, pixels; ``None`` where too few are seen."""
+    seen = points[FACE][scores[FACE] >= MIN_SCORE].astype(np.float64)
+    if len(seen) < _FACE_POINTS:
+        return None
+    middle = (seen.min(axis=0) + seen.max(axis=0)) / 2
+    return middle, float(np.hypot(*(seen - middle).T).max())
 
 
 def _trunk(

@@ -94,17 +94,19 @@ class GrabCutMasker:
         size = (small.shape[1], small.shape[0])
         points, scores = pose[number : number + 1].scaled_to(size).keypoints[0], pose.scores[number]
         sure, maybe = body_hulls(points, scores, size)
-        chance = self.chance(frame, small, sure, maybe, frame_torso_length(points, scores))
+        chance, within = self.chance(frame, small, sure, maybe, frame_torso_length(points, scores))
         if warped is not None:
             chance = (1 - _WARPED) * chance + _WARPED * warped
-        front = (sure & (chance > 0.15)) | (maybe & (chance > 0.9))
-        result = cut_out(small, front, maybe & (chance > 0.5), maybe & (chance > 0.12))
+        front = (sure & (chance > 0.15)) | (within & (chance > 0.9))
+        result = cut_out(small, front, within & (chance > 0.5), within & (chance > 0.12))
         return tidy(result, sure) if result.any() else result
 
-    def chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
-        """How likely each pixel of ``small`` is the person's, in [0, 1]."""
+    def chance(
+        self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float
+    ) -> tuple[NDArray[np.float32], Mask]:
+        """How likely each pixel of ``small`` is the person's, in [0, 1], and where it may be at all."""
         near = grow(sure, max(round(0.12 * torso), 1)) & maybe
-        return np.where(sure, 0.85, np.where(near, 0.6, np.where(maybe, 0.3, 0.0))).astype(np.float32)
+        return np.where(sure, 0.85, np.where(near, 0.6, np.where(maybe, 0.3, 0.0))).astype(np.float32), maybe
 
 
 class Sam2Masker:

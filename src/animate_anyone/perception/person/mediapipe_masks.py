@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.classical import WORKING_SIDE, cv2
+from animate_anyone.perception.classical import WORKING_SIDE, cv2, grow
 from animate_anyone.perception.person.masks import GrabCutMasker
 from animate_anyone.perception.pose.mediapipe import load_solutions
 from animate_anyone.structures import Mask, Picture
 from animate_anyone.system.silence import silent_stderr
 
 _MARGIN = 0.05  # of the window's side around everything that may be body
+_BEYOND, _AGREED = 0.5, 0.8
+"""Torso lengths beyond what may be body in which pixels are the person's if all three networks say so by that."""
 _WINDOW = 256  # side of the pictures that the selfie networks see
 
 
@@ -22,7 +24,8 @@ class MediapipeMasker(GrabCutMasker):
     """Masker ``mediapipe``: the networks' answers, then as ``grabcut``.
 
     Three answers are averaged: both selfie networks on the square around the person, and the mask of
-    the pose network on the whole frame; what the skeleton cannot reach is left out.
+    the pose network on the whole frame; what the skeleton cannot reach is left out, but for hats, hair and wide clothes
+    on which all three agree.
     """
 
     def __init__(self, side: int = WORKING_SIDE) -> None:
@@ -36,14 +39,19 @@ class MediapipeMasker(GrabCutMasker):
         if "pose" in self._graphs:  # the only one that remembers the frames before
             self._graphs.pop("pose").close()
 
-    def chance(self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float) -> NDArray[np.float32]:
+    def chance(
+        self, frame: Picture, small: Picture, sure: Mask, maybe: Mask, torso: float
+    ) -> tuple[NDArray[np.float32], Mask]:
         if not maybe.any():
-            return np.zeros(maybe.shape, np.float32)
+            return np.zeros(maybe.shape, np.float32), maybe
         answers = self._in_window(frame, maybe)
         whole = self._answer("pose", frame)
         if whole is not None:
             answers.append(cv2.resize(whole, small.shape[1::-1]))
-        return np.mean(answers, axis=0)
+        if whole is not None:
+            near = grow(maybe, round(_BEYOND * torso))
+            maybe = maybe | (near & (np.min(answers, axis=0) > _AGREED))
+        return np.mean(answers, axis=0), maybe
 
     def _in_window(self, frame: Picture, maybe: Mask) -> list[NDArray]:
         """What the selfie networks say of the square around the person; 0 outside it."""
