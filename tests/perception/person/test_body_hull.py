@@ -50,12 +50,19 @@ def test_a_large_head_has_room_for_its_hair() -> None:
 def test_a_face_says_how_large_a_head_may_be_up_to_a_limit() -> None:
     pose = sample_clip(400, split="held_out", num_frames=1, size=(256, 256), supersample=1).pose
     points, scores = pose.keypoints[0].copy(), pose.scores[0].copy()
+    face = points[FACE].copy()
+    middle = (face.min(0) + face.max(0)) / 2
     areas = []
     for scale, seen in ((0.3, True), (1.0, True), (2.0, True), (9.0, True), (20.0, True), (20.0, False)):
-        face = pose.keypoints[0][FACE]
-        middle = (face.min(0) + face.max(0)) / 2
         points[FACE] = middle + scale * (face - middle)
         scores[FACE] = 1.0 if seen else 0.0
         areas.append(int(body_hulls(points, scores, (256, 256))[1].sum()))
     assert areas[0] == areas[-1]  # a small face, and none: the body's length decides
     assert areas[0] <= areas[1] <= areas[2] < areas[3] == areas[4]
+
+
+@pytest.mark.parametrize("scale", [1e5, 1e7])
+def test_points_far_out_of_the_frame_are_no_mistake(scale: float) -> None:
+    points = (np.random.default_rng(0).random((128, 2)) * scale).astype(np.float32)
+    hulls = body_hulls(points, np.ones(128, np.float32), (64, 48))
+    assert [hull.shape for hull in hulls] == [(48, 64)] * 2

@@ -216,18 +216,22 @@ def test_a_picture_is_not_the_next_frame_of_the_video_before(monkeypatch: pytest
 def test_beyond_the_skeletons_reach_all_three_networks_must_agree(
     answers: tuple[float, ...], found: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The third answer is the pose network's, which may find nobody."""
+    """A hat ends above them; the third answer is the pose network's, which may find nobody."""
+    pytest.importorskip("mediapipe", reason="the masker is of MediaPipe")
     masker: Any = load_masker("mediapipe")
-    blank = np.zeros((40, 40, 3), np.uint8)
-    said = [np.full((40, 40), answer, np.float32) for answer in answers]
+    pose = person(size=(120, 160), torso=30, neck=(60, 60))
+    frame, body = np.zeros((160, 120, 3), np.uint8), np.zeros((160, 120), bool)
+    body[4:145, 50:70] = True
+    frame[body] = 200, 30, 30
+    said = [body * np.float32(answer) for answer in answers]
     monkeypatch.setattr(masker, "_in_window", lambda frame, maybe: said[:2])
     monkeypatch.setattr(masker, "_answer", lambda name, frame: said[2] if len(said) > 2 else None)
-    body = np.zeros((40, 40), bool)
-    body[16:24, 16:24] = True
-    chance, within = masker.chance(blank, blank, body, body, 10.0)
-    assert within[body].all() and within[20, 27] == found  # half a torso length beyond
-    assert not within[20, 34]
-    assert chance[20, 20] == pytest.approx(np.mean(answers))
+    _, maybe = body_hulls(pose.keypoints[0], pose.scores[0], pose.size)
+    top = int(np.flatnonzero(maybe[:, 60])[0])
+    mask = masker.mask([frame], pose).masks[0]
+    assert mask[top + 3 : 140, 56:64].all()
+    assert mask[top - 13 : top - 2, 56:64].mean() == (1.0 if found else 0.0)
+    assert not mask[: top - 16].any()  # half a torso length is 15 pixels
 
 
 def test_graphs_are_closed_when_their_masker_is_gone(dancers: Path) -> None:

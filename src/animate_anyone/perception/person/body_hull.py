@@ -21,6 +21,7 @@ _LIMBS: tuple[tuple[str, str, float, float], ...] = (
 )
 _HEAD, _HAND, _FOOT = (0.16, 0.62), (0.0, 0.2), (0.0, 0.32)
 _TRUNK_MARGIN = 0.34
+_THICKEST = 32767  # OpenCV's limit of a line, pixels; points that were found far out of the frame may ask for more
 _ABOUT_FACE = 2.5
 """Radius of a head with hair and hat, that of its face: children and drawn characters have heads of any size."""
 _LARGEST_HEAD = 1.3  # its radius, torso lengths
@@ -68,7 +69,7 @@ def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: 
         for canvas, width in zip((sure, maybe), widths, strict=True):
             if width > 0:
                 ends = [tuple(int(v) for v in np.rint(np.clip(p, -4096, 4096))) for p in (start, end)]
-                cv2.line(canvas, ends[0], ends[1], 1, max(round(2 * width * torso), 1))
+                cv2.line(canvas, ends[0], ends[1], 1, _thickness(width * torso))
 
     for start, end, *widths in _LIMBS:
         for side in ("right", "left"):
@@ -97,6 +98,10 @@ def body_hulls(points: NDArray[np.floating], scores: NDArray[np.float32], size: 
     return sure > 0, maybe > 0
 
 
+def _thickness(half: float) -> int:
+    return min(max(round(2 * half), 1), _THICKEST)
+
+
 def _face(points: NDArray[np.floating], scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], float] | None:
     """Middle and radius of the points of a face, pixels; ``None`` where too few are seen."""
     seen = points[FACE][scores[FACE] >= MIN_SCORE].astype(np.float64)
@@ -118,7 +123,7 @@ def _trunk(
         cv2.fillConvexPoly(sure, cv2.convexHull(inner), 1)
         hull = cv2.convexHull(np.rint(corners).astype(np.int32))
         cv2.fillConvexPoly(maybe, hull, 1)
-        cv2.polylines(maybe, [hull], True, 1, max(round(2 * _TRUNK_MARGIN * torso), 1))
+        cv2.polylines(maybe, [hull], True, 1, _thickness(_TRUNK_MARGIN * torso))
     legs = ["right_hip", "right_knee", "left_hip", "left_knee"]
     if all(seen[name] for name in legs):
         hull = cv2.convexHull(np.rint([at[name] for name in legs]).astype(np.int32))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from animate_anyone.perception.classical import WORKING_SIDE, cv2, grow
+from animate_anyone.perception.classical import WORKING_SIDE, cv2
 from animate_anyone.perception.person.masks import GrabCutMasker
 from animate_anyone.perception.pose.mediapipe import load_solutions
 from animate_anyone.structures import Mask, Picture
@@ -48,9 +48,8 @@ class MediapipeMasker(GrabCutMasker):
         whole = self._answer("pose", frame)
         if whole is not None:
             answers.append(cv2.resize(whole, small.shape[1::-1]))
-        if whole is not None:
-            near = grow(maybe, round(_BEYOND * torso))
-            maybe = maybe | (near & (np.min(answers, axis=0) > _AGREED))
+            away = cv2.distanceTransform((~maybe).astype(np.uint8), cv2.DIST_L2, 5)  # from what the skeleton reaches
+            maybe = maybe | ((away <= _BEYOND * torso) & (np.min(answers, axis=0) > _AGREED))
         return np.mean(answers, axis=0), maybe
 
     def _in_window(self, frame: Picture, maybe: Mask) -> list[NDArray]:
